@@ -1,0 +1,51 @@
+"""The progress bar: rich, with the mIoU as it stands."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichProgressBar
+
+from lightning_seg.metrics.functional import mean_iou
+from lightning_seg.module import SegmentationModule
+from lightning_seg.structures import Batch
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's rich bar with loss and mIoU; the mIoU follows a running validation image by image.
+
+    A line a validation stays above the bar, also where the output is no terminal.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._running_miou: float | None = None
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        if self._running_miou is not None:
+            metrics["val/mIoU"] = self._running_miou
+        return metrics
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and isinstance(pl_module, SegmentationModule):
+            self._running_miou = mean_iou(pl_module.confusion.matrix).item()  # of this process alone
+            self._update_metrics(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._running_miou = None
+        super().on_validation_end(trainer, pl_module)
+        if self.progress is None or trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        figures = ((name, trainer.callback_metrics.get(f"val/{name}")) for name in ("mIoU", "mAcc", "pAcc", "loss"))
+        listed = "  ".join(f"{name} {float(value):.4f}" for name, value in figures if value is not None)
+        self.progress.console.print(f"epoch {trainer.current_epoch:3d}  step {trainer.global_step:6d}  val  {listed}")

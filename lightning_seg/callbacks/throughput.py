@@ -1,0 +1,39 @@
+"""Logs how many images a second training takes in."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+
+from lightning_seg.structures import Batch
+
+
+class Throughput(pl.Callback):
+    """Logs ``perf/images_per_s`` over all processes, every ``trainer.log_every_n_steps`` batches.
+
+    The time of validation does not count.
+    """
+
+    def __init__(self) -> None:
+        self._images = 0
+        self._since = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restart()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restart()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self._images += len(batch)
+        interval = getattr(trainer, "log_every_n_steps", 50)
+        if interval and (batch_idx + 1) % interval == 0:
+            rate = self._images * trainer.world_size / (time.perf_counter() - self._since)
+            pl_module.log("perf/images_per_s", rate, batch_size=len(batch))
+            self._restart()
+
+    def _restart(self) -> None:
+        self._images = 0
+        self._since = time.perf_counter()

@@ -1,0 +1,192 @@
+"""The command line: ``fit``, ``validate``, ``test`` and ``predict`` over one YAML."""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.utilities import rank_zero_only
+
+from lightning_seg.arguments import Parser, restore_overrides
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.errors import CheckpointError, ConfigError, LightningSegError
+from lightning_seg.models.config import load_config
+from lightning_seg.module import SegmentationModule
+from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint
+
+
+class SegmentationCLI(LightningCLI):
+    """LightningCLI with a run folder, links from data to model, and the callbacks that every run has."""
+
+    run: RunFolder
+    resumed_step: int | None = None
+
+    def __init__(self, args: Sequence[str] | None = None) -> None:
+        environment = {"default_env": True}
+        super().__init__(
+            SegmentationModule,
+            SegmentationDataModule,
+            save_config_callback=None,  # instantiate_trainer saves it
+            parser_class=Parser,
+            parser_kwargs={**environment, **{command: dict(environment) for command in self.subcommands()}},
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    def init_parser(self, **kwargs: Any) -> Parser:
+        return Parser(dump_header=[f"pytorch_lightning=={pl.__version__}"], **kwargs)
+
+    def add_arguments_to_parser(self, parser: Parser) -> None:  # type: ignore[override]
+        parser.add_argument(
+            "--name", type=str | None, default=None, help="Folder of the run below runs/; null: the first config's name."
+        )
+        parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
+        parser.link_arguments("data.ignore_index", "model.ignore_index", apply_on="instantiate")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
+
+    def parse_arguments(self, parser: Parser, args: Any) -> None:  # type: ignore[override]
+        """Parse; Lightning's own warns where a caller in Python, a test say, has arguments of its own."""
+        self.config = parser.parse_args(sys.argv[1:] if args is None else args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the config as it is: Lightning would let the checkpoint's settings win over explicit flags."""
+
+    @property
+    def settings(self) -> Any:
+        """The parsed options of the chosen command."""
+        return self.config[self.subcommand]
+
+    def before_instantiate_classes(self) -> None:
+        """Settle run folder and checkpoint, and refuse a bad model config, before anything slow begins."""
+        settings = self.settings
+        restore_overrides(settings)
+        load_config(settings.model.config, settings.model.overrides or {})
+        if settings.name is None:
+            settings.name = Path(str(settings.config[0])).stem if settings.config else "default"
+        root = Path(settings.trainer.default_root_dir or DEFAULT_ROOT)
+        found = self._resolve_checkpoint(root, settings.name)
+        self.run = found if found is not None else new_run(root, settings.name)
+
+    def _resolve_checkpoint(self, root: Path, name: str) -> RunFolder | None:
+        """Turn ``last`` and ``best`` into a file; return the run that ``fit`` goes on in, if any."""
+        settings, which = self.settings, self.settings.ckpt_path
+        if which is None:
+            return None
+        if which not in ("last", "best"):
+            checkpoint_step(Path(which))
+            return None
+        found = newest_checkpoint(root, name, which)
+        if found is None:
+            if self.subcommand == "fit" and which == "last":
+                print(f"No checkpoint in {root / name}: starting afresh.", file=sys.stderr)
+                settings.ckpt_path = None
+                return None
+            raise CheckpointError(f"{root / name} holds no run with a {which} checkpoint: give a path as --ckpt_path")
+        run, path = found
+        settings.ckpt_path = str(path)
+        if self.subcommand != "fit" or which != "last":
+            return None
+        self.resumed_step = checkpoint_step(path)
+        return run
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build the trainer with what every run has and the user did not bring along."""
+        trainer = self._get(self.config_init, "trainer")
+        own = self._callbacks()
+        given = trainer.callbacks or []
+        given = given if isinstance(given, list) else [given]
+        replaceable = (ModelCheckpoint, ProgressBar)
+        kinds = tuple(kind for kind in replaceable if any(isinstance(callback, kind) for callback in given))
+        kwargs["callbacks"] = given + [callback for callback in own if not isinstance(callback, kinds)]
+        if trainer.enable_progress_bar is False:  # null is Lightning's default, which is a bar
+            kwargs["callbacks"] = [entry for entry in kwargs["callbacks"] if not isinstance(entry, ProgressBar)]
+        if trainer.logger is None or trainer.logger is True:
+            kwargs["logger"] = [self._metrics_table()]
+        elif trainer.logger:
+            loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+            kwargs["logger"] = [*loggers, self._metrics_table()]
+        self._save_config()
+        return super().instantiate_trainer(**kwargs)
+
+    def _metrics_table(self) -> Any:
+        from lightning_seg.callbacks.metrics_table import MetricsTable
+
+        return MetricsTable(self.run.root, self.run.name, self.run.version, self.resumed_step)
+
+    def _callbacks(self) -> list[pl.Callback]:
+        from lightning_seg.callbacks import MetricsFile, PredictionFiles, ProgressBar, ResultGrid, Throughput
+
+        callbacks: list[pl.Callback] = [ProgressBar()]
+        if self.subcommand == "predict":
+            return [*callbacks, PredictionFiles(self.run.path, self.datamodule.info)]
+        callbacks += [MetricsFile(self.run.path), ResultGrid(self.run.path)]
+        if self.subcommand == "fit":
+            validates = self.datamodule.readers["val"] is not None
+            checkpoint = ModelCheckpoint(
+                self.run.checkpoints,
+                filename="best" if validates else "newest",
+                monitor="val/mIoU" if validates else None,
+                mode="max",
+                save_last=True,
+                enable_version_counter=False,
+            )
+            callbacks += [checkpoint, Throughput()]
+        return callbacks
+
+    @rank_zero_only
+    def _save_config(self) -> None:
+        """Write ``config.yaml``: given back to the same command, it runs the same again."""
+        settings = self.settings.clone()
+        del settings["ckpt_path"], settings["config"]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"(?s).*a tuple is serialized as list")  # as YAML is
+            text = self._parser(self.subcommand).dump(settings, skip_none=False)
+        (self.run.path / "config.yaml").write_text(text)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predict without keeping every label map in memory: the files are the result."""
+        self.trainer.predict(**{**kwargs, "return_predictions": False})
+
+    def after_fit(self) -> None:
+        self._say_results("config.yaml", "metrics.csv", "metrics.json", "predictions.png", "checkpoints")
+
+    def after_validate(self) -> None:
+        self._say_results("metrics.json", "predictions.png")
+
+    def after_test(self) -> None:
+        self._say_results("metrics.json", "predictions.png")
+
+    def after_predict(self) -> None:
+        self._say_results("predictions/masks", "predictions/overlays")
+
+    @rank_zero_only
+    def _say_results(self, *names: str) -> None:
+        print(f"Results in {self.run.path}:")
+        for name in names:
+            if (self.run.path / name).exists():
+                print(f"  {self.run.path / name}")
+
+
+def _seed(seed_everything: bool | int) -> int:
+    """The data's seed: that of ``seed_everything``, and Lightning's default where it is only switched."""
+    if isinstance(seed_everything, bool):
+        return int(os.environ.get("PL_GLOBAL_SEED", 0))
+    return seed_everything
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a command; a mistake of the user's ends it with one message and status 1."""
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated")  # Lightning's own affair
+    try:
+        SegmentationCLI(args)
+    except LightningSegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+__all__ = ["ConfigError", "SegmentationCLI", "main"]

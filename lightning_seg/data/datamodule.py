@@ -1,0 +1,202 @@
+"""The data of one experiment: readers, transforms and loaders for every stage."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from lightning_seg.data.dataset import SegmentationDataset
+from lightning_seg.data.loader import SegmentationLoader, build_loader
+from lightning_seg.data.readers import Reader
+from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
+from lightning_seg.data.readers.reader import resolve
+from lightning_seg.data.sampler import EvaluationSampler, TrainSampler
+from lightning_seg.data.transforms import Transform, build_pipeline
+from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.structures import DatasetInfo, Sample, default_palette, parse_colour
+
+MAX_DEFAULT_WORKERS = 8
+
+
+class SegmentationDataModule(pl.LightningDataModule):
+    """Reads, checks, augments and batches samples for fit, validate, test and predict.
+
+    Args:
+        classes: names in id order: the first is stored as 0 in the masks.
+        train: reader of the training samples.
+        val: reader of the samples that every epoch is validated on.
+        test: reader of the samples for ``test``.
+        predict: an image, a folder of images or a glob pattern for ``predict``.
+        root: folder that relative paths of the readers start from; the working directory if null.
+        ignore_index: mask value of pixels that count neither in the loss nor in the metric.
+        palette: colours of classes in pictures, ``{name: "#rrggbb"}``; others get one chosen for them.
+        train_transforms: albumentations for training; ``fill_mask`` is set to the ignore index in all of them.
+        eval_transforms: albumentations of images (and of masks, for the loss) in evaluation and prediction, such
+            as a resize; the metric is always computed at the stored size.
+        batch_size: training samples per process and step.
+        eval_batch_size: samples per process and step elsewhere.
+        num_workers: loading processes per training process; null: one a CPU that this process may use, at most 8.
+        seed: of order and augmentation; follows ``seed_everything`` on the command line.
+    """
+
+    def __init__(
+        self,
+        classes: list[str],
+        train: Reader | None = None,
+        val: Reader | None = None,
+        test: Reader | None = None,
+        predict: str | None = None,
+        root: str | None = None,
+        ignore_index: int = 255,
+        palette: dict[str, str] | None = None,
+        train_transforms: list[Transform] | None = None,
+        eval_transforms: list[Transform] | None = None,
+        batch_size: int = 8,
+        eval_batch_size: int = 1,
+        num_workers: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if size < 1:
+                raise ConfigError(f"data.{name} is {size}, but must be at least 1")
+        self.info = _dataset_info(classes, ignore_index, palette or {})
+        self.readers = {"train": train, "val": val, "test": test}
+        self.predict_from = predict
+        self.root = None if root is None else resolve(root, None)
+        self.train_transforms = train_transforms or []
+        self.eval_transforms = eval_transforms or []
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = _usable_cpus() if num_workers is None else num_workers
+        self.seed = seed
+        self.datasets: dict[str, SegmentationDataset] = {}
+
+    @property
+    def class_names(self) -> list[str]:
+        """What the model is linked to."""
+        return list(self.info.names)
+
+    @property
+    def ignore_index(self) -> int:
+        """What the model is linked to."""
+        return self.info.ignore_index
+
+    def prepare_data(self) -> None:
+        if self.root is not None and not self.root.is_dir():
+            raise DataError(f"data.root {self.root} does not exist")
+        for reader in self.readers.values():
+            if reader is not None:
+                reader.prepare(self.root)
+
+    def setup(self, stage: str) -> None:
+        """List the samples of a stage.
+
+        Raises:
+            ConfigError: if the stage has no reader.
+            DataError: from the readers, or if the training samples fill no batch.
+        """
+        parts = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"], "predict": ["predict"]}[stage]
+        for part in parts:
+            if part in self.datasets:
+                continue
+            if part == "predict":
+                samples = self._images_to_predict()
+            elif (reader := self.readers[part]) is not None:
+                samples = reader.samples(self.root)
+            elif part == "val" and stage == "fit":
+                continue
+            else:
+                raise ConfigError(f"{stage} needs data.{part}: give it a reader, such as lightning_seg.data.Folder")
+            transforms = self.train_transforms if part == "train" else self.eval_transforms
+            pipeline = build_pipeline(transforms, self.info.ignore_index)
+            self.datasets[part] = SegmentationDataset(
+                samples, self.info, pipeline, seed=self.seed, keep_truth=part in ("val", "test")
+            )
+
+    def train_dataloader(self) -> SegmentationLoader:
+        dataset = self.datasets["train"]
+        world_size, rank = self._processes()
+        if len(dataset) < self.batch_size * world_size:
+            raise DataError(
+                f"data.train has {len(dataset)} samples, fewer than one batch of {self.batch_size} on each of "
+                f"{world_size} processes: lower data.batch_size"
+            )
+        sampler = TrainSampler(
+            dataset, num_replicas=world_size, rank=rank, seed=self.seed, batch_size=self.batch_size
+        )
+        return build_loader(dataset, sampler, batch_size=self.batch_size, num_workers=self.num_workers)
+
+    def val_dataloader(self) -> SegmentationLoader | list[SegmentationLoader]:
+        return self._evaluation_loader("val") if "val" in self.datasets else []
+
+    def test_dataloader(self) -> SegmentationLoader:
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> SegmentationLoader:
+        return self._evaluation_loader("predict")
+
+    def _evaluation_loader(self, part: str) -> SegmentationLoader:
+        world_size, rank = self._processes()
+        dataset = self.datasets[part]
+        sampler = EvaluationSampler(dataset, num_replicas=world_size, rank=rank)
+        return build_loader(dataset, sampler, batch_size=self.eval_batch_size, num_workers=self.num_workers)
+
+    def _processes(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+
+    def _images_to_predict(self) -> list[Sample]:
+        if self.predict_from is None:
+            raise ConfigError("predict needs images: --data.predict IMAGE, FOLDER or 'GLOB'")
+        source = resolve(self.predict_from, None)
+        if source.is_file():
+            paths, base = [source], source.parent
+        elif source.is_dir():
+            paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+            base = source
+        else:
+            paths = sorted(Path(path) for path in glob.glob(str(source), recursive=True) if Path(path).is_file())
+            base = Path(os.path.commonpath([path.parent for path in paths])) if paths else source
+        paths = [path for path in paths if not path.name.startswith(".")]
+        if not paths:
+            raise DataError(f"data.predict {self.predict_from!r} matches no image: expected a file, a folder or a glob")
+        return _with_unique_names(paths, base)
+
+
+def _with_unique_names(paths: Sequence[Path], base: Path) -> list[Sample]:
+    """Name images by their path below ``base`` without suffix; keep the suffix where two would be named alike."""
+    stems = [path.relative_to(base).with_suffix("") for path in paths]
+    count = Counter(stems)
+    return [
+        Sample((stem if count[stem] == 1 else path.relative_to(base)).as_posix(), path)
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+
+
+def _dataset_info(classes: Sequence[str], ignore_index: int, palette: dict[str, str]) -> DatasetInfo:
+    if not classes:
+        raise ConfigError("data.classes is empty: list the class names in id order")
+    if doubles := sorted({name for name in classes if classes.count(name) > 1}):
+        raise ConfigError(f"data.classes names {', '.join(doubles)} more than once")
+    if 0 <= ignore_index < len(classes):
+        raise ConfigError(
+            f"data.ignore_index {ignore_index} is the id of class {classes[ignore_index]!r}: "
+            f"choose a value outside 0 to {len(classes) - 1}"
+        )
+    if unknown := sorted(palette.keys() - set(classes)):
+        raise ConfigError(f"data.palette colours {', '.join(unknown)}, which data.classes does not name")
+    colours = dict(zip(classes, default_palette(len(classes)), strict=True))
+    for name, text in palette.items():
+        try:
+            colours[name] = parse_colour(text)
+        except ValueError as error:
+            raise ConfigError(f"data.palette, class {name}: {error}") from None
+    return DatasetInfo(tuple(classes), ignore_index, tuple(colours[name] for name in classes))
+
+
+def _usable_cpus() -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, MAX_DEFAULT_WORKERS)

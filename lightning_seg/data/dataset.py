@@ -1,0 +1,98 @@
+"""From samples on disk to Detectron2's dict format."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import albumentations as A
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lightning_seg.data.decode import check_ids, read_image, read_mask
+from lightning_seg.data.sampler import Draw
+from lightning_seg.data.transforms import reseed
+from lightning_seg.errors import DataError
+from lightning_seg.structures import DatasetInfo, Sample
+
+
+class SegmentationDataset(Dataset[dict[str, Any]]):
+    """Decodes, checks and augments samples.
+
+    An item is a dict as Detectron2's mappers make it, but for the channel order, which is always RGB:
+
+    * ``image``: (3, h, w) uint8, after the transforms
+    * ``sem_seg``: (h, w) uint8 or int32 class ids and the ignore index, after the transforms
+    * ``height``, ``width``: of the image as it is stored
+    * ``file_name``, ``sem_seg_file_name``, ``name``
+
+    and, with ``keep_truth``, ``truth``: (height, width), the mask as it is stored. Without masks (prediction)
+    the keys of the mask are missing.
+
+    Args:
+        samples: what to read.
+        info: class ids and ignore index that the masks are checked against.
+        pipeline: the transforms; reseeded before every sample.
+        seed: of the augmentation, together with the epoch and position that the sampler asks with.
+        keep_truth: add the mask at its stored size, for evaluation.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], info: DatasetInfo, pipeline: A.Compose, *, seed: int, keep_truth: bool
+    ) -> None:
+        self.samples = samples
+        self.info = info
+        self.pipeline = pipeline
+        self.seed = seed
+        self.keep_truth = keep_truth
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Draw | int) -> dict[str, Any]:
+        """Read one sample, in training by its :class:`Draw`, in evaluation by its index.
+
+        Raises:
+            DataError: if a file cannot be read, sizes differ, or the mask has values that are no class.
+        """
+        index, epoch, position = key if isinstance(key, Draw) else (key, 0, key)
+        sample = self.samples[index]
+        image = read_image(sample.image)
+        height, width = image.shape[:2]
+        item: dict[str, Any] = {"name": sample.name, "file_name": str(sample.image), "height": height, "width": width}
+        reseed(self.pipeline, self.seed, epoch, position)
+        if sample.mask is None:
+            item["image"] = _image_tensor(self.pipeline(image=image)["image"])
+            return item
+
+        mask = read_mask(sample.mask)
+        if mask.shape != (height, width):
+            raise DataError(
+                f"mask {sample.mask} is {mask.shape[1]}×{mask.shape[0]} pixels, but its image {sample.image} is "
+                f"{width}×{height}: they must be of one size"
+            )
+        check_ids(mask, self.info.num_classes, self.info.ignore_index, sample.mask)
+        if not 0 <= self.info.ignore_index <= 255:
+            mask = mask.astype(np.int32)  # so that a transform can fill with the ignore index
+        augmented = self.pipeline(image=image, mask=mask)
+        item["image"] = _image_tensor(augmented["image"])
+        item["sem_seg"] = torch.from_numpy(np.ascontiguousarray(augmented["mask"]))
+        item["sem_seg_file_name"] = str(sample.mask)
+        if self.keep_truth:
+            item["truth"] = torch.from_numpy(mask)
+        return item
+
+
+def _image_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) array to contiguous (3, H, W) tensor.
+
+    Raises:
+        DataError: if a transform has changed the type, as ``Normalize`` does: the model normalises by itself.
+    """
+    if image.dtype != np.uint8:
+        raise DataError(
+            f"the transforms return a {image.dtype} image, but uint8 is expected: "
+            "leave Normalize and ToFloat out, the model subtracts MODEL.PIXEL_MEAN itself"
+        )
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

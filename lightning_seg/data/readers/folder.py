@@ -1,0 +1,169 @@
+"""A folder of images and a folder of masks, matched by name, or a list file that pairs them."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lightning_seg.data.readers.reader import Reader, resolve
+from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.structures import Sample, summarise
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class Folder(Reader):
+    """Images and masks in two folders, or in one.
+
+    Sub-folders are followed, and a mask lies in the same sub-folder as its image.
+
+    Args:
+        images: folder of the images. May be left out where ``list`` gives the paths of images and masks.
+        masks: folder of the masks; may be the same folder.
+        mask_name: the mask's file name, where ``{stem}`` stands for the image's name without suffix.
+        image_suffixes: what counts as an image, in any case; hidden files never do.
+        list: a text file that chooses samples, one a line: a stem, an image path, or an image and a mask path
+            (between them a tab, or spaces where no path has any). Paths are relative to ``images`` (``masks``)
+            or to ``data.root``.
+        strip_prefix: removed from the start of every path in ``list``, for lists written on another machine.
+    """
+
+    def __init__(
+        self,
+        images: str | None = None,
+        masks: str | None = None,
+        mask_name: str = "{stem}.png",
+        image_suffixes: Sequence[str] = IMAGE_SUFFIXES,
+        list: str | None = None,
+        strip_prefix: str = "",
+    ) -> None:
+        if mask_name.count("{stem}") != 1:
+            raise ConfigError(f"Folder(mask_name={mask_name!r}) must hold {{stem}} once, such as '{{stem}}_mask.png'")
+        if list is None and (images is None or masks is None):
+            raise ConfigError("Folder needs both images and masks, or a list of image and mask paths")
+        self.images = images
+        self.masks = masks
+        self.mask_name = mask_name
+        self.image_suffixes = tuple(suffix.lower() for suffix in image_suffixes)
+        self.list = list
+        self.strip_prefix = strip_prefix
+
+    def samples(self, root: Path | None) -> list[Sample]:
+        images = _existing_folder("images", self.images, root)
+        masks = _existing_folder("masks", self.masks, root)
+        if self.list is not None:
+            listed = list(self._listed(resolve(self.list, root), root, images, masks))
+            return sorted(listed, key=lambda sample: sample.name)
+        assert images is not None and masks is not None  # the constructor demands both without a list
+        return self._matched(images, masks)
+
+    def _matched(self, images: Path, masks: Path) -> list[Sample]:
+        prefix, suffix = self.mask_name.split("{stem}")
+        is_mask = re.compile(re.escape(prefix) + "(.+)" + re.escape(suffix))
+
+        image_of: dict[str, Path] = {}
+        doubles: dict[str, list[str]] = defaultdict(list)
+        for path in _files(images):
+            if path.suffix.lower() not in self.image_suffixes:
+                continue
+            if images == masks and is_mask.fullmatch(path.name):
+                continue
+            name = path.relative_to(images).with_suffix("").as_posix()
+            if name in image_of:
+                doubles[name].append(path.name)
+            image_of[name] = path
+        if not image_of:
+            raise DataError(
+                f"{images} holds no image ({', '.join(self.image_suffixes)}): "
+                "check data.root and the reader's images and image_suffixes"
+            )
+        if doubles:
+            raise DataError(
+                f"{images} has several images of the same name for one mask: {summarise(sorted(doubles))}; "
+                "rename one of each, or narrow image_suffixes"
+            )
+
+        mask_of: dict[str, Path] = {}
+        for path in _files(masks):
+            match = is_mask.fullmatch(path.name)
+            if match:
+                mask_of[(path.relative_to(masks).parent / match[1]).as_posix()] = path
+        if orphans := sorted(image_of.keys() - mask_of.keys()):
+            raise DataError(
+                f"{len(orphans)} of {len(image_of)} images in {images} have no mask named {self.mask_name!r} "
+                f"in {masks}: {summarise(orphans)}; add the masks, remove the images, or mend mask_name"
+            )
+        if orphans := sorted(mask_of.keys() - image_of.keys()):
+            raise DataError(
+                f"{len(orphans)} masks in {masks} have no image in {images}: "
+                f"{summarise([mask_of[name].name for name in orphans])}; add the images or remove the masks"
+            )
+        return [Sample(name, image_of[name], mask_of[name]) for name in sorted(image_of)]
+
+    def _listed(self, file: Path, root: Path | None, images: Path | None, masks: Path | None) -> Iterator[Sample]:
+        if not file.is_file():
+            raise DataError(f"list file {file} does not exist: check data.root and the reader's list")
+        image_folders = [folder for folder in (images, root or Path()) if folder is not None]
+        mask_folders = [folder for folder in (masks, root or Path()) if folder is not None]
+        seen: dict[str, int] = {}
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            if not line.strip():
+                continue
+            where = f"{file}, line {number}"
+            columns = [column.removeprefix(self.strip_prefix) for column in self._columns(line, where)]
+            image = self._find_image(columns[0], image_folders, where)
+            name = Path(columns[0])
+            name = name.with_suffix("") if name.suffix.lower() in self.image_suffixes else name
+            if len(columns) == 2:
+                mask = _first_file([columns[1]], mask_folders, where, "mask")
+            else:
+                mask = _first_file(
+                    [(name.parent / self.mask_name.format(stem=name.name)).as_posix()], mask_folders, where, "mask"
+                )
+            if name.as_posix() in seen:
+                raise DataError(f"{where} names {name} again, first seen in line {seen[name.as_posix()]}: remove one")
+            seen[name.as_posix()] = number
+            yield Sample(name.as_posix().lstrip("/"), image, mask)
+        if not seen:
+            raise DataError(f"list file {file} is empty: it should hold one sample a line")
+
+    def _columns(self, line: str, where: str) -> list[str]:
+        columns = [column.strip() for column in (line.split("\t") if "\t" in line else line.split())]
+        if len(columns) > 2:
+            raise DataError(
+                f"{where} has {len(columns)} columns: expected a stem, an image path, or an image and a mask path; "
+                "separate paths that hold spaces with a tab"
+            )
+        return columns
+
+    def _find_image(self, entry: str, folders: list[Path], where: str) -> Path:
+        has_suffix = Path(entry).suffix.lower() in self.image_suffixes
+        names = [entry] if has_suffix else [entry + suffix for suffix in self.image_suffixes]
+        return _first_file(names, folders, where, "image")
+
+
+def _existing_folder(what: str, path: str | None, root: Path | None) -> Path | None:
+    if path is None:
+        return None
+    folder = resolve(path, root)
+    if not folder.is_dir():
+        raise DataError(f"folder of {what} {folder} does not exist: check data.root and the reader's {what}")
+    return folder
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder in a fixed order, without hidden ones (``._x.png`` of macOS among them)."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
+
+
+def _first_file(names: list[str], folders: list[Path], where: str, what: str) -> Path:
+    candidates = [resolve(name, folder) for name in names for folder in folders]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise DataError(
+        f"{where} names {what} {names[0]!r}, but {candidates[0]} does not exist: "
+        "check data.root, or remove a prefix that is no real path with strip_prefix"
+    )

@@ -1,0 +1,2 @@
+"""Prediction on images: takes logits or callables, knows no model class."""
+

@@ -1,0 +1,1 @@
+"""Detectron2 networks: from a config to losses and logits."""

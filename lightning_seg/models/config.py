@@ -1,0 +1,109 @@
+"""Detectron2 configs: find the file, apply overrides, refuse what does not exist."""
+
+import difflib
+import importlib.resources
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_seg.errors import ConfigError, DependencyError
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+DATA_KEYS = {
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": "data.classes",
+    "MODEL.SEM_SEG_HEAD.IGNORE_VALUE": "data.ignore_index",
+}
+"""Detectron2 keys that follow from the data, and what they follow from."""
+
+
+def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
+    """Read a Detectron2 YAML file and apply dotted overrides.
+
+    Args:
+        config: a path, or the name of a config in Detectron2's model zoo, such as
+            ``Misc/semantic_R_50_FPN_1x.yaml``.
+        overrides: ``{"MODEL.RESNETS.DEPTH": 18}``; values are converted as Detectron2 does, and whole numbers
+            are accepted for floats.
+
+    Returns:
+        The full config, not frozen.
+
+    Raises:
+        DependencyError: if Detectron2 is not installed.
+        ConfigError: if the file does not exist or cannot be read, or an override names no key or has a wrong type.
+    """
+    require_detectron2()
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    path = _find(config)
+    try:
+        cfg.merge_from_file(str(path), allow_unsafe=False)
+    except Exception as error:  # yacs and PyYAML raise many kinds
+        raise ConfigError(f"model.config {path} is no Detectron2 config: {error}") from None
+    for key, value in overrides.items():
+        _override(cfg, key, value)
+    return cfg
+
+
+def require_detectron2() -> None:
+    """Raise a DependencyError that says how to install Detectron2 where it is missing."""
+    try:
+        found = importlib.util.find_spec("detectron2") is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise DependencyError(
+            "Detectron2 is not installed in this environment. Run `make install` in the repository, or, "
+            "in an environment of your own:\n"
+            "  pip install --no-deps --only-binary=:all: --python-version 3.10 --implementation cp --abi none "
+            '--platform any --target "$(python -c \'import sysconfig; print(sysconfig.get_path("purelib"))\')" '
+            "--require-hashes -r requirements-detectron2.txt"
+        )
+
+
+def _find(config: str) -> Path:
+    path = Path(config).expanduser()
+    if path.is_file():
+        return path
+    zoo = Path(str(importlib.resources.files("detectron2"))) / "model_zoo" / "configs"
+    if (zoo / config).is_file():
+        return zoo / config
+    known = [found.relative_to(zoo).as_posix() for found in sorted(zoo.rglob("*.yaml"))]
+    close = difflib.get_close_matches(config, known, n=3, cutoff=0.5)
+    hint = f"; close names in the model zoo: {', '.join(close)}" if close else ""
+    raise ConfigError(f"model.config {config!r} is neither a file nor a config of Detectron2's model zoo{hint}")
+
+
+def _override(cfg: "CfgNode", key: str, value: Any) -> None:
+    option = f"model.overrides.{key}"
+    leaves = dict(_leaves(cfg))
+    if key in DATA_KEYS:
+        raise ConfigError(f"{option} follows from {DATA_KEYS[key]}: set that instead")
+    if key not in leaves:
+        inside = [leaf for leaf in leaves if leaf.startswith(key + ".")]
+        if inside:
+            raise ConfigError(f"{option} is a group of keys: name one of them, such as {inside[0]}")
+        close = difflib.get_close_matches(key, leaves, n=3, cutoff=0.5)
+        hint = f": did you mean {', '.join(close)}?" if close else ""
+        raise ConfigError(f"{option} is no key of this Detectron2 config{hint}")
+    if isinstance(leaves[key], float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    try:
+        cfg.merge_from_list([key, value])
+    except (ValueError, AssertionError, KeyError):
+        raise ConfigError(
+            f"{option} is {value!r} ({type(value).__name__}), but a {type(leaves[key]).__name__} such as "
+            f"{leaves[key]!r} is expected"
+        ) from None
+
+
+def _leaves(cfg: "CfgNode", prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in cfg.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

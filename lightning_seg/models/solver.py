@@ -1,0 +1,49 @@
+"""Detectron2's optimiser and schedule over the number of steps that the trainer really runs."""
+
+import math
+from typing import TYPE_CHECKING, cast
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+
+def build_optimizer(cfg: "CfgNode", network: nn.Module) -> Optimizer:
+    """The optimiser, parameter groups and gradient clipping of ``detectron2.solver.build_optimizer``."""
+    from detectron2.solver import build_optimizer as build
+
+    return cast(Optimizer, build(cfg, network))
+
+
+def build_lr_scheduler(cfg: "CfgNode", optimizer: Optimizer, total_steps: float) -> LRScheduler:
+    """The schedule of ``detectron2.solver.build_lr_scheduler``, stretched to ``total_steps`` optimiser steps.
+
+    Must be stepped after every optimiser step.
+
+    Args:
+        cfg: its ``SOLVER`` is written for ``SOLVER.MAX_ITER`` steps.
+        optimizer: what to schedule.
+        total_steps: of the whole training; infinity leaves the config's own number.
+    """
+    from detectron2.solver import build_lr_scheduler as build
+
+    return cast(LRScheduler, build(stretch_schedule(cfg, total_steps), optimizer))
+
+
+def stretch_schedule(cfg: "CfgNode", total_steps: float) -> "CfgNode":
+    """Scale ``MAX_ITER``, ``STEPS`` and ``WARMUP_ITERS`` to another number of steps.
+
+    The rounding is that of Detectron2's ``DefaultTrainer.auto_scale_workers``. Nothing changes where
+    ``total_steps`` is ``MAX_ITER``.
+    """
+    cfg = cfg.clone()
+    if math.isinf(total_steps):
+        return cfg
+    scale = total_steps / cfg.SOLVER.MAX_ITER
+    cfg.SOLVER.MAX_ITER = int(total_steps)
+    cfg.SOLVER.STEPS = tuple(round(step * scale) for step in cfg.SOLVER.STEPS)
+    cfg.SOLVER.WARMUP_ITERS = round(cfg.SOLVER.WARMUP_ITERS * scale)
+    return cfg

@@ -1,0 +1,192 @@
+"""The LightningModule: batch to losses or logits, to metric, to log."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import MeanMetric, SumMetric
+
+from lightning_seg.errors import CheckpointError, ConfigError
+from lightning_seg.inference.whole import label_maps
+from lightning_seg.metrics import AbsentClasses, ConfusionMatrix, Report
+from lightning_seg.models.config import load_config
+from lightning_seg.models.segmentor import Segmentor
+from lightning_seg.models.solver import build_lr_scheduler, build_optimizer
+from lightning_seg.models.weights import load_weights, warn_of_frozen_random
+from lightning_seg.structures import Batch, summarise
+
+
+class SegmentationModule(pl.LightningModule):
+    """Trains and evaluates a segmentor that Detectron2 builds from a config.
+
+    Logs ``train/loss`` with its parts, ``lr/<group>``, and for ``val`` and ``test`` ``loss``, ``mIoU``, ``mAcc``,
+    ``pAcc``, ``fwIoU`` and ``IoU/<class>``, all fractions in [0, 1].
+
+    Args:
+        config: Detectron2 YAML file, or the name of one in Detectron2's model zoo.
+        class_names: in id order; follows ``data.classes`` on the command line.
+        ignore_index: mask value that does not count; follows ``data.ignore_index`` on the command line.
+        overrides: dotted Detectron2 keys and their values.
+        weights: null: what the config says; "": random; else a path, URL or ``detectron2://`` name. Not read
+            where a checkpoint is given.
+        absent_classes: which classes mIoU averages over: ``detectron2``: those in the ground truth; ``mmseg`` and
+            ``torchmetrics``: also those that are only predicted.
+        optimizer: in place of the one that ``SOLVER`` of the config describes.
+        lr_scheduler: in place of the one that ``SOLVER`` describes; stepped after every optimiser step
+            (``ReduceLROnPlateau``: after every validation, on ``val/loss``).
+
+    Raises:
+        ConfigError: if the config cannot be read or describes no model that works.
+        DependencyError: if Detectron2 is missing.
+    """
+
+    def __init__(
+        self,
+        config: str,
+        class_names: list[str],
+        ignore_index: int = 255,
+        overrides: dict[str, Any] | None = None,
+        weights: str | None = None,
+        absent_classes: AbsentClasses = "detectron2",
+        optimizer: Callable[..., Optimizer] | None = None,
+        lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
+        self.cfg = load_config(config, overrides or {})
+        self.class_names = list(class_names)
+        self.weights: str = self.cfg.MODEL.WEIGHTS if weights is None else weights
+        self.absent_classes = absent_classes
+        self.make_optimizer = optimizer
+        self.make_lr_scheduler = lr_scheduler
+        self.segmentor = Segmentor(self.cfg, num_classes=len(class_names), ignore_index=ignore_index)
+        self.confusion = ConfusionMatrix(len(class_names), ignore_index)
+        self.mean_loss = MeanMetric(nan_strategy="disable")
+        self.num_images = SumMetric()
+        self.report: Report | None = None
+        """The figures of the last evaluation that ended."""
+
+    def setup(self, stage: str) -> None:
+        """Load pretrained weights, unless a checkpoint brings its own."""
+        if self.trainer.ckpt_path is not None:
+            return
+        if self.weights:
+            rank_zero_info(load_weights(self.segmentor.network, self.weights))
+        elif stage != "fit":
+            raise ConfigError(f"{stage} would use random weights: give --ckpt_path or --model.weights")
+        elif warning := warn_of_frozen_random(self.cfg):
+            rank_zero_warn(warning)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        losses = self.segmentor.losses(batch)
+        loss = torch.stack(list(losses.values())).sum()
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        self.log_dict({f"train/{name}": part for name, part in losses.items()}, batch_size=len(batch))
+        for name, group in self._parameter_groups():
+            self.log(f"lr/{name}", group["lr"], batch_size=len(batch))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
+        return self._evaluation_step(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
+        return self._evaluation_step(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
+        """Label maps (height, width) int64 at the stored size of each image."""
+        return self._predict(batch)[0]
+
+    def on_validation_epoch_start(self) -> None:
+        self._reset()
+
+    def on_test_epoch_start(self) -> None:
+        self._reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_report("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_report("test")
+
+    def configure_optimizers(self) -> Any:
+        if self.make_optimizer is None:
+            optimizer = build_optimizer(self.cfg, self.segmentor.network)
+        else:
+            optimizer = self.make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        if self.make_lr_scheduler is None:
+            scheduler = build_lr_scheduler(self.cfg, optimizer, self.trainer.estimated_stepping_batches)
+        else:
+            scheduler = self.make_lr_scheduler(optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau):
+            return [optimizer], [{"scheduler": scheduler, "monitor": "val/loss", "interval": "epoch"}]
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another model before torch lists every tensor that differs."""
+        _refuse_other_model(self.state_dict(), checkpoint["state_dict"])
+        stored = checkpoint.get("hyper_parameters", {}).get("class_names")
+        if stored is not None and list(stored) != self.class_names:
+            rank_zero_warn(f"the checkpoint's classes are {summarise(stored)}, here {summarise(self.class_names)}")
+
+    def _evaluation_step(self, batch: Batch) -> list[Tensor]:
+        if not batch:  # this process has no sample, but joins the others
+            return []
+        predictions, losses = self._predict(batch)
+        for sample, prediction in zip(batch, predictions, strict=True):
+            self.confusion.update(prediction, sample["truth"])
+        self.mean_loss.update(torch.stack(list(losses.values())).sum(), weight=len(batch))
+        self.num_images.update(len(batch))
+        return predictions
+
+    def _predict(self, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
+        if not batch:
+            return [], {}
+        output = self.segmentor.evaluate(batch)
+        sizes = [(sample["height"], sample["width"]) for sample in batch]
+        return label_maps(output.logits, output.stride, output.input_sizes, sizes), output.losses
+
+    def _reset(self) -> None:
+        for metric in (self.confusion, self.mean_loss, self.num_images):
+            metric.reset()
+
+    def _log_report(self, split: str) -> None:
+        """Log what all processes counted together; every process has the same figures after ``compute``."""
+        report = Report(
+            split, self.class_names, self.confusion.compute().cpu(), int(self.num_images.compute()), self.absent_classes
+        )
+        self.report = report
+        self.log(f"{split}/loss", self.mean_loss.compute())
+        for name, value in report.averages.items():
+            self.log(f"{split}/{name}", value, prog_bar=name == "mIoU")
+        self.log_dict({f"{split}/IoU/{name}": value for name, value in report.iou.items()})
+
+    def _parameter_groups(self) -> list[tuple[str, Mapping[str, Any]]]:
+        groups = self.trainer.optimizers[0].param_groups
+        return [(group.get("name", str(index)), group) for index, group in enumerate(groups)]
+
+
+def _refuse_other_model(here: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+    reshaped = [name for name in here if name in stored and here[name].shape != stored[name].shape]
+    missing = [name for name in here if name not in stored]
+    foreign = [name for name in stored if name not in here]
+    reasons = []
+    if reshaped:
+        name = reshaped[0]
+        reasons.append(
+            f"{len(reshaped)} tensors differ in shape, such as {name}: {tuple(stored[name].shape)} in the checkpoint, "
+            f"{tuple(here[name].shape)} here"
+        )
+    if missing:
+        reasons.append(f"{len(missing)} tensors are not in it, such as {missing[0]}")
+    if foreign:
+        reasons.append(f"{len(foreign)} tensors in it are not in this model, such as {foreign[0]}")
+    if reasons:
+        raise CheckpointError(
+            f"the checkpoint was made for another model: {'; '.join(reasons)}. "
+            "Give the config and overrides that it was trained with, such as the config.yaml of its run"
+        )

@@ -1,0 +1,105 @@
+"""Run folders: ``runs/<name>/<version>/``, and the checkpoints in them."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
+
+from lightning_seg.errors import CheckpointError
+
+DEFAULT_ROOT = "runs"
+
+_FOLDER_VARIABLE = "LIGHTNING_SEG_RUN_VERSION"
+"""How the first process tells those that it starts which version it made."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where everything of one run lies: ``root/name/version``."""
+
+    root: Path
+    name: str
+    version: str
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.name / self.version
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+
+def new_run(root: Path, name: str) -> RunFolder:
+    """Make the folder of the next free version, on the main process; the others get the same or wait for it.
+
+    Two jobs that start at once get two versions.
+    """
+    if rank_zero_only.rank != 0:
+        return RunFolder(root, name, os.environ.get(_FOLDER_VARIABLE, ""))
+    number = max((number for number, _ in _versions(root, name)), default=-1) + 1
+    while True:
+        run = RunFolder(root, name, f"version_{number}")
+        try:
+            run.path.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            continue
+        os.environ[_FOLDER_VARIABLE] = run.version
+        return run
+
+
+def newest_checkpoint(root: Path, name: str, which: str) -> tuple[RunFolder, Path] | None:
+    """The newest run of that name with a checkpoint that can be loaded, and that checkpoint.
+
+    Args:
+        root: of all runs.
+        name: of the config.
+        which: ``last``: the newest file of the run; ``best``: the one with the best ``val/mIoU``.
+    """
+    for _, run in sorted(_versions(root, name), reverse=True, key=lambda pair: pair[0]):
+        files = sorted(run.checkpoints.glob("*.ckpt"), key=lambda file: (file.stat().st_mtime_ns, file.stem == "last"))
+        for file in reversed(files):
+            if which == "best" and not file.stem.startswith("best"):
+                continue
+            try:
+                checkpoint_step(file)
+            except CheckpointError as error:
+                rank_zero_warn(f"{error}; looking for an older one")
+                continue
+            return run, file
+    return None
+
+
+def checkpoint_step(path: Path) -> int:
+    """The number of optimiser steps that a checkpoint was saved after; a check that it can be loaded.
+
+    Raises:
+        CheckpointError: if the file does not exist, is damaged, holds code, or is no Lightning checkpoint.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a damaged file makes pickle and zip raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "weights_only" in reason.lower():
+            reason = "it holds Python objects other than tensors, which could run code, or is damaged"
+        raise CheckpointError(f"checkpoint {path} cannot be read: {reason}") from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise CheckpointError(
+            f"{path} is no checkpoint of this program: plain weights are given as model.weights, not as ckpt_path"
+        )
+    return int(checkpoint.get("global_step", 0))
+
+
+def _versions(root: Path, name: str) -> list[tuple[int, RunFolder]]:
+    folder = root / name
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if match := re.fullmatch(r"version_(\d+)", path.name):
+            found.append((int(match[1]), RunFolder(root, name, path.name)))
+    return found

@@ -1,0 +1,93 @@
+"""The two things that every part of the project talks about: one sample on disk, and what a data set knows."""
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Batch = list[dict[str, Any]]
+"""Samples in Detectron2's dict format, which may differ in size."""
+
+Colour = tuple[int, int, int]
+"""Red, green, blue, each 0 to 255."""
+
+IGNORE_COLOUR: Colour = (0, 0, 0)
+"""What pictures show where the ground truth says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image and, outside prediction, its mask.
+
+    Attributes:
+        name: the image's path relative to its folder, without suffix; unique within a data set.
+        image: path of the image file.
+        mask: path of the label file, or None where there is no ground truth.
+    """
+
+    name: str
+    image: Path
+    mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a data set knows about its labels.
+
+    Attributes:
+        names: class names in id order; class ``i`` is stored as value ``i``.
+        ignore_index: the mask value of pixels that count neither in the loss nor in the metric.
+        palette: one colour a class, in id order.
+    """
+
+    names: tuple[str, ...]
+    ignore_index: int
+    palette: tuple[Colour, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.names)
+
+
+def default_palette(num_classes: int) -> tuple[Colour, ...]:
+    """Colours that are easy to tell apart, the same for the same number of classes on every machine.
+
+    Hues step by the golden ratio, so that neighbouring ids are far apart; brightness alternates.
+
+    >>> len(set(default_palette(1000)))
+    1000
+    """
+    colours: list[Colour] = []
+    for index in range(num_classes):
+        hue = (0.08 + index * 0.618033988749895) % 1.0
+        saturation = 0.55 + 0.35 * ((index * 7) % 5) / 4
+        value = 0.95 - 0.4 * ((index * 3) % 4) / 3
+        red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+        colours.append((round(red * 255), round(green * 255), round(blue * 255)))
+    return tuple(colours)
+
+
+def parse_colour(text: str) -> Colour:
+    """Read ``#rrggbb``.
+
+    >>> parse_colour("#ff8000")
+    (255, 128, 0)
+
+    Raises:
+        ValueError: if the text is anything else.
+    """
+    if len(text) != 7 or not text.startswith("#"):
+        raise ValueError(f"colour {text!r} is not of the form '#rrggbb'")
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
+def summarise(items: Sequence[object], limit: int = 5) -> str:
+    """List the first few items of a long list for an error message.
+
+    >>> summarise(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
+    """
+    shown = ", ".join(str(item) for item in items[:limit])
+    more = len(items) - limit
+    return f"{shown} and {more} more" if more > 0 else shown
