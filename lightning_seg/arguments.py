@@ -29,13 +29,14 @@ def escape_overrides(arguments: Sequence[str]) -> list[str]:
     ['--model.overrides.A․B=1.5', '--trainer.max_steps', '3']
     """
     flag = f"--{OVERRIDES}."
-    escaped = []
-    for argument in arguments:
-        if argument.startswith(flag):
-            key, equals, value = argument.removeprefix(flag).partition("=")
-            argument = flag + key.replace(".", _DOT) + equals + value
-        escaped.append(argument)
-    return escaped
+
+    def escape(argument: str) -> str:
+        if not argument.startswith(flag):
+            return argument
+        key, equals, value = argument.removeprefix(flag).partition("=")
+        return flag + key.replace(".", _DOT) + equals + value
+
+    return [escape(argument) for argument in arguments]
 
 
 def restore_overrides(config: Namespace) -> None:
@@ -45,7 +46,7 @@ def restore_overrides(config: Namespace) -> None:
         config[OVERRIDES] = {key.replace(_DOT, "."): value for key, value in overrides.items()}
 
 
-class _MergingConfigFile(ActionConfigFile):  # type: ignore[misc]  # jsonargparse has no types here
+class _MergingConfigFile(ActionConfigFile):
     """Reads a config file; its overrides add to those given before, where jsonargparse would replace them all."""
 
     @staticmethod

@@ -35,7 +35,7 @@ class SegmentationCLI(LightningCLI):
             parser_class=Parser,
             parser_kwargs={**environment, **{command: dict(environment) for command in self.subcommands()}},
             auto_configure_optimizers=False,
-            args=args,
+            args=None if args is None else list(args),
         )
 
     def init_parser(self, **kwargs: Any) -> Parser:
@@ -43,7 +43,10 @@ class SegmentationCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: Parser) -> None:  # type: ignore[override]
         parser.add_argument(
-            "--name", type=str | None, default=None, help="Folder of the run below runs/; null: the first config's name."
+            "--name",
+            type=str | None,
+            default=None,
+            help="Folder of the run below runs/; null: that of the first config.",
         )
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         parser.link_arguments("data.ignore_index", "model.ignore_index", apply_on="instantiate")
@@ -175,7 +178,7 @@ class SegmentationCLI(LightningCLI):
 def _seed(seed_everything: bool | int) -> int:
     """The data's seed: that of ``seed_everything``, and Lightning's default where it is only switched."""
     if isinstance(seed_everything, bool):
-        return int(os.environ.get("PL_GLOBAL_SEED", 0))
+        return int(os.environ.get("PL_GLOBAL_SEED", "0"))
     return seed_everything
 
 

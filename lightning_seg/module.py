@@ -91,10 +91,10 @@ class SegmentationModule(pl.LightningModule):
             self.log(f"lr/{name}", group["lr"], batch_size=len(batch))
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Tensor]]:
         return self._evaluation_step(batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Tensor]]:
         return self._evaluation_step(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
@@ -133,15 +133,16 @@ class SegmentationModule(pl.LightningModule):
         if stored is not None and list(stored) != self.class_names:
             rank_zero_warn(f"the checkpoint's classes are {summarise(stored)}, here {summarise(self.class_names)}")
 
-    def _evaluation_step(self, batch: Batch) -> list[Tensor]:
+    def _evaluation_step(self, batch: Batch) -> dict[str, list[Tensor]]:
+        """Count one batch; returns ``predictions``, the label maps (height, width) int64, for who watches."""
         if not batch:  # this process has no sample, but joins the others
-            return []
+            return {"predictions": []}
         predictions, losses = self._predict(batch)
         for sample, prediction in zip(batch, predictions, strict=True):
             self.confusion.update(prediction, sample["truth"])
         self.mean_loss.update(torch.stack(list(losses.values())).sum(), weight=len(batch))
         self.num_images.update(len(batch))
-        return predictions
+        return {"predictions": predictions}
 
     def _predict(self, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
         if not batch:

@@ -38,7 +38,7 @@ def new_run(root: Path, name: str) -> RunFolder:
 
     Two jobs that start at once get two versions.
     """
-    if rank_zero_only.rank != 0:
+    if getattr(rank_zero_only, "rank", 0) != 0:
         return RunFolder(root, name, os.environ.get(_FOLDER_VARIABLE, ""))
     number = max((number for number, _ in _versions(root, name)), default=-1) + 1
     while True:
@@ -98,8 +98,6 @@ def checkpoint_step(path: Path) -> int:
 
 def _versions(root: Path, name: str) -> list[tuple[int, RunFolder]]:
     folder = root / name
-    found = []
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if match := re.fullmatch(r"version_(\d+)", path.name):
-            found.append((int(match[1]), RunFolder(root, name, path.name)))
-    return found
+    paths = folder.iterdir() if folder.is_dir() else ()
+    matches = [match for path in paths if (match := re.fullmatch(r"version_(\d+)", path.name))]
+    return [(int(match[1]), RunFolder(root, name, match[0])) for match in matches]

@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -101,13 +100,18 @@ class ResultGrid(pl.Callback):
         self._save(trainer)
 
     def _collect(
-        self, trainer: pl.Trainer, outputs: list[Tensor], batch: Batch, batch_idx: int, num_batches: Sequence[float]
+        self,
+        trainer: pl.Trainer,
+        outputs: dict[str, list[Tensor]],
+        batch: Batch,
+        batch_idx: int,
+        num_batches: Sequence[float],
     ) -> None:
-        chosen = np.linspace(0, num_batches[0] - 1, self.rows).round() if batch else []
-        if not trainer.is_global_zero or trainer.sanity_checking or batch_idx not in chosen:
+        chosen = np.linspace(0, num_batches[0] - 1, self.rows).round()
+        if not batch or not trainer.is_global_zero or trainer.sanity_checking or batch_idx not in chosen:
             return
         info = _info(trainer)
-        sample, prediction = batch[0], outputs[0]
+        sample, prediction = batch[0], outputs["predictions"][0]
         matrix = confusion_matrix(prediction, sample["truth"], info.num_classes, info.ignore_index)
         self._examples.append(
             _Example(
@@ -131,7 +135,7 @@ def _info(trainer: pl.Trainer) -> DatasetInfo:
 
 def error_map(prediction: NDArray[Any], truth: NDArray[Any], info: DatasetInfo) -> RGBImage:
     """(H, W, 3): light where the prediction is right, red where it is wrong, black where the truth is ignored."""
-    shown = np.where((prediction == truth)[..., None], np.uint8(RIGHT), np.uint8(WRONG))
+    shown = np.where((prediction == truth)[..., None], RIGHT, WRONG)
     shown[truth == info.ignore_index] = IGNORE_COLOUR
     return shown.astype(np.uint8)
 
@@ -157,7 +161,7 @@ def _draw_grid(examples: Sequence[_Example], info: DatasetInfo, path: Path) -> N
             axis.set_title(title, fontsize=9)
             axis.set_axis_off()
     legend = [
-        Patch(color=np.array(colour) / 255, label=name)
+        Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=name)
         for name, colour in [*zip(info.names, info.palette, strict=True), ("wrong", WRONG), ("ignored", IGNORE_COLOUR)]
     ]
     figure.legend(handles=legend[:40], loc="outside lower center", ncols=min(8, len(legend)), fontsize=8, frameon=False)

@@ -125,9 +125,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 f"data.train has {len(dataset)} samples, fewer than one batch of {self.batch_size} on each of "
                 f"{world_size} processes: lower data.batch_size"
             )
-        sampler = TrainSampler(
-            dataset, num_replicas=world_size, rank=rank, seed=self.seed, batch_size=self.batch_size
-        )
+        sampler = TrainSampler(dataset, num_replicas=world_size, rank=rank, seed=self.seed, batch_size=self.batch_size)
         return build_loader(dataset, sampler, batch_size=self.batch_size, num_workers=self.num_workers)
 
     def val_dataloader(self) -> SegmentationLoader | list[SegmentationLoader]:

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, DistributedSampler
 class Draw(NamedTuple):
     """What a training sample is asked by: all that its augmentation may depend on, but for the seed."""
 
-    index: int
+    sample: int
     epoch: int
     position: int
 

@@ -6,14 +6,15 @@ import random
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypeAlias
 
 import numpy as np
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # asks a server for a newer version at every import otherwise
 
-import albumentations as A  # noqa: E402
+import albumentations as A
 
-Transform = A.BasicTransform | A.BaseCompose
+Transform: TypeAlias = A.BasicTransform | A.BaseCompose
 
 
 def build_pipeline(transforms: Sequence[Transform], ignore_index: int) -> A.Compose:
@@ -41,7 +42,8 @@ def reseed(pipeline: A.Compose, seed: int, epoch: int, position: int) -> None:
     Not on the worker or rank that happens to draw, so that a run with other numbers of either sees the same data.
     """
     entropy = np.random.SeedSequence([seed, epoch, position])
-    pipeline.set_random_state(np.random.default_rng(entropy), random.Random(int(entropy.generate_state(1, np.uint64)[0])))
+    seed_of_python = int(entropy.generate_state(1, np.uint64)[0])
+    pipeline.set_random_state(np.random.default_rng(entropy), random.Random(seed_of_python))
 
 
 def _leaves(transforms: Sequence[Transform]) -> Iterator[A.BasicTransform]:
@@ -53,7 +55,7 @@ def _leaves(transforms: Sequence[Transform]) -> Iterator[A.BasicTransform]:
 
 
 def _warn_of_other_licence() -> None:
-    """albumentationsx has the import name of albumentations, but is AGPL where albumentations is MIT."""
+    """Albumentationsx has the import name of albumentations, but is AGPL where albumentations is MIT."""
     if importlib.util.find_spec("albumentations") is None:
         return
     try:

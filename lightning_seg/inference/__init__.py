@@ -1,2 +1,1 @@
 """Prediction on images: takes logits or callables, knows no model class."""
-

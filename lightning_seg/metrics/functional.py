@@ -35,8 +35,8 @@ def confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int, ignore
     counted = truth != ignore_index
     true, predicted = truth[counted].long(), prediction[counted].long()
     for name, ids in (("truth", true), ("prediction", predicted)):
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < num_classes:
-            raise ValueError(f"{name} holds ids {int(ids.min())} to {int(ids.max())}, but there are {num_classes} classes")
+        if ids.numel() and not 0 <= (low := int(ids.min())) <= (high := int(ids.max())) < num_classes:
+            raise ValueError(f"{name} holds ids {low} to {high}, but there are {num_classes} classes")
     return torch.bincount(true * num_classes + predicted, minlength=num_classes**2).view(num_classes, num_classes)
 
 

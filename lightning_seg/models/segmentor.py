@@ -78,7 +78,8 @@ class Segmentor(nn.Module):
         losses: dict[str, Tensor] = {}
         if "sem_seg" in inputs[0]:
             masks = [sample["sem_seg"] for sample in inputs]
-            losses = head.losses(logits, ImageList.from_tensors(masks, padding[0], self.ignore_index, padding[1]).tensor)
+            padded = ImageList.from_tensors(masks, padding[0], self.ignore_index, padding[1])
+            losses = head.losses(logits, padded.tensor)
         return Evaluation(logits, head.common_stride, images.image_sizes, losses)
 
     def _as_detectron2(self, sample: dict[str, Any]) -> dict[str, Any]:

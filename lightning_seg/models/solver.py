@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING, cast
 
+from fvcore.common.param_scheduler import ParamScheduler
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -21,7 +22,8 @@ def build_optimizer(cfg: "CfgNode", network: nn.Module) -> Optimizer:
 def build_lr_scheduler(cfg: "CfgNode", optimizer: Optimizer, total_steps: float) -> LRScheduler:
     """The schedule of ``detectron2.solver.build_lr_scheduler``, stretched to ``total_steps`` optimiser steps.
 
-    Must be stepped after every optimiser step.
+    Must be stepped after every optimiser step. The rate of the last step holds from there on, where Detectron2's
+    schedules raise.
 
     Args:
         cfg: its ``SOLVER`` is written for ``SOLVER.MAX_ITER`` steps.
@@ -30,7 +32,21 @@ def build_lr_scheduler(cfg: "CfgNode", optimizer: Optimizer, total_steps: float)
     """
     from detectron2.solver import build_lr_scheduler as build
 
-    return cast(LRScheduler, build(stretch_schedule(cfg, total_steps), optimizer))
+    stretched = stretch_schedule(cfg, total_steps)
+    scheduler = build(stretched, optimizer)
+    scheduler._multiplier = _HoldLast(scheduler._multiplier, stretched.SOLVER.MAX_ITER)
+    return cast(LRScheduler, scheduler)
+
+
+class _HoldLast(ParamScheduler):  # type: ignore[misc]  # fvcore has no types
+    """A schedule that stays where its last step was: ``WarmupStepWithFixedGammaLR`` ends with an IndexError."""
+
+    def __init__(self, schedule: ParamScheduler, num_steps: int) -> None:
+        self.schedule = schedule
+        self.last = (num_steps - 1) / num_steps
+
+    def __call__(self, where: float) -> float:
+        return float(self.schedule(min(where, self.last)))
 
 
 def stretch_schedule(cfg: "CfgNode", total_steps: float) -> "CfgNode":

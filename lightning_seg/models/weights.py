@@ -53,17 +53,18 @@ def load_weights(network: nn.Module, source: str) -> str:
     from detectron2.checkpoint import DetectionCheckpointer
 
     checkpoint = _read(_fetch(source), source)
-    names = len(network.state_dict())
+    names = network.state_dict().keys()
     incompatible = DetectionCheckpointer(network)._load_model(checkpoint)
     reshaped = [name for name, _, _ in incompatible.incorrect_shapes]
     missing = [name for name in incompatible.missing_keys if not name.endswith("num_batches_tracked")]
-    loaded = names - len(incompatible.missing_keys) - len(reshaped)
+    # The checkpointer renames the file's tensors to the network's and drops those of another shape.
+    loaded = len(names & checkpoint["model"].keys())
     if loaded == 0:
         raise CheckpointError(
             f"nothing in {source} fits this network, which has tensors such as {summarise(missing, 3)}; "
             f"the file has {summarise(incompatible.unexpected_keys, 3)}: choose weights of this architecture"
         )
-    parts = [f"{source}: {loaded} of {names} tensors loaded"]
+    parts = [f"{source}: {loaded} of {len(names)} tensors loaded"]
     if missing:
         parts.append(f"not in the file: {summarise(missing, 3)}")
     if reshaped:

@@ -54,7 +54,8 @@ class Folder(Reader):
         if self.list is not None:
             listed = list(self._listed(resolve(self.list, root), root, images, masks))
             return sorted(listed, key=lambda sample: sample.name)
-        assert images is not None and masks is not None  # the constructor demands both without a list
+        assert images is not None  # the constructor demands both without a list
+        assert masks is not None
         return self._matched(images, masks)
 
     def _matched(self, images: Path, masks: Path) -> list[Sample]:

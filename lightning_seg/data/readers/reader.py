@@ -16,7 +16,7 @@ class Reader(ABC):
 
     def prepare(self, root: Path | None) -> None:
         """Write to disk whatever must exist before reading; called once a machine, before :meth:`samples`."""
-        return None
+        return
 
     @abstractmethod
     def samples(self, root: Path | None) -> list[Sample]:

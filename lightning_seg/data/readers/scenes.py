@@ -11,6 +11,7 @@ SKY, GROUND, HILL, HOUSE, TREE, BALL = range(len(CLASSES))
 IGNORE = 255
 
 ImageArray = NDArray[np.uint8]
+ImageFloat = NDArray[np.float32]
 Painter = Callable[[np.random.Generator, "Canvas", int, int, int], None]
 
 
@@ -22,7 +23,7 @@ class Canvas:
         self.labels = np.zeros((height, width), np.uint8)
         self.objects = np.zeros((height, width), np.int32)
 
-    def fill(self, region: NDArray[np.bool_], label: int, colour: NDArray[np.float32], *, new_object: bool) -> None:
+    def fill(self, region: NDArray[np.bool_], label: int, colour: ImageFloat, *, new_object: bool) -> None:
         """Paint a region over whatever lies behind it; ``colour`` is (3,) or (H, W, 3)."""
         self.colours[region] = np.broadcast_to(colour, self.colours.shape)[region]
         self.labels[region] = label
@@ -109,19 +110,19 @@ def _paint_tree(rng: np.random.Generator, canvas: Canvas, x: int, base: int, siz
 def _paint_ball(rng: np.random.Generator, canvas: Canvas, x: int, base: int, size: int) -> None:
     radius = max(3.0, size * rng.uniform(0.2, 0.35))
     rows, columns = np.mgrid[: canvas.labels.shape[0], : canvas.labels.shape[1]].astype(np.float32)
-    light = np.hypot(columns - (x - radius / 3), rows - (base - radius * 1.3)) / radius
+    light: ImageFloat = np.hypot(columns - (x - radius / 3), rows - (base - radius * 1.3)) / radius
     stripes = (np.sin((columns * np.cos(size) + rows * np.sin(size)) * 5 / radius) > 0)[..., None]
     colour = np.where(stripes, _colour(rng, (200, 90, 60), 55), _colour(rng, (215, 205, 180), 40))
-    shaded = colour - (np.clip(light, 0, 2) * 55)[..., None]
-    canvas.fill(canvas.disc(x, base - radius, radius), BALL, shaded.astype(np.float32), new_object=True)
+    shaded = np.asarray(colour - (np.clip(light, 0, 2) * 55)[..., None], np.float32)
+    canvas.fill(canvas.disc(x, base - radius, radius), BALL, shaded, new_object=True)
 
 
 def _photograph(rng: np.random.Generator, canvas: Canvas) -> ImageArray:
     """Exposure, white balance, a soft lens and sensor noise."""
-    light = rng.uniform(0.75, 1.2) * rng.uniform(0.93, 1.07, size=3)
-    seen = cv2.GaussianBlur(canvas.colours * light.astype(np.float32), (3, 3), rng.uniform(0.3, 0.9))
-    seen += rng.normal(0, rng.uniform(2, 7), seen.shape).astype(np.float32)
-    return np.clip(seen, 0, 255).astype(np.uint8)
+    light = np.asarray(rng.uniform(0.75, 1.2) * rng.uniform(0.93, 1.07, size=3), np.float32)
+    seen = cv2.GaussianBlur(canvas.colours * light, (3, 3), rng.uniform(0.3, 0.9))
+    noise = np.asarray(rng.normal(0, rng.uniform(2, 7), size=seen.shape), np.float32)
+    return np.asarray(np.clip(seen + noise, 0, 255), np.uint8)
 
 
 def _label(canvas: Canvas) -> ImageArray:
@@ -138,12 +139,13 @@ def _label(canvas: Canvas) -> ImageArray:
     return np.where(seam, np.uint8(IGNORE), canvas.labels)
 
 
-def _colour(rng: np.random.Generator, centre: tuple[int, int, int], spread: int) -> NDArray[np.float32]:
+def _colour(rng: np.random.Generator, centre: tuple[int, int, int], spread: int) -> ImageFloat:
     return (np.array(centre) + rng.uniform(-spread, spread, size=3)).astype(np.float32)
 
 
-def _noise(rng: np.random.Generator, canvas: Canvas, cell: int) -> NDArray[np.float32]:
+def _noise(rng: np.random.Generator, canvas: Canvas, cell: int) -> ImageFloat:
     """Smooth noise (H, W, 1) of about unit variance that varies over ``cell`` pixels."""
     height, width = canvas.labels.shape
     coarse = rng.normal(size=(height // cell + 2, width // cell + 2)).astype(np.float32)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
+    fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(fine, np.float32)[..., None]

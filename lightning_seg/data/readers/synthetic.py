@@ -32,7 +32,9 @@ class Synthetic(Reader):
 
     def __init__(self, root: str, count: int, seed: int, size: tuple[int, int] = (128, 160)) -> None:
         self.root = root
-        self.settings = {"count": count, "seed": seed, "size": list(size)}
+        self.count = count
+        self.seed = seed
+        self.size = size
 
     def prepare(self, root: Path | None) -> None:
         target = resolve(self.root, root)
@@ -44,8 +46,8 @@ class Synthetic(Reader):
         shutil.rmtree(draft, ignore_errors=True)
         (draft / "images").mkdir(parents=True)
         (draft / "masks").mkdir()
-        for index in range(self.settings["count"]):
-            image, mask = paint_scene(np.random.default_rng([self.settings["seed"], index]), *self.settings["size"])
+        for index in range(self.count):
+            image, mask = paint_scene(np.random.default_rng([self.seed, index]), *self.size)
             Image.fromarray(image).save(draft / "images" / f"{index:04d}.jpg", quality=95)
             Image.fromarray(mask).save(draft / "masks" / f"{index:04d}.png")
         (draft / SETTINGS_FILE).write_text(json.dumps(self.settings))
@@ -58,6 +60,11 @@ class Synthetic(Reader):
     def samples(self, root: Path | None) -> list[Sample]:
         target = resolve(self.root, root)
         return Folder(images=str(target / "images"), masks=str(target / "masks")).samples(None)
+
+    @property
+    def settings(self) -> dict[str, int | list[int]]:
+        """What decides the files, as it is stored beside them."""
+        return {"count": self.count, "seed": self.seed, "size": list(self.size)}
 
     def _check(self, target: Path) -> None:
         settings = target / SETTINGS_FILE

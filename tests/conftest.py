@@ -1,0 +1,116 @@
+"""Small data, a small model and ways to call the command line, for all tests."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from lightning_seg.data import Synthetic
+
+REPOSITORY = Path(__file__).parent.parent
+
+TINY_OVERRIDES = {
+    "MODEL.RESNETS.DEPTH": 18,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
+    "MODEL.RESNETS.NORM": "BN",
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    "MODEL.FPN.OUT_CHANNELS": 16,
+    "MODEL.SEM_SEG_HEAD.CONVS_DIM": 16,
+    "MODEL.SEM_SEG_HEAD.NORM": "BN",
+    "SOLVER.MAX_ITER": 10,
+    "SOLVER.STEPS": [6, 8],
+    "SOLVER.WARMUP_ITERS": 3,
+}
+CLASSES = ["sky", "ground", "hill", "house", "tree", "ball"]
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``train`` (6 scenes) and ``val`` (3), each with ``images`` and ``masks``, 48×64 pixels."""
+    root = tmp_path_factory.mktemp("scenes")
+    for part, count in (("train", 6), ("val", 3)):
+        Synthetic(root=part, count=count, seed=count, size=(48, 64)).prepare(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data beside the repository; tests that need it are skipped elsewhere."""
+    folder = Path(os.environ.get("LIGHTNING_SEG_SHARED", REPOSITORY.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder} (set LIGHTNING_SEG_SHARED)")
+    return folder
+
+
+@pytest.fixture
+def experiment(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes a complete small config to ``tiny.yaml`` in an empty working directory, with changes to its data."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(**data: Any) -> Path:
+        config = {
+            "seed_everything": 3,
+            "model": {
+                "config": "Misc/semantic_R_50_FPN_1x.yaml",
+                "weights": "",
+                "overrides": dict(TINY_OVERRIDES),
+            },
+            "data": {
+                "root": str(scenes),
+                "classes": CLASSES,
+                "train": folder("train"),
+                "val": folder("val"),
+                "test": folder("val"),
+                "train_transforms": [{"class_path": "albumentations.HorizontalFlip"}],
+                "batch_size": 2,
+                "num_workers": 0,
+                **data,
+            },
+            "trainer": {
+                "accelerator": "cpu",
+                "devices": 1,
+                "max_epochs": 2,
+                "log_every_n_steps": 1,
+                "num_sanity_val_steps": 0,
+            },
+        }
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    return write
+
+
+def folder(part: str) -> dict[str, Any]:
+    return {
+        "class_path": "lightning_seg.data.Folder",
+        "init_args": {"images": f"{part}/images", "masks": f"{part}/masks"},
+    }
+
+
+def train_py(*arguments: str, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+    """Run ``python train.py`` as a user does."""
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
+        capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+
+
+def write_pair(root: Path, name: str, mask: np.ndarray, image_size: tuple[int, int] | None = None) -> None:
+    """Write ``images/name.jpg`` and ``masks/name.png``."""
+    height, width = image_size or mask.shape
+    for kind in ("images", "masks"):
+        (root / kind / name).parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(root / "images" / f"{name}.jpg")
+    Image.fromarray(mask).save(root / "masks" / f"{name}.png")

@@ -1,0 +1,146 @@
+"""Samples, batches and errors of the data module."""
+
+from pathlib import Path
+from typing import Any
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_seg.data import Folder, SegmentationDataModule
+from lightning_seg.data.decode import read_image, read_mask
+from lightning_seg.errors import ConfigError, DataError
+from tests.conftest import CLASSES, write_pair
+
+
+def make(root: Path, **settings: Any) -> SegmentationDataModule:
+    readers = {part: Folder(images=f"{part}/images", masks=f"{part}/masks") for part in ("train", "val")}
+    return SegmentationDataModule(
+        **{"classes": CLASSES, "root": str(root), "num_workers": 0, "batch_size": 2, **readers, **settings}
+    )
+
+
+def test_samples_are_detectron2s_format(scenes: Path) -> None:
+    data = make(scenes, eval_transforms=[A.Resize(24, 40)])
+    data.setup("fit")
+    (sample,) = next(iter(data.val_dataloader()))  # type: ignore[misc]
+    image = read_image(Path(sample["file_name"]))
+    mask = read_mask(Path(sample["sem_seg_file_name"]))
+    assert sample["image"].shape == (3, 24, 40)
+    assert sample["image"].dtype == torch.uint8
+    assert sample["sem_seg"].shape == (24, 40)
+    assert (sample["height"], sample["width"]) == (48, 64) == image.shape[:2]
+    assert np.array_equal(sample["truth"], mask)
+
+
+def test_without_transforms_pixels_are_untouched_rgb(scenes: Path) -> None:
+    data = make(scenes)
+    data.setup("fit")
+    sample = next(iter(data.train_dataloader()))[0]
+    assert np.array_equal(sample["image"].permute(1, 2, 0), read_image(Path(sample["file_name"])))
+    assert "truth" not in sample
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_augmentation_does_not_depend_on_workers(scenes: Path, workers: int) -> None:
+    def epochs(num_workers: int) -> list[list[tuple[str, bytes]]]:
+        data = make(scenes, num_workers=num_workers, train_transforms=[A.RandomCrop(16, 16)], seed=4)
+        data.setup("fit")
+        loader = data.train_dataloader()
+        seen = []
+        for epoch in range(2):
+            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            seen.append([(s["name"], s["image"].numpy().tobytes()) for batch in loader for s in batch])
+        return seen
+
+    alone = epochs(0)
+    assert epochs(workers) == alone
+    assert sorted(alone[0])[0][1] != sorted(alone[1])[0][1]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_reach_the_user_without_a_workers_stack_trace(tmp_path: Path, workers: int) -> None:
+    write_pair(tmp_path / "train", "a", np.zeros((8, 8), np.uint8))
+    write_pair(tmp_path / "train", "b", np.full((8, 8), 7, np.uint8))
+    data = make(tmp_path, val=None, num_workers=workers)
+    data.setup("fit")
+    with pytest.raises(DataError) as caught:
+        list(data.train_dataloader())
+    assert str(caught.value).startswith(str(tmp_path / "train/masks/b.png") + " has class id 7 in 64 pixels")
+    assert "Traceback" not in str(caught.value)
+
+
+def test_size_mismatch_is_named(tmp_path: Path) -> None:
+    write_pair(tmp_path / "train", "a", np.zeros((8, 6), np.uint8), image_size=(8, 8))
+    data = make(tmp_path, val=None, batch_size=1)
+    data.setup("fit")
+    with pytest.raises(DataError, match=r"mask .*a\.png is 6×8 pixels, but its image .*a\.jpg is 8×8"):
+        list(data.train_dataloader())
+
+
+def test_normalising_twice_is_refused(scenes: Path) -> None:
+    data = make(scenes, train_transforms=[A.Normalize()])
+    data.setup("fit")
+    with pytest.raises(DataError, match="leave Normalize and ToFloat out"):
+        next(iter(data.train_dataloader()))
+
+
+@pytest.mark.parametrize("ignore_index", [-1, 1000])
+def test_ignore_index_beyond_8_bits_pads_exactly(tmp_path: Path, ignore_index: int) -> None:
+    write_pair(tmp_path / "train", "a", np.ones((8, 8), np.uint8))
+    data = make(tmp_path, val=None, batch_size=1, ignore_index=ignore_index, train_transforms=[A.PadIfNeeded(16, 16)])
+    data.setup("fit")
+    mask = next(iter(data.train_dataloader()))[0]["sem_seg"]
+    assert mask.shape == (16, 16)
+    assert set(mask.unique().tolist()) == {1, ignore_index}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"classes": []}, r"data\.classes is empty"),
+        ({"classes": ["a", "b", "a"]}, "names a more than once"),
+        ({"ignore_index": 2}, r"data\.ignore_index 2 is the id of class 'hill'"),
+        ({"palette": {"sea": "#000000"}}, r"data\.palette colours sea"),
+        ({"palette": {"sky": "blue"}}, r"class sky: colour 'blue' is not of the form '#rrggbb'"),
+        ({"batch_size": 0}, r"data\.batch_size is 0"),
+    ],
+)
+def test_settings_that_cannot_work(scenes: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(scenes, **settings)
+
+
+def test_batch_larger_than_the_data(scenes: Path) -> None:
+    data = make(scenes, batch_size=7)
+    data.setup("fit")
+    with pytest.raises(DataError, match=r"6 samples, fewer than one batch of 7 .* lower data\.batch_size"):
+        data.train_dataloader()
+
+
+def test_stage_without_reader(scenes: Path) -> None:
+    with pytest.raises(ConfigError, match=r"test needs data\.test"):
+        make(scenes).setup("test")
+    with pytest.raises(ConfigError, match=r"--data\.predict"):
+        make(scenes).setup("predict")
+    with pytest.raises(DataError, match=r"data\.root .* does not exist"):
+        make(scenes / "nowhere").prepare_data()
+
+
+def test_images_to_predict_keep_folders_and_never_collide(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "sub/a.jpg", "sub/b.jpg", "._b.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+
+    def names(predict: Path) -> list[str]:
+        data = SegmentationDataModule(classes=CLASSES, predict=str(predict), num_workers=0)
+        data.setup("predict")
+        return [sample.name for sample in data.datasets["predict"].samples]
+
+    assert names(tmp_path) == ["a.jpg", "a.png", "sub/a", "sub/b"]
+    assert names(tmp_path / "sub" / "a.jpg") == ["a"]
+    assert names(tmp_path / "sub" / "*.jpg") == ["a", "b"]
+    with pytest.raises(DataError, match="matches no image"):
+        names(tmp_path / "*.bmp")

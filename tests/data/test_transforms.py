@@ -1,0 +1,57 @@
+"""Pipelines: padding is ignored, and what is drawn depends on (seed, epoch, position) alone."""
+
+from collections.abc import Callable
+
+import albumentations as A
+import numpy as np
+import pytest
+
+from lightning_seg.data.transforms import build_pipeline, reseed
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+MASK = np.full((20, 30), 3, np.uint8)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: A.PadIfNeeded(min_height=40, min_width=40),
+        lambda: A.Affine(scale=0.5, p=1.0),
+        lambda: A.OneOf([A.Rotate(limit=(45, 45), p=1.0)], p=1.0),
+        lambda: A.Sequential([A.Perspective(scale=(0.2, 0.3), p=1.0), A.CoarseDropout(p=1.0)], p=1.0),
+    ],
+)
+@pytest.mark.parametrize("ignore_index", [255, 11])
+def test_padding_is_ignored(make: Callable[[], A.BasicTransform], ignore_index: int) -> None:
+    mask = build_pipeline([make()], ignore_index)(image=IMAGE, mask=MASK)["mask"]
+    assert set(np.unique(mask)) <= {3, ignore_index}
+
+
+def test_says_that_it_replaces_a_class() -> None:
+    with pytest.warns(UserWarning, match=r"PadIfNeeded\(fill_mask=3.*replaced by the ignore index 255"):
+        build_pipeline([A.PadIfNeeded(min_height=40, min_width=40, fill_mask=3)], 255)
+
+
+def test_draws_depend_on_seed_epoch_and_position() -> None:
+    first, second = (build_pipeline([A.RandomCrop(8, 8), A.HorizontalFlip()], 255) for _ in range(2))
+
+    def draw(pipeline: A.Compose, *state: int) -> bytes:
+        reseed(pipeline, *state)
+        return bytes(pipeline(image=IMAGE, mask=MASK)["image"])
+
+    here = draw(first, 1, 2, 3)
+    for _ in range(5):
+        draw(first, 9, 9, 9)
+    assert draw(first, 1, 2, 3) == here == draw(second, 1, 2, 3)
+    others = {draw(first, *state) for state in ((2, 2, 3), (1, 3, 3), (1, 2, 4), (1, 3, 2))}
+    assert here not in others
+    assert len(others) == 4
+
+
+def test_two_flips_are_independent() -> None:
+    pipeline = build_pipeline([A.HorizontalFlip(), A.VerticalFlip()], 255)
+    seen = set()
+    for position in range(40):
+        reseed(pipeline, 0, 0, position)
+        seen.add(bytes(pipeline(image=IMAGE, mask=MASK)["image"]))
+    assert len(seen) == 4  # neither, one, the other, both
