@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,12 +54,11 @@ def load_weights(network: nn.Module, source: str) -> str:
     from detectron2.checkpoint import DetectionCheckpointer
 
     checkpoint = _read(_fetch(source), source)
-    names = network.state_dict().keys()
+    names = _without_counters(network.state_dict())
     incompatible = DetectionCheckpointer(network)._load_model(checkpoint)
     reshaped = [name for name, _, _ in incompatible.incorrect_shapes]
-    missing = [name for name in incompatible.missing_keys if not name.endswith("num_batches_tracked")]
-    # The checkpointer renames the file's tensors to the network's and drops those of another shape.
-    loaded = len(names & checkpoint["model"].keys())
+    missing = _without_counters(incompatible.missing_keys)
+    loaded = len(names) - len(missing) - len(reshaped)
     if loaded == 0:
         raise CheckpointError(
             f"nothing in {source} fits this network, which has tensors such as {summarise(missing, 3)}; "
@@ -122,6 +122,11 @@ def _read(path: Path, source: str) -> dict[str, Any]:
         state = cast(dict[str, torch.Tensor], data["state_dict"])
         return {"model": {name.removeprefix(NETWORK_PREFIX): tensor for name, tensor in state.items()}}
     return data if "model" in data else {"model": data}
+
+
+def _without_counters(names: Iterable[str]) -> list[str]:
+    """Tensor names but for BatchNorm's counters, which old checkpoints lack and nothing here uses."""
+    return [name for name in names if not name.endswith("num_batches_tracked")]
 
 
 def _detectron2_pickle(data: dict[str, Any]) -> dict[str, Any]:
