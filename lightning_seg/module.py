@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -16,7 +17,7 @@ from lightning_seg.inference.whole import label_maps
 from lightning_seg.metrics import AbsentClasses, ConfusionMatrix, Report
 from lightning_seg.models.config import load_config
 from lightning_seg.models.segmentor import Segmentor
-from lightning_seg.models.solver import build_lr_scheduler, build_optimizer
+from lightning_seg.models.solver import build_lr_scheduler, build_optimizer, clip_gradients
 from lightning_seg.models.weights import load_weights, warn_of_frozen_random
 from lightning_seg.structures import Batch, summarise
 
@@ -36,7 +37,7 @@ class SegmentationModule(pl.LightningModule):
             where a checkpoint is given.
         absent_classes: which classes mIoU averages over: ``detectron2``: those in the ground truth; ``mmseg`` and
             ``torchmetrics``: also those that are only predicted.
-        optimizer: in place of the one that ``SOLVER`` of the config describes.
+        optimizer: in place of the one that ``SOLVER`` of the config describes; its gradient clipping stays.
         lr_scheduler: in place of the one that ``SOLVER`` describes; stepped after every optimiser step
             (``ReduceLROnPlateau``: after every validation, on ``val/loss``).
 
@@ -78,7 +79,7 @@ class SegmentationModule(pl.LightningModule):
         if self.weights:
             rank_zero_info(load_weights(self.segmentor.network, self.weights))
         elif stage != "fit":
-            raise ConfigError(f"{stage} would use random weights: give --ckpt_path or --model.weights")
+            raise ConfigError(f"{TrainerFn(stage).value} would use random weights: give --ckpt_path or --model.weights")
         elif warning := warn_of_frozen_random(self.cfg):
             rank_zero_warn(warning)
 
@@ -125,6 +126,16 @@ class SegmentationModule(pl.LightningModule):
         if isinstance(scheduler, ReduceLROnPlateau):
             return [optimizer], [{"scheduler": scheduler, "monitor": "val/loss", "interval": "epoch"}]
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the config's ``SOLVER`` says, then as the trainer says."""
+        clip_gradients(self.cfg, optimizer)
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model before torch lists every tensor that differs."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
 
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.loader import SegmentationLoader, build_loader
@@ -110,7 +111,9 @@ class SegmentationDataModule(pl.LightningDataModule):
             elif part == "val" and stage == "fit":
                 continue
             else:
-                raise ConfigError(f"{stage} needs data.{part}: give it a reader, such as lightning_seg.data.Folder")
+                raise ConfigError(
+                    f"{TrainerFn(stage).value} needs data.{part}: give it a reader, such as lightning_seg.data.Folder"
+                )
             transforms = self.train_transforms if part == "train" else self.eval_transforms
             pipeline = build_pipeline(transforms, self.info.ignore_index)
             self.datasets[part] = SegmentationDataset(

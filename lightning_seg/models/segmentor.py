@@ -95,6 +95,11 @@ def _refuse_unsupported(cfg: "CfgNode") -> None:
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, but SemanticSegmentor is needed: "
             "choose a semantic config, such as Misc/semantic_R_50_FPN_1x.yaml"
         )
+    if cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE not in ("value", "norm"):
+        raise ConfigError(
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE!r}, but value or norm is needed; "
+            "to clip by the norm of all gradients, set trainer.gradient_clip_val"
+        )
     if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
         raise ConfigError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}, but RGB or BGR is needed")
     resnets = cfg.MODEL.RESNETS

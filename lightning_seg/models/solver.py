@@ -13,10 +13,34 @@ if TYPE_CHECKING:
 
 
 def build_optimizer(cfg: "CfgNode", network: nn.Module) -> Optimizer:
-    """The optimiser, parameter groups and gradient clipping of ``detectron2.solver.build_optimizer``."""
+    """The optimiser and parameter groups of ``detectron2.solver.build_optimizer``, without its gradient clipping.
+
+    Detectron2 clips at the start of ``step``. Lightning computes the gradients inside ``step``, so that this would
+    clip nothing, silently: see :func:`clip_gradients`.
+    """
     from detectron2.solver import build_optimizer as build
 
+    cfg = cfg.clone()
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = False
     return cast(Optimizer, build(cfg, network))
+
+
+def clip_gradients(cfg: "CfgNode", optimizer: Optimizer) -> None:
+    """Clip as ``SOLVER.CLIP_GRADIENTS`` says: each parameter's gradient by itself, by value or by norm.
+
+    The rule of ``detectron2/solver/build.py``; does nothing where it is not enabled.
+    """
+    clip = cfg.SOLVER.CLIP_GRADIENTS
+    if not clip.ENABLED:
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                continue
+            if clip.CLIP_TYPE == "value":
+                nn.utils.clip_grad_value_(parameter, clip.CLIP_VALUE)
+            else:
+                nn.utils.clip_grad_norm_(parameter, clip.CLIP_VALUE, clip.NORM_TYPE)
 
 
 def build_lr_scheduler(cfg: "CfgNode", optimizer: Optimizer, total_steps: float) -> LRScheduler:
@@ -60,6 +84,8 @@ def stretch_schedule(cfg: "CfgNode", total_steps: float) -> "CfgNode":
         return cfg
     scale = total_steps / cfg.SOLVER.MAX_ITER
     cfg.SOLVER.MAX_ITER = int(total_steps)
-    cfg.SOLVER.STEPS = tuple(round(step * scale) for step in cfg.SOLVER.STEPS)
+    # In a very short run milestones meet each other or an end of the run, which Detectron2 refuses.
+    milestones = {round(step * scale) for step in cfg.SOLVER.STEPS}
+    cfg.SOLVER.STEPS = tuple(sorted(step for step in milestones if 0 < step < cfg.SOLVER.MAX_ITER))
     cfg.SOLVER.WARMUP_ITERS = round(cfg.SOLVER.WARMUP_ITERS * scale)
     return cfg

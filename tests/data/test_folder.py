@@ -49,7 +49,10 @@ def test_home_and_variables_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ("names", "message"),
     [
         (["i/notes.txt", "m/a.png"], r"i holds no image .* check data\.root"),
-        (["i/a.jpg", "i/b.jpg", "m/a.png"], r"1 of 2 images .* have no mask named '\{stem\}\.png' .*: b; add the masks"),
+        (
+            ["i/a.jpg", "i/b.jpg", "m/a.png"],
+            r"1 of 2 images .* have no mask named '\{stem\}\.png' .*: b; add the masks",
+        ),
         (["i/a.jpg", "m/a.png", "m/c.png"], r"1 masks in .* have no image in .*: c\.png; add the images or remove"),
         (["i/a.jpg", "i/a.png", "m/a.png"], r"several images of the same name for one mask: a;"),
         (["i/a.jpg"], r"folder of masks .*m does not exist"),

@@ -30,7 +30,9 @@ def save_pth(state: dict[str, torch.Tensor], path: Path) -> Path:
 
 
 def save_ckpt(state: dict[str, torch.Tensor], path: Path) -> Path:
-    torch.save({"state_dict": {NETWORK_PREFIX + name: value for name, value in state.items()}}, path.with_suffix(".ckpt"))
+    torch.save(
+        {"state_dict": {NETWORK_PREFIX + name: value for name, value in state.items()}}, path.with_suffix(".ckpt")
+    )
     return path.with_suffix(".ckpt")
 
 

@@ -1,0 +1,138 @@
+"""The LightningModule: Detectron2's training to the bit, optimisers of the user's, checkpoints that do not match."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from lightning_seg.errors import CheckpointError, ConfigError
+from lightning_seg.models.config import load_config
+from lightning_seg.module import SegmentationModule
+from tests.conftest import TINY_OVERRIDES
+from tests.models.test_segmentor import as_detectron2, make_batch
+
+ZOO = "Misc/semantic_R_50_FPN_1x.yaml"
+NAMES = ["a", "b", "c", "d", "e"]
+
+
+def make(overrides: dict[str, Any] | None = None, **settings: Any) -> SegmentationModule:
+    torch.manual_seed(0)
+    return SegmentationModule(
+        **{"config": ZOO, "class_names": NAMES, "overrides": overrides or TINY_OVERRIDES, "weights": "", **settings}
+    )
+
+
+def fit(module: SegmentationModule, batches: list[Any], folder: Path, **settings: Any) -> pl.Trainer:
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, **settings,
+    )  # fmt: skip
+    trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]  # a list is a data set
+    return trainer
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {
+            "SOLVER.LR_SCHEDULER_NAME": "WarmupCosineLR",
+            "SOLVER.CLIP_GRADIENTS.ENABLED": True,
+            "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "norm",
+            "SOLVER.WEIGHT_DECAY_NORM": 0.0,
+            "SOLVER.BIAS_LR_FACTOR": 2.0,
+            "SOLVER.WEIGHT_DECAY_BIAS": 0.0,
+        },
+    ],
+)
+def test_ten_steps_give_the_weights_of_simple_trainer(tmp_path: Path, extra: dict[str, Any]) -> None:
+    from detectron2.engine import SimpleTrainer, hooks
+    from detectron2.modeling import build_model
+    from detectron2.solver import build_lr_scheduler, build_optimizer
+
+    overrides = {**TINY_OVERRIDES, "SOLVER.BASE_LR": 0.01, **extra}
+    module = make(overrides)
+    batches = [make_batch([(40, 64), (64, 48)], seed=step) for step in range(10)]
+
+    cfg = load_config(ZOO, overrides)
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = len(NAMES)
+    cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 255
+    cfg.MODEL.DEVICE = "cpu"
+    theirs = build_model(cfg).train()
+    theirs.load_state_dict(module.segmentor.network.state_dict())
+    optimizer = build_optimizer(cfg, theirs)
+    loader = [as_detectron2(batch, cfg.INPUT.FORMAT) for batch in batches]
+    trainer = SimpleTrainer(theirs, loader, optimizer)
+    trainer.register_hooks([hooks.LRScheduler(optimizer, build_lr_scheduler(cfg, optimizer))])
+    trainer.train(0, 10)
+
+    before = {name: value.clone() for name, value in module.segmentor.network.state_dict().items()}
+    fit(module, batches, tmp_path)
+    for name, expected in theirs.state_dict().items():
+        assert torch.equal(module.segmentor.network.state_dict()[name], expected), name
+    assert not torch.equal(before["sem_seg_head.predictor.weight"], expected_weight(theirs))
+
+
+def expected_weight(network: torch.nn.Module) -> torch.Tensor:
+    return network.state_dict()["sem_seg_head.predictor.weight"]
+
+
+def test_own_optimizer_and_scheduler_step_by_step(tmp_path: Path) -> None:
+    module = make(
+        optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=0.1),
+        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5),
+    )
+    trainer = fit(module, [make_batch([(32, 32), (32, 32)], seed=step) for step in range(3)], tmp_path)
+    assert isinstance(trainer.optimizers[0], torch.optim.AdamW)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**3)
+    assert float(trainer.callback_metrics["lr/0"]) == pytest.approx(0.1 * 0.5**2)  # that of the last step taken
+
+
+def test_loss_is_logged_with_its_parts(tmp_path: Path) -> None:
+    trainer = fit(make(), [make_batch([(32, 32), (32, 32)])], tmp_path)
+    assert trainer.callback_metrics["train/loss"] == trainer.callback_metrics["train/loss_sem_seg"]
+
+
+def test_checkpoint_of_another_model_is_refused_in_one_message() -> None:
+    stored = make(class_names=["a", "b"]).state_dict()
+    stored["head.extra"] = torch.zeros(1)
+    del stored["segmentor.network.sem_seg_head.p2.0.weight"]
+    with pytest.raises(CheckpointError) as caught:
+        make().on_load_checkpoint({"state_dict": stored})
+    message = str(caught.value)
+    assert "predictor.weight: (2, 16, 1, 1) in the checkpoint, (5, 16, 1, 1) here" in message
+    assert "1 tensors are not in it, such as segmentor.network.sem_seg_head.p2.0.weight" in message
+    assert "1 tensors in it are not in this model, such as head.extra" in message
+
+
+def test_renamed_classes_are_said() -> None:
+    module = make()
+    with pytest.warns(UserWarning, match="the checkpoint's classes are b, a, c, d, e, here a, b, c, d, e"):
+        module.on_load_checkpoint(
+            {"state_dict": module.state_dict(), "hyper_parameters": {"class_names": ["b", "a", "c", "d", "e"]}}
+        )
+
+
+def test_random_weights_are_never_evaluated_silently(tmp_path: Path) -> None:
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    with pytest.raises(ConfigError, match=r"validate would use random weights: give --ckpt_path or --model\.weights"):
+        trainer.validate(make(), DataLoader([make_batch([(32, 32)])], batch_size=None))  # type: ignore[arg-type]
+
+
+def test_hyper_parameters_rebuild_the_module(tmp_path: Path) -> None:
+    module = make()
+    trainer = fit(module, [make_batch([(32, 32), (32, 32)])], tmp_path)
+    trainer.save_checkpoint(tmp_path / "m.ckpt")
+    again = SegmentationModule.load_from_checkpoint(tmp_path / "m.ckpt", weights_only=True)
+    assert again.class_names == NAMES
+    for name, value in module.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
