@@ -2,9 +2,11 @@
 
 import argparse
 import difflib
+import inspect
+import pkgutil
 import re
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ActionConfigFile, Namespace
 from pytorch_lightning.cli import LightningArgumentParser
@@ -14,12 +16,16 @@ OVERRIDES = "model.overrides"
 _DOT = "\u2024"
 """Stands for the dots of a Detectron2 key while jsonargparse, which would nest the key at each dot, has it."""
 
-_UNKNOWN = (
+_UNKNOWN_KEY = (
     re.compile(r"unrecognized arguments: -*(?P<key>[^\s=]+)"),
     re.compile(r"Group '(?P<group>[^']+)' does not accept option '(?P<key>[^']+)'"),
-    re.compile(r"No action for key \"?'?(?P<key>[^'\"\s]+)"),
-    re.compile(r"Key '(?P<key>[^']+)' is not expected"),
+    re.compile(r"Subcommand '[^']+' does not accept option '(?P<key>[^']+)'"),
 )
+_WRONG_CLASS = re.compile(
+    r"Parser key \"(?P<key>[^\"]+)\".*class_path '(?P<path>[^']+)':\s+(?P<reason>[^\n]+)", re.DOTALL
+)
+_UNKNOWN_OPTION = re.compile(r"Option '(?P<name>[^']+)' is not accepted")
+_UNKNOWN_CLASS = re.compile(r"module '(?P<module>[^']+)' has no attribute '(?P<name>[^']+)'")
 
 
 def escape_overrides(arguments: Sequence[str]) -> list[str]:
@@ -49,11 +55,16 @@ def restore_overrides(config: Namespace) -> None:
 class _MergingConfigFile(ActionConfigFile):
     """Reads a config file; its overrides add to those given before, where jsonargparse would replace them all."""
 
+    reading: ClassVar[str | None] = None
+    """The file that is being read, for an error to name."""
+
     @staticmethod
     def apply_config(parser: Any, cfg: Namespace, dest: str, value: Any) -> None:
         restore_overrides(cfg)
         before = cfg.get(OVERRIDES) or {}
+        _MergingConfigFile.reading = str(value)
         ActionConfigFile.apply_config(parser, cfg, dest, value)
+        _MergingConfigFile.reading = None
         if before:
             cfg[OVERRIDES] = {**before, **(cfg.get(OVERRIDES) or {})}
 
@@ -78,21 +89,30 @@ class Parser(LightningArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
-        message = message.replace(_DOT, ".")
-        parser.exit(2, f"error: {message}{parser.suggestion(message)}\n")
+        where = f"{_MergingConfigFile.reading}: " if _MergingConfigFile.reading else ""
+        parser.exit(2, f"error: {where}{_explain(message.replace(_DOT, '.'), parser)}\n")
         raise AssertionError("exit returned")
 
-    def suggestion(self, message: str) -> str:
-        """``; did you mean --trainer.max_epochs?`` where the message is about an unknown key, else nothing."""
-        for pattern in _UNKNOWN:
-            if match := pattern.search(message):
-                group = match.groupdict().get("group")
-                key = f"{group}.{match['key']}" if group else match["key"]
-                known = [option.lstrip("-") for option in _options(self)]
-                close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-                return f"; did you mean {', '.join(close)}?" if close else ""
-        return ""
+
+def _explain(message: str, parser: argparse.ArgumentParser) -> str:
+    """A message of jsonargparse's, shortened to its cause, with the nearest names for an unknown one."""
+    for pattern in _UNKNOWN_KEY:
+        if match := pattern.search(message):
+            key = ".".join(part for part in (match.groupdict().get("group"), match["key"]) if part)
+            options = (option.lstrip("-") for action in parser._actions for option in action.option_strings)
+            return message + _nearest(key, options)
+    if match := _WRONG_CLASS.search(message):
+        where, path, reason = match["key"], match["path"], match["reason"].strip()
+        if option := _UNKNOWN_OPTION.search(reason):
+            known = inspect.signature(pkgutil.resolve_name(path)).parameters
+            return f"{where}: {path} has no option {option['name']!r}{_nearest(option['name'], known)}"
+        if unknown := _UNKNOWN_CLASS.search(reason):
+            known_names = vars(pkgutil.resolve_name(unknown["module"]))
+            return f"{where}: {reason}{_nearest(unknown['name'], known_names)}"
+        return f"{where}: {path}: {reason}"
+    return message
 
 
-def _options(parser: argparse.ArgumentParser) -> list[str]:
-    return [option for action in parser._actions for option in action.option_strings]
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return f"; did you mean {', '.join(close)}?" if close else ""

@@ -97,6 +97,11 @@ class SegmentationCLI(LightningCLI):
         self.resumed_step = checkpoint_step(path)
         return run
 
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        if self.settings.ckpt_path is not None:
+            self.model.weights = ""  # the checkpoint brings its own
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with what every run has and the user did not bring along."""
         trainer = self._get(self.config_init, "trainer")

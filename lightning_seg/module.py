@@ -69,19 +69,20 @@ class SegmentationModule(pl.LightningModule):
         self.confusion = ConfusionMatrix(len(class_names), ignore_index)
         self.mean_loss = MeanMetric(nan_strategy="disable")
         self.num_images = SumMetric()
+        self._has_weights = False
         self.report: Report | None = None
         """The figures of the last evaluation that ended."""
 
     def setup(self, stage: str) -> None:
-        """Load pretrained weights, unless a checkpoint brings its own."""
-        if self.trainer.ckpt_path is not None:
-            return
-        if self.weights:
+        """Load pretrained weights, unless there are others already."""
+        if self.weights and not self._has_weights:
             rank_zero_info(load_weights(self.segmentor.network, self.weights))
-        elif stage != "fit":
-            raise ConfigError(f"{TrainerFn(stage).value} would use random weights: give --ckpt_path or --model.weights")
-        elif warning := warn_of_frozen_random(self.cfg):
+            self._has_weights = True
+
+    def on_fit_start(self) -> None:
+        if not self._has_weights and (warning := warn_of_frozen_random(self.cfg)):
             rank_zero_warn(warning)
+        self._has_weights = True  # those that training finds
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         losses = self.segmentor.losses(batch)
@@ -103,10 +104,13 @@ class SegmentationModule(pl.LightningModule):
         return self._predict(batch)[0]
 
     def on_validation_epoch_start(self) -> None:
-        self._reset()
+        self._start_evaluation()
 
     def on_test_epoch_start(self) -> None:
-        self._reset()
+        self._start_evaluation()
+
+    def on_predict_epoch_start(self) -> None:
+        self._start_evaluation()
 
     def on_validation_epoch_end(self) -> None:
         self._log_report("val")
@@ -140,6 +144,7 @@ class SegmentationModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model before torch lists every tensor that differs."""
         _refuse_other_model(self.state_dict(), checkpoint["state_dict"])
+        self._has_weights = True
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         if stored is not None and list(stored) != self.class_names:
             rank_zero_warn(f"the checkpoint's classes are {summarise(stored)}, here {summarise(self.class_names)}")
@@ -162,7 +167,10 @@ class SegmentationModule(pl.LightningModule):
         sizes = [(sample["height"], sample["width"]) for sample in batch]
         return label_maps(output.logits, output.stride, output.input_sizes, sizes), output.losses
 
-    def _reset(self) -> None:
+    def _start_evaluation(self) -> None:
+        if not self._has_weights:
+            command = TrainerFn(self.trainer.state.fn).value
+            raise ConfigError(f"{command} would use random weights: give --ckpt_path or --model.weights")
         for metric in (self.confusion, self.mean_loss, self.num_images):
             metric.reset()
 
@@ -173,9 +181,11 @@ class SegmentationModule(pl.LightningModule):
         )
         self.report = report
         self.log(f"{split}/loss", self.mean_loss.compute())
+        # As float64, so that a log says the same as metrics.json to the last digit.
         for name, value in report.averages.items():
-            self.log(f"{split}/{name}", value, prog_bar=name == "mIoU")
-        self.log_dict({f"{split}/IoU/{name}": value for name, value in report.iou.items()})
+            self.log(f"{split}/{name}", torch.tensor(value, dtype=torch.float64), prog_bar=name == "mIoU")
+        for name, value in report.iou.items():
+            self.log(f"{split}/IoU/{name}", torch.tensor(value, dtype=torch.float64))
 
     def _parameter_groups(self) -> list[tuple[str, Mapping[str, Any]]]:
         groups = self.trainer.optimizers[0].param_groups

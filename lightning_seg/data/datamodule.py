@@ -111,9 +111,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             elif part == "val" and stage == "fit":
                 continue
             else:
-                raise ConfigError(
-                    f"{TrainerFn(stage).value} needs data.{part}: give it a reader, such as lightning_seg.data.Folder"
-                )
+                command = TrainerFn(stage).value
+                raise ConfigError(f"{command} needs data.{part}: give it a reader, such as lightning_seg.data.Folder")
             transforms = self.train_transforms if part == "train" else self.eval_transforms
             pipeline = build_pipeline(transforms, self.info.ignore_index)
             self.datasets[part] = SegmentationDataset(

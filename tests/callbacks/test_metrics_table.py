@@ -1,0 +1,28 @@
+"""A resumed run keeps its rows, but for those after its checkpoint."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from lightning_seg.callbacks.metrics_table import MetricsTable
+
+
+def steps(path: Path) -> list[tuple[int, str, str]]:
+    with path.open() as file:
+        return [(int(row["step"]), row["train/loss"], row.get("val/mIoU", "")) for row in csv.DictReader(file)]
+
+
+def test_rows_after_the_checkpoint_are_cut(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    logger = MetricsTable(tmp_path, "n", "version_0")
+    for step in range(5):
+        logger.log_metrics({"train/loss": step / 2}, step)
+    logger.finalize("success")
+    (tmp_path / "n" / "version_0" / "config.yaml").touch()
+
+    resumed = MetricsTable(tmp_path, "n", "version_0", resumed_step=3)
+    resumed.log_metrics({"train/loss": 9.0, "val/mIoU": 0.5}, 3)
+    resumed.finalize("success")
+    expected = [(0, "0.0", ""), (1, "0.5", ""), (2, "1.0", ""), (3, "9.0", "0.5")]
+    assert steps(tmp_path / "n" / "version_0" / "metrics.csv") == expected
+    assert not [warning for warning in recwarn if "exists and is not empty" in str(warning.message)]

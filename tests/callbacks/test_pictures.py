@@ -1,0 +1,40 @@
+"""Colours, overlays and error maps, pixel by pixel."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lightning_seg.callbacks.pictures import RIGHT, WRONG, colourise, error_map, overlay
+from lightning_seg.callbacks.prediction_files import save_labels
+from lightning_seg.structures import IGNORE_COLOUR, DatasetInfo, default_palette
+
+INFO = DatasetInfo(("a", "b"), 255, ((10, 20, 30), (200, 100, 0)))
+
+
+def test_colours_follow_the_palette() -> None:
+    labels = np.array([[0, 1], [255, 7]])
+    assert colourise(labels, INFO).tolist() == [[[10, 20, 30], [200, 100, 0]], [list(IGNORE_COLOUR)] * 2]
+
+
+def test_overlay_is_the_mean_of_image_and_colours() -> None:
+    image = np.full((1, 2, 3), 100, np.uint8)
+    assert overlay(image, np.array([[0, 1]]), INFO, opacity=0.5).tolist() == [[[55, 60, 65], [150, 100, 50]]]
+
+
+def test_error_map_tells_right_wrong_and_ignored() -> None:
+    found = error_map(np.array([[0, 1, 1]]), np.array([[0, 0, 255]]), INFO)
+    assert found.tolist() == [[list(RIGHT), list(WRONG), list(IGNORE_COLOUR)]]
+
+
+@pytest.mark.parametrize("num_classes", [2, 256, 300])
+def test_saved_labels_are_class_ids(tmp_path: Path, num_classes: int) -> None:
+    info = DatasetInfo(tuple(map(str, range(num_classes))), -1, default_palette(num_classes))
+    labels = np.array([[0, num_classes - 1, 1]])
+    save_labels(labels, info, tmp_path / "m.png")
+    image = Image.open(tmp_path / "m.png")
+    assert np.asarray(image).tolist() == labels.tolist()
+    assert image.mode == ("P" if num_classes <= 256 else "I;16")
+    if num_classes <= 256:
+        assert np.asarray(image.convert("RGB")).tolist() == colourise(labels, info).tolist()

@@ -1,0 +1,303 @@
+"""The command line as users have it: whole runs, overrides, resuming, and every refusal."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from lightning_seg.cli import main
+from tests.conftest import CLASSES, REPOSITORY, train_py, write_pair
+
+Experiment = Callable[..., Path]
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Exit status and the last message of a command that must fail."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return int(caught.value.code or 0), message[message.index("error: ") :]
+
+
+def logged(run: Path, name: str) -> list[float]:
+    with (run / "metrics.csv").open() as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
+
+
+def test_a_run_from_start_to_prediction(experiment: Experiment, scenes: Path, tmp_path: Path) -> None:
+    config = str(experiment())
+    fit = train_py("fit", "--config", config)
+    assert fit.returncode == 0, fit.stderr
+    run = tmp_path / "runs" / "tiny" / "version_0"
+    for file in ("config.yaml", "metrics.csv", "metrics.json", "predictions.png", "checkpoints/last.ckpt"):
+        assert (run / file).exists(), file
+        if "/" not in file:
+            assert f"runs/tiny/version_0/{file}" in fit.stdout
+    assert len(logged(run, "train/loss")) == 6
+    assert logged(run, "train/loss") == logged(run, "train/loss_sem_seg")
+    assert len(logged(run, "lr/0")) == 6
+    assert {f"val/IoU/{name}" for name in CLASSES} < set(next(csv.reader((run / "metrics.csv").open())))
+
+    best = str(run / "checkpoints" / "best.ckpt")
+    validate = train_py("validate", "--config", config, "--ckpt_path", best)
+    assert validate.returncode == 0, validate.stderr
+    metrics = json.loads((tmp_path / "runs/tiny/version_1/metrics.json").read_text())
+    assert metrics["mIoU"] == max(logged(run, "val/mIoU"))
+    assert metrics["split"] == "val"
+    assert metrics["num_images"] == 3
+    assert np.sum(metrics["confusion_matrix"]) == metrics["num_valid_pixels"]
+    assert metrics["IoU"].keys() == set(CLASSES)
+
+    predict = train_py(
+        "predict", "--config", config, "--ckpt_path", "best", "--data.predict", str(scenes / "val/images")
+    )
+    assert predict.returncode == 0, predict.stderr
+    predictions = tmp_path / "runs/tiny/version_2/predictions"
+    assert len(list((predictions / "overlays").glob("*.jpg"))) == 3
+    matrix = np.zeros((6, 6), int)
+    for path in sorted((predictions / "masks").glob("*.png")):
+        mask = Image.open(path)
+        assert mask.mode == "P"
+        truth, predicted = np.asarray(Image.open(scenes / "val/masks" / path.name)), np.asarray(mask)
+        np.add.at(matrix, (truth[truth != 255], predicted[truth != 255]), 1)
+    assert matrix.tolist() == metrics["confusion_matrix"]
+
+
+def test_validation_does_not_depend_on_processes(experiment: Experiment, tmp_path: Path) -> None:
+    config = str(experiment())
+    main(["fit", "--config", config, "--trainer.max_epochs", "1"])
+    results = []
+    for devices in (1, 4):  # the fourth process has no sample
+        arguments = ["validate", "--config", config, "--ckpt_path", "last", "--trainer.devices", str(devices)]
+        done = train_py(*arguments, "--trainer.strategy", "auto" if devices == 1 else "ddp")
+        assert done.returncode == 0, done.stderr
+        results.append(json.loads((tmp_path / f"runs/tiny/version_{len(results) + 1}/metrics.json").read_text()))
+    assert results[0] == results[1]
+    assert sorted(path.name for path in (tmp_path / "runs/tiny").iterdir()) == ["version_0", "version_1", "version_2"]
+
+
+def test_rerun_resume_and_saved_config(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(experiment())
+    runs = tmp_path / "runs" / "tiny"
+    main(["fit", "--config", config, "--ckpt_path", "last", "--trainer.max_epochs", "1"])
+    assert "starting afresh" in capsys.readouterr().err
+    first = logged(runs / "version_0", "train/loss")
+    (runs / "version_0" / "checkpoints" / "torn.ckpt").write_bytes(b"torn")
+
+    main(["fit", "--config", config, "--ckpt_path", "last"])  # two epochs: goes on with the second
+    assert [path.name for path in runs.iterdir()] == ["version_0"]
+    resumed = logged(runs / "version_0", "train/loss")
+    assert resumed[:3] == first
+    assert len(resumed) == 6
+    assert len(logged(runs / "version_0", "val/mIoU")) == 2
+
+
+def test_saved_config_reproduces_the_run(experiment: Experiment, tmp_path: Path) -> None:
+    runs = tmp_path / "runs" / "tiny"
+    main(["fit", "--config", str(experiment())])
+    saved = yaml.safe_load((runs / "version_0" / "config.yaml").read_text())
+    assert saved["name"] == "tiny"
+    assert "ckpt_path" not in saved
+    main(["fit", "--config", str(runs / "version_0" / "config.yaml")])
+    assert logged(runs / "version_1", "train/loss") == logged(runs / "version_0", "train/loss")
+    assert logged(runs / "version_1", "val/mIoU") == logged(runs / "version_0", "val/mIoU")
+
+
+def test_predictions_keep_folders_and_sizes(experiment: Experiment, scenes: Path, tmp_path: Path) -> None:
+    config = str(
+        experiment(eval_transforms=[{"class_path": "albumentations.Resize", "init_args": {"height": 32, "width": 32}}])
+    )
+    main(["fit", "--config", config, "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0"])
+    images = tmp_path / "images"
+    (images / "sub").mkdir(parents=True)
+    for name, size in (("a.jpg", (50, 30)), ("a.png", (31, 64)), ("sub/a.jpg", (40, 40))):
+        Image.new("RGB", size, (90, 120, 200)).save(images / name)
+    main(["predict", "--config", config, "--ckpt_path", "last", "--data.predict", str(images)])
+    masks = tmp_path / "runs/tiny/version_1/predictions/masks"
+    sizes = {path.relative_to(masks).as_posix(): Image.open(path).size for path in masks.rglob("*.png")}
+    assert sizes == {"a.jpg.png": (50, 30), "a.png.png": (31, 64), "sub/a.png": (40, 40)}
+
+
+def settings(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    with pytest.raises(SystemExit):
+        main(["fit", *arguments, "--print_config"])
+    return yaml.safe_load(capsys.readouterr().out)  # type: ignore[no-any-return]
+
+
+def test_overrides_are_kept_key_by_key(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(experiment())
+    before = yaml.safe_load(Path(config).read_text())["model"]["overrides"]
+    later = tmp_path / "later.yaml"
+    later.write_text("model: {overrides: {SOLVER.BASE_LR: 0.5, MODEL.RESNETS.NORM: GN}}\ntrainer: {max_epochs: 7}")
+    printed = settings(
+        capsys, "--config", config, "--model.overrides.MODEL.RESNETS.DEPTH", "50", "--config", str(later),
+        "--model.overrides.SOLVER.STEPS=[1, 2]", "--model.overrides.MODEL.WEIGHTS", "",
+        "--model.overrides.SOLVER.BASE_LR", "2e-3",
+    )  # fmt: skip
+    assert printed["model"]["overrides"] == {
+        **before,
+        "MODEL.RESNETS.DEPTH": 50,
+        "MODEL.RESNETS.NORM": "GN",
+        "SOLVER.STEPS": [1, 2],
+        "MODEL.WEIGHTS": "",
+        "SOLVER.BASE_LR": 0.002,
+    }
+    assert printed["trainer"]["max_epochs"] == 7
+
+
+def test_one_override_keeps_the_files_others(experiment: Experiment, tmp_path: Path) -> None:
+    main(
+        [
+            "fit",
+            "--config",
+            str(experiment()),
+            "--model.overrides.MODEL.RESNETS.DEPTH",
+            "34",
+            "--trainer.max_steps",
+            "1",
+        ]
+    )
+    state = torch.load(next((tmp_path / "runs/tiny/version_0/checkpoints").glob("*.ckpt")), weights_only=True)[
+        "state_dict"
+    ]
+    assert "segmentor.network.backbone.bottom_up.res4.5.conv1.weight" in state  # ResNet-34 has six blocks there
+    assert state["segmentor.network.backbone.fpn_output2.weight"].shape[0] == 16  # FPN.OUT_CHANNELS of the file
+
+
+def test_environment_variables(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PL_FIT__TRAINER__MAX_STEPS", "77")
+    assert settings(capsys, "--config", str(experiment()))["trainer"]["max_steps"] == 77
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--trainer.max_epoch", "3"], 2, "did you mean trainer.max_epochs"),
+        (["--data.batchsize", "3"], 2, "did you mean data.batch_size"),
+        (["--model.overides.A", "3"], 2, "did you mean model.overrides"),
+        (["--data.batch_size", "many"], 2, "data.batch_size"),
+        (["--model.overrides.MODEL.RESNET.DEPTH", "34"], 1, "did you mean MODEL.RESNETS.DEPTH"),
+        (["--model.config", "Misc/semantic_R_50_FPN.yaml"], 1, "Misc/semantic_R_50_FPN_1x.yaml"),
+        (["--ckpt_path", "nowhere.ckpt"], 1, "checkpoint nowhere.ckpt does not exist"),
+        (["--model.weights", "nowhere.pth"], 1, "weights nowhere.pth do not exist"),
+        (["--data.root", "nowhere"], 1, "data.root nowhere does not exist"),
+    ],
+)
+def test_refuses_flags(
+    experiment: Experiment, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, message: str
+) -> None:
+    code, found = refusal(capsys, "fit", "--config", str(experiment()), *arguments)
+    assert code == status
+    assert message in found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trainer: {max_epoch: 3}", "did you mean trainer.max_epochs"),
+        ("data: {train: {class_path: lightning_seg.data.Folder, init_args: {image: a}}}", "did you mean images"),
+        ("data: {train: {class_path: lightning_seg.data.Foldr}}", "did you mean Folder"),
+        ("modle: {weights: null}", "did you mean model.weights"),
+        ("data: {batch_size: [1]}", "batch_size"),
+        ("data: {batch_size: 1", "later.yaml"),
+    ],
+)
+def test_refuses_files(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    (tmp_path / "later.yaml").write_text(text)
+    code, found = refusal(capsys, "fit", "--config", str(experiment()), "--config", str(tmp_path / "later.yaml"))
+    assert code == 2
+    assert message in found
+
+
+def test_refuses_checkpoints(experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(experiment())
+    (tmp_path / "torn.ckpt").write_bytes(b"PK torn")
+    code, found = refusal(capsys, "validate", "--config", config, "--ckpt_path", str(tmp_path / "torn.ckpt"))
+    assert code == 1
+    assert "torn.ckpt cannot be read" in found
+    torch.save({"model": {}}, tmp_path / "plain.pth")
+    code, found = refusal(capsys, "validate", "--config", config, "--ckpt_path", str(tmp_path / "plain.pth"))
+    assert "plain weights are given as model.weights" in found
+    code, found = refusal(capsys, "validate", "--config", config, "--ckpt_path", "last")
+    assert "holds no run with a last checkpoint" in found
+    code, found = refusal(capsys, "validate", "--config", config)
+    assert "would use random weights" in found
+    main(["fit", "--config", config, "--trainer.max_steps", "1"])
+    code, found = refusal(
+        capsys, "validate", "--config", config, "--ckpt_path", "last", "--data.classes", "[a, b, c, d]"
+    )
+    assert code == 1
+    assert "made for another model" in found
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("defect", ["empty", "orphan", "truncated", "size", "id"])
+def test_refuses_data(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], defect: str, workers: str
+) -> None:
+    root = tmp_path / "bad"
+    mask = np.zeros((32, 32), np.uint8)
+    for index in range(2):
+        write_pair(root / "train", str(index), mask)
+    images, masks = root / "train" / "images", root / "train" / "masks"
+    if defect == "empty":
+        for path in images.iterdir():
+            path.unlink()
+        expected = f"{images} holds no image"
+    elif defect == "orphan":
+        Image.fromarray(mask).save(masks / "orphan.png")
+        expected = "have no image in"
+    elif defect == "truncated":
+        data = (images / "1.jpg").read_bytes()
+        (images / "1.jpg").write_bytes(data[: len(data) // 2])
+        expected = f"image {images / '1.jpg'} cannot be read"
+    elif defect == "size":
+        write_pair(root / "train", "1", mask, image_size=(32, 40))
+        expected = f"mask {masks / '1.png'} is 32×32 pixels, but its image {images / '1.jpg'} is 40×32"
+    else:
+        write_pair(root / "train", "1", mask + 9)
+        expected = f"{masks / '1.png'} has class id 9 in 1024 pixels"
+    config = str(experiment(root=str(root), val=None))
+    code, found = refusal(capsys, "fit", "--config", config, "--data.num_workers", workers)
+    assert code == 1
+    assert expected in found
+
+
+def test_missing_detectron2_in_one_message(experiment: Experiment) -> None:
+    hide = "import sys; sys.modules['detectron2'] = None; from lightning_seg.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", hide, "fit", "--config", str(experiment())],
+        capture_output=True, text=True, check=False, cwd=REPOSITORY,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "error: Detectron2 is not installed" in done.stderr
+    assert "make install" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom lightning_seg.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([name for name in ('detectron2', 'wandb', 'timm', 'tensorboard') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,53 @@
+"""Every shipped config runs, on real data where it is there."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightning_seg.cli import main
+from tests.conftest import REPOSITORY
+
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    yield
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_is_complete_short_and_described(config: Path) -> None:
+    lines = config.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    assert len(lines) <= 45
+    assert set(yaml.safe_load(config.read_text())) == {"seed_everything", "model", "data", "trainer"}
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", "--config", str(config), "--print_config"])
+    assert caught.value.code == 0
+
+
+def fit(config: str, *arguments: str) -> dict[str, object]:
+    main(
+        [
+            "fit", "--config", str(REPOSITORY / "configs" / f"{config}.yaml"), "--trainer.max_epochs", "1",
+            "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "2", "--data.num_workers", "0",
+            "--data.batch_size", "2", "--trainer.accelerator", "cpu", *arguments,
+        ]
+    )  # fmt: skip
+    return json.loads((Path("runs") / config / "version_0" / "metrics.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_quickstart() -> None:
+    metrics = fit("quickstart")
+    assert metrics["num_images"] == 8
+    assert len(list(Path("data/quickstart/train/images").iterdir())) == 240
+
+
+def test_camvid(shared: Path) -> None:
+    metrics = fit("camvid_semantic_fpn_r50", "--data.root", str(shared / "data" / "camvid" / "CamVid"))
+    assert metrics["num_images"] == 2
+    assert metrics["num_valid_pixels"] <= 2 * 480 * 360  # type: ignore[operator]

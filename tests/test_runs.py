@@ -1,0 +1,52 @@
+"""Run folders: never the same twice, and the newest checkpoint that loads."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_seg.errors import CheckpointError
+from lightning_seg.runs import checkpoint_step, new_run, newest_checkpoint
+
+
+def save(path: Path, step: int, time: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": {}, "global_step": step}, path)
+    os.utime(path, (time, time))
+    return path
+
+
+def test_versions_count_up_and_skip_what_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "n" / "version_4").mkdir(parents=True)
+    (tmp_path / "n" / "notes").mkdir()
+    assert new_run(tmp_path, "n").version == "version_5"
+    assert new_run(tmp_path, "n").version == "version_6"
+    assert new_run(tmp_path, "other").version == "version_0"
+
+
+def test_newest_loadable_checkpoint(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path, "n", "last") is None
+    best = save(tmp_path / "n/version_2/checkpoints/best.ckpt", 5, 100)
+    last = save(tmp_path / "n/version_2/checkpoints/last.ckpt", 9, 100)
+    save(tmp_path / "n/version_1/checkpoints/last.ckpt", 50, 900)
+    (tmp_path / "n/version_10/checkpoints").mkdir(parents=True)  # a later run that wrote none
+
+    def found(which: str) -> Path:
+        result = newest_checkpoint(tmp_path, "n", which)
+        assert result is not None
+        assert result[0].path in result[1].parents
+        return result[1]
+
+    assert found("last") == last
+    assert found("best") == best
+    last.write_bytes(last.read_bytes()[:50])
+    with pytest.warns(UserWarning, match="last.ckpt cannot be read.*looking for an older one"):
+        assert found("last") == best
+
+
+def test_checkpoint_step_checks_the_file(tmp_path: Path) -> None:
+    assert checkpoint_step(save(tmp_path / "a.ckpt", 7, 0)) == 7
+    torch.save({"state_dict": {}, "loops": Path("x")}, tmp_path / "code.ckpt")
+    with pytest.raises(CheckpointError, match="could run code"):
+        checkpoint_step(tmp_path / "code.ckpt")
