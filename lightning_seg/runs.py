@@ -5,10 +5,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from lightning_seg.errors import CheckpointError
+from lightning_seg.models.weights import read_checkpoint
 
 DEFAULT_ROOT = "runs"
 
@@ -82,14 +82,8 @@ def checkpoint_step(path: Path) -> int:
     """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a damaged file makes pickle and zip raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "weights_only" in reason.lower():
-            reason = "it holds Python objects other than tensors, which could run code, or is damaged"
-        raise CheckpointError(f"checkpoint {path} cannot be read: {reason}") from None
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    checkpoint = read_checkpoint(path, f"checkpoint {path}")
+    if "state_dict" not in checkpoint:
         raise CheckpointError(
             f"{path} is no checkpoint of this program: plain weights are given as model.weights, not as ckpt_path"
         )

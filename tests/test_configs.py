@@ -1,7 +1,6 @@
 """Every shipped config runs, on real data where it is there."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,8 @@ CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
-def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    yield
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import re
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -105,19 +107,39 @@ def _fetch(source: str) -> Path:
     return path
 
 
+def read_checkpoint(path: Path, what: str) -> dict[str, Any]:
+    """Read a dict that torch saved, without running code in it.
+
+    Args:
+        path: of the file; its tensors stay on disk until they are used.
+        what: to begin an error with, such as ``checkpoint runs/a.ckpt``.
+
+    Raises:
+        CheckpointError: if the file is damaged, holds objects other than tensors and plain values, or no dict.
+    """
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # a damaged file makes pickle and zip raise anything
+        message = str(error)
+        if foreign := re.search(r"GLOBAL (\S+)", message):
+            reason = f"it holds a {foreign[1]}, and objects other than tensors could run code"
+        else:
+            reason = "it is damaged" + ("" if "Weights only" in message else f" ({message.splitlines()[0]})")
+        raise CheckpointError(f"{what} cannot be read: {reason}") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{what} holds a {type(data).__name__}, but a dict of tensors is expected")
+    return data
+
+
 def _read(path: Path, source: str) -> dict[str, Any]:
     """Read a file into the form that ``DetectionCheckpointer._load_model`` takes."""
-    try:
-        if path.suffix == ".pkl":
-            return _detectron2_pickle(_ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load())
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes pickle and zip raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "WeightsUnpickler" in str(error) or "weights_only" in str(error).lower():
-            reason = "it holds Python objects other than tensors, which could run code"
-        raise CheckpointError(f"weights {source} cannot be read: {reason}") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"weights {source} hold a {type(data).__name__}, but a dict of tensors is expected")
+    if path.suffix == ".pkl":
+        try:
+            data = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        except Exception as error:  # likewise
+            raise CheckpointError(f"weights {source} cannot be read: {error}") from None
+        return _detectron2_pickle(data)
+    data = read_checkpoint(path, f"weights {source}")
     if "state_dict" in data:
         state = cast(dict[str, torch.Tensor], data["state_dict"])
         return {"model": {name.removeprefix(NETWORK_PREFIX): tensor for name, tensor in state.items()}}
