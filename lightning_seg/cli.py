@@ -1,5 +1,6 @@
 """The command line: ``fit``, ``validate``, ``test`` and ``predict`` over one YAML."""
 
+import logging
 import os
 import sys
 import warnings
@@ -14,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_seg.arguments import Parser, restore_overrides
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.errors import CheckpointError, ConfigError, LightningSegError
+from lightning_seg.errors import CheckpointError, LightningSegError
 from lightning_seg.models.config import load_config
 from lightning_seg.module import SegmentationModule
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint
@@ -103,21 +104,20 @@ class SegmentationCLI(LightningCLI):
             self.model.weights = ""  # the checkpoint brings its own
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Build the trainer with what every run has and the user did not bring along."""
+        """Build the trainer with what every run has, but for what the user replaces or switches off."""
         trainer = self._get(self.config_init, "trainer")
-        own = self._callbacks()
-        given = trainer.callbacks or []
-        given = given if isinstance(given, list) else [given]
-        replaceable = (ModelCheckpoint, ProgressBar)
-        kinds = tuple(kind for kind in replaceable if any(isinstance(callback, kind) for callback in given))
-        kwargs["callbacks"] = given + [callback for callback in own if not isinstance(callback, kinds)]
-        if trainer.enable_progress_bar is False:  # null is Lightning's default, which is a bar
-            kwargs["callbacks"] = [entry for entry in kwargs["callbacks"] if not isinstance(entry, ProgressBar)]
-        if trainer.logger is None or trainer.logger is True:
-            kwargs["logger"] = [self._metrics_table()]
-        elif trainer.logger:
-            loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
-            kwargs["logger"] = [*loggers, self._metrics_table()]
+        given = _as_list(trainer.callbacks)
+        switched_off = {
+            ModelCheckpoint: trainer.enable_checkpointing is False,
+            ProgressBar: trainer.enable_progress_bar is False,
+        }
+        left_out = tuple(
+            kind for kind, off in switched_off.items() if off or any(isinstance(callback, kind) for callback in given)
+        )
+        kwargs["callbacks"] = given + [callback for callback in self._callbacks() if not isinstance(callback, left_out)]
+        if trainer.logger is not False:
+            loggers = [] if trainer.logger is True else _as_list(trainer.logger)
+            kwargs["logger"] = [self._metrics_table(), *loggers]  # the first one's folder is where checkpoints go
         self._save_config()
         return super().instantiate_trainer(**kwargs)
 
@@ -187,9 +187,16 @@ def _seed(seed_everything: bool | int) -> int:
     return seed_everything
 
 
+def _as_list(value: Any) -> list[Any]:
+    """A list as it is, nothing as an empty one, anything else as a list of one."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command; a mistake of the user's ends it with one message and status 1."""
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated")  # Lightning's own affair
+    _silence_lightning()
     try:
         SegmentationCLI(args)
     except LightningSegError as error:
@@ -197,4 +204,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-__all__ = ["ConfigError", "SegmentationCLI", "main"]
+def _silence_lightning() -> None:
+    """Leave out what no user of this program can act on: Lightning's advertisements and its own deprecations."""
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated")
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())

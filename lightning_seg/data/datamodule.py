@@ -151,19 +151,27 @@ class SegmentationDataModule(pl.LightningDataModule):
     def _images_to_predict(self) -> list[Sample]:
         if self.predict_from is None:
             raise ConfigError("predict needs images: --data.predict IMAGE, FOLDER or 'GLOB'")
+        # As typed in a shell; else below data.root, as other paths of the data.
         source = resolve(self.predict_from, None)
-        if source.is_file():
-            paths, base = [source], source.parent
-        elif source.is_dir():
-            paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-            base = source
-        else:
-            paths = sorted(Path(path) for path in glob.glob(str(source), recursive=True) if Path(path).is_file())
-            base = Path(os.path.commonpath([path.parent for path in paths])) if paths else source
-        paths = [path for path in paths if not path.name.startswith(".")]
+        paths = _images_at(source)
+        if not paths and self.root is not None:
+            source = resolve(self.predict_from, self.root)
+            paths = _images_at(source)
         if not paths:
             raise DataError(f"data.predict {self.predict_from!r} matches no image: expected a file, a folder or a glob")
+        base = source if source.is_dir() else Path(os.path.commonpath([path.parent for path in paths]))
         return _with_unique_names(paths, base)
+
+
+def _images_at(source: Path) -> list[Path]:
+    """The image itself, all images below a folder, or what a glob pattern matches."""
+    if source.is_file():
+        return [source]
+    if source.is_dir():
+        paths = [path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
+    else:
+        paths = [Path(match) for match in glob.glob(str(source), recursive=True)]
+    return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
 
 
 def _with_unique_names(paths: Sequence[Path], base: Path) -> list[Sample]:
