@@ -52,7 +52,7 @@ def restore_overrides(config: Namespace) -> None:
         config[OVERRIDES] = {key.replace(_DOT, "."): value for key, value in overrides.items()}
 
 
-class _MergingConfigFile(ActionConfigFile):
+class MergingConfigFile(ActionConfigFile):
     """Reads a config file; its overrides add to those given before, where jsonargparse would replace them all."""
 
     reading: ClassVar[str | None] = None
@@ -62,9 +62,9 @@ class _MergingConfigFile(ActionConfigFile):
     def apply_config(parser: Any, cfg: Namespace, dest: str, value: Any) -> None:
         restore_overrides(cfg)
         before = cfg.get(OVERRIDES) or {}
-        _MergingConfigFile.reading = str(value)
+        MergingConfigFile.reading = str(value)
         ActionConfigFile.apply_config(parser, cfg, dest, value)
-        _MergingConfigFile.reading = None
+        MergingConfigFile.reading = None
         if before:
             cfg[OVERRIDES] = {**before, **(cfg.get(OVERRIDES) or {})}
 
@@ -73,8 +73,7 @@ class Parser(LightningArgumentParser):
     """Lightning's parser with the behaviour that the module's first line names."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-        self.add_argument("-c", "--config", action=_MergingConfigFile, help="YAML file; later ones and flags win.")
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
 
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
         config = super().parse_args(args if args is None else escape_overrides(args), *rest, **kwargs)
@@ -89,7 +88,7 @@ class Parser(LightningArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
-        where = f"{_MergingConfigFile.reading}: " if _MergingConfigFile.reading else ""
+        where = f"{MergingConfigFile.reading}: " if MergingConfigFile.reading else ""
         parser.exit(2, f"error: {where}{_explain(message.replace(_DOT, '.'), parser)}\n")
         raise AssertionError("exit returned")
 

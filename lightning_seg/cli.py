@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.utilities import rank_zero_only
 
-from lightning_seg.arguments import Parser, restore_overrides
+from lightning_seg.arguments import MergingConfigFile, Parser, restore_overrides
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, LightningSegError
 from lightning_seg.models.config import load_config
@@ -40,7 +40,9 @@ class SegmentationCLI(LightningCLI):
         )
 
     def init_parser(self, **kwargs: Any) -> Parser:
-        return Parser(dump_header=[f"pytorch_lightning=={pl.__version__}"], **kwargs)
+        parser = Parser(dump_header=[f"pytorch_lightning=={pl.__version__}"], **kwargs)
+        parser.add_argument("-c", "--config", action=MergingConfigFile, help="YAML file; later ones and flags win.")
+        return parser
 
     def add_arguments_to_parser(self, parser: Parser) -> None:  # type: ignore[override]
         parser.add_argument(
@@ -151,9 +153,7 @@ class SegmentationCLI(LightningCLI):
         """Write ``config.yaml``: given back to the same command, it runs the same again."""
         settings = self.settings.clone()
         del settings["ckpt_path"], settings["config"]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"(?s).*a tuple is serialized as list")  # as YAML is
-            text = self._parser(self.subcommand).dump(settings, skip_none=False)
+        text = self._parser(self.subcommand).dump(settings, skip_none=False)
         (self.run.path / "config.yaml").write_text(text)
 
     def predict(self, **kwargs: Any) -> None:
@@ -205,6 +205,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _silence_lightning() -> None:
-    """Leave out what no user of this program can act on: Lightning's advertisements and its own deprecations."""
+    """Leave out what no user can act on: advertisements, Lightning's own deprecations, and that YAML has no tuples."""
+    warnings.filterwarnings("ignore", message=r"(?s).*a tuple is serialized as list")
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())

@@ -159,6 +159,13 @@ def test_overrides_are_kept_key_by_key(
     assert printed["trainer"]["max_epochs"] == 7
 
 
+def test_wandb_logger_parses(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own argument ``config`` must not meet the parser's ``--config``."""
+    logger = ["--trainer.logger", "pytorch_lightning.loggers.WandbLogger", "--trainer.logger.project", "p"]
+    printed = settings(capsys, "--config", str(experiment()), *logger)
+    assert printed["trainer"]["logger"]["init_args"]["project"] == "p"
+
+
 def test_one_override_keeps_the_files_others(experiment: Experiment, tmp_path: Path) -> None:
     main(
         [

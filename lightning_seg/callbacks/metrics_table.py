@@ -34,6 +34,9 @@ class MetricsTable(CSVLogger):
             self._experiment.metrics.extend(self._kept)
         return experiment
 
+    def log_hyperparams(self, params: Any = None) -> None:
+        """Nothing: ``config.yaml`` holds them, and more."""
+
 
 def _rows_before(path: Path, step: int) -> list[dict[str, Any]]:
     if not path.is_file():

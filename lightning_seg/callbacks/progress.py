@@ -1,9 +1,12 @@
 """The progress bar: rich, with the mIoU as it stands."""
 
+import logging
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
+from rich import get_console
+from rich.logging import RichHandler
 
 from lightning_seg.metrics.functional import mean_iou
 from lightning_seg.module import SegmentationModule
@@ -19,6 +22,15 @@ class ProgressBar(RichProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self._running_miou: float | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Send Lightning's messages through the bar's console: straight to the terminal they break the bar."""
+        super().setup(trainer, pl_module, stage)
+        console = get_console()
+        logger = logging.getLogger("pytorch_lightning")
+        if console.is_terminal and not any(isinstance(handler, RichHandler) for handler in logger.handlers):
+            plain = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
+            logger.handlers = [plain]
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
@@ -46,6 +58,9 @@ class ProgressBar(RichProgressBar):
         super().on_validation_end(trainer, pl_module)
         if self.progress is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
+        self.refresh(hard=True)  # the bar has lost a line: a late refresh would take the next one printed with it
         figures = ((name, trainer.callback_metrics.get(f"val/{name}")) for name in ("mIoU", "mAcc", "pAcc", "loss"))
         listed = "  ".join(f"{name} {float(value):.4f}" for name, value in figures if value is not None)
-        self.progress.console.print(f"epoch {trainer.current_epoch:3d}  step {trainer.global_step:6d}  val  {listed}")
+        self.progress.console.print(
+            f"epoch {trainer.current_epoch:3d}  step {trainer.global_step:6d}  val  {listed}", soft_wrap=True
+        )
