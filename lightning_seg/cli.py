@@ -25,6 +25,7 @@ class SegmentationCLI(LightningCLI):
     """LightningCLI with a run folder, links from data to model, and the callbacks that every run has."""
 
     run: RunFolder
+    resumed_run: RunFolder | None = None
     resumed_step: int | None = None
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
@@ -68,37 +69,39 @@ class SegmentationCLI(LightningCLI):
         return self.config[self.subcommand]
 
     def before_instantiate_classes(self) -> None:
-        """Settle run folder and checkpoint, and refuse a bad model config, before anything slow begins."""
+        """Settle name and checkpoint, and refuse a bad model config, before anything slow begins."""
         settings = self.settings
         restore_overrides(settings)
         load_config(settings.model.config, settings.model.overrides or {})
         if settings.name is None:
             settings.name = Path(str(settings.config[0])).stem if settings.config else "default"
-        root = Path(settings.trainer.default_root_dir or DEFAULT_ROOT)
-        found = self._resolve_checkpoint(root, settings.name)
-        self.run = found if found is not None else new_run(root, settings.name)
+        self._resolve_checkpoint()
 
-    def _resolve_checkpoint(self, root: Path, name: str) -> RunFolder | None:
-        """Turn ``last`` and ``best`` into a file; return the run that ``fit`` goes on in, if any."""
+    @property
+    def root(self) -> Path:
+        """The folder of all runs."""
+        return Path(self.settings.trainer.default_root_dir or DEFAULT_ROOT)
+
+    def _resolve_checkpoint(self) -> None:
+        """Check ``ckpt_path``, and turn ``last`` and ``best`` into a file; ``fit`` goes on in the run of ``last``."""
         settings, which = self.settings, self.settings.ckpt_path
         if which is None:
-            return None
+            return
         if which not in ("last", "best"):
             checkpoint_step(Path(which))
-            return None
-        found = newest_checkpoint(root, name, which)
-        if found is None:
+            return
+        found = newest_checkpoint(self.root, settings.name, which)
+        folder = self.root / settings.name
+        if found is not None:
+            run, path = found
+            settings.ckpt_path = str(path)
             if self.subcommand == "fit" and which == "last":
-                print(f"No checkpoint in {root / name}: starting afresh.", file=sys.stderr)
-                settings.ckpt_path = None
-                return None
-            raise CheckpointError(f"{root / name} holds no run with a {which} checkpoint: give a path as --ckpt_path")
-        run, path = found
-        settings.ckpt_path = str(path)
-        if self.subcommand != "fit" or which != "last":
-            return None
-        self.resumed_step = checkpoint_step(path)
-        return run
+                self.resumed_run, self.resumed_step = run, checkpoint_step(path)
+        elif self.subcommand == "fit" and which == "last":
+            print(f"No checkpoint in {folder}: starting afresh.", file=sys.stderr)
+            settings.ckpt_path = None
+        else:
+            raise CheckpointError(f"{folder} holds no run with a {which} checkpoint: give a path as --ckpt_path")
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
@@ -107,6 +110,7 @@ class SegmentationCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with what every run has, but for what the user replaces or switches off."""
+        self.run = self.resumed_run or new_run(self.root, self.settings.name)
         trainer = self._get(self.config_init, "trainer")
         given = _as_list(trainer.callbacks)
         switched_off = {
