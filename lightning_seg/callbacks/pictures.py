@@ -28,7 +28,8 @@ def colourise(labels: NDArray[Any], info: DatasetInfo) -> RGBImage:
     """(H, W) class ids to (H, W, 3) RGB; whatever is no class gets :data:`IGNORE_COLOUR`."""
     colours = np.array([*info.palette, IGNORE_COLOUR], np.uint8)
     is_class = (labels >= 0) & (labels < info.num_classes)
-    return colours[np.where(is_class, labels, info.num_classes)]
+    picture: RGBImage = colours[np.where(is_class, labels, info.num_classes)]
+    return picture
 
 
 def overlay(image: RGBImage, labels: NDArray[Any], info: DatasetInfo, opacity: float = 0.55) -> RGBImage:
