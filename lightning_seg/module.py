@@ -14,8 +14,11 @@ from torchmetrics import MeanMetric, SumMetric
 
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.inference.whole import label_maps
+from lightning_seg.losses import Criterion
 from lightning_seg.metrics import AbsentClasses, ConfusionMatrix, Report
 from lightning_seg.models.config import load_config
+from lightning_seg.models.imports import import_user_code
+from lightning_seg.models.normalisation import without_sync
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.solver import build_lr_scheduler, build_optimizer, clip_gradients
 from lightning_seg.models.weights import load_weights, warn_of_frozen_random
@@ -35,6 +38,10 @@ class SegmentationModule(pl.LightningModule):
         overrides: dotted Detectron2 keys and their values.
         weights: null: what the config says; "": random; else a path, URL or ``detectron2://`` name. Not read
             where a checkpoint is given.
+        imports: the user's own files (``path/to/head.py``) or modules that register heads and backbones.
+        criterion: in place of the head's own main loss and its ``LOSS_WEIGHT``; null: Detectron2's, to the bit.
+        auxiliary_stage: a stage of the backbone, such as ``res4``, that gets a second head in training; null: none.
+        auxiliary_weight: of that head's loss.
         absent_classes: which classes mIoU averages over: ``detectron2``: those in the ground truth; ``mmseg`` and
             ``torchmetrics``: also those that are only predicted.
         optimizer: in place of the one that ``SOLVER`` of the config describes; its gradient clipping stays.
@@ -53,19 +60,33 @@ class SegmentationModule(pl.LightningModule):
         ignore_index: int = 255,
         overrides: dict[str, Any] | None = None,
         weights: str | None = None,
+        imports: list[str] | None = None,
+        criterion: Criterion | None = None,
+        auxiliary_stage: str | None = None,
+        auxiliary_weight: float = 0.4,
         absent_classes: AbsentClasses = "detectron2",
         optimizer: Callable[..., Optimizer] | None = None,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
+        import_user_code(imports or [])
         self.cfg = load_config(config, overrides or {})
         self.class_names = list(class_names)
         self.weights: str = self.cfg.MODEL.WEIGHTS if weights is None else weights
         self.absent_classes = absent_classes
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
-        self.segmentor = Segmentor(self.cfg, num_classes=len(class_names), ignore_index=ignore_index)
+        self.segmentor = Segmentor(
+            self.cfg,
+            num_classes=len(class_names),
+            ignore_index=ignore_index,
+            criterion=criterion,
+            auxiliary_stage=auxiliary_stage,
+            auxiliary_weight=auxiliary_weight,
+        )
+        for notice in self.segmentor.notices:
+            rank_zero_info(notice)
         self.confusion = ConfusionMatrix(len(class_names), ignore_index)
         self.mean_loss = MeanMetric(nan_strategy="disable")
         self.num_images = SumMetric()
@@ -74,7 +95,9 @@ class SegmentationModule(pl.LightningModule):
         """The figures of the last evaluation that ended."""
 
     def setup(self, stage: str) -> None:
-        """Load pretrained weights, unless there are others already."""
+        """Load pretrained weights, unless there are others already, and fit the network to the device."""
+        if self.trainer.strategy.root_device.type == "cpu" and without_sync(self.segmentor):
+            rank_zero_info("SyncBN needs a GPU: on the CPU, each process normalises its own batch")
         if self.weights and not self._has_weights:
             rank_zero_info(load_weights(self.segmentor.network, self.weights))
             self._has_weights = True

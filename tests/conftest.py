@@ -29,6 +29,52 @@ TINY_OVERRIDES = {
     "SOLVER.STEPS": [6, 8],
     "SOLVER.WARMUP_ITERS": 3,
 }
+_TINY_DEEPLAB = {
+    "MODEL.BACKBONE.NAME": "build_resnet_deeplab_backbone",
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    "MODEL.RESNETS.DEPTH": 50,
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 16,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 32,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
+    "MODEL.RESNETS.RES5_DILATION": 2,
+    "MODEL.RESNETS.NORM": "BN",
+    "MODEL.SEM_SEG_HEAD.ASPP_CHANNELS": 16,
+    "MODEL.SEM_SEG_HEAD.CONVS_DIM": 16,
+    "MODEL.SEM_SEG_HEAD.NORM": "BN",
+    "SOLVER.MAX_ITER": 10,
+    "SOLVER.LR_SCHEDULER_NAME": "WarmupPolyLR",
+    "SOLVER.WARMUP_ITERS": 3,
+}
+MODELS = {
+    "SemSegFPN": TINY_OVERRIDES,
+    "DeepLabV3": {
+        **_TINY_DEEPLAB,
+        "MODEL.RESNETS.OUT_FEATURES": ["res5"],
+        "MODEL.SEM_SEG_HEAD.NAME": "DeepLabV3Head",
+        "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["res5"],
+        "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 16,
+    },
+    "DeepLabV3Plus": {
+        **_TINY_DEEPLAB,
+        "MODEL.RESNETS.OUT_FEATURES": ["res2", "res5"],
+        "MODEL.SEM_SEG_HEAD.NAME": "DeepLabV3PlusHead",
+        "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["res2", "res5"],
+        "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 4,
+        "MODEL.SEM_SEG_HEAD.LOSS_TYPE": "cross_entropy",
+    },
+    "PointRend": {
+        **TINY_OVERRIDES,
+        "MODEL.SEM_SEG_HEAD.NAME": "PointRendSemSegHead",
+        "MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME": "SemSegFPNHead",
+        "MODEL.POINT_HEAD.IN_FEATURES": ["p2"],
+        "MODEL.POINT_HEAD.FC_DIM": 16,
+        "MODEL.POINT_HEAD.TRAIN_NUM_POINTS": 64,
+        "MODEL.POINT_HEAD.SUBDIVISION_STEPS": 2,
+        "MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS": 256,
+    },
+}
+"""Small networks with every head of Detectron2 and its projects."""
+
 CLASSES = ["sky", "ground", "hill", "house", "tree", "ball"]
 
 torch.set_num_threads(2)

@@ -1,17 +1,36 @@
 """Detectron2's segmentor behind an interface of RGB batches in, losses or logits out."""
 
 import warnings
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lightning_seg.errors import ConfigError
-from lightning_seg.structures import Batch
+from lightning_seg.models.auxiliary import AuxiliaryHead
+from lightning_seg.models.seam import evaluation_logits, owner_of_losses, pad_targets, training_losses
+from lightning_seg.structures import Batch, summarise
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+
+Criterion = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
+
+_DROPPED_PARTS = {
+    "GeneralizedRCNN": "proposals and box, mask and keypoint heads are",
+    "ProposalNetwork": "proposals are",
+    "PanopticFPN": "proposals, instance heads and the merging of both are",
+    "RetinaNet": "the box head is",
+    "FCOS": "the box head is",
+}
+"""Architectures whose backbone a semantic head can use, and what is not used of them."""
+
+_PROBE_SIZE = (128, 192)
+"""Height and width of the input that a new network is tried on; whole multiples of any usual divisibility."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +41,7 @@ class Evaluation:
         logits: (N, K, h, w), at 1/stride of the padded input.
         stride: input pixels per logit, on each side.
         input_sizes: (height, width) of each image as given, without padding.
-        losses: the head's losses where the batch has ``sem_seg``, scalars; else empty.
+        losses: the head's main losses where the batch has ``sem_seg``, scalars; else empty.
     """
 
     logits: Tensor
@@ -41,60 +60,157 @@ class Segmentor(nn.Module):
         cfg: a full Detectron2 config; cloned.
         num_classes: of the data.
         ignore_index: of the data.
+        criterion: in place of the head's main loss, ``LOSS_WEIGHT`` included: takes logits (N, K, h, w) at 1/stride,
+            targets (N, H, W) int64 and the ignore index, returns named scalars.
+        auxiliary_stage: the backbone's stage, such as ``res4``, that gets an :class:`AuxiliaryHead`, or None.
+        auxiliary_weight: of that head's loss.
 
     Raises:
-        ConfigError: if the config describes another kind of model, or one that Detectron2 refuses.
+        ConfigError: if the config describes another kind of model, or one that Detectron2 refuses or that would
+            give logits of a wrong size.
+
+    Attributes:
+        notices: what a user should know of the model: what was dropped of the config, and which parameters the loss
+            does not depend on (they are frozen).
     """
 
-    def __init__(self, cfg: "CfgNode", *, num_classes: int, ignore_index: int) -> None:
+    def __init__(
+        self,
+        cfg: "CfgNode",
+        *,
+        num_classes: int,
+        ignore_index: int,
+        criterion: Criterion | None = None,
+        auxiliary_stage: str | None = None,
+        auxiliary_weight: float = 0.4,
+    ) -> None:
         super().__init__()
         cfg = cfg.clone()
-        cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = num_classes
+        self.notices = [notice] if (notice := _keep_semantic_part(cfg)) else []
+        cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
         cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = ignore_index
         cfg.MODEL.DEVICE = "cpu"  # Lightning moves it
         _refuse_unsupported(cfg)
         self.network = _build(cfg)
         self.ignore_index = ignore_index
         self.bgr = cfg.INPUT.FORMAT == "BGR"
+        self.criterion = criterion
+        self.auxiliary = (
+            None if auxiliary_stage is None else AuxiliaryHead(self.network.backbone, auxiliary_stage, num_classes)
+        )
+        self.auxiliary_weight = auxiliary_weight
+        _pool_any_size(self.network)
+        self._try_on_probe()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The network's training losses, as ``build_model(cfg)(batch)`` gives them; zero where no pixel counts."""
-        inputs = [self._as_detectron2(sample) for sample in batch]
-        losses = self.network(inputs)
-        counts = torch.stack([(sample["sem_seg"] != self.ignore_index).any() for sample in inputs]).any()
-        # The mean over no pixel is NaN; its gradient is zero already.
-        return {name: torch.where(counts, loss, loss.nan_to_num()) for name, loss in losses.items()}
+        inputs, _ = self._inputs(batch)
+        targets = self._targets(batch)
+        own_criterion = None if self.criterion is None else self._criterion_losses
+        losses = training_losses(self.network.sem_seg_head, self.network.backbone(inputs), targets, own_criterion)
+        if self.auxiliary is not None:
+            logits = self.auxiliary((targets.shape[-2], targets.shape[-1]))
+            parts = self._criterion_losses(logits, targets)
+            losses["loss_auxiliary"] = self.auxiliary_weight * torch.stack(list(parts.values())).sum()
+        return losses
 
     def evaluate(self, batch: Batch) -> Evaluation:
         """Logits, and losses where there are masks, from one pass; the network must be in evaluation mode."""
+        inputs, sizes = self._inputs(batch)
+        head = self.network.sem_seg_head
+        height, width = inputs.shape[-2:]
+        logits, stride, coarse = evaluation_logits(head, self.network.backbone(inputs), (height, width))
+        losses: dict[str, Tensor] = {}
+        if "sem_seg" in batch[0]:
+            of_logits = owner_of_losses(head).losses if self.criterion is None else self._criterion_losses
+            losses = of_logits(coarse, self._targets(batch))
+        return Evaluation(logits, stride, sizes, losses)
+
+    def _criterion_losses(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        if self.criterion is not None:
+            return self.criterion(logits, targets, self.ignore_index)
+        counted = (targets != self.ignore_index).sum().clamp(min=1)
+        summed = F.cross_entropy(logits.float(), targets, ignore_index=self.ignore_index, reduction="sum")
+        return {"loss_cross_entropy": summed / counted}
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Normalised and padded images (N, 3, H, W), as in ``SemanticSegmentor.forward``, and their sizes."""
+        network = self.network
+        images = [sample["image"].flip(0) if self.bgr else sample["image"] for sample in batch]
+        padded = self._padded([(image - network.pixel_mean) / network.pixel_std for image in images], 0.0)
+        return padded.tensor, padded.image_sizes
+
+    def _targets(self, batch: Batch) -> Tensor:
+        masks = self._padded([sample["sem_seg"].long() for sample in batch], self.ignore_index).tensor
+        return pad_targets(masks, owner_of_losses(self.network.sem_seg_head).common_stride, self.ignore_index)
+
+    def _padded(self, tensors: list[Tensor], value: float) -> Any:
         from detectron2.structures import ImageList
 
-        inputs = [self._as_detectron2(sample) for sample in batch]
-        network, head = self.network, self.network.sem_seg_head
-        padding = (network.backbone.size_divisibility, network.backbone.padding_constraints)
-        normalised = [(sample["image"] - network.pixel_mean) / network.pixel_std for sample in inputs]
-        images = ImageList.from_tensors(normalised, padding[0], padding_constraints=padding[1])
-        logits = head.layers(network.backbone(images.tensor))
-        losses: dict[str, Tensor] = {}
-        if "sem_seg" in inputs[0]:
-            masks = [sample["sem_seg"] for sample in inputs]
-            padded = ImageList.from_tensors(masks, padding[0], self.ignore_index, padding[1])
-            losses = head.losses(logits, padded.tensor)
-        return Evaluation(logits, head.common_stride, images.image_sizes, losses)
+        backbone = self.network.backbone
+        return ImageList.from_tensors(tensors, backbone.size_divisibility, value, backbone.padding_constraints)
 
-    def _as_detectron2(self, sample: dict[str, Any]) -> dict[str, Any]:
-        inputs = {**sample, "image": sample["image"].flip(0) if self.bgr else sample["image"]}
-        if "sem_seg" in sample:
-            inputs["sem_seg"] = sample["sem_seg"].long()
-        return inputs
+    def _try_on_probe(self) -> None:
+        """Run a copy without data on the meta device: finds logits of a wrong size and parameters without use."""
+        probe = deepcopy(self).to("meta")
+        height, width = _PROBE_SIZE
+        sample = {
+            "image": torch.empty(3, height, width, device="meta", dtype=torch.uint8),
+            "sem_seg": torch.empty(height, width, device="meta", dtype=torch.int64),
+        }
+        try:
+            output = probe.eval().evaluate([sample, sample])
+            found = tuple(side * output.stride for side in output.logits.shape[-2:])
+            losses = probe.train().losses([sample, sample])
+        except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(f"this backbone and head do not fit: {type(error).__name__}: {error}") from error
+        if found != _PROBE_SIZE:
+            raise ConfigError(
+                f"the head's logits stand for {found[0]}×{found[1]} pixels of a {height}×{width} input: "
+                "MODEL.SEM_SEG_HEAD.COMMON_STRIDE must be the stride of its finest feature, and for PointRend "
+                "2 ** MODEL.POINT_HEAD.SUBDIVISION_STEPS"
+            )
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
+        used = {name for name, parameter in probe.named_parameters() if parameter.grad is not None}
+        unused = {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad and name not in used
+        }
+        for parameter in unused.values():
+            parameter.requires_grad_(False)
+        if unused:
+            self.notices.append(
+                f"the loss does not depend on {len(unused)} parameters, which are frozen: {summarise(list(unused))}"
+            )
+
+
+def _keep_semantic_part(cfg: "CfgNode") -> str | None:
+    """Make a detection or panoptic config a semantic one, in place; return what was dropped, None if nothing.
+
+    Raises:
+        ConfigError: if the config has no backbone that a semantic head fits.
+    """
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    if architecture == "SemanticSegmentor":
+        return None
+    dropped = _DROPPED_PARTS.get(architecture)
+    if dropped is None:
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE is {architecture}, but one of SemanticSegmentor, {', '.join(_DROPPED_PARTS)} is "
+            "needed: choose a semantic config, such as Misc/semantic_R_50_FPN_1x.yaml"
+        )
+    if not cfg.MODEL.BACKBONE.NAME.endswith("fpn_backbone"):
+        raise ConfigError(
+            f"{architecture} on {cfg.MODEL.BACKBONE.NAME} has no feature pyramid for the semantic head: choose an FPN "
+            "config, or name the backbone's levels in MODEL.SEM_SEG_HEAD.IN_FEATURES under "
+            "MODEL.META_ARCHITECTURE SemanticSegmentor"
+        )
+    cfg.MODEL.META_ARCHITECTURE = "SemanticSegmentor"
+    return f"{architecture}: backbone and semantic head are used, {dropped} dropped"
 
 
 def _refuse_unsupported(cfg: "CfgNode") -> None:
-    if cfg.MODEL.META_ARCHITECTURE != "SemanticSegmentor":
-        raise ConfigError(
-            f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, but SemanticSegmentor is needed: "
-            "choose a semantic config, such as Misc/semantic_R_50_FPN_1x.yaml"
-        )
     if cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE not in ("value", "norm"):
         raise ConfigError(
             f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE!r}, but value or norm is needed; "
@@ -115,14 +231,40 @@ def _build(cfg: "CfgNode") -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
         from detectron2.modeling import build_model
+        from detectron2.projects import deeplab, point_rend  # noqa: F401  # registers their heads and backbones
     try:
         network = build_model(cfg)
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"Detectron2 refuses this model: {type(error).__name__}: {error}") from error
-    head = network.sem_seg_head
-    if not (hasattr(head, "layers") and hasattr(head, "losses") and hasattr(head, "common_stride")):
+    owner = owner_of_losses(network.sem_seg_head)
+    if not (hasattr(owner, "losses") and hasattr(owner, "common_stride") and hasattr(owner, "ignore_value")):
         raise ConfigError(
-            f"head {type(head).__name__} has no layers(), losses() and common_stride, which validation needs: "
-            "use MODEL.SEM_SEG_HEAD.NAME SemSegFPNHead"
+            f"head {type(owner).__name__} must have losses(logits, targets), which its forward calls in training, "
+            "common_stride (input pixels per logit) and ignore_value: write them as SemSegFPNHead does"
         )
     return network
+
+
+def _pool_any_size(network: nn.Module) -> None:
+    """Let ASPP pool over inputs of any size.
+
+    Detectron2 takes the pooling window from ``INPUT.CROP.SIZE`` and raises where the input is no multiple of it. The
+    same window, clamped to the input, gives the same bits where Detectron2 runs.
+    """
+    from detectron2.layers import ASPP
+
+    for module in network.modules():
+        if isinstance(module, ASPP) and module.pool_kernel_size is not None:
+            module.pool_kernel_size = None  # asked for in forward only to raise
+            module.convs[-1][0] = _ClampedAveragePool(module.convs[-1][0].kernel_size)
+
+
+class _ClampedAveragePool(nn.Module):
+    def __init__(self, window: tuple[int, int]) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, features: Tensor) -> Tensor:
+        height, width = features.shape[-2:]
+        window = (min(self.window[0], height), min(self.window[1], width))
+        return nn.functional.avg_pool2d(features, window, stride=1)

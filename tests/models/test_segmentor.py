@@ -1,14 +1,16 @@
 """Losses and logits against Detectron2's own model, to the bit."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
 
 from lightning_seg.errors import ConfigError
+from lightning_seg.inference.whole import label_maps
 from lightning_seg.models.config import load_config
 from lightning_seg.models.segmentor import Segmentor
-from tests.conftest import TINY_OVERRIDES
+from tests.conftest import MODELS, TINY_OVERRIDES
 
 ZOO = "Misc/semantic_R_50_FPN_1x.yaml"
 IGNORE = 255
@@ -41,7 +43,7 @@ def pair(overrides: dict[str, Any], num_classes: int = 5) -> tuple[Segmentor, An
     cfg = load_config(ZOO, overrides)
     torch.manual_seed(0)
     ours = Segmentor(cfg, num_classes=num_classes, ignore_index=IGNORE)
-    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = num_classes
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
     cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = IGNORE
     cfg.MODEL.DEVICE = "cpu"
     theirs = build_model(cfg)
@@ -49,66 +51,179 @@ def pair(overrides: dict[str, Any], num_classes: int = 5) -> tuple[Segmentor, An
     return ours, theirs, cfg
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        TINY_OVERRIDES,
-        {**TINY_OVERRIDES, "MODEL.RESNETS.DEPTH": 34, "INPUT.FORMAT": "RGB", "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT": 0.5},
-        {"MODEL.PIXEL_STD": [57.0, 58.0, 59.0]},  # ResNet-50 as the model zoo has it
-        {"MODEL.RESNETS.DEPTH": 101},
-    ],
-)
-def test_training_losses_are_detectron2s(overrides: dict[str, Any]) -> None:
-    ours, theirs, cfg = pair(overrides)
-    batch = make_batch([(64, 96), (50, 71)])
+OTHER_SETTINGS = {
+    "RGB and a weight": {
+        **TINY_OVERRIDES,
+        "MODEL.RESNETS.DEPTH": 34,
+        "INPUT.FORMAT": "RGB",
+        "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT": 0.5,
+    },
+    "ResNet-50 of the zoo": {"MODEL.PIXEL_STD": [57.0, 58.0, 59.0]},
+    "absolute crop": {
+        **MODELS["DeepLabV3"],
+        "INPUT.CROP.ENABLED": True,
+        "INPUT.CROP.TYPE": "absolute",
+        "INPUT.CROP.SIZE": [64, 96],
+    },
+}
+
+
+@pytest.mark.parametrize("name", [*MODELS, *OTHER_SETTINGS])
+def test_training_losses_are_detectron2s(name: str) -> None:
+    ours, theirs, cfg = pair({**MODELS, **OTHER_SETTINGS}[name])
+    batch = make_batch([(64, 96), (64, 96)])
+    torch.manual_seed(1)  # PointRend's points, DeepLab's dropout
     expected = theirs.train()(as_detectron2(batch, cfg.INPUT.FORMAT))
+    torch.manual_seed(1)
     found = ours.train().losses(batch)
     assert found.keys() == expected.keys()
-    for name in expected:
-        assert torch.equal(found[name], expected[name])
+    for part in expected:
+        assert torch.equal(found[part], expected[part]), part
 
 
-def test_evaluation_gives_detectron2s_logits_and_losses() -> None:
+def test_training_losses_at_odd_sizes_are_detectron2s() -> None:
     ours, theirs, cfg = pair(TINY_OVERRIDES)
-    batch = make_batch([(50, 71)])
+    batch = make_batch([(64, 96), (50, 71)])
+    expected = theirs.train()(as_detectron2(batch, cfg.INPUT.FORMAT))
+    assert torch.equal(ours.train().losses(batch)["loss_sem_seg"], expected["loss_sem_seg"])
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("size", [(64, 96), (50, 71)])
+def test_predictions_are_detectron2s(name: str, size: tuple[int, int]) -> None:
+    ours, theirs, cfg = pair(MODELS[name])
+    batch = make_batch([size])
+    batch[0].update(height=83, width=61)
     ours.eval()
     theirs.eval()
     with torch.no_grad():
         output = ours.evaluate(batch)
-        expected = theirs(as_detectron2(batch, cfg.INPUT.FORMAT))[0]["sem_seg"]
-        upsampled = torch.nn.functional.interpolate(
-            output.logits, scale_factor=output.stride, mode="bilinear", align_corners=False
-        )
-    assert torch.equal(upsampled[0, :, :50, :71], expected)
-    assert output.input_sizes == [(50, 71)]
-    # The same batch in training mode differs only by batch statistics: freeze them to compare.
-    for module in theirs.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.eval()
-    theirs.training = theirs.sem_seg_head.training = True
-    losses = theirs(as_detectron2(batch, cfg.INPUT.FORMAT))
-    assert torch.equal(output.losses["loss_sem_seg"], losses["loss_sem_seg"].detach())
+        expected = theirs(as_detectron2(batch, cfg.INPUT.FORMAT))[0]["sem_seg"].argmax(0)
+    found = label_maps(output.logits, output.stride, output.input_sizes, [(83, 61)])[0]
+    assert torch.equal(found, expected)
 
 
-def test_batch_without_any_label_does_no_harm() -> None:
-    ours, _, _ = pair(TINY_OVERRIDES)
+@pytest.mark.parametrize("name", MODELS)
+def test_evaluation_losses_are_the_main_training_losses(name: str) -> None:
+    """With the same statistics in BatchNorm and no dropout, the only difference is which branch computes them."""
+    ours, _, _ = pair({**MODELS[name], "MODEL.SEM_SEG_HEAD.ASPP_DROPOUT": 0.0})
+    batch = make_batch([(64, 96)])
+    ours.eval()
+    with torch.no_grad():
+        evaluated = ours.evaluate(batch).losses["loss_sem_seg"]
+        ours.network.sem_seg_head.training = True
+        trained = ours.losses(batch)["loss_sem_seg"]
+    assert torch.equal(evaluated, trained)
+
+
+@pytest.mark.parametrize("name", ["DeepLabV3", "DeepLabV3Plus"])
+def test_runs_where_detectron2_raises(name: str) -> None:
+    """Odd sizes without a pyramid in training, and crops that the pooling window of the config does not divide."""
+    crop = {"INPUT.CROP.ENABLED": True, "INPUT.CROP.TYPE": "absolute", "INPUT.CROP.SIZE": [128, 128]}
+    ours, theirs, cfg = pair({**MODELS[name], **crop})
+    batch = make_batch([(50, 71), (61, 64)])
+    with pytest.raises(Exception, match=r"pool_kernel_size|[Ss]ize"):
+        theirs.train()(as_detectron2(batch, cfg.INPUT.FORMAT))
+    loss = torch.stack(list(ours.train().losses(batch).values())).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.isfinite()
+    assert all(parameter.grad is not None for parameter in ours.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_batch_without_any_label_does_no_harm(name: str) -> None:
+    ours, _, _ = pair(MODELS[name])
     batch = make_batch([(64, 64), (64, 64)])
     for sample in batch:
         sample["sem_seg"].fill_(IGNORE)
     losses = ours.train().losses(batch)
     total = torch.stack(list(losses.values())).sum()
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     assert total.item() == 0
     gradients = [parameter.grad for parameter in ours.parameters() if parameter.grad is not None]
     assert gradients
     assert all((gradient == 0).all() for gradient in gradients)
 
 
+def test_a_broken_network_still_gives_nan() -> None:
+    ours, _, _ = pair(TINY_OVERRIDES)
+    with torch.no_grad():
+        ours.network.sem_seg_head.predictor.bias.fill_(torch.nan)
+    assert ours.train().losses(make_batch([(64, 64), (64, 64)]))["loss_sem_seg"].isnan()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_criterion_reaches_every_head(name: str) -> None:
+    seen = []
+
+    def criterion(logits: torch.Tensor, targets: torch.Tensor, ignore_index: int) -> dict[str, torch.Tensor]:
+        seen.append((logits.shape[1], targets.dtype, ignore_index))
+        return {"loss_mine": logits.mean() * 0 + 2.5}
+
+    ours = Segmentor(load_config(ZOO, MODELS[name]), num_classes=5, ignore_index=IGNORE, criterion=criterion)
+    batch = make_batch([(64, 96), (64, 96)])
+    losses = ours.train().losses(batch)
+    assert losses["loss_mine"].item() == 2.5
+    assert "loss_sem_seg" not in losses
+    assert ours.eval().evaluate(batch).losses["loss_mine"].item() == 2.5
+    assert set(seen) == {(5, torch.int64, IGNORE)}
+    assert "losses" not in vars(deepcopy(ours).network.sem_seg_head)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_auxiliary_head_trains_the_inner_stage(name: str) -> None:
+    stage = "res5" if name == "DeepLabV3" else "res2" if name == "DeepLabV3Plus" else "res4"
+    ours = Segmentor(load_config(ZOO, MODELS[name]), num_classes=5, ignore_index=IGNORE, auxiliary_stage=stage)
+    losses = ours.train().losses(make_batch([(64, 96), (64, 96)]))
+    assert "loss_auxiliary" in losses
+    losses["loss_auxiliary"].backward()  # type: ignore[no-untyped-call]
+    assert any(parameter.grad is not None for parameter in ours.network.backbone.parameters())
+    assert all(parameter.grad is None for parameter in ours.network.sem_seg_head.parameters())
+    assert "loss_auxiliary" not in ours.eval().evaluate(make_batch([(64, 96)])).losses
+
+
+def test_parameters_without_use_are_frozen_and_named() -> None:
+    ours = Segmentor(
+        load_config(ZOO, {**TINY_OVERRIDES, "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["p2", "p3"]}),
+        num_classes=5,
+        ignore_index=IGNORE,
+    )
+    assert "the loss does not depend on" in ours.notices[0]
+    assert "network.backbone.fpn_output4" in ours.notices[0]
+    ours.train()
+    torch.stack(list(ours.losses(make_batch([(64, 64), (64, 64)])).values())).sum().backward()  # type: ignore[no-untyped-call]
+    assert all(parameter.grad is not None for parameter in ours.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("config", "dropped"),
+    [
+        ("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml", "instance heads"),
+        ("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml", "box, mask and keypoint heads"),
+        ("COCO-Detection/retinanet_R_50_FPN_1x.yaml", "the box head"),
+    ],
+)
+def test_detection_configs_give_their_semantic_part(config: str, dropped: str) -> None:
+    ours = Segmentor(load_config(config, {}), num_classes=5, ignore_index=IGNORE)
+    assert dropped in ours.notices[0]
+    assert ours.train().losses(make_batch([(64, 64)]))["loss_sem_seg"].isfinite()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         ({"MODEL.RESNETS.DEPTH": 18}, r"MODEL\.RESNETS\.DEPTH 18 needs MODEL\.RESNETS\.RES2_OUT_CHANNELS 64"),
-        ({"MODEL.META_ARCHITECTURE": "PanopticFPN"}, "SemanticSegmentor is needed"),
+        ({"MODEL.META_ARCHITECTURE": "PanopticDeepLab"}, "one of SemanticSegmentor, GeneralizedRCNN.* is needed"),
+        (
+            {"MODEL.META_ARCHITECTURE": "GeneralizedRCNN", "MODEL.BACKBONE.NAME": "build_resnet_backbone"},
+            "has no feature pyramid",
+        ),
+        (
+            {**MODELS["PointRend"], "MODEL.POINT_HEAD.SUBDIVISION_STEPS": 5},
+            r"2 \*\* MODEL\.POINT_HEAD\.SUBDIVISION_STEPS",
+        ),
+        ({**MODELS["DeepLabV3"], "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 8}, "this backbone and head do not fit"),
+        ({**TINY_OVERRIDES, "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["res9"]}, "cannot be empty"),
         ({"INPUT.FORMAT": "YUV-BT.601"}, "RGB or BGR is needed"),
         ({"MODEL.BACKBONE.NAME": "build_nothing"}, "Detectron2 refuses this model: KeyError"),
         ({"MODEL.RESNETS.DEPTH": 51}, "Detectron2 refuses this model: KeyError: 51"),
