@@ -157,7 +157,7 @@ class SegmentationCLI(LightningCLI):
         """Write ``config.yaml``: given back to the same command, it runs the same again."""
         settings = self.settings.clone()
         del settings["ckpt_path"], settings["config"]
-        text = self._parser(self.subcommand).dump(settings, skip_none=False)
+        text = self._parser(self.subcommand).dump(settings, skip_unset=False)
         (self.run.path / "config.yaml").write_text(text)
 
     def predict(self, **kwargs: Any) -> None:

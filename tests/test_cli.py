@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from lightning_seg.cli import main
+from lightning_seg.module import SegmentationModule
 from tests.conftest import CLASSES, REPOSITORY, train_py, write_pair
 
 Experiment = Callable[..., Path]
@@ -164,6 +165,35 @@ def test_wandb_logger_parses(experiment: Experiment, capsys: pytest.CaptureFixtu
     logger = ["--trainer.logger", "pytorch_lightning.loggers.WandbLogger", "--trainer.logger.project", "p"]
     printed = settings(capsys, "--config", str(experiment()), *logger)
     assert printed["trainer"]["logger"]["init_args"]["project"] == "p"
+
+
+def test_criterion_auxiliary_head_and_syncbn(
+    experiment: Experiment, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "criterion.yaml").write_text(
+        """
+model:
+  auxiliary_stage: res4
+  overrides: {MODEL.RESNETS.NORM: SyncBN}
+  criterion:
+    class_path: lightning_seg.losses.WeightedSum
+    init_args:
+      weights: [1.0, 0.5]
+      criteria:
+        - {class_path: lightning_seg.losses.CrossEntropy, init_args: {class_weights: [1, 1, 1, 2, 2, 3]}}
+        - {class_path: lightning_seg.losses.Dice}
+"""
+    )
+    arguments = ["--config", str(experiment()), "--config", str(tmp_path / "criterion.yaml")]
+    main(["fit", *arguments, "--trainer.max_epochs", "1"])
+    run = tmp_path / "runs" / "tiny" / "version_0"
+    parts = [logged(run, f"train/{name}") for name in ("loss_cross_entropy", "loss_dice", "loss_auxiliary")]
+    assert logged(run, "train/loss") == pytest.approx([sum(step) for step in zip(*parts, strict=True)], rel=1e-5)
+    main(["validate", *arguments, "--ckpt_path", "last"])
+    assert logged(tmp_path / "runs/tiny/version_1", "val/loss") == logged(run, "val/loss")
+    again = SegmentationModule.load_from_checkpoint(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert again.segmentor.auxiliary is not None
+    assert "SyncBN needs a GPU" in capfd.readouterr().err
 
 
 def test_one_override_keeps_the_files_others(experiment: Experiment, tmp_path: Path) -> None:

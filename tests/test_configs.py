@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from lightning_seg.cli import main
@@ -43,6 +44,21 @@ def test_quickstart() -> None:
     metrics = fit("quickstart")
     assert metrics["num_images"] == 8
     assert len(list(Path("data/quickstart/train/images").iterdir())) == 240
+
+
+def test_custom_head_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its first line says: from the repository's root; data and results go elsewhere here."""
+    elsewhere = str(Path.cwd())
+    monkeypatch.chdir(REPOSITORY)
+    main(
+        [
+            "fit", "--config", "examples/custom_head/config.yaml", "--data.root", elsewhere,
+            "--trainer.default_root_dir", elsewhere, "--trainer.limit_train_batches", "2",
+            "--trainer.limit_val_batches", "1", "--trainer.max_epochs", "1", "--data.num_workers", "0",
+        ]
+    )  # fmt: skip
+    state = torch.load(Path(elsewhere) / "config/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert state["segmentor.network.sem_seg_head.hidden.weight"].shape == (64, 64, 3, 3)
 
 
 def test_camvid(shared: Path) -> None:

@@ -1,0 +1,41 @@
+"""The user's own files."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_seg.errors import ConfigError
+from lightning_seg.models.imports import import_user_code
+
+
+def test_runs_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / "log"
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Path(folder, "head.py").write_text(f"open({str(log)!r}, 'a').write({folder!r})")
+    import_user_code(["a/head.py", "b/head.py", str(tmp_path / "a" / "head.py"), "json"])
+    assert log.read_text() == "ab"
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "message"),
+    [
+        ("none.py", None, r"model\.imports none\.py failed: FileNotFoundError: .*none\.py does not exist"),
+        ("bad.py", "x = 1\nx.y", r"AttributeError: .* \(.*bad\.py, line 2\)"),
+        ("torn.py", "def", r"SyntaxError"),
+        ("no_such_module", None, r"ModuleNotFoundError: No module named 'no_such_module'"),
+    ],
+)
+def test_names_file_and_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, text: str | None, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path(source).write_text(text)
+    before = set(sys.modules)
+    for _ in range(2):  # a file that failed is tried again
+        with pytest.raises(ConfigError, match=message):
+            import_user_code([source])
+    assert not [name for name in set(sys.modules) - before if name.startswith("user_")]
