@@ -5,6 +5,7 @@ import importlib.resources
 import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lightning_seg.errors import ConfigError, DependencyError
@@ -37,12 +38,10 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
     """
     require_detectron2()
     from detectron2.config import get_cfg
-    from detectron2.projects.deeplab import add_deeplab_config
-    from detectron2.projects.point_rend import add_pointrend_config
 
     cfg = get_cfg()
-    add_deeplab_config(cfg)
-    add_pointrend_config(cfg)
+    for project, function in (("deeplab", "add_deeplab_config"), ("point_rend", "add_pointrend_config")):
+        getattr(_project_config(project), function)(cfg)
     path = _find(config)
     try:
         # Detectron2's own files are as much code as it is itself, and RetinaNet's holds an expression.
@@ -68,6 +67,18 @@ def require_detectron2() -> None:
             '--platform any --target "$(python -c \'import sysconfig; print(sysconfig.get_path("purelib"))\')" '
             "--require-hashes -r requirements-detectron2.txt"
         )
+
+
+def _project_config(project: str) -> ModuleType:
+    """A project's ``config.py`` without the project: importing that takes seconds, which a mistyped key should not."""
+    package = importlib.util.find_spec(f"detectron2.projects.{project}")
+    path = Path(package.origin).with_name("config.py") if package is not None and package.origin else Path()
+    spec = importlib.util.spec_from_file_location(f"detectron2_{project}_config", path)
+    if spec is None or spec.loader is None:
+        raise DependencyError(f"this Detectron2 has no detectron2.projects.{project}: install it with `make install`")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _zoo() -> Path:
