@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_seg.errors import ConfigError, DependencyError
+from lightning_seg.models.heads import add_heads_config
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -39,6 +40,7 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
     from detectron2.config import get_cfg
 
     cfg = get_cfg()
+    add_heads_config(cfg)
     path = _find(config)
     try:
         cfg.merge_from_file(str(path), allow_unsafe=False)

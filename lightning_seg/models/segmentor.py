@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_seg.errors import ConfigError
+from lightning_seg.models.heads import register_heads
 from lightning_seg.structures import Batch
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ def _build(cfg: "CfgNode") -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
         from detectron2.modeling import build_model
+
+        register_heads()
     try:
         network = build_model(cfg)
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
