@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lightning_seg.errors import ConfigError, DependencyError
+from lightning_seg.models.heads import add_heads_config
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -42,6 +43,7 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
     cfg = get_cfg()
     for project, function in (("deeplab", "add_deeplab_config"), ("point_rend", "add_pointrend_config")):
         getattr(_project_config(project), function)(cfg)
+    add_heads_config(cfg)
     path = _find(config)
     try:
         # Detectron2's own files are as much code as it is itself, and RetinaNet's holds an expression.

@@ -1,0 +1,310 @@
+"""One contract for all heads, then what each promises of its own.
+
+A new head joins by its name and its settings in ``HEADS``.
+"""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.layers import ShapeSpec
+from torch import Tensor
+from torch.nn import functional as F
+
+from lightning_seg.errors import ConfigError
+from lightning_seg.models.config import load_config
+from lightning_seg.models.heads import add_heads_config, register_heads
+from lightning_seg.models.heads.head import Head
+from lightning_seg.models.segmentor import Segmentor
+
+HEADS: dict[str, dict[str, Any]] = {
+    "UNetHead": {"DECODER_CHANNELS": [64, 32, 32]},
+    "UPerNetHead": {"CONVS_DIM": 32},
+}
+CHANNELS = [8, 12, 16, 20]
+NUM_CLASSES = 5
+IGNORE = 250
+NAMES = ["res2", "res3", "res4", "res5"]
+STRIDES = (4, 8, 16, 32)
+
+each_head = pytest.mark.parametrize("name", HEADS)
+
+
+def make_head(name: str, strides: tuple[int, ...] = STRIDES, seed: int = 0, **settings: Any) -> Head:
+    """A head built as Detectron2 builds it, on levels named as a ResNet's, given coarsest first."""
+    from detectron2.modeling import build_sem_seg_head
+
+    register_heads()
+    cfg = get_cfg()
+    add_heads_config(cfg)
+    names = [f"res{index + 2}" for index in range(len(strides))]
+    settings = {
+        "NAME": name, "IN_FEATURES": names, "COMMON_STRIDE": min(strides), "NUM_CLASSES": NUM_CLASSES,
+        "IGNORE_VALUE": IGNORE, **HEADS[name], **settings,
+    }  # fmt: skip
+    for key, value in settings.items():
+        cfg.merge_from_list([f"MODEL.SEM_SEG_HEAD.{key}", value])
+    shapes = {
+        level: ShapeSpec(channels=channels, stride=stride)
+        for level, channels, stride in reversed(list(zip(names, CHANNELS, strides, strict=False)))
+    }
+    torch.manual_seed(seed)
+    return build_sem_seg_head(cfg, shapes)
+
+
+def make_features(
+    size: tuple[int, int] = (45, 71), strides: tuple[int, ...] = STRIDES, batch: int = 2
+) -> dict[str, Tensor]:
+    """What a backbone gives for an image of ``size``: each level's sides are rounded up."""
+    generator = torch.Generator().manual_seed(7)
+    return {
+        f"res{index + 2}": torch.randn(batch, channels, *(-(-side // stride) for side in size), generator=generator)
+        for index, (channels, stride) in enumerate(zip(CHANNELS, strides, strict=False))
+    }
+
+
+def make_targets(size: tuple[int, int] = (45, 71), batch: int = 2) -> Tensor:
+    """Class ids with a tenth of the pixels ignored."""
+    generator = torch.Generator().manual_seed(8)
+    targets = torch.randint(0, NUM_CLASSES, (batch, *size), generator=generator)
+    return targets.masked_fill(torch.rand(targets.shape, generator=generator) < 0.1, IGNORE)
+
+
+@each_head
+@pytest.mark.parametrize("strides", [STRIDES, (4, 8, 8, 8), (8, 8, 16, 16), (2, 4, 16, 32), (4, 32)])
+@pytest.mark.parametrize("size", [(32, 64), (45, 71)])
+def test_logits_have_the_finest_levels_size(name: str, strides: tuple[int, ...], size: tuple[int, int]) -> None:
+    head = make_head(name, strides).eval()
+    features = make_features(size, strides)
+    with torch.no_grad():
+        logits = head.layers(features)
+        upsampled, losses = head(features)
+    height, width = features["res2"].shape[-2:]
+    assert logits.shape == (2, NUM_CLASSES, height, width)
+    assert upsampled.shape == (2, NUM_CLASSES, height * strides[0], width * strides[0])
+    assert torch.equal(upsampled, F.interpolate(logits, scale_factor=strides[0], mode="bilinear", align_corners=False))
+    assert losses == {}
+    assert head.common_stride == strides[0]
+
+
+@each_head
+@pytest.mark.parametrize("size", [(32, 64), (45, 71)])
+def test_loss_is_cross_entropy_of_the_upsampled_logits(name: str, size: tuple[int, int]) -> None:
+    head = make_head(name, LOSS_WEIGHT=0.5)
+    features, targets = make_features(size), make_targets(size)
+    nothing, losses = head(features, targets)
+    assert nothing is None
+    assert losses.keys() == {"loss_sem_seg"}
+    logits = F.interpolate(head.layers(features), scale_factor=4, mode="bilinear", align_corners=False)
+    of_pixels = logits[:, :, : size[0], : size[1]].log_softmax(dim=1).movedim(1, -1)[targets != IGNORE]
+    expected = -of_pixels.gather(1, targets[targets != IGNORE][:, None]).mean()
+    torch.testing.assert_close(losses["loss_sem_seg"], 0.5 * expected)
+
+
+@each_head
+@pytest.mark.parametrize("norm", ["GN", "BN", "LN", ""])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_gradient_reaches_every_parameter(name: str, norm: str, batch: int) -> None:
+    head = make_head(name, NORM=norm)
+    _, losses = head(make_features(batch=batch), make_targets(batch=batch))
+    losses["loss_sem_seg"].backward()
+    for key, parameter in head.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), key
+
+
+@each_head
+def test_seed_decides_the_weights(name: str) -> None:
+    features = make_features()
+    first, again, other = (make_head(name, seed=seed).layers(features) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
+@each_head
+def test_runs_under_autocast(name: str) -> None:
+    head = make_head(name)
+    features, targets = make_features(), make_targets()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = head.layers(features)
+        _, losses = head(features, targets)
+    losses["loss_sem_seg"].backward()
+    assert logits.dtype == torch.bfloat16
+    assert losses["loss_sem_seg"].dtype == torch.float32
+    without = head.losses(logits, targets), head.losses(logits.float(), targets)
+    assert torch.equal(without[0]["loss_sem_seg"], without[1]["loss_sem_seg"])
+    full = head.layers(features)
+    assert (logits - full).abs().max() < 0.1 * full.abs().max()
+
+
+@each_head
+def test_copy_and_state_dict_give_the_same_logits(name: str) -> None:
+    head, features = make_head(name, NORM="BN"), make_features()
+    head(features, make_targets())  # moves the running statistics
+    head.eval()
+    restored = make_head(name, NORM="BN", seed=1).eval()
+    restored.load_state_dict(head.state_dict())
+    expected = head.layers(features)
+    assert torch.equal(copy.deepcopy(head).layers(features), expected)
+    assert torch.equal(restored.layers(features), expected)
+
+
+@each_head
+def test_no_labelled_pixel_is_no_gradient(name: str) -> None:
+    head = make_head(name)
+    _, losses = head(make_features(), torch.full((2, 45, 71), IGNORE))
+    losses["loss_sem_seg"].backward()
+    assert losses["loss_sem_seg"].isnan()  # as Detectron2's; the Segmentor makes it zero
+    assert not any(parameter.grad.any() for parameter in head.parameters())
+
+
+@each_head
+def test_every_level_reaches_the_logits(name: str) -> None:
+    head, features = make_head(name, NORM="").eval(), make_features()
+    expected = head.layers(features)
+    for level, feature in features.items():
+        for image in range(2):
+            changed = feature.clone()
+            changed[image] += torch.randn(feature.shape[1:], generator=torch.Generator().manual_seed(9))
+            moved = (head.layers({**features, level: changed}) - expected).abs().amax(dim=(1, 2, 3))
+            assert moved[image] > 1e-3, level
+            assert moved[1 - image] == 0, "images must not mix"
+
+
+@each_head
+def test_finest_level_is_in_its_place(name: str) -> None:
+    """Both heads end with two 3×3 convolutions over the finest level: one cell moves the 5×5 around it."""
+    head, features = make_head(name, NORM="").eval(), make_features()
+    expected = head.layers(features)
+    for row, column in ((0, 0), (6, 10), (11, 17)):
+        changed = features["res2"].clone()
+        changed[:, :, row, column] += 3
+        moved = (head.layers({**features, "res2": changed}) != expected).any(dim=1).any(dim=0)
+        inside = torch.zeros_like(moved)
+        inside[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = True
+        assert moved[row, column]
+        assert not (moved & ~inside).any()
+
+
+@each_head
+def test_levels_of_one_stride_keep_the_order_of_in_features(name: str) -> None:
+    strides = (4, 8, 8, 8)
+    assert make_head(name, strides).in_features == ["res2", "res3", "res4", "res5"]
+    assert make_head(name, strides, IN_FEATURES=["res5", "res2", "res4"]).in_features == ["res2", "res5", "res4"]
+
+
+@each_head
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"COMMON_STRIDE": 8}, r"COMMON_STRIDE is 8, but \w+ ends .* res2, whose stride is 4: set COMMON_STRIDE to 4"),
+        ({"IN_FEATURES": ["res3", "res4"]}, r"COMMON_STRIDE is 4, but .* res3, whose stride is 8"),
+        ({"IN_FEATURES": []}, "IN_FEATURES is empty"),
+        ({"IN_FEATURES": ["p2", "res3", "p4"]}, "IN_FEATURES names p2, p4, but the backbone gives .*res2"),
+        ({"NORM": "GM"}, "NORM is 'GM', but one of 'BN', 'SyncBN'"),
+        ({"CONVS_DIM": 48, "DECODER_CHANNELS": [64, 48, 32]}, r"has 48 channels, which the 32 groups of GN do not"),
+        ({"CONVS_DIM": -32, "DECODER_CHANNELS": [64, -32, 32]}, r"-32.*, but whole numbers above 0 are needed"),
+    ],
+)  # fmt: skip
+def test_refuses_settings(name: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_head(name, **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("UNetHead", {"DECODER_CHANNELS": [64, 32]}, "has 2 numbers, but the 4 levels of IN_FEATURES take 3 steps"),
+        ("UNetHead", {"IN_FEATURES": ["res2"]}, "IN_FEATURES is res2 alone"),
+        ("UPerNetHead", {"POOL_SCALES": [1, 0]}, r"POOL_SCALES is \(1, 0\), but whole numbers above 0"),
+        ("UPerNetHead", {"POOL_SCALES": []}, r"POOL_SCALES is \(\), but whole numbers above 0"),
+    ],
+)
+def test_refuses_settings_of_its_own(name: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_head(name, **settings)
+
+
+@each_head
+def test_refuses_targets_of_another_size(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"logits of 12×18 at stride 4, which does not fit an input of 40×71"):
+        make_head(name)(make_features(), make_targets((40, 71)))
+
+
+def test_unet_is_the_plain_computation() -> None:
+    """The paper's expanding path by bare operators; at these sizes nearest upsampling repeats cells and crops."""
+    head, x = make_head("UNetHead", NORM="").eval(), make_features()
+    weights = head.state_dict()
+    current = x["res5"]
+    for step, level in enumerate(["res4", "res3", "res2"]):
+        height, width = x[level].shape[-2:]
+        repeated = current.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)[:, :, :height, :width]
+        current = torch.cat([repeated, x[level]], dim=1)
+        for conv in range(2):
+            key = f"steps.{step}.{conv}"
+            current = F.conv2d(current, weights[f"{key}.weight"], weights[f"{key}.bias"], padding=1).clamp(min=0)
+    expected = F.conv2d(current, weights["predictor.weight"], weights["predictor.bias"])
+    torch.testing.assert_close(head.layers(x), expected)
+
+
+def test_unet_uses_the_first_decoder_channels() -> None:
+    head = make_head("UNetHead", (2, 4), DECODER_CHANNELS=[96, 7])  # 7 would not do for GN
+    assert [step[1].weight.shape[0] for step in head.steps] == [96]
+
+
+def test_upernet_is_the_plain_computation() -> None:
+    """The papers' pyramids by bare operators."""
+    head, x = make_head("UPerNetHead", NORM="").eval(), make_features()
+    weights = head.state_dict()
+
+    def conv(key: str, inputs: Tensor) -> Tensor:
+        weight = weights[f"{key}.weight"]
+        return F.conv2d(inputs, weight, weights[f"{key}.bias"], padding=weight.shape[-1] // 2).clamp(min=0)
+
+    def resize(inputs: Tensor, level: str) -> Tensor:
+        return F.interpolate(inputs, x[level].shape[-2:], mode="bilinear", align_corners=False)
+
+    pooled = [F.adaptive_avg_pool2d(x["res5"], cells) for cells in (1, 2, 3, 6)]
+    assert torch.allclose(pooled[0], x["res5"].mean(dim=(2, 3), keepdim=True))
+    branches = [resize(conv(f"pyramid.branches.{index}.1", cells), "res5") for index, cells in enumerate(pooled)]
+    five = conv("pyramid.fusion", torch.cat([x["res5"], *branches], dim=1))
+    four = conv("laterals.2", x["res4"]) + resize(five, "res4")
+    three = conv("laterals.1", x["res3"]) + resize(four, "res3")
+    two = conv("laterals.0", x["res2"]) + resize(three, "res2")
+    smooth = [conv("smoothings.0", two), conv("smoothings.1", three), conv("smoothings.2", four), five]
+    fused = conv("fusion", torch.cat([resize(level, "res2") for level in smooth], dim=1))
+    expected = F.conv2d(fused, weights["predictor.weight"], weights["predictor.bias"])
+    torch.testing.assert_close(head.layers(x), expected)
+
+
+@each_head
+def test_segmentor_trains_it_on_a_resnet_without_fpn(name: str) -> None:
+    overrides: dict[str, Any] = {
+        "MODEL.BACKBONE.NAME": "build_resnet_backbone",
+        "MODEL.BACKBONE.FREEZE_AT": 0,
+        "MODEL.RESNETS.DEPTH": 18,
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
+        "MODEL.RESNETS.NORM": "BN",
+        "MODEL.RESNETS.OUT_FEATURES": NAMES,
+        "MODEL.SEM_SEG_HEAD.IN_FEATURES": NAMES,
+        "MODEL.SEM_SEG_HEAD.NAME": name,
+        **{f"MODEL.SEM_SEG_HEAD.{key}": value for key, value in HEADS[name].items()},
+    }
+    cfg = load_config("Misc/semantic_R_50_FPN_1x.yaml", overrides)
+    segmentor = Segmentor(cfg, num_classes=NUM_CLASSES, ignore_index=IGNORE)
+    assert type(segmentor.network.sem_seg_head).__name__ == name
+    images = torch.randint(0, 256, (2, 3, 45, 71), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+    batch = [{"image": image, "sem_seg": mask} for image, mask in zip(images, make_targets(), strict=True)]
+    losses = segmentor.train().losses(batch)
+    losses["loss_sem_seg"].backward()
+    assert all(parameter.grad is not None for parameter in segmentor.parameters())
+    segmentor.eval()
+    with torch.no_grad():
+        output = segmentor.evaluate(batch[:1])
+        expected = segmentor.network([segmentor._as_detectron2(batch[0])])[0]["sem_seg"]
+    upsampled = F.interpolate(output.logits, scale_factor=output.stride, mode="bilinear", align_corners=False)
+    assert torch.equal(upsampled[0, :, :45, :71], expected)
+    assert output.losses["loss_sem_seg"].isfinite()
