@@ -115,6 +115,8 @@ def _build(cfg: "CfgNode") -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
         from detectron2.modeling import build_model
+
+        from lightning_seg.models.backbones import detectron2, timm  # noqa: F401  # they register their builders
     try:
         network = build_model(cfg)
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
