@@ -9,6 +9,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lightning_seg.errors import ConfigError, DependencyError
+from lightning_seg.models.backbones import TIMM_BUILDERS, add_backbones_config
+from lightning_seg.models.backbones.catalogue import timm_pixels
 from lightning_seg.models.heads import add_heads_config
 
 if TYPE_CHECKING:
@@ -20,9 +22,15 @@ DATA_KEYS = {
 }
 """Detectron2 keys that follow from the data, and what they follow from."""
 
+PIXEL_KEYS = ("INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD")
+"""Detectron2 keys that follow from the weights of a timm backbone, unless the user sets them."""
+
 
 def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
     """Read a Detectron2 YAML file and apply dotted overrides.
+
+    With a timm backbone, ``INPUT.FORMAT``, ``MODEL.PIXEL_MEAN`` and ``MODEL.PIXEL_STD`` become what its weights
+    expect, each unless an override names it or the file gives it another value than Detectron2's default.
 
     Args:
         config: a path, or the name of a config in Detectron2's model zoo, such as
@@ -34,8 +42,9 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
         The full config, not frozen.
 
     Raises:
-        DependencyError: if Detectron2 is not installed.
-        ConfigError: if the file does not exist or cannot be read, or an override names no key or has a wrong type.
+        DependencyError: if Detectron2, or timm for a timm backbone, is not installed.
+        ConfigError: if the file does not exist or cannot be read, an override names no key or has a wrong type, or
+            timm does not know the backbone.
     """
     require_detectron2()
     from detectron2.config import get_cfg
@@ -44,6 +53,8 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
     for project, function in (("deeplab", "add_deeplab_config"), ("point_rend", "add_pointrend_config")):
         getattr(_project_config(project), function)(cfg)
     add_heads_config(cfg)
+    add_backbones_config(cfg)
+    defaults = dict(_leaves(cfg))
     path = _find(config)
     try:
         # Detectron2's own files are as much code as it is itself, and RetinaNet's holds an expression.
@@ -52,6 +63,10 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
         raise ConfigError(f"model.config {path} is no Detectron2 config: {error}") from None
     for key, value in overrides.items():
         _override(cfg, key, value)
+    if cfg.MODEL.BACKBONE.NAME in TIMM_BUILDERS:
+        found = dict(_leaves(cfg))
+        explicit = {key for key in PIXEL_KEYS if key in overrides or found[key] != defaults[key]}
+        _take_timm_pixels(cfg, explicit)
     return cfg
 
 
@@ -121,6 +136,19 @@ def _override(cfg: "CfgNode", key: str, value: Any) -> None:
             f"{option} is {value!r} ({type(value).__name__}), but a {type(leaves[key]).__name__} such as "
             f"{leaves[key]!r} is expected"
         ) from None
+
+
+def _take_timm_pixels(cfg: "CfgNode", explicit: set[str]) -> None:
+    """Set the pixel keys that are not explicit to what timm's weights expect, in the order of the channels."""
+    mean, std = timm_pixels(cfg.MODEL.TIMM.NAME)
+    if "INPUT.FORMAT" not in explicit:
+        cfg.INPUT.FORMAT = "RGB"
+    if cfg.INPUT.FORMAT == "BGR":
+        mean, std = mean[::-1], std[::-1]
+    if "MODEL.PIXEL_MEAN" not in explicit:
+        cfg.MODEL.PIXEL_MEAN = mean
+    if "MODEL.PIXEL_STD" not in explicit:
+        cfg.MODEL.PIXEL_STD = std
 
 
 def _leaves(cfg: "CfgNode", prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from lightning_seg.errors import ConfigError
 from lightning_seg.models.auxiliary import AuxiliaryHead
+from lightning_seg.models.backbones import register_backbones
 from lightning_seg.models.heads import register_heads
 from lightning_seg.models.seam import evaluation_logits, owner_of_losses, pad_targets, training_losses
 from lightning_seg.structures import Batch, summarise
@@ -235,6 +236,7 @@ def _build(cfg: "CfgNode") -> Any:
         from detectron2.projects import deeplab, point_rend  # noqa: F401  # registers their heads and backbones
 
         register_heads()
+        register_backbones()
     try:
         network = build_model(cfg)
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 NETWORK_PREFIX = "segmentor.network."
 """Where the network's weights stand in a checkpoint of this project."""
 
+FREEZABLE = {"resnet": "RESNETS", "regnet": "REGNET"}
+"""Backbones that heed ``MODEL.BACKBONE.FREEZE_AT``: what their builders' names contain, and their group of keys."""
+
 _ARRAY_GLOBALS = {
     (module, name)
     for core in ("numpy.core", "numpy._core")
@@ -76,19 +79,23 @@ def load_weights(network: nn.Module, source: str) -> str:
 
 def warn_of_frozen_random(cfg: "CfgNode") -> str | None:
     """What to say where random weights meet a config made for pretrained ones; None where all is well."""
+    family = next((family for family in FREEZABLE if family in cfg.MODEL.BACKBONE.NAME), None)
+    if family is None:
+        return None
+    norm = f"MODEL.{FREEZABLE[family]}.NORM"
     frozen = [
         setting
         for setting, applies in (
             (f"MODEL.BACKBONE.FREEZE_AT {cfg.MODEL.BACKBONE.FREEZE_AT}", cfg.MODEL.BACKBONE.FREEZE_AT > 0),
-            ("MODEL.RESNETS.NORM FrozenBN", cfg.MODEL.RESNETS.NORM == "FrozenBN"),
+            (f"{norm} FrozenBN", cfg.MODEL[FREEZABLE[family]].NORM == "FrozenBN"),
         )
-        if applies and "resnet" in cfg.MODEL.BACKBONE.NAME
+        if applies
     ]
     if not frozen:
         return None
     return (
         f"the backbone starts from random weights, but {' and '.join(frozen)} would keep them random: "
-        "set MODEL.BACKBONE.FREEZE_AT 0 and MODEL.RESNETS.NORM BN, or give model.weights"
+        f"set MODEL.BACKBONE.FREEZE_AT 0 and {norm} BN, or give model.weights"
     )
 
 

@@ -94,3 +94,9 @@ def test_warns_where_frozen_layers_would_stay_random() -> None:
     assert warning is not None
     assert "MODEL.BACKBONE.FREEZE_AT 2 and MODEL.RESNETS.NORM FrozenBN" in warning
     assert warn_of_frozen_random(load_config(ZOO, TINY_OVERRIDES)) is None
+    regnet = {"MODEL.BACKBONE.NAME": "build_regnet_fpn_backbone"}
+    warning = warn_of_frozen_random(load_config(ZOO, regnet))
+    assert warning is not None
+    assert "FREEZE_AT 2 would keep them random: set MODEL.BACKBONE.FREEZE_AT 0 and MODEL.REGNET.NORM BN" in warning
+    assert warn_of_frozen_random(load_config(ZOO, {**regnet, "MODEL.BACKBONE.FREEZE_AT": 0})) is None
+    assert warn_of_frozen_random(load_config(ZOO, {"MODEL.BACKBONE.NAME": "build_swin_fpn_backbone"})) is None

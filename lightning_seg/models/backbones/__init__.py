@@ -1,0 +1,72 @@
+"""Backbones beyond Detectron2's registered ones: every timm model with feature levels, RegNet, Swin, ViT and MViT.
+
+Reading a config needs only the keys declared here; the modules ``timm`` and ``detectron2``, which are slow to import,
+register their builders for whoever builds a network.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+TIMM_BUILDERS = ("build_timm_backbone", "build_timm_fpn_backbone")
+"""Names for ``MODEL.BACKBONE.NAME`` that read ``MODEL.TIMM``."""
+
+
+def register_backbones() -> None:
+    """Make ``MODEL.BACKBONE.NAME`` know these builders; again does nothing."""
+    from lightning_seg.models.backbones import detectron2, timm  # noqa: F401
+
+
+def add_backbones_config(cfg: "CfgNode") -> None:
+    """Declare the keys that the builders of this package read, in place.
+
+    ``MODEL.BACKBONE.FREEZE_AT`` is Detectron2's and holds for RegNet. timm, Swin, ViT and MViT ignore it: the frozen
+    BatchNorm that it stands for would drop the activation inside timm's ``BatchNormAct2d``, and the transformers have
+    no running statistics and are published with every stage trained.
+    """
+    from detectron2.config import CfgNode
+
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = ""  # such as "convnext_tiny.fb_in1k"; the tag decides the pixel statistics
+    cfg.MODEL.TIMM.OUT_INDICES = ()  # positions from 0 in timm's feature_info; () takes those that timm takes
+    cfg.MODEL.TIMM.OUTPUT_STRIDE = 32  # 8 and 16 dilate instead, in most CNNs
+    cfg.MODEL.TIMM.DROP_PATH_RATE = 0.0
+
+    cfg.MODEL.REGNET = CfgNode()  # the defaults are RegNetX-4GF of mask_rcnn_regnetx_4gf_dds_fpn_1x.py
+    cfg.MODEL.REGNET.DEPTH = 23
+    cfg.MODEL.REGNET.STEM_WIDTH = 32
+    cfg.MODEL.REGNET.W_A = 38.65
+    cfg.MODEL.REGNET.W_0 = 96
+    cfg.MODEL.REGNET.W_M = 2.43
+    cfg.MODEL.REGNET.GROUP_WIDTH = 40
+    cfg.MODEL.REGNET.SE_RATIO = 0.0  # 0.25 is RegNetY
+    cfg.MODEL.REGNET.NORM = "BN"
+    cfg.MODEL.REGNET.OUT_FEATURES = ("s1", "s2", "s3", "s4")  # strides 4 to 32; "stem" has 2
+
+    cfg.MODEL.SWIN = CfgNode()  # the defaults are Swin-T, https://arxiv.org/abs/2103.14030
+    cfg.MODEL.SWIN.PATCH_SIZE = 4
+    cfg.MODEL.SWIN.EMBED_DIM = 96
+    cfg.MODEL.SWIN.DEPTHS = (2, 2, 6, 2)
+    cfg.MODEL.SWIN.NUM_HEADS = (3, 6, 12, 24)
+    cfg.MODEL.SWIN.WINDOW_SIZE = 7
+    cfg.MODEL.SWIN.DROP_PATH_RATE = 0.2
+    cfg.MODEL.SWIN.OUT_FEATURES = ("p0", "p1", "p2", "p3")  # Detectron2's names; the stride doubles from PATCH_SIZE
+
+    cfg.MODEL.VIT = CfgNode()  # the defaults are ViTDet-B, https://arxiv.org/abs/2203.16527
+    cfg.MODEL.VIT.IMG_SIZE = 1024  # sizes the tables of relative positions; other inputs interpolate them
+    cfg.MODEL.VIT.PATCH_SIZE = 16
+    cfg.MODEL.VIT.EMBED_DIM = 768
+    cfg.MODEL.VIT.DEPTH = 12
+    cfg.MODEL.VIT.NUM_HEADS = 12
+    cfg.MODEL.VIT.WINDOW_SIZE = 14
+    cfg.MODEL.VIT.WINDOW_BLOCKS = (0, 1, 3, 4, 6, 7, 9, 10)  # the others attend to the whole image
+    cfg.MODEL.VIT.USE_REL_POS = True
+    cfg.MODEL.VIT.DROP_PATH_RATE = 0.1
+
+    cfg.MODEL.MVIT = CfgNode()  # the defaults are MViTv2-T, https://arxiv.org/abs/2112.01526
+    cfg.MODEL.MVIT.EMBED_DIM = 96
+    cfg.MODEL.MVIT.NUM_HEADS = 1  # of the first stage; doubled, as EMBED_DIM is, in every next one
+    cfg.MODEL.MVIT.LAST_BLOCKS = (0, 2, 7, 9)  # the last block of each of the four stages
+    cfg.MODEL.MVIT.DROP_PATH_RATE = 0.2
+    cfg.MODEL.MVIT.OUT_FEATURES = ("scale2", "scale3", "scale4", "scale5")  # strides 4 to 32

@@ -1,0 +1,75 @@
+"""timm's catalogue: is it there, which names does it know, and which pixels were their weights trained on."""
+
+import difflib
+import importlib.util
+
+from lightning_seg.errors import ConfigError, DependencyError
+
+
+def require_timm(what: str) -> None:
+    """Raise a DependencyError where timm is missing.
+
+    Args:
+        what: needs it, to begin the error with, such as ``MODEL.BACKBONE.NAME build_timm_backbone``.
+    """
+    try:
+        found = importlib.util.find_spec("timm") is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise DependencyError(
+            f"{what} needs timm, which is not installed in this environment: pip install 'lightning_seg[timm]'"
+        )
+
+
+def require_known(name: str) -> None:
+    """Refuse what is no model of timm, or no set of weights of that model.
+
+    Args:
+        name: of a model, with or without a tag of its weights: ``resnet18`` or ``resnet18.a1_in1k``.
+
+    Raises:
+        DependencyError: if timm is not installed.
+        ConfigError: with close names.
+    """
+    require_timm("MODEL.TIMM.NAME")
+    import timm
+
+    if not name:
+        raise ConfigError("MODEL.TIMM.NAME is empty: give a timm model, such as convnext_tiny.fb_in1k")
+    model, _, tag = name.partition(".")
+    if not timm.is_model(model):
+        close = difflib.get_close_matches(model, timm.list_models(), n=3, cutoff=0.5)
+        hint = f": did you mean {', '.join(close)}?" if close else "; timm.list_models() names them"
+        raise ConfigError(f"MODEL.TIMM.NAME {name} is no model of timm {timm.__version__}{hint}")
+    tagged = timm.list_models(f"{model}.*", include_tags=True)
+    if tag and name not in tagged:
+        close = difflib.get_close_matches(name, tagged, n=3, cutoff=0.0)
+        raise ConfigError(
+            f"MODEL.TIMM.NAME {name}: timm {timm.__version__} has no weights {tag!r} of {model}"
+            + (f"; close ones: {', '.join(close)}" if close else f": write {model}")
+        )
+
+
+def timm_pixels(name: str) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the pixels that timm's weights of this name expect.
+
+    ``timm.data.resolve_data_config`` over the model's registered configuration; no network is created.
+
+    Args:
+        name: as :func:`require_known` takes it; without a tag, timm's default weights.
+
+    Returns:
+        Mean and standard deviation, one number a channel, RGB, in units of 0–255.
+
+    Raises:
+        DependencyError: if timm is not installed.
+        ConfigError: if timm does not know the name.
+    """
+    require_known(name)
+    from timm.data import resolve_data_config
+    from timm.models import PretrainedCfg, get_pretrained_cfg
+
+    trained = get_pretrained_cfg(name) or PretrainedCfg()
+    pixels = resolve_data_config(pretrained_cfg=trained.to_dict())
+    return [255 * value for value in pixels["mean"]], [255 * value for value in pixels["std"]]
