@@ -33,8 +33,11 @@ class SegmentationModule(pl.LightningModule):
         class_names: in id order; follows ``data.classes`` on the command line.
         ignore_index: mask value that does not count; follows ``data.ignore_index`` on the command line.
         overrides: dotted Detectron2 keys and their values.
-        weights: null: what the config says; "": random; else a path, URL or ``detectron2://`` name. Not read
-            where a checkpoint is given.
+        weights: null: what the config says; "": random; else a path, ``https://…``, ``detectron2://…`` or
+            ``timm://NAME``. Not read where a checkpoint is given.
+        fresh_head: leave the head of ``weights`` out where it is for another number of classes; else an error.
+        allow_missing: beginnings of names of tensors that ``weights`` need not have, such as
+            ``[sem_seg_head.decoder]``; they stay random.
         absent_classes: which classes mIoU averages over: ``detectron2``: those in the ground truth; ``mmseg`` and
             ``torchmetrics``: also those that are only predicted.
         optimizer: in place of the one that ``SOLVER`` of the config describes; its gradient clipping stays.
@@ -53,6 +56,8 @@ class SegmentationModule(pl.LightningModule):
         ignore_index: int = 255,
         overrides: dict[str, Any] | None = None,
         weights: str | None = None,
+        fresh_head: bool = False,
+        allow_missing: list[str] | None = None,
         absent_classes: AbsentClasses = "detectron2",
         optimizer: Callable[..., Optimizer] | None = None,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
@@ -62,6 +67,8 @@ class SegmentationModule(pl.LightningModule):
         self.cfg = load_config(config, overrides or {})
         self.class_names = list(class_names)
         self.weights: str = self.cfg.MODEL.WEIGHTS if weights is None else weights
+        self.fresh_head = fresh_head
+        self.allow_missing = tuple(allow_missing or ())
         self.absent_classes = absent_classes
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
@@ -76,7 +83,10 @@ class SegmentationModule(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Load pretrained weights, unless there are others already."""
         if self.weights and not self._has_weights:
-            rank_zero_info(load_weights(self.segmentor.network, self.weights))
+            report = load_weights(
+                self.segmentor.network, self.weights, fresh_head=self.fresh_head, allow_missing=self.allow_missing
+            )
+            rank_zero_info(str(report))
             self._has_weights = True
 
     def on_fit_start(self) -> None:
