@@ -36,12 +36,15 @@ class SegmentationModule(pl.LightningModule):
         class_names: in id order; follows ``data.classes`` on the command line.
         ignore_index: mask value that does not count; follows ``data.ignore_index`` on the command line.
         overrides: dotted Detectron2 keys and their values.
-        weights: null: what the config says; "": random; else a path, URL or ``detectron2://`` name. Not read
-            where a checkpoint is given.
         imports: the user's own files (``path/to/head.py``) or modules that register heads and backbones.
         criterion: in place of the head's own main loss and its ``LOSS_WEIGHT``; null: Detectron2's, to the bit.
         auxiliary_stage: a stage of the backbone, such as ``res4``, that gets a second head in training; null: none.
         auxiliary_weight: of that head's loss.
+        weights: null: what the config says; "": random; else a path, ``https://…``, ``detectron2://…`` or
+            ``timm://NAME``. Not read where a checkpoint is given.
+        fresh_head: leave the head of ``weights`` out where it is for another number of classes; else an error.
+        allow_missing: beginnings of names of tensors that ``weights`` need not have, such as
+            ``[sem_seg_head.decoder]``; they stay random.
         absent_classes: which classes mIoU averages over: ``detectron2``: those in the ground truth; ``mmseg`` and
             ``torchmetrics``: also those that are only predicted.
         optimizer: in place of the one that ``SOLVER`` of the config describes; its gradient clipping stays.
@@ -64,6 +67,8 @@ class SegmentationModule(pl.LightningModule):
         criterion: Criterion | None = None,
         auxiliary_stage: str | None = None,
         auxiliary_weight: float = 0.4,
+        fresh_head: bool = False,
+        allow_missing: list[str] | None = None,
         absent_classes: AbsentClasses = "detectron2",
         optimizer: Callable[..., Optimizer] | None = None,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
@@ -74,6 +79,8 @@ class SegmentationModule(pl.LightningModule):
         self.cfg = load_config(config, overrides or {})
         self.class_names = list(class_names)
         self.weights: str = self.cfg.MODEL.WEIGHTS if weights is None else weights
+        self.fresh_head = fresh_head
+        self.allow_missing = tuple(allow_missing or ())
         self.absent_classes = absent_classes
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
@@ -98,8 +105,15 @@ class SegmentationModule(pl.LightningModule):
         """Load pretrained weights, unless there are others already, and fit the network to the device."""
         if self.trainer.strategy.root_device.type == "cpu" and without_sync(self.segmentor):
             rank_zero_info("SyncBN needs a GPU: on the CPU, each process normalises its own batch")
+        self.load_pretrained()
+
+    def load_pretrained(self) -> None:
+        """Load ``weights`` into the network, unless it has some already."""
         if self.weights and not self._has_weights:
-            rank_zero_info(load_weights(self.segmentor.network, self.weights))
+            report = load_weights(
+                self.segmentor.network, self.weights, fresh_head=self.fresh_head, allow_missing=self.allow_missing
+            )
+            rank_zero_info(str(report))
             self._has_weights = True
 
     def on_fit_start(self) -> None:

@@ -1,0 +1,134 @@
+"""Pretrained weights: fetched, read without running any code in them, and matched by name and shape."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import nn
+
+from lightning_seg.models.weights.fetch import fetch_weights
+from lightning_seg.models.weights.names import is_foreign_resnet, match_names, rename
+from lightning_seg.models.weights.read import NETWORK_PREFIX, read_checkpoint, read_weights
+from lightning_seg.models.weights.report import Reshaped, WeightsReport, refuse_misfit
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+__all__ = [
+    "NETWORK_PREFIX",
+    "Reshaped",
+    "WeightsReport",
+    "load_weights",
+    "read_checkpoint",
+    "warn_of_frozen_random",
+]
+
+FREEZABLE = {"resnet": "RESNETS", "regnet": "REGNET"}
+"""Backbones that heed ``MODEL.BACKBONE.FREEZE_AT``: what their builders' names contain, and their group of keys."""
+
+
+def load_weights(
+    network: nn.Module, source: str, *, fresh_head: bool = False, allow_missing: Sequence[str] = ()
+) -> WeightsReport:
+    """Load weights of a whole model or of a bare backbone into a network.
+
+    The network changes only if all is well.
+
+    Args:
+        network: what Detectron2 built, with its backbone at ``backbone``.
+        source: a path, ``https://…``, ``detectron2://…`` or ``timm://NAME``. Files are ``.pkl`` (Detectron2's model
+            zoo, Caffe2), ``.pth``, ``.pyth`` (pycls), ``.safetensors`` or a checkpoint of this project, and may be
+            ResNets of torchvision or timm. ``?matching_heuristics=True`` behind it matches ends of names, which
+            happens by itself where no whole name is the same.
+        fresh_head: leave a head for another number of classes random; one of the same number is loaded.
+        allow_missing: beginnings of names of the network that may stay random.
+
+    Raises:
+        CheckpointError: if the file cannot be fetched or read, could run code, or does not fit.
+        DependencyError: if timm is needed and missing.
+    """
+    place = re.sub(r"\?matching_heuristics=True$", "", source)
+    stored = read_weights(fetch_weights(place), source)
+    here = network.state_dict()
+    renamed = rename(stored, here)
+    names = match_names(here, renamed, by_suffix=stored.by_suffix or place != source)
+
+    fitting = {name: renamed[end] for name, end in names.items() if renamed[end].shape == here[name].shape}
+    reshaped = [
+        Reshaped(name, tuple(renamed[end].shape), tuple(here[name].shape))
+        for name, end in names.items()
+        if name not in fitting
+    ]
+    fused = set() if any(name.endswith("running_mean") for name in renamed) else _fused_statistics(network, fitting)
+    missing = [name for name in here if name not in names and name not in fused]
+    used = set(names.values())
+    report = WeightsReport(
+        source,
+        matched=_without_counters([*fitting, *fused]),
+        missing=_without_counters(missing),
+        unexpected=_without_counters(name for name in renamed if name not in used),
+        reshaped=tuple(reshaped),
+    )
+    refuse_misfit(report, _without_counters(here), fresh_head=fresh_head, allow_missing=allow_missing)
+    if is_foreign_resnet(stored.tensors) and (warning := _other_preprocessing(network)):
+        rank_zero_warn(f"weights {source} {warning}")
+    network.load_state_dict(fitting, strict=False)
+    return report
+
+
+def warn_of_frozen_random(cfg: "CfgNode") -> str | None:
+    """What to say where random weights meet a config made for pretrained ones; None where all is well."""
+    family = next((family for family in FREEZABLE if family in cfg.MODEL.BACKBONE.NAME), None)
+    if family is None:
+        return None
+    norm = f"MODEL.{FREEZABLE[family]}.NORM"
+    frozen = [
+        setting
+        for setting, applies in (
+            (f"MODEL.BACKBONE.FREEZE_AT {cfg.MODEL.BACKBONE.FREEZE_AT}", cfg.MODEL.BACKBONE.FREEZE_AT > 0),
+            (f"{norm} FrozenBN", cfg.MODEL[FREEZABLE[family]].NORM == "FrozenBN"),
+        )
+        if applies
+    ]
+    if not frozen:
+        return None
+    return (
+        f"the backbone starts from random weights, but {' and '.join(frozen)} would keep them random: "
+        f"set MODEL.BACKBONE.FREEZE_AT 0 and {norm} BN, or give model.weights"
+    )
+
+
+def _without_counters(names: Iterable[str]) -> tuple[str, ...]:
+    """Tensor names but for BatchNorm's counters, which old checkpoints lack and nothing here uses."""
+    return tuple(name for name in names if not name.endswith("num_batches_tracked"))
+
+
+def _fused_statistics(network: nn.Module, fitting: Iterable[str]) -> set[str]:
+    """Mean and variance of frozen norms whose factor was loaded: Caffe2's files have none, and they load as 0 and 1.
+
+    Loading does so by itself (``FrozenBatchNorm2d._load_from_state_dict``).
+    """
+    from detectron2.layers import FrozenBatchNorm2d
+
+    loaded = set(fitting)
+    return {
+        f"{name}.{statistic}"
+        for name, module in network.named_modules()
+        if isinstance(module, FrozenBatchNorm2d) and f"{name}.weight" in loaded
+        for statistic in ("running_mean", "running_var")
+    }
+
+
+def _other_preprocessing(network: nn.Module) -> str | None:
+    """What torchvision's and timm's ResNets expect and this network's config does not give them."""
+    wrong = []
+    std = getattr(network, "pixel_std", None)
+    if std is not None and not all(50 < value < 65 for value in std.flatten().tolist()):
+        wrong.append(
+            "INPUT.FORMAT RGB, MODEL.PIXEL_MEAN [123.675, 116.28, 103.53] and MODEL.PIXEL_STD [58.395, 57.12, 57.375]"
+        )
+    first = dict(network.named_modules()).get("backbone.bottom_up.res3.0.conv1")
+    if first is not None and getattr(first, "kernel_size", None) == (1, 1) and first.stride == (2, 2):
+        wrong.append("MODEL.RESNETS.STRIDE_IN_1X1 False")
+    return f"are torchvision's or timm's, which expect {' and '.join(wrong)}" if wrong else None

@@ -1,0 +1,175 @@
+"""From a source of weights to a local file whose hash is checked."""
+
+import hashlib
+import os
+import re
+import threading
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from pytorch_lightning.utilities import rank_zero_info
+
+from lightning_seg.errors import CheckpointError, DependencyError
+
+_TIMEOUT = 4.0
+"""Seconds that a server has to answer before it counts as out of reach."""
+
+_MD5_NAME = re.compile(r"_([0-9a-f]{6})\.pkl$")
+_SHA256_NAME = re.compile(r"-(?!20\d\d[01]\d[0-3]\d\.)([0-9a-f]{8,64})\.(?:pth|pt|safetensors)$")  # no dates
+
+
+def fetch_weights(source: str) -> Path:
+    """Find, or download, the file of a source.
+
+    Args:
+        source: a path (``~`` and ``$VARIABLES`` are resolved), ``https://…``, ``detectron2://…`` or ``timm://NAME``.
+
+    Raises:
+        CheckpointError: if there is no such file, it cannot be downloaded, or its hash is not the one in its name.
+        DependencyError: if timm is needed and missing.
+    """
+    scheme, separator, rest = source.partition("://")
+    if not separator:
+        path = Path(os.path.expandvars(source)).expanduser()
+        if not path.is_file():
+            seen = "" if str(path) == source else f" ({path})"
+            raise CheckpointError(f"weights {source} do not exist{seen}")
+    elif scheme == "timm":
+        path = _fetch_timm(rest, source)
+    elif scheme in ("detectron2", "http", "https"):
+        path = _fetch_url(_web_address(source), source)
+    else:
+        raise CheckpointError(
+            f"weights {source} are of an unknown kind: give a path, https://…, detectron2://… or timm://NAME"
+        )
+    check_hash(path)
+    return path
+
+
+def check_hash(path: Path) -> None:
+    """Compare a file with the hash in its name, if it has one.
+
+    Names of Detectron2's model zoo end in ``_`` and six digits of the MD5, those of torch's hub (torchvision, timm,
+    mmsegmentation) in ``-`` and at least eight digits of the SHA-256.
+
+    Raises:
+        CheckpointError: if they differ.
+    """
+    for pattern, algorithm in ((_MD5_NAME, "md5"), (_SHA256_NAME, "sha256")):
+        if match := pattern.search(path.name.partition("?")[0]):
+            with path.open("rb") as file:
+                digest = hashlib.new(algorithm, usedforsecurity=False)
+                while block := file.read(1 << 20):
+                    digest.update(block)
+            found = digest.hexdigest()[: len(match[1])]
+            if found != match[1]:
+                raise CheckpointError(
+                    f"{path} is damaged: its {algorithm} begins with {found}, its name says {match[1]}: "
+                    "delete the file and download it again (or rename it, if its name means something else)"
+                )
+
+
+def cache_path(url: str) -> Path:
+    """Where iopath keeps the file of a URL (``HTTPURLHandler`` in ``iopath/common/file_io.py``)."""
+    return _cache() / Path(urlsplit(url).path.lstrip("/")).parent / url.rpartition("/")[2]
+
+
+def _cache() -> Path:
+    """``$FVCORE_CACHE``, else ``~/.torch/iopath_cache``; a temporary folder where that cannot be written."""
+    from iopath.common.file_io import get_cache_dir
+
+    return Path(get_cache_dir())
+
+
+def _web_address(source: str) -> str:
+    if not source.startswith("detectron2://"):
+        return source
+    from detectron2.utils.file_io import Detectron2Handler
+
+    return str(Detectron2Handler.S3_DETECTRON2_PREFIX + source.removeprefix(Detectron2Handler.PREFIX))
+
+
+def _fetch_url(url: str, source: str) -> Path:
+    from detectron2.utils.file_io import PathManager
+
+    path = cache_path(url)
+    if path.is_file():
+        return path
+    if reason := _out_of_reach(url):
+        raise _not_downloaded(source, reason, url, path)
+    try:
+        return Path(PathManager.get_local_path(url))
+    except Exception as error:  # iopath passes on whatever the download raised
+        raise _not_downloaded(source, str(error), url, path) from None
+
+
+def _fetch_timm(name: str, source: str) -> Path:
+    """The file of timm's pretrained weights: from the cache of this project, then Hugging Face's, then the hub."""
+    try:
+        import timm
+        from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError
+    except ImportError:
+        raise DependencyError(f"weights {source} need timm: pip install timm") from None
+
+    config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
+    if config is None or not config.has_weights:
+        import difflib
+
+        near = difflib.get_close_matches(name, timm.list_pretrained(), 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_pretrained() lists those that have"
+        raise CheckpointError(f"timm has no pretrained weights {name}: {hint}")
+    if config.license:
+        rank_zero_info(f"the weights {source} have the licence {config.license}")
+    if not config.hf_hub_id:
+        return _fetch_url(str(config.url), source)
+
+    files = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    own = _cache() / "timm" / f"{name}{Path(files[0]).suffix}"
+    if own.is_file():
+        return own
+    for file in files:
+        if isinstance(cached := try_to_load_from_cache(config.hf_hub_id, file), str):
+            return Path(cached)
+    url = hf_hub_url(config.hf_hub_id, files[0])
+    if reason := "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _out_of_reach(url):
+        raise _not_downloaded(source, reason, url, own)
+    for file in files:
+        try:
+            return Path(hf_hub_download(config.hf_hub_id, file))
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # the hub's client passes on whatever the download raised
+            raise _not_downloaded(source, str(error), url, own) from None
+    raise _not_downloaded(source, f"the hub has no {' or '.join(files)}", url, own)
+
+
+def _not_downloaded(source: str, reason: str, url: str, path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"weights {source} cannot be downloaded ({reason}): download {url} elsewhere and put it at {path}, or give "
+        'its path with --model.weights FILE; --model.weights "" trains from random weights'
+    )
+
+
+def _out_of_reach(url: str) -> str | None:
+    """Why the server does not answer; None if it does, be it with an error, which the download then tells.
+
+    In a thread of its own, because looking up a name has no time limit.
+    """
+    reasons: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            urlopen(Request(url, method="HEAD"), timeout=_TIMEOUT).close()
+            reasons.append(None)
+        except HTTPError:
+            reasons.append(None)
+        except Exception as error:  # no name server, no route, a proxy that refuses, a malformed address
+            reasons.append(str(getattr(error, "reason", error)))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_TIMEOUT)
+    return reasons[0] if reasons else f"no answer in {_TIMEOUT:g} s"

@@ -1,0 +1,125 @@
+"""From a local file of weights to a dict of tensors, without running any code in the file."""
+
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_seg.errors import CheckpointError
+from lightning_seg.models.weights.pickles import Array, load_arrays
+
+NETWORK_PREFIX = "segmentor.network."
+"""Where the network's weights stand in a checkpoint of this project."""
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """What a file holds.
+
+    Attributes:
+        tensors: by the names in the file, without a prefix that all have in common for technical reasons.
+        by_suffix: whether the file's names are known to be the ends of the network's.
+        caffe2: whether the names are those of Caffe2's Detectron.
+    """
+
+    tensors: dict[str, Tensor]
+    by_suffix: bool = False
+    caffe2: bool = False
+
+
+def read_weights(path: Path, source: str) -> StoredWeights:
+    """Read a file of weights by its suffix.
+
+    ``.pkl`` is a pickle of arrays, of Detectron2's model zoo or of Caffe2's; ``.safetensors`` is what it says;
+    anything else was saved by torch: a dict of tensors, or one under ``model`` (Detectron2), ``model_state``
+    (pycls) or ``state_dict`` (Lightning). The formats of Detectron2, Caffe2 and pycls are those that
+    ``detectron2/checkpoint/detection_checkpoint.py`` reads.
+
+    Args:
+        path: of the file.
+        source: what the user asked for, for errors.
+
+    Raises:
+        CheckpointError: if the file is empty, damaged, could run code, or holds no tensor.
+    """
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"weights {source} cannot be read: {path} is empty: delete it and download it again")
+    match path.suffix.partition("?")[0]:  # the cache keeps a URL's query
+        case ".pkl":
+            stored = _read_pickle(path, source)
+        case ".safetensors":
+            stored = StoredWeights(_read_safetensors(path, source))
+        case _:
+            stored = _read_torch(path, source)
+    if not stored.tensors:
+        raise CheckpointError(f"weights {source} hold no tensor under model, model_state, state_dict or directly")
+    return stored
+
+
+def read_checkpoint(path: Path, what: str) -> dict[str, Any]:
+    """Read a dict that torch saved, without running code in it.
+
+    Args:
+        path: of the file; its tensors stay on disk until they are used.
+        what: to begin an error with, such as ``checkpoint runs/a.ckpt``.
+
+    Raises:
+        CheckpointError: if the file is damaged, holds objects other than tensors and plain values, or no dict.
+    """
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # a damaged file makes pickle and zip raise anything
+        message = str(error)
+        if foreign := re.search(r"GLOBAL (\S+)", message):
+            reason = f"it holds a {foreign[1]}, and objects other than tensors could run code"
+        else:
+            reason = "it is damaged" + ("" if "Weights only" in message else f" ({(message.splitlines() or [''])[0]})")
+        raise CheckpointError(f"{what} cannot be read: {reason}") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{what} holds a {type(data).__name__}, but a dict of tensors is expected")
+    return data
+
+
+def _read_torch(path: Path, source: str) -> StoredWeights:
+    data = read_checkpoint(path, f"weights {source}")
+    for key in ("model", "model_state", "state_dict"):
+        if isinstance(data.get(key), dict):
+            data = data[key]
+            break
+    tensors = {str(name): value for name, value in data.items() if isinstance(value, Tensor)}
+    for prefix in (NETWORK_PREFIX, "module."):  # a checkpoint of this project; a model wrapped in DataParallel
+        inside = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        tensors = inside or tensors
+    return StoredWeights(tensors, by_suffix=path.suffix == ".pyth")
+
+
+def _read_safetensors(path: Path, source: str) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except Exception as error:  # SafetensorError, or OSError where it cannot be mapped
+        raise CheckpointError(f"weights {source} cannot be read: {path} is damaged ({error})") from None
+
+
+def _read_pickle(path: Path, source: str) -> StoredWeights:
+    try:
+        data = load_arrays(path.read_bytes())
+    except Exception as error:  # a damaged pickle makes Python raise anything
+        raise CheckpointError(f"weights {source} cannot be read: {error}") from None
+    zoo = isinstance(data, dict) and "model" in data and "__author__" in data
+    blobs = data["model"] if zoo else data.get("blobs", data) if isinstance(data, dict) else data
+    if not isinstance(blobs, dict):
+        raise CheckpointError(f"weights {source} hold a {type(blobs).__name__}, but a dict of arrays is expected")
+    arrays = {str(name): value.value for name, value in blobs.items() if isinstance(value, Array)}
+    tensors = {
+        name: torch.from_numpy(array)
+        for name, array in arrays.items()
+        if array is not None and not name.endswith("_momentum")  # of Caffe2's optimiser
+    }
+    by_suffix = not zoo or data.get("matching_heuristics") is True
+    return StoredWeights(tensors, by_suffix=by_suffix, caffe2=not zoo or data["__author__"] == "Caffe2")
