@@ -304,7 +304,7 @@ def test_segmentor_trains_it_on_a_resnet_without_fpn(name: str) -> None:
     segmentor.eval()
     with torch.no_grad():
         output = segmentor.evaluate(batch[:1])
-        expected = segmentor.network([segmentor._as_detectron2(batch[0])])[0]["sem_seg"]
+        expected = segmentor.network([{"image": batch[0]["image"].flip(0)}])[0]["sem_seg"]  # the config wants BGR
     upsampled = F.interpolate(output.logits, scale_factor=output.stride, mode="bilinear", align_corners=False)
     assert torch.equal(upsampled[0, :, :45, :71], expected)
     assert output.losses["loss_sem_seg"].isfinite()
