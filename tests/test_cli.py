@@ -107,7 +107,8 @@ def test_rerun_resume_and_saved_config(
 
 def test_saved_config_reproduces_the_run(experiment: Experiment, tmp_path: Path) -> None:
     runs = tmp_path / "runs" / "tiny"
-    main(["fit", "--config", str(experiment())])
+    main(["fit", "--config", str(experiment()), "--trainer.log_every_n_steps", "4"])
+    assert len(logged(runs / "version_0", "perf/images_per_s")) == 1  # after step 4 of 6, in the second epoch
     saved = yaml.safe_load((runs / "version_0" / "config.yaml").read_text())
     assert saved["name"] == "tiny"
     assert "ckpt_path" not in saved

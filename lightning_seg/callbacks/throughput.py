@@ -9,7 +9,7 @@ from lightning_seg.structures import Batch
 
 
 class Throughput(pl.Callback):
-    """Logs ``perf/images_per_s`` over all processes, every ``trainer.log_every_n_steps`` batches.
+    """Logs ``perf/images_per_s`` over all processes, every ``trainer.log_every_n_steps`` optimiser steps.
 
     The time of validation does not count.
     """
@@ -17,19 +17,23 @@ class Throughput(pl.Callback):
     def __init__(self) -> None:
         self._images = 0
         self._since = 0.0
+        self._paused_at = 0.0
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restart()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._paused_at = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restart()
+        self._since += time.perf_counter() - self._paused_at
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self._images += len(batch)
         interval = getattr(trainer, "log_every_n_steps", 50)
-        if interval and (batch_idx + 1) % interval == 0:
+        if interval and trainer.global_step and trainer.global_step % interval == 0:
             rate = self._images * trainer.world_size / (time.perf_counter() - self._since)
             pl_module.log("perf/images_per_s", rate, batch_size=len(batch))
             self._restart()
