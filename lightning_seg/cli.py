@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from lightning_seg.arguments import MergingConfigFile, Parser, restore_overrides
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, LightningSegError
-from lightning_seg.models.config import load_config
+from lightning_seg.models.recipe import load_recipe
 from lightning_seg.module import SegmentationModule
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint
 
@@ -72,7 +72,7 @@ class SegmentationCLI(LightningCLI):
         """Settle name and checkpoint, and refuse a bad model config, before anything slow begins."""
         settings = self.settings
         restore_overrides(settings)
-        load_config(settings.model.config, settings.model.overrides or {})
+        load_recipe(settings.model.config, settings.model.overrides or {})
         if settings.name is None:
             settings.name = Path(str(settings.config[0])).stem if settings.config else "default"
         self._resolve_checkpoint()

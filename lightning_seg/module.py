@@ -16,12 +16,11 @@ from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.losses import Criterion
 from lightning_seg.metrics import AbsentClasses, ConfusionMatrix, Report
-from lightning_seg.models.config import load_config
 from lightning_seg.models.imports import import_user_code
 from lightning_seg.models.normalisation import without_sync
+from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
-from lightning_seg.models.solver import build_lr_scheduler, build_optimizer, clip_gradients
-from lightning_seg.models.weights import load_weights, warn_of_frozen_random
+from lightning_seg.models.weights import load_weights
 from lightning_seg.structures import Batch, summarise
 
 
@@ -32,10 +31,11 @@ class SegmentationModule(pl.LightningModule):
     ``pAcc``, ``fwIoU`` and ``IoU/<class>``, all fractions in [0, 1].
 
     Args:
-        config: Detectron2 YAML file, or the name of one in Detectron2's model zoo.
+        config: Detectron2 YAML or LazyConfig (``.py``) file, or the name of one in Detectron2's model zoo. A ``.py``
+            file is run as code: only give one that you trust.
         class_names: in id order; follows ``data.classes`` on the command line.
         ignore_index: mask value that does not count; follows ``data.ignore_index`` on the command line.
-        overrides: dotted Detectron2 keys and their values.
+        overrides: dotted keys of the config (``MODEL.RESNETS.DEPTH``; ``optimizer.lr`` in a ``.py``) and their values.
         imports: the user's own files (``path/to/head.py``) or modules that register heads and backbones.
         criterion: in place of the head's own main loss and its ``LOSS_WEIGHT``; null: Detectron2's, to the bit.
         auxiliary_stage: a stage of the backbone, such as ``res4``, that gets a second head in training; null: none.
@@ -47,9 +47,9 @@ class SegmentationModule(pl.LightningModule):
             ``[sem_seg_head.decoder]``; they stay random.
         absent_classes: which classes mIoU averages over: ``detectron2``: those in the ground truth; ``mmseg`` and
             ``torchmetrics``: also those that are only predicted.
-        optimizer: in place of the one that ``SOLVER`` of the config describes; its gradient clipping stays.
-        lr_scheduler: in place of the one that ``SOLVER`` describes; stepped after every optimiser step
-            (``ReduceLROnPlateau``: after every validation, on ``val/loss``).
+        optimizer: in place of the one that the config describes (``SOLVER``, ``optimizer``); clipping stays its own.
+        lr_scheduler: in place of the one that the config describes (``SOLVER``, ``lr_multiplier``); stepped after
+            every optimiser step (``ReduceLROnPlateau``: after every validation, on ``val/loss``).
 
     Raises:
         ConfigError: if the config cannot be read or describes no model that works.
@@ -76,16 +76,16 @@ class SegmentationModule(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
         import_user_code(imports or [])
-        self.cfg = load_config(config, overrides or {})
+        self.recipe = load_recipe(config, overrides or {})
         self.class_names = list(class_names)
-        self.weights: str = self.cfg.MODEL.WEIGHTS if weights is None else weights
+        self.weights: str = self.recipe.weights if weights is None else weights
         self.fresh_head = fresh_head
         self.allow_missing = tuple(allow_missing or ())
         self.absent_classes = absent_classes
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
         self.segmentor = Segmentor(
-            self.cfg,
+            self.recipe,
             num_classes=len(class_names),
             ignore_index=ignore_index,
             criterion=criterion,
@@ -117,7 +117,7 @@ class SegmentationModule(pl.LightningModule):
             self._has_weights = True
 
     def on_fit_start(self) -> None:
-        if not self._has_weights and (warning := warn_of_frozen_random(self.cfg)):
+        if not self._has_weights and (warning := self.recipe.warn_of_frozen_random()):
             rank_zero_warn(warning)
         self._has_weights = True  # those that training finds
 
@@ -157,11 +157,11 @@ class SegmentationModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         if self.make_optimizer is None:
-            optimizer = build_optimizer(self.cfg, self.segmentor.network)
+            optimizer = self.recipe.build_optimizer(self.segmentor.network)
         else:
             optimizer = self.make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         if self.make_lr_scheduler is None:
-            scheduler = build_lr_scheduler(self.cfg, optimizer, self.trainer.estimated_stepping_batches)
+            scheduler = self.recipe.build_lr_scheduler(optimizer, self.trainer.estimated_stepping_batches)
         else:
             scheduler = self.make_lr_scheduler(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
@@ -174,8 +174,8 @@ class SegmentationModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as the config's ``SOLVER`` says, then as the trainer says."""
-        clip_gradients(self.cfg, optimizer)
+        """Clip as the config says, then as the trainer says."""
+        self.recipe.clip_gradients(optimizer)
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import importlib.resources
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
     add_heads_config(cfg)
     add_backbones_config(cfg)
     defaults = dict(_leaves(cfg))
-    path = _find(config)
+    path = find_config(config)
     try:
         # Detectron2's own files are as much code as it is itself, and RetinaNet's holds an expression.
         cfg.merge_from_file(str(path), allow_unsafe=_zoo() in path.parents)
@@ -86,6 +86,38 @@ def require_detectron2() -> None:
         )
 
 
+def find_config(config: str) -> Path:
+    """The file at a path, or of this name in Detectron2's model zoo.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    path = Path(config).expanduser()
+    if path.is_file():
+        return path
+    zoo = _zoo()
+    if (zoo / config).is_file():
+        return zoo / config
+    suffix = path.suffix if path.suffix == ".py" else ".yaml"
+    known = [found.relative_to(zoo).as_posix() for found in sorted(zoo.rglob(f"*{suffix}"))]
+    close = difflib.get_close_matches(config, known, n=3, cutoff=0.5)
+    hint = f"; close names in the model zoo: {', '.join(close)}" if close else ""
+    raise ConfigError(f"model.config {config!r} is neither a file nor a config of Detectron2's model zoo{hint}")
+
+
+def refuse_key(key: str, leaves: Collection[str]) -> None:
+    """Raise the ConfigError for an override that names no single key of the config, with the nearest ones."""
+    if key in leaves:
+        return
+    option = f"model.overrides.{key}"
+    inside = [leaf for leaf in leaves if leaf.startswith(key + ".")]
+    if inside:
+        raise ConfigError(f"{option} is a group of keys: name one of them, such as {inside[0]}")
+    close = difflib.get_close_matches(key, leaves, n=3, cutoff=0.5)
+    hint = f": did you mean {', '.join(close)}?" if close else ""
+    raise ConfigError(f"{option} is no key of this Detectron2 config{hint}")
+
+
 def _project_config(project: str) -> ModuleType:
     """A project's ``config.py`` without the project: importing that takes seconds, which a mistyped key should not."""
     package = importlib.util.find_spec(f"detectron2.projects.{project}")
@@ -102,31 +134,12 @@ def _zoo() -> Path:
     return Path(str(importlib.resources.files("detectron2"))) / "model_zoo" / "configs"
 
 
-def _find(config: str) -> Path:
-    path = Path(config).expanduser()
-    if path.is_file():
-        return path
-    zoo = _zoo()
-    if (zoo / config).is_file():
-        return zoo / config
-    known = [found.relative_to(zoo).as_posix() for found in sorted(zoo.rglob("*.yaml"))]
-    close = difflib.get_close_matches(config, known, n=3, cutoff=0.5)
-    hint = f"; close names in the model zoo: {', '.join(close)}" if close else ""
-    raise ConfigError(f"model.config {config!r} is neither a file nor a config of Detectron2's model zoo{hint}")
-
-
 def _override(cfg: "CfgNode", key: str, value: Any) -> None:
     option = f"model.overrides.{key}"
     leaves = dict(_leaves(cfg))
     if key in DATA_KEYS:
         raise ConfigError(f"{option} follows from {DATA_KEYS[key]}: set that instead")
-    if key not in leaves:
-        inside = [leaf for leaf in leaves if leaf.startswith(key + ".")]
-        if inside:
-            raise ConfigError(f"{option} is a group of keys: name one of them, such as {inside[0]}")
-        close = difflib.get_close_matches(key, leaves, n=3, cutoff=0.5)
-        hint = f": did you mean {', '.join(close)}?" if close else ""
-        raise ConfigError(f"{option} is no key of this Detectron2 config{hint}")
+    refuse_key(key, leaves)
     if isinstance(leaves[key], float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     try:

@@ -1,10 +1,9 @@
 """Detectron2's segmentor behind an interface of RGB batches in, losses or logits out."""
 
-import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,24 +11,11 @@ from torch.nn import functional as F
 
 from lightning_seg.errors import ConfigError
 from lightning_seg.models.auxiliary import AuxiliaryHead
-from lightning_seg.models.backbones import register_backbones
-from lightning_seg.models.heads import register_heads
+from lightning_seg.models.recipe import Recipe
 from lightning_seg.models.seam import evaluation_logits, owner_of_losses, pad_targets, training_losses
 from lightning_seg.structures import Batch, summarise
 
-if TYPE_CHECKING:
-    from detectron2.config import CfgNode
-
 Criterion = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
-
-_DROPPED_PARTS = {
-    "GeneralizedRCNN": "proposals and box, mask and keypoint heads are",
-    "ProposalNetwork": "proposals are",
-    "PanopticFPN": "proposals, instance heads and the merging of both are",
-    "RetinaNet": "the box head is",
-    "FCOS": "the box head is",
-}
-"""Architectures whose backbone a semantic head can use, and what is not used of them."""
 
 _PROBE_SIZE = (128, 192)
 """Height and width of the input that a new network is tried on; whole multiples of any usual divisibility."""
@@ -55,11 +41,11 @@ class Evaluation:
 class Segmentor(nn.Module):
     """A ``SemanticSegmentor`` that Detectron2 builds from a config, on the CPU.
 
-    Batches are lists of samples in Detectron2's dict format with RGB images; the config's ``INPUT.FORMAT``
-    decides what the network gets. Pixel mean and std, size divisibility and ignore value are the config's too.
+    Batches are lists of samples in Detectron2's dict format with RGB images; the config's input format
+    decides what the network gets. Pixel mean and std and size divisibility are the config's too.
 
     Args:
-        cfg: a full Detectron2 config; cloned.
+        recipe: what builds the network, see :func:`lightning_seg.models.recipe.load_recipe`.
         num_classes: of the data.
         ignore_index: of the data.
         criterion: in place of the head's main loss, ``LOSS_WEIGHT`` included: takes logits (N, K, h, w) at 1/stride,
@@ -78,7 +64,7 @@ class Segmentor(nn.Module):
 
     def __init__(
         self,
-        cfg: "CfgNode",
+        recipe: Recipe,
         *,
         num_classes: int,
         ignore_index: int,
@@ -87,15 +73,11 @@ class Segmentor(nn.Module):
         auxiliary_weight: float = 0.4,
     ) -> None:
         super().__init__()
-        cfg = cfg.clone()
-        self.notices = [notice] if (notice := _keep_semantic_part(cfg)) else []
-        cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
-        cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = ignore_index
-        cfg.MODEL.DEVICE = "cpu"  # Lightning moves it
-        _refuse_unsupported(cfg)
-        self.network = _build(cfg)
+        self.notices = list(recipe.notices)
+        self.network = recipe.build_network(num_classes, ignore_index)
+        _refuse_foreign_head(self.network.sem_seg_head)
         self.ignore_index = ignore_index
-        self.bgr = cfg.INPUT.FORMAT == "BGR"
+        self.bgr = recipe.bgr
         self.criterion = criterion
         self.auxiliary = (
             None if auxiliary_stage is None else AuxiliaryHead(self.network.backbone, auxiliary_stage, num_classes)
@@ -169,8 +151,8 @@ class Segmentor(nn.Module):
         if found != _PROBE_SIZE:
             raise ConfigError(
                 f"the head's logits stand for {found[0]}×{found[1]} pixels of a {height}×{width} input: "
-                "MODEL.SEM_SEG_HEAD.COMMON_STRIDE must be the stride of its finest feature, and for PointRend "
-                "2 ** MODEL.POINT_HEAD.SUBDIVISION_STEPS"
+                "its common_stride (MODEL.SEM_SEG_HEAD.COMMON_STRIDE) must be the stride of its finest feature, and "
+                "for PointRend 2 ** MODEL.POINT_HEAD.SUBDIVISION_STEPS"
             )
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
         used = {name for name, parameter in probe.named_parameters() if parameter.grad is not None}
@@ -187,67 +169,13 @@ class Segmentor(nn.Module):
             )
 
 
-def _keep_semantic_part(cfg: "CfgNode") -> str | None:
-    """Make a detection or panoptic config a semantic one, in place; return what was dropped, None if nothing.
-
-    Raises:
-        ConfigError: if the config has no backbone that a semantic head fits.
-    """
-    architecture = cfg.MODEL.META_ARCHITECTURE
-    if architecture == "SemanticSegmentor":
-        return None
-    dropped = _DROPPED_PARTS.get(architecture)
-    if dropped is None:
-        raise ConfigError(
-            f"MODEL.META_ARCHITECTURE is {architecture}, but one of SemanticSegmentor, {', '.join(_DROPPED_PARTS)} is "
-            "needed: choose a semantic config, such as Misc/semantic_R_50_FPN_1x.yaml"
-        )
-    if not cfg.MODEL.BACKBONE.NAME.endswith("fpn_backbone"):
-        raise ConfigError(
-            f"{architecture} on {cfg.MODEL.BACKBONE.NAME} has no feature pyramid for the semantic head: choose an FPN "
-            "config, or name the backbone's levels in MODEL.SEM_SEG_HEAD.IN_FEATURES under "
-            "MODEL.META_ARCHITECTURE SemanticSegmentor"
-        )
-    cfg.MODEL.META_ARCHITECTURE = "SemanticSegmentor"
-    return f"{architecture}: backbone and semantic head are used, {dropped} dropped"
-
-
-def _refuse_unsupported(cfg: "CfgNode") -> None:
-    if cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE not in ("value", "norm"):
-        raise ConfigError(
-            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE!r}, but value or norm is needed; "
-            "to clip by the norm of all gradients, set trainer.gradient_clip_val"
-        )
-    if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
-        raise ConfigError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}, but RGB or BGR is needed")
-    resnets = cfg.MODEL.RESNETS
-    if "resnet" in cfg.MODEL.BACKBONE.NAME and resnets.DEPTH in (18, 34) and resnets.RES2_OUT_CHANNELS != 64:
-        raise ConfigError(
-            f"MODEL.RESNETS.DEPTH {resnets.DEPTH} needs MODEL.RESNETS.RES2_OUT_CHANNELS 64 "
-            f"(it is {resnets.RES2_OUT_CHANNELS}): add --model.overrides.MODEL.RESNETS.RES2_OUT_CHANNELS 64"
-        )
-
-
-def _build(cfg: "CfgNode") -> Any:
-    """Build the network; Any, because Detectron2 has no types."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
-        from detectron2.modeling import build_model
-        from detectron2.projects import deeplab, point_rend  # noqa: F401  # registers their heads and backbones
-
-        register_heads()
-        register_backbones()
-    try:
-        network = build_model(cfg)
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"Detectron2 refuses this model: {type(error).__name__}: {error}") from error
-    owner = owner_of_losses(network.sem_seg_head)
+def _refuse_foreign_head(head: Any) -> None:
+    owner = owner_of_losses(head)
     if not (hasattr(owner, "losses") and hasattr(owner, "common_stride") and hasattr(owner, "ignore_value")):
         raise ConfigError(
             f"head {type(owner).__name__} must have losses(logits, targets), which its forward calls in training, "
             "common_stride (input pixels per logit) and ignore_value: write them as SemSegFPNHead does"
         )
-    return network
 
 
 def _pool_any_size(network: nn.Module) -> None:

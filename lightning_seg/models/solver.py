@@ -58,11 +58,11 @@ def build_lr_scheduler(cfg: "CfgNode", optimizer: Optimizer, total_steps: float)
 
     stretched = stretch_schedule(cfg, total_steps)
     scheduler = build(stretched, optimizer)
-    scheduler._multiplier = _HoldLast(scheduler._multiplier, stretched.SOLVER.MAX_ITER)
+    scheduler._multiplier = HoldLast(scheduler._multiplier, stretched.SOLVER.MAX_ITER)
     return cast(LRScheduler, scheduler)
 
 
-class _HoldLast(ParamScheduler):  # type: ignore[misc]  # fvcore has no types
+class HoldLast(ParamScheduler):  # type: ignore[misc]  # fvcore has no types
     """A schedule that stays where its last step was: ``WarmupStepWithFixedGammaLR`` ends with an IndexError."""
 
     def __init__(self, schedule: ParamScheduler, num_steps: int) -> None:

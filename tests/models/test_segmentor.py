@@ -9,7 +9,9 @@ import torch
 from lightning_seg.errors import ConfigError
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.models.config import load_config
+from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
+from lightning_seg.models.yaml_recipe import YamlRecipe
 from tests.conftest import MODELS, TINY_OVERRIDES
 
 ZOO = "Misc/semantic_R_50_FPN_1x.yaml"
@@ -42,7 +44,7 @@ def pair(overrides: dict[str, Any], num_classes: int = 5) -> tuple[Segmentor, An
 
     cfg = load_config(ZOO, overrides)
     torch.manual_seed(0)
-    ours = Segmentor(cfg, num_classes=num_classes, ignore_index=IGNORE)
+    ours = Segmentor(YamlRecipe(cfg), num_classes=num_classes, ignore_index=IGNORE)
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
     cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = IGNORE
     cfg.MODEL.DEVICE = "cpu"
@@ -160,7 +162,7 @@ def test_a_criterion_reaches_every_head(name: str) -> None:
         seen.append((logits.shape[1], targets.dtype, ignore_index))
         return {"loss_mine": logits.mean() * 0 + 2.5}
 
-    ours = Segmentor(load_config(ZOO, MODELS[name]), num_classes=5, ignore_index=IGNORE, criterion=criterion)
+    ours = Segmentor(load_recipe(ZOO, MODELS[name]), num_classes=5, ignore_index=IGNORE, criterion=criterion)
     batch = make_batch([(64, 96), (64, 96)])
     losses = ours.train().losses(batch)
     assert losses["loss_mine"].item() == 2.5
@@ -173,7 +175,7 @@ def test_a_criterion_reaches_every_head(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_auxiliary_head_trains_the_inner_stage(name: str) -> None:
     stage = "res5" if name == "DeepLabV3" else "res2" if name == "DeepLabV3Plus" else "res4"
-    ours = Segmentor(load_config(ZOO, MODELS[name]), num_classes=5, ignore_index=IGNORE, auxiliary_stage=stage)
+    ours = Segmentor(load_recipe(ZOO, MODELS[name]), num_classes=5, ignore_index=IGNORE, auxiliary_stage=stage)
     losses = ours.train().losses(make_batch([(64, 96), (64, 96)]))
     assert "loss_auxiliary" in losses
     losses["loss_auxiliary"].backward()  # type: ignore[no-untyped-call]
@@ -184,7 +186,7 @@ def test_auxiliary_head_trains_the_inner_stage(name: str) -> None:
 
 def test_parameters_without_use_are_frozen_and_named() -> None:
     ours = Segmentor(
-        load_config(ZOO, {**TINY_OVERRIDES, "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["p2", "p3"]}),
+        load_recipe(ZOO, {**TINY_OVERRIDES, "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["p2", "p3"]}),
         num_classes=5,
         ignore_index=IGNORE,
     )
@@ -204,7 +206,7 @@ def test_parameters_without_use_are_frozen_and_named() -> None:
     ],
 )
 def test_detection_configs_give_their_semantic_part(config: str, dropped: str) -> None:
-    ours = Segmentor(load_config(config, {}), num_classes=5, ignore_index=IGNORE)
+    ours = Segmentor(load_recipe(config, {}), num_classes=5, ignore_index=IGNORE)
     assert dropped in ours.notices[0]
     assert ours.train().losses(make_batch([(64, 64)]))["loss_sem_seg"].isfinite()
 
@@ -231,4 +233,4 @@ def test_detection_configs_give_their_semantic_part(config: str, dropped: str) -
 )
 def test_refuses_models_that_cannot_work(overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Segmentor(load_config(ZOO, overrides), num_classes=5, ignore_index=IGNORE)
+        Segmentor(load_recipe(ZOO, overrides), num_classes=5, ignore_index=IGNORE)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_seg.errors import CheckpointError
 from lightning_seg.models.config import load_config
+from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.weights import NETWORK_PREFIX, Reshaped, load_weights, warn_of_frozen_random
 from lightning_seg.module import SegmentationModule
@@ -31,7 +32,7 @@ NARROW = {
 def network(seed: int, num_classes: int = 5, **overrides: Any) -> nn.Module:
     torch.manual_seed(seed)
     settings = {**NARROW, **{name.replace("__", "."): value for name, value in overrides.items()}}
-    return Segmentor(load_config(ZOO, settings), num_classes=num_classes, ignore_index=255).network
+    return Segmentor(load_recipe(ZOO, settings), num_classes=num_classes, ignore_index=255).network
 
 
 def backbone(state: State, prefix: str = "backbone.bottom_up.") -> State:

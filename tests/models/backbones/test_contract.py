@@ -10,6 +10,7 @@ import torch
 from detectron2.structures import ImageList
 
 from lightning_seg.models.config import load_config
+from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.models.test_segmentor import IGNORE, make_batch
 
@@ -167,7 +168,7 @@ def test_runs_in_mixed_precision(name: str) -> None:
 @pytest.mark.parametrize("name", FPN)
 def test_trains_through_the_segmentor(name: str) -> None:
     torch.manual_seed(0)
-    segmentor = Segmentor(load_config(ZOO, {**SMALL, **FPN[name]}), num_classes=5, ignore_index=IGNORE).train()
+    segmentor = Segmentor(load_recipe(ZOO, {**SMALL, **FPN[name]}), num_classes=5, ignore_index=IGNORE).train()
     batch = make_batch([(65, 97), (40, 97)])
     optimizer = torch.optim.SGD(segmentor.parameters(), lr=0.01)
     loss = torch.stack(list(segmentor.losses(batch).values())).sum()

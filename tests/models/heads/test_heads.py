@@ -18,6 +18,7 @@ from lightning_seg.models.config import load_config
 from lightning_seg.models.heads import add_heads_config, register_heads
 from lightning_seg.models.heads.head import Head
 from lightning_seg.models.segmentor import Segmentor
+from lightning_seg.models.yaml_recipe import YamlRecipe
 
 HEADS: dict[str, dict[str, Any]] = {
     "UNetHead": {"DECODER_CHANNELS": [64, 32, 32]},
@@ -294,7 +295,7 @@ def test_segmentor_trains_it_on_a_resnet_without_fpn(name: str) -> None:
         **{f"MODEL.SEM_SEG_HEAD.{key}": value for key, value in HEADS[name].items()},
     }
     cfg = load_config("Misc/semantic_R_50_FPN_1x.yaml", overrides)
-    segmentor = Segmentor(cfg, num_classes=NUM_CLASSES, ignore_index=IGNORE)
+    segmentor = Segmentor(YamlRecipe(cfg), num_classes=NUM_CLASSES, ignore_index=IGNORE)
     assert type(segmentor.network.sem_seg_head).__name__ == name
     images = torch.randint(0, 256, (2, 3, 45, 71), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
     batch = [{"image": image, "sem_seg": mask} for image, mask in zip(images, make_targets(), strict=True)]

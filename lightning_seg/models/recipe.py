@@ -1,0 +1,60 @@
+"""What a Detectron2 config is translated to: all that the rest of the code asks of one, whatever its kind."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lightning_seg.models.config import load_config
+from lightning_seg.models.lazy_recipe import LazyRecipe
+from lightning_seg.models.yaml_recipe import YamlRecipe
+
+
+class Recipe(Protocol):
+    """A network, its weights and how to train it.
+
+    Attributes:
+        notices: what a user should know, such as which parts of the config are not used.
+        bgr: whether the network wants its channels in the order blue, green, red.
+        weights: where the config says that pretrained weights are; "" for nowhere.
+    """
+
+    @property
+    def notices(self) -> Sequence[str]: ...
+
+    bgr: bool
+    weights: str
+
+    def build_network(self, num_classes: int, ignore_index: int) -> Any:
+        """A ``SemanticSegmentor`` on the CPU; Any, because Detectron2 has no types."""
+
+    def build_optimizer(self, network: nn.Module) -> Optimizer:
+        """The config's optimiser for the parameters that are trained, without gradient clipping."""
+
+    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float) -> LRScheduler:
+        """The config's schedule over so many optimiser steps, to be stepped after each; then the last rate holds."""
+
+    def clip_gradients(self, optimizer: Optimizer) -> None:
+        """Clip gradients in place as the config says."""
+
+    def warn_of_frozen_random(self) -> str | None:
+        """What to say where random weights meet frozen layers; None where all is well."""
+
+
+def load_recipe(config: str, overrides: Mapping[str, Any]) -> Recipe:
+    """Read a Detectron2 config with overrides. **A ``.py`` file is run**: only give one that you trust.
+
+    Args:
+        config: a YAML file, a LazyConfig file (``.py``), or the name of either in Detectron2's model zoo, such as
+            ``Misc/semantic_R_50_FPN_1x.yaml`` or ``COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py``.
+        overrides: dotted keys of that file, such as ``MODEL.RESNETS.DEPTH`` or ``optimizer.lr``, and their values.
+
+    Raises:
+        DependencyError: if Detectron2, or timm for a timm backbone, is not installed.
+        ConfigError: if the file cannot be read, an override is wrong, or the config is for another kind of model.
+    """
+    if config.endswith(".py"):
+        return LazyRecipe(config, overrides)
+    return YamlRecipe(load_config(config, overrides))

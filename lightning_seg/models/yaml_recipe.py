@@ -1,0 +1,120 @@
+"""A Detectron2 YAML config as a recipe."""
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lightning_seg.errors import ConfigError
+from lightning_seg.models import solver
+from lightning_seg.models.backbones import register_backbones
+from lightning_seg.models.heads import register_heads
+from lightning_seg.models.weights import warn_of_frozen_random
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+_DROPPED_PARTS = {
+    "GeneralizedRCNN": "proposals and box, mask and keypoint heads are",
+    "ProposalNetwork": "proposals are",
+    "PanopticFPN": "proposals, instance heads and the merging of both are",
+    "RetinaNet": "the box head is",
+    "FCOS": "the box head is",
+}
+"""Architectures whose backbone a semantic head can use, and what is not used of them."""
+
+
+class YamlRecipe:
+    """Implements :class:`lightning_seg.models.recipe.Recipe`.
+
+    Args:
+        cfg: a full Detectron2 config; cloned.
+
+    Raises:
+        ConfigError: if the config describes another kind of model, or settings that cannot work.
+    """
+
+    def __init__(self, cfg: "CfgNode") -> None:
+        self._cfg = cfg.clone()
+        notice = _keep_semantic_part(self._cfg)
+        self.notices = () if notice is None else (notice,)
+        _refuse_unsupported(self._cfg)
+        self.bgr: bool = cfg.INPUT.FORMAT == "BGR"
+        self.weights: str = cfg.MODEL.WEIGHTS
+
+    def build_network(self, num_classes: int, ignore_index: int) -> Any:
+        cfg = self._cfg.clone()
+        cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
+        cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = ignore_index
+        cfg.MODEL.DEVICE = "cpu"  # Lightning moves it
+        return _build(cfg)
+
+    def build_optimizer(self, network: nn.Module) -> Optimizer:
+        return solver.build_optimizer(self._cfg, network)
+
+    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float) -> LRScheduler:
+        return solver.build_lr_scheduler(self._cfg, optimizer, total_steps)
+
+    def clip_gradients(self, optimizer: Optimizer) -> None:
+        solver.clip_gradients(self._cfg, optimizer)
+
+    def warn_of_frozen_random(self) -> str | None:
+        return warn_of_frozen_random(self._cfg)
+
+
+def _keep_semantic_part(cfg: "CfgNode") -> str | None:
+    """Make a detection or panoptic config a semantic one, in place; return what was dropped, None if nothing.
+
+    Raises:
+        ConfigError: if the config has no backbone that a semantic head fits.
+    """
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    if architecture == "SemanticSegmentor":
+        return None
+    dropped = _DROPPED_PARTS.get(architecture)
+    if dropped is None:
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE is {architecture}, but one of SemanticSegmentor, {', '.join(_DROPPED_PARTS)} is "
+            "needed: choose a semantic config, such as Misc/semantic_R_50_FPN_1x.yaml"
+        )
+    if not cfg.MODEL.BACKBONE.NAME.endswith("fpn_backbone"):
+        raise ConfigError(
+            f"{architecture} on {cfg.MODEL.BACKBONE.NAME} has no feature pyramid for the semantic head: choose an FPN "
+            "config, or name the backbone's levels in MODEL.SEM_SEG_HEAD.IN_FEATURES under "
+            "MODEL.META_ARCHITECTURE SemanticSegmentor"
+        )
+    cfg.MODEL.META_ARCHITECTURE = "SemanticSegmentor"
+    return f"{architecture}: backbone and semantic head are used, {dropped} dropped"
+
+
+def _refuse_unsupported(cfg: "CfgNode") -> None:
+    if cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE not in ("value", "norm"):
+        raise ConfigError(
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE!r}, but value or norm is needed; "
+            "to clip by the norm of all gradients, set trainer.gradient_clip_val"
+        )
+    if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
+        raise ConfigError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}, but RGB or BGR is needed")
+    resnets = cfg.MODEL.RESNETS
+    if "resnet" in cfg.MODEL.BACKBONE.NAME and resnets.DEPTH in (18, 34) and resnets.RES2_OUT_CHANNELS != 64:
+        raise ConfigError(
+            f"MODEL.RESNETS.DEPTH {resnets.DEPTH} needs MODEL.RESNETS.RES2_OUT_CHANNELS 64 "
+            f"(it is {resnets.RES2_OUT_CHANNELS}): add --model.overrides.MODEL.RESNETS.RES2_OUT_CHANNELS 64"
+        )
+
+
+def _build(cfg: "CfgNode") -> Any:
+    """Build the network; Any, because Detectron2 has no types."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
+        from detectron2.modeling import build_model
+        from detectron2.projects import deeplab, point_rend  # noqa: F401  # registers their heads and backbones
+
+        register_heads()
+        register_backbones()
+    try:
+        return build_model(cfg)
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"Detectron2 refuses this model: {type(error).__name__}: {error}") from error
