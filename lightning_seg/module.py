@@ -36,12 +36,14 @@ class SegmentationModule(pl.LightningModule):
         class_names: in id order; follows ``data.classes`` on the command line.
         ignore_index: mask value that does not count; follows ``data.ignore_index`` on the command line.
         overrides: dotted keys of the config (``MODEL.RESNETS.DEPTH``; ``optimizer.lr`` in a ``.py``) and their values.
+        weights: null: what the config says; "": random; else a path, ``https://…``, ``detectron2://…`` or
+            ``timm://NAME``. Not read where a checkpoint is given.
         imports: the user's own files (``path/to/head.py``) or modules that register heads and backbones.
         criterion: in place of the head's own main loss and its ``LOSS_WEIGHT``; null: Detectron2's, to the bit.
         auxiliary_stage: a stage of the backbone, such as ``res4``, that gets a second head in training; null: none.
         auxiliary_weight: of that head's loss.
-        weights: null: what the config says; "": random; else a path, ``https://…``, ``detectron2://…`` or
-            ``timm://NAME``. Not read where a checkpoint is given.
+        channels_last: keep weights and features in that memory format: the same numbers to rounding, and much faster
+            where convolutions are depthwise or run on tensor cores.
         fresh_head: leave the head of ``weights`` out where it is for another number of classes; else an error.
         allow_missing: beginnings of names of tensors that ``weights`` need not have, such as
             ``[sem_seg_head.decoder]``; they stay random.
@@ -67,6 +69,7 @@ class SegmentationModule(pl.LightningModule):
         criterion: Criterion | None = None,
         auxiliary_stage: str | None = None,
         auxiliary_weight: float = 0.4,
+        channels_last: bool = False,
         fresh_head: bool = False,
         allow_missing: list[str] | None = None,
         absent_classes: AbsentClasses = "detectron2",
@@ -91,6 +94,7 @@ class SegmentationModule(pl.LightningModule):
             criterion=criterion,
             auxiliary_stage=auxiliary_stage,
             auxiliary_weight=auxiliary_weight,
+            channels_last=channels_last,
         )
         for notice in self.segmentor.notices:
             rank_zero_info(notice)

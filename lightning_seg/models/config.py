@@ -73,17 +73,15 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
 def require_detectron2() -> None:
     """Raise a DependencyError that says how to install Detectron2 where it is missing."""
     try:
-        found = importlib.util.find_spec("detectron2") is not None
-    except (ImportError, ValueError):
-        found = False
-    if not found:
+        importlib.import_module("detectron2")
+    except ImportError as error:
         raise DependencyError(
-            "Detectron2 is not installed in this environment. Run `make install` in the repository, or, "
+            f"Detectron2 is not installed in this environment ({error}). Run `make install` in the repository, or, "
             "in an environment of your own:\n"
             "  pip install --no-deps --only-binary=:all: --python-version 3.10 --implementation cp --abi none "
             '--platform any --target "$(python -c \'import sysconfig; print(sysconfig.get_path("purelib"))\')" '
             "--require-hashes -r requirements-detectron2.txt"
-        )
+        ) from None
 
 
 def find_config(config: str) -> Path:

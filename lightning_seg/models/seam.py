@@ -26,8 +26,7 @@ def training_losses(
 ) -> dict[str, Tensor]:
     """The head's own losses in training, or those of a function in place of its main one.
 
-    A loss is zero where no pixel counts. Detectron2's means over no pixel are NaN there, with a zero gradient;
-    a NaN that comes from the logits stays one.
+    A loss is zero where no pixel counts, see :func:`zero_where_nothing_counts`.
 
     Args:
         head: in training mode.
@@ -37,15 +36,24 @@ def training_losses(
     """
     owner = owner_of_losses(head)
     own_losses = owner.losses
-    finite: list[Tensor] = []
+    seen: list[Tensor] = []
 
     def losses(logits: Tensor, padded: Tensor) -> dict[str, Tensor]:
-        finite.append(logits.isfinite().all())
+        seen.append(logits)
         return (loss_function or own_losses)(logits, padded)
 
     with _replaced(owner, "losses", losses):
         found: dict[str, Tensor] = head(features, targets)[1]
-    return {name: loss.where(~(loss.isnan() & finite[0]), loss.nan_to_num()) for name, loss in found.items()}
+    return zero_where_nothing_counts(found, seen[0])
+
+
+def zero_where_nothing_counts(losses: dict[str, Tensor], logits: Tensor) -> dict[str, Tensor]:
+    """Detectron2's means over no pixel are NaN, with a zero gradient; make them zero.
+
+    A NaN that comes from the logits stays one.
+    """
+    finite = logits.isfinite().all()
+    return {name: loss.where(~(loss.isnan() & finite), loss.nan_to_num()) for name, loss in losses.items()}
 
 
 def evaluation_logits(head: Any, features: Features, input_size: tuple[int, int]) -> tuple[Tensor, int, Tensor]:

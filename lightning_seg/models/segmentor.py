@@ -12,7 +12,13 @@ from torch.nn import functional as F
 from lightning_seg.errors import ConfigError
 from lightning_seg.models.auxiliary import AuxiliaryHead
 from lightning_seg.models.recipe import Recipe
-from lightning_seg.models.seam import evaluation_logits, owner_of_losses, pad_targets, training_losses
+from lightning_seg.models.seam import (
+    evaluation_logits,
+    owner_of_losses,
+    pad_targets,
+    training_losses,
+    zero_where_nothing_counts,
+)
 from lightning_seg.structures import Batch, summarise
 
 Criterion = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
@@ -52,6 +58,8 @@ class Segmentor(nn.Module):
             targets (N, H, W) int64 and the ignore index, returns named scalars.
         auxiliary_stage: the backbone's stage, such as ``res4``, that gets an :class:`AuxiliaryHead`, or None.
         auxiliary_weight: of that head's loss.
+        channels_last: keep weights and features in that memory format: the same numbers to rounding, and much faster
+            where convolutions are depthwise or run on tensor cores.
 
     Raises:
         ConfigError: if the config describes another kind of model, or one that Detectron2 refuses or that would
@@ -71,6 +79,7 @@ class Segmentor(nn.Module):
         criterion: Criterion | None = None,
         auxiliary_stage: str | None = None,
         auxiliary_weight: float = 0.4,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.notices = list(recipe.notices)
@@ -84,6 +93,9 @@ class Segmentor(nn.Module):
         )
         self.auxiliary_weight = auxiliary_weight
         _pool_any_size(self.network)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
         self._try_on_probe()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -107,7 +119,7 @@ class Segmentor(nn.Module):
         losses: dict[str, Tensor] = {}
         if "sem_seg" in batch[0]:
             of_logits = owner_of_losses(head).losses if self.criterion is None else self._criterion_losses
-            losses = of_logits(coarse, self._targets(batch))
+            losses = zero_where_nothing_counts(of_logits(coarse, self._targets(batch)), coarse)
         return Evaluation(logits, stride, sizes, losses)
 
     def _criterion_losses(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -122,7 +134,7 @@ class Segmentor(nn.Module):
         network = self.network
         images = [sample["image"].flip(0) if self.bgr else sample["image"] for sample in batch]
         padded = self._padded([(image - network.pixel_mean) / network.pixel_std for image in images], 0.0)
-        return padded.tensor, padded.image_sizes
+        return padded.tensor.contiguous(memory_format=self.memory_format), padded.image_sizes
 
     def _targets(self, batch: Batch) -> Tensor:
         masks = self._padded([sample["sem_seg"].long() for sample in batch], self.ignore_index).tensor

@@ -139,12 +139,26 @@ def test_batch_without_any_label_does_no_harm(name: str) -> None:
     for sample in batch:
         sample["sem_seg"].fill_(IGNORE)
     losses = ours.train().losses(batch)
+    assert all(loss.item() == 0 for loss in ours.eval().evaluate(batch).losses.values())
     total = torch.stack(list(losses.values())).sum()
     total.backward()  # type: ignore[no-untyped-call]
     assert total.item() == 0
     gradients = [parameter.grad for parameter in ours.parameters() if parameter.grad is not None]
     assert gradients
     assert all((gradient == 0).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_channels_last_gives_the_same_to_rounding(name: str) -> None:
+    ours, _, _ = pair(MODELS[name])
+    other = Segmentor(load_recipe(ZOO, MODELS[name]), num_classes=5, ignore_index=IGNORE, channels_last=True)
+    other.load_state_dict(ours.state_dict())
+    weight = next(p for p in other.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[-1] > 1)
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    batch = make_batch([(50, 71)])
+    with torch.no_grad():
+        expected, found = (model.eval().evaluate(batch) for model in (ours, other))
+    torch.testing.assert_close(found.losses["loss_sem_seg"], expected.losses["loss_sem_seg"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_broken_network_still_gives_nan() -> None:
