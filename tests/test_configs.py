@@ -29,6 +29,15 @@ def test_is_complete_short_and_described(config: Path) -> None:
     assert caught.value.code == 0
 
 
+def test_camvid_on_timm_with_its_weights(shared: Path) -> None:
+    weights = shared / "weights" / "tf_efficientnet_lite0.safetensors"
+    metrics = fit(
+        "camvid_semantic_fpn_efficientnet_lite0", "--data.root", str(shared / "data" / "camvid" / "CamVid"),
+        "--model.weights", str(weights), "--trainer.check_val_every_n_epoch", "1",
+    )  # fmt: skip
+    assert metrics["num_images"] == 2
+
+
 def fit(config: str, *arguments: str) -> dict[str, object]:
     main(
         [

@@ -3,6 +3,7 @@
 import difflib
 import importlib.resources
 import importlib.util
+import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -90,7 +91,7 @@ def find_config(config: str) -> Path:
     Raises:
         ConfigError: if there is none.
     """
-    path = Path(config).expanduser()
+    path = Path(os.path.expandvars(config)).expanduser()
     if path.is_file():
         return path
     zoo = _zoo()
