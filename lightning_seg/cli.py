@@ -209,7 +209,12 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _silence_lightning() -> None:
-    """Leave out what no user can act on: advertisements, Lightning's own deprecations, and that YAML has no tuples."""
+    """Leave out what no user can act on.
+
+    Advertisements, Lightning's own deprecations, that YAML has no tuples, and the advice to average over processes
+    figures that are the same on all of them already.
+    """
+    warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(.*sync_dist=True\)`")
     warnings.filterwarnings("ignore", message=r"(?s).*a tuple is serialized as list")
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
