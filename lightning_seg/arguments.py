@@ -45,7 +45,7 @@ def escape_overrides(arguments: Sequence[str]) -> list[str]:
     return [escape(argument) for argument in arguments]
 
 
-def restore_overrides(config: Namespace) -> None:
+def _restore_overrides(config: Namespace) -> None:
     """Bring back the dots in the keys of ``model.overrides``; a later setting of a key wins."""
     overrides = config.get(OVERRIDES)
     if isinstance(overrides, dict):
@@ -60,7 +60,7 @@ class MergingConfigFile(ActionConfigFile):
 
     @staticmethod
     def apply_config(parser: Any, cfg: Namespace, dest: str, value: Any) -> None:
-        restore_overrides(cfg)
+        _restore_overrides(cfg)
         before = cfg.get(OVERRIDES) or {}
         MergingConfigFile.reading = str(value)
         ActionConfigFile.apply_config(parser, cfg, dest, value)
@@ -77,7 +77,7 @@ class Parser(LightningArgumentParser):
 
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
         config = super().parse_args(args if args is None else escape_overrides(args), *rest, **kwargs)
-        restore_overrides(config)
+        _restore_overrides(config)
         return config
 
     def dump(self, *args: Any, **kwargs: Any) -> str:

@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.utilities import rank_zero_only
 
-from lightning_seg.arguments import MergingConfigFile, Parser, restore_overrides
+from lightning_seg.arguments import MergingConfigFile, Parser
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, LightningSegError
 from lightning_seg.models.recipe import load_recipe
@@ -71,7 +71,6 @@ class SegmentationCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle name and checkpoint, and refuse a bad model config, before anything slow begins."""
         settings = self.settings
-        restore_overrides(settings)
         load_recipe(settings.model.config, settings.model.overrides or {})
         if settings.name is None:
             settings.name = Path(str(settings.config[0])).stem if settings.config else "default"
