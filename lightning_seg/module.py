@@ -13,10 +13,10 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric, SumMetric
 
 from lightning_seg.errors import CheckpointError, ConfigError
+from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.losses import Criterion
 from lightning_seg.metrics import AbsentClasses, ConfusionMatrix, Report
-from lightning_seg.models.imports import import_user_code
 from lightning_seg.models.normalisation import without_sync
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
@@ -78,7 +78,7 @@ class SegmentationModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
-        import_user_code(imports or [])
+        import_user_code(imports or [], "model.imports")
         self.recipe = load_recipe(config, overrides or {})
         self.class_names = list(class_names)
         self.weights: str = self.recipe.weights if weights is None else weights

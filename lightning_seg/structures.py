@@ -1,10 +1,11 @@
 """The two things that every part of the project talks about: one sample on disk, and what a data set knows."""
 
 import colorsys
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 Batch = list[dict[str, Any]]
 """Samples in Detectron2's dict format, which may differ in size."""
@@ -16,6 +17,40 @@ IGNORE_COLOUR: Colour = (0, 0, 0)
 """What pictures show where the ground truth says nothing."""
 
 
+class Segment(NamedTuple):
+    """One annotated region of an image.
+
+    Attributes:
+        annotation: its id, as it stands in the file, for messages.
+        category: the id of its category, as the source counts.
+        shape: polygons (lists ``[x0, y0, x1, y1, …]`` in pixels) or a run-length encoding, as COCO writes them.
+        crowd: whether it stands for a crowd; anything else in the image lies over it.
+    """
+
+    annotation: int | str
+    category: int
+    shape: Any
+    crowd: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """The regions of one image, in place of a mask file.
+
+    Attributes:
+        file: where they come from, for messages.
+        segments: in the order of the source.
+        size: height and width of the image as the source states them, or None.
+    """
+
+    file: str
+    segments: tuple[Segment, ...]
+    size: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        return self.file
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One image and, outside prediction, its mask.
@@ -23,12 +58,29 @@ class Sample:
     Attributes:
         name: the image's path relative to its folder, without suffix; unique within a data set.
         image: path of the image file.
-        mask: path of the label file, or None where there is no ground truth.
+        mask: path of the label file, or the annotated regions; None where there is no ground truth.
     """
 
     name: str
     image: Path
-    mask: Path | None = None
+    mask: Path | Annotations | None = None
+
+
+@dataclass(frozen=True)
+class SourceLabels:
+    """What a source says of its own labels.
+
+    Attributes:
+        names: its classes, in the order that they are trained in where ``data.classes`` does not say.
+        values: what each stored value, or category id, stands for; None: it does not count.
+        palette: its usual colours, for pictures.
+        rest: for regions: the name of all that no region covers; None: it does not count.
+    """
+
+    names: tuple[str, ...]
+    values: Mapping[int, str | None]
+    palette: Mapping[str, Colour]
+    rest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,18 +120,33 @@ def default_palette(num_classes: int) -> tuple[Colour, ...]:
     return tuple(colours)
 
 
-def parse_colour(text: str) -> Colour:
-    """Read ``#rrggbb``.
+def parse_colour(text: str | Sequence[int]) -> Colour:
+    """Read ``#rrggbb`` or three numbers.
 
     >>> parse_colour("#ff8000")
     (255, 128, 0)
+    >>> parse_colour([255, 128, 0])
+    (255, 128, 0)
 
     Raises:
-        ValueError: if the text is anything else.
+        ValueError: if it is anything else.
     """
-    if len(text) != 7 or not text.startswith("#"):
-        raise ValueError(f"colour {text!r} is not of the form '#rrggbb'")
-    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+    if isinstance(text, str):
+        if not re.fullmatch("#[0-9a-fA-F]{6}", text):
+            raise ValueError(f"colour {text!r} is not of the form '#rrggbb'")
+        return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+    if len(text) != 3 or not all(0 <= value <= 255 for value in text):
+        raise ValueError(f"colour {text!r} is not three numbers from 0 to 255")
+    return text[0], text[1], text[2]
+
+
+def show_colour(colour: Colour) -> str:
+    """Write a colour as ``#rrggbb``.
+
+    >>> show_colour((255, 128, 0))
+    '#ff8000'
+    """
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def summarise(items: Sequence[object], limit: int = 5) -> str:

@@ -2,22 +2,24 @@
 
 import glob
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_seg.data.dataset import SegmentationDataset
+from lightning_seg.data.labels import IGNORE, Labelling, LabelTable, Unknown
 from lightning_seg.data.loader import SegmentationLoader, build_loader
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
-from lightning_seg.data.readers.reader import resolve
+from lightning_seg.data.readers.reader import resolve, unique_names
 from lightning_seg.data.sampler import EvaluationSampler, TrainSampler
 from lightning_seg.data.transforms import Transform, build_pipeline
 from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.structures import DatasetInfo, Sample, default_palette, parse_colour
+from lightning_seg.imports import import_user_code
+from lightning_seg.structures import Colour, DatasetInfo, Sample, SourceLabels, default_palette, parse_colour
 
 MAX_DEFAULT_WORKERS = 8
 
@@ -26,14 +28,21 @@ class SegmentationDataModule(pl.LightningDataModule):
     """Reads, checks, augments and batches samples for fit, validate, test and predict.
 
     Args:
-        classes: names in id order: the first is stored as 0 in the masks.
+        classes: names in id order; null: those of the training reader, where its source names any.
         train: reader of the training samples.
         val: reader of the samples that every epoch is validated on.
         test: reader of the samples for ``test``.
         predict: an image, a folder of images or a glob pattern for ``predict``.
         root: folder that relative paths of the readers start from; the working directory if null.
         ignore_index: mask value of pixels that count neither in the loss nor in the metric.
-        palette: colours of classes in pictures, ``{name: "#rrggbb"}``; others get one chosen for them.
+        imports: the user's own files (``path/to/data.py``) or modules that register data sets with Detectron2.
+        label_map: what stored values, or the source's names, stand for, ``{7: road, truck: vehicle, 0: ignore}``. Where
+            the source names no classes (Folder, Manifest) and values are mapped, only those have a meaning; else a mask
+            holds ids of ``classes``.
+        palette: colours, ``{name: "#rrggbb"}`` or ``[r, g, b]``, of classes and of ``ignore``: decode colour masks, and
+            show classes in pictures; others get one chosen for them.
+        unknown: ``refuse``: a stored value or colour without a meaning is an error; ``ignore``: it is
+            read as ignored pixels.
         train_transforms: albumentations for training; ``fill_mask`` is set to the ignore index in all of them.
         eval_transforms: albumentations of images (and of masks, for the loss) in evaluation and prediction, such
             as a resize; the metric is always computed at the stored size.
@@ -45,14 +54,17 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        classes: list[str],
+        classes: list[str] | None = None,
         train: Reader | None = None,
         val: Reader | None = None,
         test: Reader | None = None,
         predict: str | None = None,
         root: str | None = None,
         ignore_index: int = 255,
-        palette: dict[str, str] | None = None,
+        imports: list[str] | None = None,
+        label_map: dict[int | str, str] | None = None,
+        palette: dict[str, str | list[int]] | None = None,
+        unknown: Unknown = "refuse",
         train_transforms: list[Transform] | None = None,
         eval_transforms: list[Transform] | None = None,
         batch_size: int = 8,
@@ -64,10 +76,14 @@ class SegmentationDataModule(pl.LightningDataModule):
         for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if size < 1:
                 raise ConfigError(f"data.{name} is {size}, but must be at least 1")
-        self.info = _dataset_info(classes, ignore_index, palette or {})
+        import_user_code(imports or [], "data.imports")
         self.readers = {"train": train, "val": val, "test": test}
         self.predict_from = predict
         self.root = None if root is None else resolve(root, None)
+        colours = _parse_palette(palette or {})
+        names, usual = (classes, {}) if classes else self._classes_of_source(label_map or {})
+        self.info = _dataset_info(names, ignore_index, {**usual, **colours}, known={*(label_map or {}), IGNORE})
+        self.labelling = Labelling(self.info, label_map or {}, colours, unknown)
         self.train_transforms = train_transforms or []
         self.eval_transforms = eval_transforms or []
         self.batch_size = batch_size
@@ -105,9 +121,11 @@ class SegmentationDataModule(pl.LightningDataModule):
             if part in self.datasets:
                 continue
             if part == "predict":
-                samples = self._images_to_predict()
+                samples, table = self._images_to_predict(), LabelTable(self.info, {}, {})
             elif (reader := self.readers[part]) is not None:
+                table = self.labelling.table(reader.labels(self.root), f"data.{part}")
                 samples = reader.samples(self.root)
+                self._announce(part, table)
             elif part == "val" and stage == "fit":
                 continue
             else:
@@ -116,7 +134,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             transforms = self.train_transforms if part == "train" else self.eval_transforms
             pipeline = build_pipeline(transforms, self.info.ignore_index)
             self.datasets[part] = SegmentationDataset(
-                samples, self.info, pipeline, seed=self.seed, keep_truth=part in ("val", "test")
+                samples, table, pipeline, seed=self.seed, keep_truth=part in ("val", "test")
             )
 
     def train_dataloader(self) -> SegmentationLoader:
@@ -148,6 +166,26 @@ class SegmentationDataModule(pl.LightningDataModule):
     def _processes(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
 
+    def _classes_of_source(self, label_map: Mapping[int | str, str]) -> tuple[list[str], Mapping[str, Colour]]:
+        """Names, after mapping, and colours of the first reader whose source has any."""
+        source: SourceLabels | None = None
+        for reader in self.readers.values():
+            if reader is not None and (source := reader.labels(self.root)) is not None:
+                break
+        if source is None:
+            raise ConfigError("data.classes is empty: list the class names in id order")
+        value_of = {name: value for value, name in source.values.items()}
+        mapped = [label_map.get(value_of.get(name, ""), label_map.get(name, name)) for name in source.names]
+        return [name for name in dict.fromkeys(mapped) if name != IGNORE], source.palette
+
+    def _announce(self, part: str, table: LabelTable) -> None:
+        """Print once how labels are read, where that is not plain."""
+        if self.labelling.label_map and not any(
+            dataset.table.values == table.values and dataset.table.colours == table.colours
+            for dataset in self.datasets.values()
+        ):
+            rank_zero_info(f"data.{part}, stored labels of each class:\n{table}")
+
     def _images_to_predict(self) -> list[Sample]:
         if self.predict_from is None:
             raise ConfigError("predict needs images: --data.predict IMAGE, FOLDER or 'GLOB'")
@@ -160,7 +198,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         if not paths:
             raise DataError(f"data.predict {self.predict_from!r} matches no image: expected a file, a folder or a glob")
         base = source if source.is_dir() else Path(os.path.commonpath([path.parent for path in paths]))
-        return _with_unique_names(paths, base)
+        names = unique_names([path.relative_to(base) for path in paths])
+        return [Sample(name, path) for name, path in zip(names, paths, strict=True)]
 
 
 def _images_at(source: Path) -> list[Path]:
@@ -174,19 +213,22 @@ def _images_at(source: Path) -> list[Path]:
     return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
 
 
-def _with_unique_names(paths: Sequence[Path], base: Path) -> list[Sample]:
-    """Name images by their path below ``base`` without suffix; keep the suffix where two would be named alike."""
-    stems = [path.relative_to(base).with_suffix("") for path in paths]
-    count = Counter(stems)
-    return [
-        Sample((stem if count[stem] == 1 else path.relative_to(base)).as_posix(), path)
-        for path, stem in zip(paths, stems, strict=True)
-    ]
+def _parse_palette(palette: Mapping[str, str | Sequence[int]]) -> dict[str, Colour]:
+    colours = {}
+    for name, text in palette.items():
+        try:
+            colours[name] = parse_colour(text)
+        except ValueError as error:
+            raise ConfigError(f"data.palette, {name}: {error}") from None
+    return colours
 
 
-def _dataset_info(classes: Sequence[str], ignore_index: int, palette: dict[str, str]) -> DatasetInfo:
-    if not classes:
-        raise ConfigError("data.classes is empty: list the class names in id order")
+def _dataset_info(
+    classes: Sequence[str], ignore_index: int, palette: Mapping[str, Colour], known: set[int | str]
+) -> DatasetInfo:
+    """Names and the colours of pictures; ``known`` are names that the palette may have beside the classes."""
+    if IGNORE in classes:
+        raise ConfigError(f"data.classes names {IGNORE!r}, which stands for pixels that do not count: rename the class")
     if doubles := sorted({name for name in classes if classes.count(name) > 1}):
         raise ConfigError(f"data.classes names {', '.join(doubles)} more than once")
     if 0 <= ignore_index < len(classes):
@@ -194,14 +236,9 @@ def _dataset_info(classes: Sequence[str], ignore_index: int, palette: dict[str, 
             f"data.ignore_index {ignore_index} is the id of class {classes[ignore_index]!r}: "
             f"choose a value outside 0 to {len(classes) - 1}"
         )
-    if unknown := sorted(palette.keys() - set(classes)):
+    if unknown := sorted(palette.keys() - set(classes) - known):
         raise ConfigError(f"data.palette colours {', '.join(unknown)}, which data.classes does not name")
-    colours = dict(zip(classes, default_palette(len(classes)), strict=True))
-    for name, text in palette.items():
-        try:
-            colours[name] = parse_colour(text)
-        except ValueError as error:
-            raise ConfigError(f"data.palette, class {name}: {error}") from None
+    colours = dict(zip(classes, default_palette(len(classes)), strict=True)) | dict(palette)
     return DatasetInfo(tuple(classes), ignore_index, tuple(colours[name] for name in classes))
 
 

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lightning_seg.data.decode import check_ids, read_image, read_mask
+from lightning_seg.data.decode import read_image, read_mask
+from lightning_seg.data.labels import Ids, LabelTable
+from lightning_seg.data.rasterise import rasterise
+from lightning_seg.data.records import Records
 from lightning_seg.data.sampler import Draw
 from lightning_seg.data.transforms import reseed
 from lightning_seg.errors import DataError
-from lightning_seg.structures import DatasetInfo, Sample
+from lightning_seg.structures import Annotations, Sample
 
 
 class SegmentationDataset(Dataset[dict[str, Any]]):
@@ -32,17 +35,17 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
     Args:
         samples: what to read.
-        info: class ids and ignore index that the masks are checked against.
+        table: what the stored values, colours or categories mean.
         pipeline: the transforms; reseeded before every sample.
         seed: of the augmentation, together with the epoch and position that the sampler asks with.
         keep_truth: add the mask at its stored size, for evaluation.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], info: DatasetInfo, pipeline: A.Compose, *, seed: int, keep_truth: bool
+        self, samples: Sequence[Sample], table: LabelTable, pipeline: A.Compose, *, seed: int, keep_truth: bool
     ) -> None:
-        self.samples = samples
-        self.info = info
+        self.samples = Records(samples)
+        self.table = table
         self.pipeline = pipeline
         self.seed = seed
         self.keep_truth = keep_truth
@@ -66,15 +69,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             item["image"] = _image_tensor(self.pipeline(image=image)["image"])
             return item
 
-        mask = read_mask(sample.mask)
-        if mask.shape != (height, width):
-            raise DataError(
-                f"mask {sample.mask} is {mask.shape[1]}×{mask.shape[0]} pixels, but its image {sample.image} is "
-                f"{width}×{height}: they must be of one size"
-            )
-        check_ids(mask, self.info.num_classes, self.info.ignore_index, sample.mask)
-        if not 0 <= self.info.ignore_index <= 255:
-            mask = mask.astype(np.int32)  # so that a transform can fill with the ignore index
+        mask = read_labels(sample, (height, width), self.table)
         augmented = self.pipeline(image=image, mask=mask)
         item["image"] = _image_tensor(augmented["image"])
         item["sem_seg"] = torch.from_numpy(np.ascontiguousarray(augmented["mask"]))
@@ -82,6 +77,29 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         if self.keep_truth:
             item["truth"] = torch.from_numpy(mask)
         return item
+
+
+def read_labels(sample: Sample, size: tuple[int, int], table: LabelTable) -> Ids:
+    """Class ids and the ignore index of a sample's pixels, (H, W).
+
+    Args:
+        sample: one with a mask.
+        size: height and width of its image.
+        table: what its source stores.
+
+    Raises:
+        DataError: if the mask cannot be read, has another size, or holds what the table does not know.
+    """
+    assert sample.mask is not None
+    if isinstance(sample.mask, Annotations):
+        return rasterise(sample.mask, size, table)
+    stored = read_mask(sample.mask)
+    if stored.size != size:
+        raise DataError(
+            f"mask {sample.mask} is {stored.size[1]}×{stored.size[0]} pixels, but its image {sample.image} is "
+            f"{size[1]}×{size[0]}: they must be of one size"
+        )
+    return table.decode(stored, sample.mask)
 
 
 def _image_tensor(image: NDArray[np.uint8]) -> Tensor:

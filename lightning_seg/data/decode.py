@@ -1,19 +1,56 @@
-"""From a file to an array: images as RGB uint8, masks as the values that are stored."""
+"""From a file to an array: images as RGB uint8, masks as the values or colours that are stored."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from lightning_seg.errors import DataError
 
-_MASK_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I")
+try:
+    from torchvision.io import ImageReadMode, decode_image
+except ImportError:  # torchvision 0.29 says that a later release will be without; Pillow gives the same pixels
+    decode_image = None
+
 _DEEP_GREY_MODES = ("I;16", "I;16B", "I;16L", "I")
+_LOSSY_FORMATS = ("JPEG", "MPO", "JPEG2000")
+_PNG_DEPTH, _PNG_KIND = 24, 25
+"""Where a PNG's header holds its bits per channel, and its kind: 0 grey, 2 RGB, 3 palette."""
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+@dataclass(frozen=True, slots=True)
+class StoredMask:
+    """What a label file holds.
+
+    Attributes:
+        values: (H, W) uint8, or int32 for deeper files; None where only colours are stored.
+        colours: (H, W, 3) uint8 of colour images; None for others.
+        palette: (n, 3) uint8, the colour of each value of a palette image; None for others.
+    """
+
+    values: NDArray[np.uint8 | np.int32] | None = None
+    colours: NDArray[np.uint8] | None = None
+    palette: NDArray[np.uint8] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        array = self.values if self.values is not None else self.colours
+        assert array is not None
+        return array.shape[0], array.shape[1]
+
+
+def read_image(path: Path, reduce: int = 1) -> NDArray[np.uint8]:
     """Decode an image of any mode, turned upright as its EXIF orientation says.
+
+    Args:
+        path: of the image.
+        reduce: 2, 4 or 8 decode a JPEG to that fraction of its size, at about half the cost; other formats are
+            decoded whole.
 
     Returns:
         (H, W, 3) RGB uint8. 16-bit greys keep their upper eight bits.
@@ -21,57 +58,112 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: if the file is missing, truncated or no image.
     """
-    image = ImageOps.exif_transpose(_load(path, "image"))
+    data = _bytes_of(path, "image")
+    if reduce > 1 and data[:2] == b"\xff\xd8":
+        return _reduced_jpeg(path, reduce)
+    if (fast := _decode_plainly(data, for_image=True)) is not None:
+        return fast
+    image = ImageOps.exif_transpose(_open(path, "image"))
     if image.mode in _DEEP_GREY_MODES:
         grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     return np.asarray(image.convert("RGB"))
 
 
-def read_mask(path: Path) -> NDArray[np.uint8 | np.int32]:
-    """Decode a label file to its stored values: indices of a palette PNG, never its grey levels.
-
-    Returns:
-        (H, W) uint8, or int32 for 16-bit files.
+def read_mask(path: Path) -> StoredMask:
+    """Decode a label file to what it stores: indices of a palette image, never its grey levels.
 
     Raises:
-        DataError: if the file is missing, unreadable, a JPEG (which changes label values) or a colour image.
+        DataError: if the file is missing, unreadable, or of a format that changes label values (JPEG).
     """
-    image = _load(path, "mask")
-    if image.format == "JPEG":
-        raise DataError(f"mask {path} is a JPEG, whose compression changes label values: save masks as PNG")
-    if image.mode not in _MASK_MODES:
+    data = _bytes_of(path, "mask")
+    if (plain := _decode_plainly(data, for_image=False)) is not None and _png_kind(data) == 0:
+        return StoredMask(values=plain)
+    image = _open(path, "mask")
+    lossy_webp = image.format == "WEBP" and data[12:16] == b"VP8 "
+    if image.format in _LOSSY_FORMATS or lossy_webp:
         raise DataError(
-            f"mask {path} has mode {image.mode}: expected one channel of class ids (greyscale, 16-bit or palette PNG)"
+            f"mask {path} is a {'lossy WebP' if lossy_webp else image.format}, whose compression changes label values: "
+            "save masks as PNG"
         )
-    values = np.asarray(image)
-    return values.astype(np.uint8) if image.mode in ("1", "L", "P") else values.astype(np.int32)
-
-
-def check_ids(mask: NDArray[np.uint8 | np.int32], num_classes: int, ignore_index: int, path: Path) -> None:
-    """Refuse a mask that holds anything but class ids and the ignore index.
-
-    Raises:
-        DataError: naming each foreign value and how many pixels have it.
-    """
-    foreign = ((mask < 0) | (mask >= num_classes)) & (mask != ignore_index)
-    if not foreign.any():
-        return
-    values, counts = np.unique(mask[foreign], return_counts=True)
-    listed = ", ".join(f"{value} in {count} pixels" for value, count in zip(values[:5], counts[:5], strict=True))
-    more = f" and {len(values) - 5} more values" if len(values) > 5 else ""
+    if getattr(image, "n_frames", 1) > 1:
+        raise DataError(f"mask {path} has {image.n_frames} frames: expected a single image")  # type: ignore[attr-defined]
+    if image.mode in ("1", "L"):
+        return StoredMask(values=_unstretched(np.asarray(image).astype(np.uint8), path))
+    if image.mode == "P":
+        colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        if image.format == "GIF":  # its writers renumber the values
+            return StoredMask(colours=np.asarray(image.convert("RGB")))
+        return StoredMask(values=np.asarray(image), palette=colours)
+    if image.mode in _DEEP_GREY_MODES:
+        return StoredMask(values=np.asarray(image).astype(np.int32))
+    if image.mode in ("RGB", "RGBA", "RGBX") and _png_depth(data) != 16:
+        return StoredMask(colours=np.asarray(image)[..., :3])
     raise DataError(
-        f"{path} has class id {listed}{more}, but data.classes names {num_classes} classes (0 to {num_classes - 1}) "
-        f"and data.ignore_index is {ignore_index}: add the missing classes, or set data.ignore_index"
+        f"mask {path} has mode {image.mode}{' of 16 bits' if _png_depth(data) == 16 else ''}: expected class ids "
+        "(grey, 16-bit or palette image) or colours (RGB, RGBA)"
     )
 
 
-def _load(path: Path, what: str) -> Image.Image:
+def _bytes_of(path: Path, what: str) -> bytes:
     try:
-        image = Image.open(path)
-        image.load()  # Image.open reads the header alone, and verify() lets truncated files pass
+        return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{what} {path} does not exist") from None
+    except OSError as error:
+        raise DataError(f"{what} {path} cannot be read ({error.strerror}): mend or remove it") from None
+
+
+def _png_depth(data: bytes) -> int | None:
+    return data[_PNG_DEPTH] if data[:4] == b"\x89PNG" and len(data) > _PNG_KIND else None
+
+
+def _png_kind(data: bytes) -> int | None:
+    return data[_PNG_KIND] if data[:4] == b"\x89PNG" and len(data) > _PNG_KIND else None
+
+
+def _decode_plainly(data: bytes, *, for_image: bool) -> NDArray[np.uint8] | None:
+    """Decode what torchvision is known to decode to Pillow's pixels, at about a third of its cost; None: not that.
+
+    Images: JPEG and 8-bit RGB PNG, to (H, W, 3). Masks: 8-bit grey PNG, to (H, W).
+    """
+    is_jpeg = data[:2] == b"\xff\xd8"
+    wanted_kind = 2 if for_image else 0
+    is_plain_png = _png_depth(data) == 8 and _png_kind(data) == wanted_kind
+    if decode_image is None or not ((is_jpeg and for_image) or is_plain_png):
+        return None
+    buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    try:
+        decoded = decode_image(buffer, ImageReadMode.UNCHANGED, apply_exif_orientation=for_image)
+    except RuntimeError:
+        return None  # Pillow says what is wrong, or is more lenient
+    array: NDArray[np.uint8] = decoded.permute(1, 2, 0).numpy()  # as it lies in memory: no copy
+    channels = array.shape[2]
+    if for_image:
+        return array if channels == 3 else np.repeat(array, 3, axis=2) if channels == 1 else None
+    return array[..., 0] if channels == 1 else None
+
+
+def _reduced_jpeg(path: Path, reduce: int) -> NDArray[np.uint8]:
+    image = _open(path, "image", reduce)
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def _unstretched(values: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+    """Values of a 2- or 4-bit grey file as stored: Pillow stretches them to 0…255."""
+    with Image.open(path) as image:
+        arguments: Any = image.tile[0].args if image.tile else ""
+    raw_mode = arguments[0] if isinstance(arguments, tuple) else arguments
+    stretch = {"L;2": 85, "L;4": 17}.get(raw_mode, 1)
+    return values // stretch if stretch > 1 else values
+
+
+def _open(path: Path, what: str, reduce: int = 1) -> Image.Image:
+    try:
+        image = Image.open(path)
+        if reduce > 1:
+            image.draft("RGB", (image.width // reduce, image.height // reduce))
+        image.load()  # Image.open reads the header alone, and verify() lets truncated files pass
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{what} {path} cannot be read ({error}): replace or remove it") from None
     return image

@@ -27,7 +27,7 @@ def test_samples_are_detectron2s_format(scenes: Path) -> None:
     data.setup("fit")
     (sample,) = next(iter(data.val_dataloader()))  # type: ignore[misc]
     image = read_image(Path(sample["file_name"]))
-    mask = read_mask(Path(sample["sem_seg_file_name"]))
+    mask = read_mask(Path(sample["sem_seg_file_name"])).values
     assert sample["image"].shape == (3, 24, 40)
     assert sample["image"].dtype == torch.uint8
     assert sample["sem_seg"].shape == (24, 40)
@@ -104,7 +104,7 @@ def test_ignore_index_beyond_8_bits_pads_exactly(tmp_path: Path, ignore_index: i
         ({"classes": ["a", "b", "a"]}, "names a more than once"),
         ({"ignore_index": 2}, r"data\.ignore_index 2 is the id of class 'hill'"),
         ({"palette": {"sea": "#000000"}}, r"data\.palette colours sea"),
-        ({"palette": {"sky": "blue"}}, r"class sky: colour 'blue' is not of the form '#rrggbb'"),
+        ({"palette": {"sky": "blue"}}, r"data.palette, sky: colour 'blue' is not of the form '#rrggbb'"),
         ({"batch_size": 0}, r"data\.batch_size is 0"),
     ],
 )

@@ -1,6 +1,8 @@
 """A folder of images and a folder of masks, matched by name, or a list file that pairs them."""
 
+import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +22,9 @@ class Folder(Reader):
     Args:
         images: folder of the images. May be left out where ``list`` gives the paths of images and masks.
         masks: folder of the masks; may be the same folder.
-        mask_name: the mask's file name, where ``{stem}`` stands for the image's name without suffix.
+        image_name: the image's name without suffix, where ``{stem}`` is what its mask's name shares: files that are
+            not named so are no images.
+        mask_name: the mask's file name, with the same ``{stem}``; its suffix in any case.
         image_suffixes: what counts as an image, in any case; hidden files never do.
         list: a text file that chooses samples, one a line: a stem, an image path, or an image and a mask path
             (between them a tab, or spaces where no path has any). Paths are relative to ``images`` (``masks``)
@@ -32,17 +36,20 @@ class Folder(Reader):
         self,
         images: str | None = None,
         masks: str | None = None,
+        image_name: str = "{stem}",
         mask_name: str = "{stem}.png",
         image_suffixes: Sequence[str] = IMAGE_SUFFIXES,
         list: str | None = None,
         strip_prefix: str = "",
     ) -> None:
-        if mask_name.count("{stem}") != 1:
-            raise ConfigError(f"Folder(mask_name={mask_name!r}) must hold {{stem}} once, such as '{{stem}}_mask.png'")
+        for setting, name in (("image_name", image_name), ("mask_name", mask_name)):
+            if name.count("{stem}") != 1:
+                raise ConfigError(f"Folder({setting}={name!r}) must hold {{stem}} once, such as '{{stem}}_mask.png'")
         if list is None and (images is None or masks is None):
             raise ConfigError("Folder needs both images and masks, or a list of image and mask paths")
         self.images = images
         self.masks = masks
+        self.image_name = image_name
         self.mask_name = mask_name
         self.image_suffixes = tuple(suffix.lower() for suffix in image_suffixes)
         self.list = list
@@ -59,24 +66,28 @@ class Folder(Reader):
         return self._matched(images, masks)
 
     def _matched(self, images: Path, masks: Path) -> list[Sample]:
-        prefix, suffix = self.mask_name.split("{stem}")
-        is_mask = re.compile(re.escape(prefix) + "(.+)" + re.escape(suffix))
+        is_image, is_mask = _pattern(self.image_name), _pattern(Path(self.mask_name).stem)
+        mask_suffix = Path(self.mask_name).suffix.lower()
+
+        def looks_like_a_mask(path: Path) -> re.Match[str] | None:
+            return is_mask.fullmatch(path.stem) if path.suffix.lower() == mask_suffix else None
 
         image_of: dict[str, Path] = {}
         doubles: dict[str, list[str]] = defaultdict(list)
-        for path in _files(images):
-            if path.suffix.lower() not in self.image_suffixes:
+        for path in files_below(images):
+            match = is_image.fullmatch(path.stem)
+            if path.suffix.lower() not in self.image_suffixes or match is None:
                 continue
-            if images == masks and is_mask.fullmatch(path.name):
+            if images == masks and looks_like_a_mask(path):
                 continue
-            name = path.relative_to(images).with_suffix("").as_posix()
+            name = _name(path, images, match[1])
             if name in image_of:
                 doubles[name].append(path.name)
             image_of[name] = path
         if not image_of:
             raise DataError(
-                f"{images} holds no image ({', '.join(self.image_suffixes)}): "
-                "check data.root and the reader's images and image_suffixes"
+                f"{images} holds no image named {self.image_name!r} ({', '.join(self.image_suffixes)}): "
+                "check data.root and the reader's images, image_name and image_suffixes"
             )
         if doubles:
             raise DataError(
@@ -85,10 +96,9 @@ class Folder(Reader):
             )
 
         mask_of: dict[str, Path] = {}
-        for path in _files(masks):
-            match = is_mask.fullmatch(path.name)
-            if match:
-                mask_of[(path.relative_to(masks).parent / match[1]).as_posix()] = path
+        for path in files_below(masks):
+            if match := looks_like_a_mask(path):
+                mask_of[_name(path, masks, match[1])] = path
         if orphans := sorted(image_of.keys() - mask_of.keys()):
             raise DataError(
                 f"{len(orphans)} of {len(image_of)} images in {images} have no mask named {self.mask_name!r} "
@@ -116,9 +126,9 @@ class Folder(Reader):
             name = Path(columns[0])
             name = name.with_suffix("") if name.suffix.lower() in self.image_suffixes else name
             if len(columns) == 2:
-                mask = _first_file([columns[1]], mask_folders, where, "mask")
+                mask = first_file([columns[1]], mask_folders, where, "mask")
             else:
-                mask = _first_file(
+                mask = first_file(
                     [(name.parent / self.mask_name.format(stem=name.name)).as_posix()], mask_folders, where, "mask"
                 )
             if name.as_posix() in seen:
@@ -129,7 +139,8 @@ class Folder(Reader):
             raise DataError(f"list file {file} is empty: it should hold one sample a line")
 
     def _columns(self, line: str, where: str) -> list[str]:
-        columns = [column.strip() for column in (line.split("\t") if "\t" in line else line.split())]
+        split = line.split("\t") if "\t" in line else line.split()
+        columns = [column.strip() for column in split if column.strip()]
         if len(columns) > 2:
             raise DataError(
                 f"{where} has {len(columns)} columns: expected a stem, an image path, or an image and a mask path; "
@@ -140,7 +151,7 @@ class Folder(Reader):
     def _find_image(self, entry: str, folders: list[Path], where: str) -> Path:
         has_suffix = Path(entry).suffix.lower() in self.image_suffixes
         names = [entry] if has_suffix else [entry + suffix for suffix in self.image_suffixes]
-        return _first_file(names, folders, where, "image")
+        return first_file(names, folders, where, "image")
 
 
 def _existing_folder(what: str, path: str | None, root: Path | None) -> Path | None:
@@ -152,14 +163,32 @@ def _existing_folder(what: str, path: str | None, root: Path | None) -> Path | N
     return folder
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder in a fixed order, without hidden ones (``._x.png`` of macOS among them)."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
+def _pattern(template: str) -> re.Pattern[str]:
+    before, after = template.split("{stem}")
+    return re.compile(re.escape(before) + "(.+)" + re.escape(after))
 
 
-def _first_file(names: list[str], folders: list[Path], where: str, what: str) -> Path:
+def _name(path: Path, folder: Path, stem: str) -> str:
+    """A sample's name; composed, because macOS stores ä as two characters and other systems as one."""
+    return unicodedata.normalize("NFC", (path.relative_to(folder).parent / stem).as_posix())
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder in a fixed order, through links, without hidden ones (``._x.png`` of macOS)."""
+    found: list[Path] = []
+    seen: set[Path] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = Path(place).resolve()
+        if real in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place) / name for name in names if not name.startswith(".")]
+    yield from sorted(path for path in found if path.is_file())
+
+
+def first_file(names: list[str], folders: list[Path], where: str, what: str) -> Path:
     candidates = [resolve(name, folder) for name in names for folder in folders]
     for candidate in candidates:
         if candidate.is_file():

@@ -2,9 +2,12 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_seg.structures import Sample
+from lightning_seg.errors import DataError
+from lightning_seg.structures import Sample, SourceLabels
 
 
 class Reader(ABC):
@@ -17,6 +20,14 @@ class Reader(ABC):
     def prepare(self, root: Path | None) -> None:
         """Write to disk whatever must exist before reading; called once a machine, before :meth:`samples`."""
         return
+
+    def labels(self, root: Path | None) -> SourceLabels | None:
+        """What the source says of its own labels; None: its masks hold whatever ``data`` says.
+
+        Raises:
+            DataError: if the file that says so cannot be read.
+        """
+        return None
 
     @abstractmethod
     def samples(self, root: Path | None) -> list[Sample]:
@@ -31,3 +42,28 @@ def resolve(path: str | Path, root: Path | None) -> Path:
     """Expand ``~`` and ``$VARS`` and put a relative path below ``root``."""
     expanded = Path(os.path.expandvars(path)).expanduser()
     return expanded if root is None else root / expanded
+
+
+def existing_split(folder: Path, split: str) -> Path:
+    """The folder of a split.
+
+    Raises:
+        DataError: if it is not there, naming those that are.
+    """
+    if (folder / split).is_dir():
+        return folder / split
+    there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else "nothing"
+    raise DataError(f"{folder / split} does not exist: in {folder} there is {there}; check data.root, root and split")
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """Names of samples: paths without suffix, but with it where two would be named alike.
+
+    >>> unique_names([Path("a/1.jpg"), Path("b.jpg"), Path("b.png")])
+    ['a/1', 'b.jpg', 'b.png']
+    """
+    stems = [path.with_suffix("") for path in paths]
+    count = Counter(stems)
+    return [
+        (stem if count[stem] == 1 else path).as_posix().lstrip("/") for path, stem in zip(paths, stems, strict=True)
+    ]

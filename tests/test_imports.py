@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lightning_seg.errors import ConfigError
-from lightning_seg.models.imports import import_user_code
+from lightning_seg.imports import import_user_code
 
 
 def test_runs_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,7 +15,7 @@ def test_runs_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for folder in ("a", "b"):
         Path(folder).mkdir()
         Path(folder, "head.py").write_text(f"open({str(log)!r}, 'a').write({folder!r})")
-    import_user_code(["a/head.py", "b/head.py", str(tmp_path / "a" / "head.py"), "json"])
+    import_user_code(["a/head.py", "b/head.py", str(tmp_path / "a" / "head.py"), "json"], "model.imports")
     assert log.read_text() == "ab"
 
 
@@ -37,5 +37,5 @@ def test_names_file_and_line(
     before = set(sys.modules)
     for _ in range(2):  # a file that failed is tried again
         with pytest.raises(ConfigError, match=message):
-            import_user_code([source])
+            import_user_code([source], "model.imports")
     assert not [name for name in set(sys.modules) - before if name.startswith("user_")]

@@ -1,4 +1,4 @@
-"""Runs the user's own files, which register heads and backbones with Detectron2's decorators."""
+"""Runs the user's own files, which register heads, backbones and data sets with Detectron2."""
 
 import hashlib
 import importlib
@@ -10,11 +10,12 @@ from pathlib import Path
 from lightning_seg.errors import ConfigError
 
 
-def import_user_code(sources: Sequence[str]) -> None:
+def import_user_code(sources: Sequence[str], setting: str) -> None:
     """Import Python files and modules, each once a process.
 
     Args:
         sources: paths that end in ``.py``, or dotted names of installed modules.
+        setting: where they are named, for messages.
 
     Raises:
         ConfigError: if one does not exist or raises, naming the file and line at fault.
@@ -26,9 +27,7 @@ def import_user_code(sources: Sequence[str]) -> None:
             else:
                 importlib.import_module(source)
         except Exception as error:  # it is the user's code: anything may come
-            raise ConfigError(
-                f"model.imports {source} failed: {type(error).__name__}: {error}{_line(error)}"
-            ) from error
+            raise ConfigError(f"{setting} {source} failed: {type(error).__name__}: {error}{_line(error)}") from error
 
 
 def _import_file(path: Path) -> None:

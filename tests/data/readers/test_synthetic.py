@@ -31,7 +31,7 @@ def test_looks_like_segmentation(tmp_path: Path) -> None:
     samples = reader.samples(tmp_path)
     assert len(samples) == 20
     assert read_image(samples[0].image).shape == (128, 160, 3)
-    pixels = np.concatenate([read_mask(sample.mask).ravel() for sample in samples if sample.mask])
+    pixels = np.concatenate([read_mask(sample.mask).values.ravel() for sample in samples if sample.mask])
     assert set(np.unique(pixels)) == {*range(len(CLASSES)), IGNORE}
     assert 0.02 < (pixels == IGNORE).mean() < 0.2
 

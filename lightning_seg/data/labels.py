@@ -1,0 +1,270 @@
+"""From what a source stores, values, colours or regions, to class ids: one table a source, nothing guessed."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_seg.data.decode import StoredMask
+from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.structures import Annotations, Colour, DatasetInfo, SourceLabels, show_colour, summarise
+
+Ids = NDArray[np.uint8 | np.int32]
+Unknown = Literal["refuse", "ignore"]
+
+IGNORE = "ignore"
+"""The name that ``data.label_map`` and ``data.palette`` give what does not count."""
+
+_COLOURS = 2**24
+_DEEP_VALUES = 2**16
+
+
+class LabelTable:
+    """Turns the masks of one source into class ids.
+
+    Args:
+        info: class names and the ignore index.
+        values: class id, or the ignore index, of each stored value or category id.
+        colours: the same of each colour.
+        rest: id of what no region covers.
+        unknown: what happens to a value or colour that is in neither.
+    """
+
+    def __init__(
+        self,
+        info: DatasetInfo,
+        values: Mapping[int, int],
+        colours: Mapping[Colour, int],
+        *,
+        rest: int | None = None,
+        unknown: Unknown = "refuse",
+    ) -> None:
+        self.info = info
+        self.values = dict(values)
+        self.colours = dict(colours)
+        self.rest = info.ignore_index if rest is None else rest
+        self.unknown = unknown
+        # A byte must hold the ids, the ignore index, and a sign of its own for what is foreign.
+        shallow = 0 <= info.ignore_index <= 255 and info.num_classes < 255
+        self.dtype = np.dtype(np.uint8 if shallow else np.int32)
+        self._foreign = -(2**31) if not shallow else 255 if info.ignore_index != 255 else 254
+        self._by_colour: NDArray[np.uint8 | np.int32] | None = None
+        self._by_value = self._lookup({v: i for v, i in self.values.items() if 0 <= v < _DEEP_VALUES}, _DEEP_VALUES)
+
+    def decode(self, stored: StoredMask, source: Path) -> Ids:
+        """Class ids and the ignore index, (H, W) uint8, or int32 where those do not fit.
+
+        Raises:
+            DataError: naming each value or colour that the table does not know and how many pixels have it.
+        """
+        ids, foreign = self.look_up(stored, source)
+        if foreign:
+            message = self._describe(foreign, source)
+            if self.unknown == "refuse":
+                raise DataError(message)
+            warnings.warn(f"{message} (read as ignored: data.unknown is ignore)", stacklevel=2)
+        return ids
+
+    def look_up(self, stored: StoredMask, source: Path) -> tuple[Ids, dict[int | Colour, int]]:
+        """Class ids, where unknown values count as ignored, and the pixels of each unknown value or colour.
+
+        Raises:
+            DataError: if colours are stored and no palette names any.
+        """
+        colours = self._colours_of(stored, source)
+        if colours is None:
+            assert stored.values is not None
+            ids, keys = self._ids_of_values(stored.values), stored.values
+        else:
+            keys = self._packed(colours)
+            if self._by_colour is None:
+                self._by_colour = self._lookup({_pack(colour): i for colour, i in self.colours.items()}, _COLOURS)
+            ids = self._by_colour[keys]
+        unknown = ids == self._foreign
+        if not unknown.any():
+            return ids, {}
+        ids[unknown] = self.info.ignore_index
+        found, counts = np.unique(keys[unknown], return_counts=True)
+        return ids, {
+            int(value) if colours is None else _unpack(int(value)): int(count)
+            for value, count in zip(found, counts, strict=True)
+        }
+
+    def id_of(self, category: int, source: Annotations) -> int:
+        """Class id of a category.
+
+        Raises:
+            DataError: if the table does not know it.
+        """
+        if (found := self.values.get(category)) is not None:
+            return found
+        if self.unknown == "refuse":
+            raise DataError(f"{source} has an annotation of category {category}, which its categories do not list")
+        return self.info.ignore_index
+
+    def __str__(self) -> str:
+        """What is stored, by class."""
+        stored: dict[int, list[str]] = {}
+        for value, index in self.values.items():
+            stored.setdefault(index, []).append(str(value))
+        for colour, index in self.colours.items():
+            stored.setdefault(index, []).append(show_colour(colour))
+        names = {**dict(enumerate(self.info.names)), self.info.ignore_index: "ignored"}
+        order = sorted(stored, key=lambda index: (index == self.info.ignore_index, index))
+        return "\n".join(f"  {names[index]}: {summarise(stored[index], limit=12)}" for index in order)
+
+    def _colours_of(self, stored: StoredMask, source: Path) -> NDArray[np.uint8] | None:
+        """The colours that decide, or None where the values do.
+
+        A palette image is read by its colours where ``data.palette`` names one of those that it uses.
+        """
+        if stored.values is None:
+            if not self.colours:
+                raise DataError(f"{source} stores colours: say which class each stands for with data.palette")
+            return stored.colours
+        if stored.palette is None or not self.colours:
+            return None
+        used = np.unique(stored.values)
+        used = used[used < len(stored.palette)]
+        named = any(tuple(map(int, stored.palette[value])) in self.colours for value in used)
+        return stored.palette[np.minimum(stored.values, len(stored.palette) - 1)] if named else None
+
+    def _ids_of_values(self, values: NDArray[np.uint8 | np.int32]) -> Ids:
+        if values.dtype == np.uint8 and self.dtype == np.uint8:
+            return np.asarray(cv2.LUT(values, np.ascontiguousarray(self._by_value[:256])))
+        inside = (values >= 0) & (values < _DEEP_VALUES)
+        ids = np.where(inside, self._by_value[np.where(inside, values, 0)], self.dtype.type(self._foreign))
+        for value, index in self.values.items():
+            if not 0 <= value < _DEEP_VALUES:
+                ids[values == value] = index
+        return ids
+
+    def _packed(self, colours: NDArray[np.uint8]) -> NDArray[np.int32]:
+        wide = colours.astype(np.int32)
+        return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2])
+
+    def _lookup(self, table: Mapping[int, int], size: int) -> Ids:
+        lookup = np.full(size, self._foreign, self.dtype)
+        for value, index in table.items():
+            lookup[value] = index
+        return lookup
+
+    def _describe(self, foreign: Mapping[int | Colour, int], source: Path) -> str:
+        listed = summarise(
+            [f"{show_colour(v) if isinstance(v, tuple) else v} in {count} pixels" for v, count in foreign.items()]
+        )
+        if isinstance(next(iter(foreign)), tuple):
+            return f"{source} has the colour {listed}, which data.palette does not name: add it there, or as ignore"
+        last = self.info.num_classes - 1
+        return (
+            f"{source} has class id {listed}, but data.classes names {last + 1} classes (0 to {last}) and the stored "
+            f"values {_ranges(self.values)} have a meaning: add a class, or map the value with data.label_map"
+        )
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How the user wants labels to be read: ``data.classes``, ``label_map``, ``palette``, ``unknown``."""
+
+    info: DatasetInfo
+    label_map: Mapping[int | str, str]
+    palette: Mapping[str, Colour]
+    unknown: Unknown
+
+    def table(self, source: SourceLabels | None, reader: str) -> LabelTable:
+        """The table of one source.
+
+        Args:
+            source: what it says of itself; None: masks hold ids of ``data.classes``, unless ``label_map`` says more.
+            reader: its name, for messages.
+
+        Raises:
+            ConfigError: if a name is no class, or a value has no meaning.
+        """
+        by_value, by_name = _split_keys(self.label_map)
+        values = {} if source is None else self._values_of(source, by_value, by_name, reader)
+        if source is None:
+            if not by_value:
+                values = {index: index for index in range(self.info.num_classes)}
+            values.setdefault(self.info.ignore_index, self.info.ignore_index)
+            values.update({value: self._id(name, f"data.label_map, value {value}") for value, name in by_value.items()})
+        colours: dict[Colour, int] = {}
+        for name, colour in self.palette.items():
+            index = self._id(by_name.get(name, name), f"data.palette, {name}")
+            if colours.setdefault(colour, index) != index:
+                raise ConfigError(f"data.palette gives {show_colour(colour)} to two classes, {name} and another")
+        named = {*self.palette, *([] if source is None else source.names)}
+        if source is not None:
+            named |= {name for name in source.values.values() if name is not None}
+        if lost := sorted(by_name.keys() - named):
+            raise ConfigError(
+                f"data.label_map maps {summarise(lost)}, but {reader} has no such value and data.palette no such name"
+                + _nearest(lost[0], named)
+            )
+        rest = None
+        if source is not None and source.rest is not None:
+            rest = self._id(by_name.get(source.rest, source.rest), f"the rest of {reader}")
+        return LabelTable(self.info, values, colours, rest=rest, unknown=self.unknown)
+
+    def _values_of(
+        self, source: SourceLabels, by_value: Mapping[int, str], by_name: Mapping[str, str], reader: str
+    ) -> dict[int, int]:
+        values = {}
+        for value, name in {**source.values, **by_value}.items():
+            target = by_value.get(value, by_name.get(name, name) if name is not None else IGNORE)
+            known = target == IGNORE or target in self.info.names
+            if known or self.unknown == "refuse":
+                values[value] = self._id(target, f"{reader} stores {name or target} as {value}, but")
+        return values
+
+    def _id(self, name: str, where: str) -> int:
+        if name == IGNORE:
+            return self.info.ignore_index
+        if name in self.info.names:
+            return self.info.names.index(name)
+        raise ConfigError(
+            f"{where}: {name!r} is not in data.classes: add it there, or map it with data.label_map to a class or to "
+            f"ignore{_nearest(name, self.info.names)}"
+        )
+
+
+def _split_keys(label_map: Mapping[int | str, str]) -> tuple[dict[int, str], dict[str, str]]:
+    """Stored values and names apart; a command line can only give text."""
+    by_value: dict[int, str] = {}
+    by_name: dict[str, str] = {}
+    for key, name in label_map.items():
+        if isinstance(key, int) or key.lstrip("-").isdecimal():
+            by_value[int(key)] = name
+        else:
+            by_name[key] = name
+    return by_value, by_name
+
+
+def _nearest(name: str, options: Sequence[str] | set[str]) -> str:
+    close = get_close_matches(name, list(options), n=3)
+    return f" (did you mean {', '.join(close)}?)" if close else ""
+
+
+def _pack(colour: Colour) -> int:
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+def _unpack(value: int) -> Colour:
+    return value >> 16, value >> 8 & 255, value & 255
+
+
+def _ranges(values: Mapping[int, int]) -> str:
+    """Shorten consecutive values: ``0-10, 255``."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

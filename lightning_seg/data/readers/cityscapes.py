@@ -1,0 +1,52 @@
+"""Cityscapes in its own layout."""
+
+from pathlib import Path
+
+from lightning_seg.data.readers.folder import Folder, files_below
+from lightning_seg.data.readers.reader import Reader, existing_split, resolve
+from lightning_seg.structures import Sample, SourceLabels
+
+LABEL_IDS, TRAIN_IDS = "_gtFine_labelIds", "_gtFine_labelTrainIds"
+LAST_LABEL_ID = 33
+
+
+class Cityscapes(Reader):
+    """``leftImg8bit/<split>/<city>/`` and ``gtFine/<split>/<city>/`` below ``root``.
+
+    Reads ``*_labelIds.png`` as published, of which 19 of 34 ids are trained on and all others ignored; or
+    ``*_labelTrainIds.png`` where only those are there. Names and colours are those that Detectron2 lists.
+
+    Args:
+        root: folder of ``leftImg8bit`` and ``gtFine``.
+        split: ``train``, ``val`` or ``test``.
+    """
+
+    def __init__(self, root: str, split: str) -> None:
+        self.root = root
+        self.split = split
+
+    def labels(self, root: Path | None) -> SourceLabels:
+        from detectron2.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES
+
+        names = tuple(category["name"] for category in CITYSCAPES_CATEGORIES)
+        if self._kind(root) == TRAIN_IDS:
+            values: dict[int, str | None] = {**dict(enumerate(names)), 255: None}
+        else:
+            values = dict.fromkeys(range(LAST_LABEL_ID + 1))
+            values.update({category["id"]: category["name"] for category in CITYSCAPES_CATEGORIES})
+        return SourceLabels(names, values, {category["name"]: category["color"] for category in CITYSCAPES_CATEGORIES})
+
+    def samples(self, root: Path | None) -> list[Sample]:
+        base = resolve(self.root, root)
+        reader = Folder(
+            images=str(existing_split(base / "leftImg8bit", self.split)),
+            masks=str(existing_split(base / "gtFine", self.split)),
+            image_name="{stem}_leftImg8bit",
+            mask_name="{stem}" + self._kind(root) + ".png",
+        )
+        return reader.samples(None)
+
+    def _kind(self, root: Path | None) -> str:
+        folder = existing_split(resolve(self.root, root) / "gtFine", self.split)
+        has_label_ids = any(path.stem.endswith(LABEL_IDS) for path in files_below(folder))
+        return LABEL_IDS if has_label_ids else TRAIN_IDS

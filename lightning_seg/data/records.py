@@ -1,0 +1,38 @@
+"""Sample records in one block of memory that all worker processes share."""
+
+import pickle
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+import numpy as np
+import torch
+
+from lightning_seg.structures import Sample
+
+
+class Records(Sequence[Sample]):
+    """A list of samples that takes the same memory for any number of workers.
+
+    Python counts references inside its objects, so that a forked worker that only looks at a list of samples copies its
+    pages one by one. Here the samples lie pickled in one tensor, which is shared by forked and spawned processes alike,
+    and each is unpickled when it is asked for.
+    """
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        packed = [pickle.dumps(sample, protocol=pickle.HIGHEST_PROTOCOL) for sample in samples]
+        self._ends = torch.from_numpy(np.cumsum([0, *map(len, packed)], dtype=np.int64))
+        self._bytes = torch.frombuffer(bytearray(b"".join(packed)) or bytearray(1), dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        start, end = self._ends[range(len(self))[index] : range(len(self))[index] + 2].tolist()
+        sample: Sample = pickle.loads(self._bytes[start:end].numpy().tobytes())  # its own, from above
+        return sample

@@ -1,0 +1,137 @@
+"""What each published format says of its labels, and how its reader refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from lightning_seg.data import ADE20K, VOC, Catalog, Cityscapes, Coco, CocoStuff, Manifest
+from lightning_seg.errors import ConfigError, DataError
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+
+
+def test_labels_are_the_published_ones(tmp_path: Path) -> None:
+    touch(tmp_path, "gtFine/val/a/x_gtFine_labelIds.png")
+    cityscapes = Cityscapes(root=".", split="val").labels(tmp_path)
+    assert len(cityscapes.names) == 19
+    assert (cityscapes.values[7], cityscapes.values[33], cityscapes.values[29]) == ("road", "bicycle", None)
+    assert cityscapes.palette["road"] == (128, 64, 128)
+    ade = ADE20K(root=".", split="val").labels(None)
+    assert (len(ade.names), ade.values[0], ade.values[1], ade.values[150]) == (150, None, "wall", "flag")
+    voc = VOC(root=".", split="val").labels(None)
+    assert (len(voc.names), voc.values[15], voc.values[255]) == (21, "person", None)
+    assert voc.palette["person"] == (192, 128, 128)
+    stuff = CocoStuff(root=".", split="val2017").labels(None)
+    assert (len(stuff.names), stuff.names[0], stuff.names[80], stuff.names[170]) == (171, "person", "banner", "wood")
+    assert (stuff.values[0], stuff.values[89], stuff.values[91], stuff.values[181]) == (
+        "person", "toothbrush", "banner", "wood",
+    )  # fmt: skip
+    assert 11 not in stuff.values  # street sign, which COCO does not annotate
+
+
+@pytest.mark.parametrize(
+    ("reader", "message"),
+    [
+        (Cityscapes(root=".", split="trian"), r"gtFine/trian does not exist: in .* there is val;|leftImg8bit/trian"),
+        (ADE20K(root=".", split="train"), r"images/training does not exist: in .* there is validation"),
+        (VOC(root=".", split="dev"), r"dev\.txt does not exist: in .* there is trainaug, val"),
+        (CocoStuff(root=".", split="train2017"), r"train2017 does not exist"),
+    ],
+)
+def test_a_missing_split_names_those_that_are_there(reader: Any, message: str, tmp_path: Path) -> None:
+    touch(tmp_path, "leftImg8bit/val/x", "gtFine/val/x", "images/validation/x", "annotations/validation/x")
+    touch(tmp_path, "ImageSets/Segmentation/val.txt", "ImageSets/Segmentation/trainaug.txt")
+    with pytest.raises(DataError, match=message):
+        reader.samples(tmp_path)
+
+
+def test_vocs_extra_annotations(tmp_path: Path) -> None:
+    touch(tmp_path, "JPEGImages/a.jpg", "SegmentationClassAug/a.png")
+    touch(tmp_path, "ImageSets/Segmentation/trainaug.txt")
+    (tmp_path / "ImageSets/Segmentation/trainaug.txt").write_text("a\n")
+    (sample,) = VOC(root=".", split="trainaug").samples(tmp_path)
+    assert sample.mask == tmp_path / "SegmentationClassAug/a.png"
+
+
+def test_mmsegmentations_layout_of_coco_stuff(tmp_path: Path) -> None:
+    touch(tmp_path, "images/val2017/a.jpg", "annotations/val2017/a.png")
+    (sample,) = CocoStuff(root=".", split="val2017").samples(tmp_path)
+    assert sample.mask == tmp_path / "annotations/val2017/a.png"
+
+
+IMAGE = {"id": 1, "file_name": "a.jpg", "height": 4, "width": 4}
+CATEGORY = {"id": 1, "name": "a"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"all\.json cannot be read as JSON"),
+        ("[]", r"all\.json is no COCO file"),
+        ({"images": [IMAGE]}, "is no COCO file.*categories"),
+        ({"images": [], "categories": [CATEGORY]}, "lists no image"),
+        ({"images": [{**IMAGE, "file_name": "b.jpg"}], "categories": [CATEGORY]}, r"1 of 1 images .* such as .*b\.jpg"),
+        (
+            {"images": [IMAGE], "categories": [CATEGORY], "annotations": [{"id": 9, "image_id": 2, "category_id": 1}]},
+            "annotation 9 belongs to image 2, which the file does not list",
+        ),
+        (
+            {"images": [IMAGE], "categories": [CATEGORY], "annotations": [{"id": 9, "image_id": 1, "category_id": 3}]},
+            "annotation 9 has category 3, but the file lists 1",
+        ),
+    ],
+)
+def test_coco_refuses(content: Any, message: str, tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    (tmp_path / "all.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        Coco(annotations="all.json", images=".").samples(tmp_path)
+
+
+def test_catalog_refuses() -> None:
+    with pytest.raises(ConfigError, match=r"no data set is registered as 'nowhere': name the file .* data\.imports"):
+        Catalog("nowhere").samples(None)
+    DatasetCatalog.register("broken", lambda: [{}["key"]])
+    with pytest.raises(DataError, match="'broken' cannot be loaded: KeyError: 'key'"):
+        Catalog("broken").samples(None)
+    DatasetCatalog.register("nameless", lambda: [{"file_name": "a.jpg", "sem_seg_file_name": "a.png"}])
+    with pytest.raises(ConfigError, match=r"no class names: MetadataCatalog\.get\('nameless'\)\.stuff_classes ="):
+        Catalog("nameless").labels(None)
+
+
+def test_the_metadata_says_what_is_ignored() -> None:
+    DatasetCatalog.register("ignoring", lambda: [{"file_name": "a.jpg", "sem_seg_file_name": "a.png"}])
+    MetadataCatalog.get("ignoring").set(stuff_classes=["a", "b"], ignore_label=7, stuff_colors=[[1, 2, 3], [4, 5, 6]])
+    labels = Catalog("ignoring").labels(None)
+    assert labels.values == {0: "a", 1: "b", 7: None}
+    assert labels.palette == {"a": (1, 2, 3), "b": (4, 5, 6)}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("m.csv", "image,mask,split\na.jpg,a.png,val\n", r"no row of split 'train': its splits are val"),
+        ("m.csv", "image,mask\na.jpg,a.png\n", r"line 2 has nothing in column 'split': its columns are image, mask"),
+        (
+            "m.csv",
+            "image,mask,split\na.jpg,a.png,train\na.jpg,b.png,train\n",
+            r"names a\.jpg more than once in this split",
+        ),
+        ("m.csv", "image,mask,split\nb.jpg,a.png,train\n", r"line 2 names image 'b\.jpg', but .*b\.jpg does not exist"),
+        ("m.jsonl", '{"image": "a.jpg"\n', r"m\.jsonl, line 1 is no JSON"),
+        ("m.jsonl", "[1]\n", r"line 1 is no JSON object"),
+        ("m.txt", "", r"m\.txt is neither \.csv nor \.jsonl"),
+    ],
+)
+def test_manifest_refuses(name: str, text: str, message: str, tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a.png")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        Manifest(file=name, split="train").samples(tmp_path)

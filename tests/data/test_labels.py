@@ -1,0 +1,172 @@
+"""Stored values and colours become class ids by what is said of them, and nothing is guessed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lightning_seg.data.decode import StoredMask, read_mask
+from lightning_seg.data.labels import Labelling, LabelTable
+from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.structures import DatasetInfo, SourceLabels, default_palette
+
+MASK = Path("masks/7.png")
+SOURCE = SourceLabels(("road", "car", "truck"), {7: "road", 26: "car", 27: "truck", 0: None}, {})
+
+
+def make_table(
+    names: tuple[str, ...] = ("a", "b", "c"), *, source: SourceLabels | None = None, ignore_index: int = 255, **how: Any
+) -> LabelTable:
+    info = DatasetInfo(names, ignore_index, default_palette(len(names)))
+    return Labelling(info, how.get("label_map", {}), how.get("palette", {}), how.get("unknown", "refuse")).table(
+        source, "data.train"
+    )
+
+
+def values(*stored: int, dtype: type = np.uint8) -> StoredMask:
+    return StoredMask(values=np.array([stored], dtype))
+
+
+def decode(table: LabelTable, stored: StoredMask) -> list[int]:
+    return table.decode(stored, MASK)[0].tolist()  # type: ignore[no-any-return]
+
+
+def test_plain_masks_hold_the_ids_of_classes() -> None:
+    assert decode(make_table(), values(0, 2, 1, 255)) == [0, 2, 1, 255]
+    with pytest.raises(DataError, match=r"masks/7\.png has class id 3 in 2 pixels, 9 in 1 pixels, but .* 3 classes"):
+        decode(make_table(), values(3, 0, 9, 3))
+
+
+def test_mapped_values_are_all_that_has_a_meaning() -> None:
+    table = make_table(("a", "b"), label_map={0: "a", 7: "b", "128": "b", 9: "ignore"})
+    assert decode(table, values(0, 7, 128, 9, 255)) == [0, 1, 1, 255, 255]
+    with pytest.raises(DataError, match=r"class id 1 in 1 pixels, .* stored values 0, 7, 9, 128, 255 have a meaning"):
+        decode(table, values(0, 1))
+    assert decode(make_table(("a", "b"), label_map={0: "a", 255: "b"}), values(0, 255)) == [0, 1]
+
+
+def test_the_source_names_its_values() -> None:
+    table = make_table(("road", "vehicle"), source=SOURCE, label_map={"car": "vehicle", 27: "vehicle"})
+    assert decode(table, values(7, 26, 27, 0)) == [0, 1, 1, 255]
+    with pytest.raises(DataError, match="class id 255"):
+        decode(table, values(255))
+    with pytest.raises(
+        ConfigError, match=r"data\.train stores truck as 27, but: 'truck' is not in data\.classes: add it"
+    ):
+        make_table(("road", "car"), source=SOURCE)
+    ignoring = make_table(("road", "car"), source=SOURCE, unknown="ignore")
+    with pytest.warns(UserWarning, match=r"class id 27 in 1 pixels.*read as ignored"):
+        assert decode(ignoring, values(7, 27)) == [0, 255]
+
+
+def test_names_that_lead_nowhere_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"data\.label_map maps lorry, but data\.train has no such value"):
+        make_table(("road", "car", "truck"), source=SOURCE, label_map={"lorry": "car"})
+    with pytest.raises(ConfigError, match=r"value 3: 'rode' is not in data\.classes.*did you mean road"):
+        make_table(("road",), label_map={3: "rode"})
+    with pytest.raises(ConfigError, match=r"gives #ff0000 to two classes"):
+        make_table(("a", "b"), palette={"a": (255, 0, 0), "b": (255, 0, 0)})
+
+
+def test_colours_by_palette() -> None:
+    palette = {"a": (255, 0, 0), "b": (0, 0, 9), "void": (1, 2, 3), "ignore": (0, 0, 0)}
+    table = make_table(("a", "b"), palette=palette, label_map={"void": "ignore"})
+    colours = np.array([[[255, 0, 0], [0, 0, 9], [1, 2, 3], [0, 0, 0]]], np.uint8)
+    assert decode(table, StoredMask(colours=colours)) == [0, 1, 255, 255]
+    with pytest.raises(DataError, match=r"has the colour #010101 in 4 pixels, which data\.palette does not name"):
+        decode(table, StoredMask(colours=np.ones((1, 4, 3), np.uint8)))
+    with pytest.raises(DataError, match=r"masks/7\.png stores colours: say which class"):
+        decode(make_table(), StoredMask(colours=colours))
+
+
+def test_palette_images_by_index_or_by_colour() -> None:
+    colours = np.array([[0, 0, 9], [255, 0, 0], [7, 7, 7]], np.uint8)  # the other way round than the classes
+    stored = StoredMask(values=np.array([[0, 1, 1]], np.uint8), palette=colours)
+    palette = {"a": (255, 0, 0), "b": (0, 0, 9)}
+    assert decode(make_table(("a", "b")), stored) == [0, 1, 1]
+    assert decode(make_table(("a", "b"), palette=palette), stored) == [1, 0, 0]
+    assert decode(make_table(("a", "b"), palette={"a": (9, 9, 9), "b": (8, 8, 8)}), stored) == [0, 1, 1]
+    with pytest.raises(DataError, match=r"#070707 in 1 pixels"):
+        decode(
+            make_table(("a", "b"), palette=palette), StoredMask(values=np.array([[0, 2]], np.uint8), palette=colours)
+        )
+
+
+def test_more_classes_than_a_byte_holds() -> None:
+    names = tuple(f"class {index}" for index in range(400))
+    table = make_table(names, ignore_index=65535)
+    assert decode(table, values(0, 399, 65535, dtype=np.int32)) == [0, 399, 65535]
+    assert decode(table, values(0, 255)) == [0, 255]
+    assert decode(make_table(names, ignore_index=-1), values(-1, 3, dtype=np.int32)) == [-1, 3]
+    with pytest.raises(DataError, match="class id 400 in 1 pixels"):
+        decode(table, values(400, dtype=np.int32))
+    with pytest.raises(DataError, match="class id 70000 in 1 pixels"):
+        decode(table, values(70000, dtype=np.int32))
+
+
+def test_as_many_classes_as_a_byte_holds() -> None:
+    names = tuple(f"class {index}" for index in range(255))
+    assert decode(make_table(names), values(254, 255)) == [254, 255]
+    table = make_table((*names, "last"), ignore_index=-1)
+    assert decode(table, values(254, 255)) == [254, 255]
+
+
+def test_the_table_can_be_read() -> None:
+    table = make_table(("a", "b"), label_map={0: "a", 7: "b", 9: "b", 3: "ignore"}, palette={"a": (1, 2, 3)})
+    assert str(table) == "  a: 0, #010203\n  b: 7, 9\n  ignored: 255, 3"
+
+
+@given(
+    label_map=st.dictionaries(st.integers(0, 255), st.sampled_from(["a", "b", "c", "ignore"]), min_size=1),
+    stored=st.lists(st.integers(0, 300), min_size=1, max_size=60),
+    deep=st.booleans(),
+)
+def test_never_a_silently_wrong_label(label_map: dict[int, str], stored: list[int], deep: bool) -> None:
+    if not deep:
+        stored = [value % 256 for value in stored]
+    table = make_table(label_map=label_map)
+    meaning = {255: 255, **{value: {"a": 0, "b": 1, "c": 2, "ignore": 255}[name] for value, name in label_map.items()}}
+    mask = values(*stored, dtype=np.int32 if deep else np.uint8)
+    if all(value in meaning for value in stored):
+        assert decode(table, mask) == [meaning[value] for value in stored]
+    else:
+        ids, foreign = table.look_up(mask, MASK)
+        assert ids[0].tolist() == [meaning.get(value, 255) for value in stored]
+        assert foreign == {value: stored.count(value) for value in stored if value not in meaning}
+        with pytest.raises(DataError):
+            table.decode(mask, MASK)
+
+
+_COLOUR = st.tuples(st.integers(0, 255), st.integers(0, 2), st.integers(253, 255))
+
+
+@given(
+    palette=st.lists(_COLOUR, min_size=3, max_size=3, unique=True), stored=st.lists(_COLOUR, min_size=1, max_size=40)
+)
+def test_never_a_silently_wrong_colour(palette: list[tuple[int, int, int]], stored: list[tuple[int, int, int]]) -> None:
+    table = make_table(palette=dict(zip("abc", palette, strict=True)))
+    ids, foreign = table.look_up(StoredMask(colours=np.array([stored], np.uint8)), MASK)
+    assert ids[0].tolist() == [palette.index(colour) if colour in palette else 255 for colour in stored]
+    assert foreign == {colour: stored.count(colour) for colour in stored if colour not in palette}
+
+
+def test_files_of_every_kind(tmp_path: Path) -> None:
+    """One label map in every kind of file that can hold it gives the same ids."""
+    ids = np.random.default_rng(0).integers(0, 3, (5, 7)).astype(np.uint8)
+    palette = {"a": (250, 0, 0), "b": (0, 250, 0), "c": (0, 0, 250)}
+    colours = np.array(list(palette.values()), np.uint8)
+    indexed = Image.fromarray(ids, mode="P")
+    indexed.putpalette(colours.tobytes())
+    files = {
+        "grey.png": Image.fromarray(ids), "indexed.png": indexed, "deep.png": Image.fromarray(ids.astype(np.uint16)),
+        "deep.tif": Image.fromarray(ids.astype(np.uint16)), "colour.png": Image.fromarray(colours[ids]),
+        "colour.bmp": Image.fromarray(colours[ids]), "colour.gif": Image.fromarray(colours[ids]),
+    }  # fmt: skip
+    table = make_table(palette=palette)
+    for name, image in files.items():
+        image.save(tmp_path / name)
+        assert np.array_equal(table.decode(read_mask(tmp_path / name), tmp_path / name), ids), name
