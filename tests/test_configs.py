@@ -9,6 +9,16 @@ import yaml
 
 from lightning_seg.cli import main
 from tests.conftest import REPOSITORY
+from tests.data import layouts
+
+PUBLISHED = {
+    "cityscapes_deeplab_v3_r103": (layouts.cityscapes, {"MODEL.RESNETS.DEPTH": 50}),
+    "cityscapes_deeplab_v3_plus_r103": (layouts.cityscapes, {"MODEL.RESNETS.DEPTH": 50}),
+    "cityscapes_pointrend_r101": (layouts.cityscapes, {"MODEL.RESNETS.DEPTH": 50}),
+    "cocostuff_semantic_fpn_r50": (layouts.coco_stuff, {}),
+    "ade20k_upernet_swin_tiny": (layouts.ade20k, {}),
+}
+"""Recipes for public data: the layout that stands in for it, and what makes the model smaller."""
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 
@@ -46,7 +56,40 @@ def fit(config: str, *arguments: str) -> dict[str, object]:
             "--data.batch_size", "2", "--trainer.accelerator", "cpu", *arguments,
         ]
     )  # fmt: skip
-    return json.loads((Path("runs") / config / "version_0" / "metrics.json").read_text())  # type: ignore[no-any-return]
+    root = (
+        arguments[arguments.index("--trainer.default_root_dir") + 1]
+        if "--trainer.default_root_dir" in arguments
+        else "runs"
+    )
+    return json.loads((Path(root) / config / "version_0" / "metrics.json").read_text())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("config", PUBLISHED)
+def test_recipes_for_public_data(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its own model and transforms, on a few small images, on a CPU, from random weights."""
+    layout, overrides = PUBLISHED[config]
+    monkeypatch.chdir(REPOSITORY)
+    for split in ("train", "val"):
+        layout(tmp_path, ["a", "b", "c", "d"], size=(64, 96), split=split)
+    smaller = json.dumps(
+        [{"class_path": "lightning_seg.data.RandomScaleCrop", "init_args": {"height": 64, "width": 96}}]
+    )
+    metrics = fit(
+        config, "--data.root", str(tmp_path), "--model.weights", "", "--trainer.default_root_dir", str(tmp_path / "runs"),
+        "--trainer.val_check_interval", "2", "--trainer.max_steps", "2", "--data.train_transforms", smaller,
+        *(text for key, value in overrides.items() for text in (f"--model.overrides.{key}", str(value))),
+    )  # fmt: skip
+    assert metrics["num_images"] == 2
+
+
+@pytest.mark.parametrize("config", ["camvid_unet_efficientnet_lite0", "camvid_deeplab_v3_plus_r50"])
+def test_camvid_with_other_models(config: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    metrics = fit(
+        config, "--data.root", str(shared / "data" / "camvid" / "CamVid"), "--model.weights", "",
+        "--trainer.default_root_dir", str(tmp_path / "runs"), "--trainer.check_val_every_n_epoch", "1",
+    )  # fmt: skip
+    assert metrics["num_images"] == 2
 
 
 def test_quickstart() -> None:

@@ -3,200 +3,21 @@
 A new reader joins by a function that writes its layout, in ``LAYOUTS``.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_seg.data import ADE20K, VOC, Catalog, Cityscapes, Coco, CocoStuff, Folder, Manifest, Reader, Split
+from lightning_seg.data import Reader
 from lightning_seg.data.dataset import read_labels
 from lightning_seg.data.decode import read_image
 from lightning_seg.data.labels import Labelling
 from lightning_seg.errors import DataError
 from lightning_seg.structures import DatasetInfo, Sample, default_palette
+from tests.data.layouts import LAYOUTS, SIZE, STEMS, truth
 
-STEMS = ["plain", "mit Leerzeichen", "größe_ß", "街/路面", "a/b/c.d", "..x"[2:] + "UPPER"]
-SIZE = (6, 9)
-
-
-def truth(index: int) -> np.ndarray:
-    """Class ids 0 to 2 and ignored pixels, another map for each index."""
-    return np.random.default_rng(index).choice(np.array([0, 1, 2, 255], np.uint8), SIZE)
-
-
-def save(path: Path, array: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
-    return path
-
-
-def save_image(path: Path, index: int) -> Path:
-    return save(path, np.full((*SIZE, 3), 20 * index, np.uint8))
-
-
-def stored(ids: np.ndarray, values: Sequence[int], ignored: int) -> np.ndarray:
-    """What a format stores for class ids."""
-    return np.append(np.asarray(values, np.uint8), [ignored]).astype(np.uint8)[np.where(ids == 255, len(values), ids)]
-
-
-def folder(root: Path, stems: list[str]) -> Reader:
-    for index, stem in enumerate(stems):
-        save_image(root / "i" / (f"{stem}.JPG" if index % 2 else f"{stem}.png"), index)
-        save(root / "m" / f"{stem}_L.{'PNG' if index % 3 else 'png'}", truth(index))
-    return Folder(images="i", masks="m", mask_name="{stem}_L.png")
-
-
-def linked_folder(root: Path, stems: list[str]) -> Reader:
-    for index, stem in enumerate(stems):
-        save_image(root / "elsewhere" / f"{stem}.jpg", index)
-        save(root / "m" / f"{stem}.png", truth(index))
-    (root / "i").mkdir()
-    for entry in (root / "elsewhere").iterdir():
-        (root / "i" / entry.name).symlink_to(entry)
-    (root / "i" / "loop").symlink_to(root / "i")
-    return Folder(images="i", masks="m")
-
-
-def listed_folder(root: Path, stems: list[str]) -> Reader:
-    folder(root, stems)
-    (root / "all.txt").write_text("".join(f"{stem}\t\n" for stem in stems))
-    for index, stem in enumerate(stems):  # a list has one spelling only
-        (root / "m" / f"{stem}_L.PNG").rename(root / "m" / f"{stem}_L.png") if index % 3 else None
-        (root / "i" / f"{stem}.JPG").rename(root / "i" / f"{stem}.jpg") if index % 2 else None
-    return Folder(images="i", masks="m", mask_name="{stem}_L.png", list="all.txt")
-
-
-def csv_manifest(root: Path, stems: list[str]) -> Reader:
-    folder(root, stems)
-    rows = [
-        f'"i/{stem}.{"JPG" if index % 2 else "png"}","m/{stem}_L.{"PNG" if index % 3 else "png"}",here'
-        for index, stem in enumerate(stems)
-    ]
-    (root / "all.csv").write_text(
-        "\n".join(["image,mask,split", *rows, "no.jpg,no.png,elsewhere"]), encoding="utf-8-sig"
-    )
-    return Manifest(file="all.csv", split="here")
-
-
-def json_manifest(root: Path, stems: list[str]) -> Reader:
-    folder(root / "deep", stems)  # paths relative to the file
-    rows = [
-        {"x": f"i/{stem}.{'JPG' if index % 2 else 'png'}", "y": f"m/{stem}_L.{'PNG' if index % 3 else 'png'}"}
-        for index, stem in enumerate(stems)
-    ]
-    (root / "deep" / "all.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return Manifest(file="deep/all.jsonl", image_column="x", mask_column="y")
-
-
-def whole_split(root: Path, stems: list[str]) -> Reader:
-    return Split(of=folder(root, stems), part="val", fractions=[0, 1])
-
-
-def cityscapes(root: Path, stems: list[str]) -> Reader:
-    for index, stem in enumerate(stems):
-        save_image(root / "leftImg8bit/val" / f"{stem}_leftImg8bit.png", index)
-        mask = stored(truth(index), [7, 8, 11], 4)
-        save(root / "gtFine/val" / f"{stem}_gtFine_labelIds.png", mask)
-        save(root / "gtFine/val" / f"{stem}_gtFine_color.png", np.zeros((*SIZE, 3), np.uint8))
-        save(root / "gtFine/val" / f"{stem}_gtFine_instanceIds.png", mask.astype(np.uint16) * 1000)
-    return Cityscapes(root=".", split="val")
-
-
-def cityscapes_train_ids(root: Path, stems: list[str]) -> Reader:
-    for index, stem in enumerate(stems):
-        save_image(root / "c/leftImg8bit/train" / f"{stem}_leftImg8bit.png", index)
-        save(root / "c/gtFine/train" / f"{stem}_gtFine_labelTrainIds.png", truth(index))
-    return Cityscapes(root="c", split="train")
-
-
-def ade20k(root: Path, stems: list[str]) -> Reader:
-    for index, stem in enumerate(stems):
-        save_image(root / "images/training" / f"{stem}.jpg", index)
-        save(root / "annotations/training" / f"{stem}.png", stored(truth(index), [1, 2, 3], 0))
-    return ADE20K(root=".", split="train")
-
-
-def voc(root: Path, stems: list[str]) -> Reader:
-    for index, stem in enumerate(stems):
-        save_image(root / "JPEGImages" / f"{stem}.jpg", index)
-        mask = Image.fromarray(truth(index), mode="P")
-        mask.putpalette([38 * value % 256 for value in range(768)])
-        (root / "SegmentationClass" / f"{stem}.png").parent.mkdir(parents=True, exist_ok=True)
-        mask.save(root / "SegmentationClass" / f"{stem}.png")
-    (root / "ImageSets/Segmentation").mkdir(parents=True)
-    (root / "ImageSets/Segmentation/val.txt").write_text("".join(f"{stem}\t\n" for stem in stems))
-    return VOC(root=".", split="val")
-
-
-def coco_stuff(root: Path, stems: list[str]) -> Reader:
-    for index, stem in enumerate(stems):
-        save_image(root / "val2017" / f"{stem}.jpg", index)
-        save(root / "stuffthingmaps/val2017" / f"{stem}.png", stored(truth(index), [0, 1, 2], 255))
-    return CocoStuff(root=".", split="val2017")
-
-
-def coco(root: Path, stems: list[str]) -> Reader:
-    content = coco_content(root, stems)
-    (root / "all.json").write_text(json.dumps(content))
-    return Coco(annotations="all.json", images="i", background=None)
-
-
-def coco_content(root: Path, stems: list[str]) -> dict[str, Any]:
-    """Three categories with ids in any order, each region a run-length encoding."""
-    categories = [{"id": 90, "name": "c"}, {"id": 0, "name": "a"}, {"id": 7, "name": "b"}]
-    images, annotations = [], []
-    for index, stem in enumerate(stems):
-        save_image(root / "i" / f"{stem}.jpg", index)
-        images.append({"id": 100 - index, "file_name": f"{stem}.jpg", "height": SIZE[0], "width": SIZE[1]})
-        for category, class_id in ((0, 0), (7, 1), (90, 2)):
-            region = (truth(index) == class_id).T.ravel()
-            changes = np.flatnonzero(np.diff(region)) + 1
-            runs = np.diff([0, *changes, region.size]).tolist()
-            annotations.append(
-                {
-                    "id": len(annotations), "image_id": 100 - index, "category_id": category,
-                    "segmentation": {"size": list(SIZE), "counts": [0, *runs] if region[0] else runs},
-                }
-            )  # fmt: skip
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
-def catalog_of_masks(root: Path, stems: list[str]) -> Reader:
-    folder(root, stems)
-
-    def load() -> list[dict[str, Any]]:
-        return [
-            {"file_name": str(sample.image), "sem_seg_file_name": str(sample.mask), "height": SIZE[0], "width": SIZE[1]}
-            for sample in Folder(images="i", masks="m", mask_name="{stem}_L.png").samples(root)
-        ]
-
-    return registered(root, load, stuff_classes=["a", "b", "c"], ignore_label=255)
-
-
-def catalog_of_annotations(root: Path, stems: list[str]) -> Reader:
-    from detectron2.data.datasets import load_coco_json
-
-    (root / "all.json").write_text(json.dumps(coco_content(root, stems)))
-    name = registered(root, lambda: load_coco_json(str(root / "all.json"), str(root / "i"), str(root))).name
-    return Catalog(name, background=None)
-
-
-def registered(root: Path, load: Callable[[], list[dict[str, Any]]], **metadata: Any) -> Catalog:
-    from detectron2.data import DatasetCatalog, MetadataCatalog
-
-    DatasetCatalog.register(str(root), load)
-    MetadataCatalog.get(str(root)).set(**metadata)
-    return Catalog(str(root))
-
-
-LAYOUTS: list[Callable[[Path, list[str]], Reader]] = [
-    folder, linked_folder, listed_folder, csv_manifest, json_manifest, whole_split, cityscapes, cityscapes_train_ids,
-    ade20k, voc, coco_stuff, coco, catalog_of_masks, catalog_of_annotations,
-]  # fmt: skip
 each_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 
 
