@@ -126,7 +126,7 @@ class LazyRecipe:
                     f"lr_multiplier of model.config gives a {type(multiplier).__name__}, but one of "
                     "fvcore.common.param_scheduler, or WarmupParamScheduler of detectron2.solver, is needed"
                 )
-        return cast(LRScheduler, LRMultiplier(optimizer, HoldLast(multiplier, steps), steps))
+        return HoldLast(LRMultiplier(optimizer, multiplier, steps), steps)
 
     def clip_gradients(self, optimizer: Optimizer) -> None:
         """Nothing: Detectron2's LazyConfig training clips none; ``trainer.gradient_clip_val`` does."""

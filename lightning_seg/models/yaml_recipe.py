@@ -90,6 +90,11 @@ def _keep_semantic_part(cfg: "CfgNode") -> str | None:
 
 
 def _refuse_unsupported(cfg: "CfgNode") -> None:
+    if cfg.SOLVER.LR_SCHEDULER_NAME not in solver.SCHEDULES:
+        raise ConfigError(
+            f"SOLVER.LR_SCHEDULER_NAME is {cfg.SOLVER.LR_SCHEDULER_NAME!r}, but one of {', '.join(solver.SCHEDULES)} "
+            "is needed; for another schedule of torch's, set model.lr_scheduler"
+        )
     if cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE not in ("value", "norm"):
         raise ConfigError(
             f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE!r}, but value or norm is needed; "
