@@ -11,11 +11,13 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.plugins import LayerSync
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_seg.arguments import MergingConfigFile, Parser
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, LightningSegError
+from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.module import SegmentationModule
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint
@@ -123,6 +125,9 @@ class SegmentationCLI(LightningCLI):
         if trainer.logger is not False:
             loggers = [] if trainer.logger is True else _as_list(trainer.logger)
             kwargs["logger"] = [self._metrics_table(), *loggers]  # the first one's folder is where checkpoints go
+        plugins = _as_list(trainer.plugins)
+        if trainer.sync_batchnorm and not any(isinstance(plugin, LayerSync) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, SyncBatchNorm()]
         self._save_config()
         return super().instantiate_trainer(**kwargs)
 

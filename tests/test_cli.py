@@ -197,6 +197,19 @@ model:
     assert "SyncBN needs a GPU" in caplog.text
 
 
+def test_syncbn_on_several_processes_without_a_gpu(experiment: Experiment, tmp_path: Path) -> None:
+    settings = {f"MODEL.{part}.NORM": "SyncBN" for part in ("RESNETS", "FPN", "SEM_SEG_HEAD")}
+    done = train_py(
+        "fit", "--config", str(experiment()), "--trainer.max_epochs", "1", "--trainer.devices", "2",
+        "--trainer.strategy", "ddp", "--trainer.sync_batchnorm", "true", "--trainer.limit_val_batches", "0",
+        *(argument for key, norm in settings.items() for argument in (f"--model.overrides.{key}", norm)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout + done.stderr).count("SyncBN needs a GPU") == 1
+    assert (done.stdout + done.stderr).count("trainer.sync_batchnorm needs a GPU") == 1
+    assert np.isfinite(logged(tmp_path / "runs/tiny/version_0", "train/loss")).all()
+
+
 def test_one_override_keeps_the_files_others(experiment: Experiment, tmp_path: Path) -> None:
     main(
         [

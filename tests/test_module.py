@@ -1,5 +1,6 @@
 """The LightningModule: Detectron2's training to the bit, optimisers of the user's, checkpoints that do not match."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.models.config import load_config
+from lightning_seg.models.normalisation import with_sync
 from lightning_seg.module import SegmentationModule
 from tests.conftest import MODELS, TINY_OVERRIDES
 from tests.models.test_segmentor import as_detectron2, make_batch
@@ -139,6 +141,30 @@ def test_random_weights_are_never_evaluated_silently(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match=r"validate would use random weights: give --ckpt_path or --model\.weights"):
         trainer.validate(make(), DataLoader([make_batch([(32, 32)])], batch_size=None))  # type: ignore[arg-type]
+
+
+class _Convert(pl.Callback):
+    """What a strategy of several processes does on a GPU between ``setup`` and the start of ``fit``."""
+
+    def __init__(self, convert: Callable[[torch.nn.Module], Any]) -> None:
+        self.convert = convert
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.convert(module)
+
+
+def test_sync_batchnorm_that_drops_activations_is_refused(tmp_path: Path) -> None:
+    timm = {"MODEL.BACKBONE.NAME": "build_timm_fpn_backbone", "MODEL.TIMM.NAME": "test_efficientnet"}
+    overrides = {**TINY_OVERRIDES, **timm, "MODEL.FPN.IN_FEATURES": []}
+    batches = [make_batch([(64, 64), (64, 64)])]
+    with pytest.raises(ConfigError, match=r"plugins=\[lightning_seg\.models\.normalisation\.SyncBatchNorm"):
+        fit(make(overrides), batches, tmp_path, callbacks=[_Convert(torch.nn.SyncBatchNorm.convert_sync_batchnorm)])
+    module, reference = make(overrides), make(overrides)
+    fit(module, batches, tmp_path, callbacks=[_Convert(with_sync)])
+    fit(reference, batches, tmp_path)
+    assert any(isinstance(layer, torch.nn.SyncBatchNorm) for layer in module.modules())
+    for name, value in reference.state_dict().items():
+        assert torch.equal(module.state_dict()[name], value), name
 
 
 def test_hyper_parameters_rebuild_the_module(tmp_path: Path) -> None:
