@@ -88,6 +88,8 @@ class SegmentationCLI(LightningCLI):
         settings, which = self.settings, self.settings.ckpt_path
         if which is None:
             return
+        if "://" in which:
+            raise CheckpointError(f"checkpoint {which} is an address: download the file and give its path")
         if which not in ("last", "best"):
             checkpoint_step(Path(which))
             return
