@@ -18,7 +18,6 @@ from lightning_seg.arguments import MergingConfigFile, Parser
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, LightningSegError
 from lightning_seg.models.normalisation import SyncBatchNorm
-from lightning_seg.models.recipe import load_recipe
 from lightning_seg.module import SegmentationModule
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint
 
@@ -71,9 +70,8 @@ class SegmentationCLI(LightningCLI):
         return self.config[self.subcommand]
 
     def before_instantiate_classes(self) -> None:
-        """Settle name and checkpoint, and refuse a bad model config, before anything slow begins."""
+        """Settle name and checkpoint before anything slow begins."""
         settings = self.settings
-        load_recipe(settings.model.config, settings.model.overrides or {})
         if settings.name is None:
             settings.name = Path(str(settings.config[0])).stem if settings.config else "default"
         self._resolve_checkpoint()

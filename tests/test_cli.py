@@ -17,6 +17,7 @@ from PIL import Image
 from lightning_seg.cli import main
 from lightning_seg.module import SegmentationModule
 from tests.conftest import CLASSES, REPOSITORY, train_py, write_pair
+from tests.models.test_lazy import OPTIMIZER, TINY
 
 Experiment = Callable[..., Path]
 
@@ -208,6 +209,17 @@ def test_syncbn_on_several_processes_without_a_gpu(experiment: Experiment, tmp_p
     assert (done.stdout + done.stderr).count("SyncBN needs a GPU") == 1
     assert (done.stdout + done.stderr).count("trainer.sync_batchnorm needs a GPU") == 1
     assert np.isfinite(logged(tmp_path / "runs/tiny/version_0", "train/loss")).all()
+
+
+def test_a_lazy_config_runs_once_a_command(experiment: Experiment, tmp_path: Path) -> None:
+    config = experiment()
+    model = {"config": "lazy.py", "weights": ""}
+    config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "model": model}))
+    (tmp_path / "lazy.py").write_text(TINY + OPTIMIZER + "open('runs.txt', 'a').write('.')\n")
+    main(["fit", "--config", str(config), "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0"])
+    assert Path("runs.txt").read_text() == "."
+    main(["validate", "--config", str(config), "--ckpt_path", "last"])
+    assert Path("runs.txt").read_text() == ".."
 
 
 def test_one_override_keeps_the_files_others(experiment: Experiment, tmp_path: Path) -> None:
