@@ -115,7 +115,11 @@ class SegmentationModule(pl.LightningModule):
         """Load ``weights`` into the network, unless it has some already."""
         if self.weights and not self._has_weights:
             report = load_weights(
-                self.segmentor.network, self.weights, fresh_head=self.fresh_head, allow_missing=self.allow_missing
+                self.segmentor.network,
+                self.weights,
+                fresh_head=self.fresh_head,
+                allow_missing=self.allow_missing,
+                keys=self.recipe.keys,
             )
             rank_zero_info(str(report))
             self._has_weights = True
