@@ -11,12 +11,13 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.plugins import LayerSync
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_seg.arguments import MergingConfigFile, Parser
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, LightningSegError
-from lightning_seg.models.recipe import load_recipe
+from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint
 
@@ -69,9 +70,8 @@ class SegmentationCLI(LightningCLI):
         return self.config[self.subcommand]
 
     def before_instantiate_classes(self) -> None:
-        """Settle name and checkpoint, and refuse a bad model config, before anything slow begins."""
+        """Settle name and checkpoint before anything slow begins."""
         settings = self.settings
-        load_recipe(settings.model.config, settings.model.overrides or {})
         if settings.name is None:
             settings.name = Path(str(settings.config[0])).stem if settings.config else "default"
         self._resolve_checkpoint()
@@ -86,6 +86,8 @@ class SegmentationCLI(LightningCLI):
         settings, which = self.settings, self.settings.ckpt_path
         if which is None:
             return
+        if "://" in which:
+            raise CheckpointError(f"checkpoint {which} is an address: download the file and give its path")
         if which not in ("last", "best"):
             checkpoint_step(Path(which))
             return
@@ -123,6 +125,9 @@ class SegmentationCLI(LightningCLI):
         if trainer.logger is not False:
             loggers = [] if trainer.logger is True else _as_list(trainer.logger)
             kwargs["logger"] = [self._metrics_table(), *loggers]  # the first one's folder is where checkpoints go
+        plugins = _as_list(trainer.plugins)
+        if trainer.sync_batchnorm and not any(isinstance(plugin, LayerSync) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, SyncBatchNorm()]
         self._save_config()
         return super().instantiate_trainer(**kwargs)
 

@@ -17,7 +17,7 @@ from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.losses import Criterion
 from lightning_seg.metrics import AbsentClasses, ConfusionMatrix, Report
-from lightning_seg.models.normalisation import without_sync
+from lightning_seg.models.normalisation import refuse_dropped_activations, without_sync
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.weights import load_weights
@@ -115,12 +115,17 @@ class SegmentationModule(pl.LightningModule):
         """Load ``weights`` into the network, unless it has some already."""
         if self.weights and not self._has_weights:
             report = load_weights(
-                self.segmentor.network, self.weights, fresh_head=self.fresh_head, allow_missing=self.allow_missing
+                self.segmentor.network,
+                self.weights,
+                fresh_head=self.fresh_head,
+                allow_missing=self.allow_missing,
+                keys=self.recipe.keys,
             )
             rank_zero_info(str(report))
             self._has_weights = True
 
     def on_fit_start(self) -> None:
+        refuse_dropped_activations(self.segmentor)
         if not self._has_weights and (warning := self.recipe.warn_of_frozen_random()):
             rank_zero_warn(warning)
         self._has_weights = True  # those that training finds

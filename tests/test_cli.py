@@ -17,6 +17,7 @@ from PIL import Image
 from lightning_seg.cli import main
 from lightning_seg.module import SegmentationModule
 from tests.conftest import CLASSES, REPOSITORY, train_py, write_pair
+from tests.models.test_lazy import OPTIMIZER, TINY
 
 Experiment = Callable[..., Path]
 
@@ -197,6 +198,30 @@ model:
     assert "SyncBN needs a GPU" in caplog.text
 
 
+def test_syncbn_on_several_processes_without_a_gpu(experiment: Experiment, tmp_path: Path) -> None:
+    settings = {f"MODEL.{part}.NORM": "SyncBN" for part in ("RESNETS", "FPN", "SEM_SEG_HEAD")}
+    done = train_py(
+        "fit", "--config", str(experiment()), "--trainer.max_epochs", "1", "--trainer.devices", "2",
+        "--trainer.strategy", "ddp", "--trainer.sync_batchnorm", "true", "--trainer.limit_val_batches", "0",
+        *(argument for key, norm in settings.items() for argument in (f"--model.overrides.{key}", norm)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout + done.stderr).count("SyncBN needs a GPU") == 1
+    assert (done.stdout + done.stderr).count("trainer.sync_batchnorm needs a GPU") == 1
+    assert np.isfinite(logged(tmp_path / "runs/tiny/version_0", "train/loss")).all()
+
+
+def test_a_lazy_config_runs_once_a_command(experiment: Experiment, tmp_path: Path) -> None:
+    config = experiment()
+    model = {"config": "lazy.py", "weights": ""}
+    config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "model": model}))
+    (tmp_path / "lazy.py").write_text(TINY + OPTIMIZER + "open('runs.txt', 'a').write('.')\n")
+    main(["fit", "--config", str(config), "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0"])
+    assert Path("runs.txt").read_text() == "."
+    main(["validate", "--config", str(config), "--ckpt_path", "last"])
+    assert Path("runs.txt").read_text() == ".."
+
+
 def test_one_override_keeps_the_files_others(experiment: Experiment, tmp_path: Path) -> None:
     main(
         [
@@ -267,10 +292,6 @@ def test_refuses_files(
 
 def test_refuses_checkpoints(experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = str(experiment())
-    (tmp_path / "torn.ckpt").write_bytes(b"PK torn")
-    code, found = refusal(capsys, "validate", "--config", config, "--ckpt_path", str(tmp_path / "torn.ckpt"))
-    assert code == 1
-    assert "torn.ckpt cannot be read" in found
     torch.save({"model": {}}, tmp_path / "plain.pth")
     code, found = refusal(capsys, "validate", "--config", config, "--ckpt_path", str(tmp_path / "plain.pth"))
     assert "plain weights are given as model.weights" in found
@@ -284,6 +305,51 @@ def test_refuses_checkpoints(experiment: Experiment, tmp_path: Path, capsys: pyt
     )
     assert code == 1
     assert "made for another model" in found
+
+
+class _Opens:
+    """Makes a file where it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return (open, ("made_by_the_checkpoint", "w"))
+
+
+def test_no_checkpoint_runs_code(experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, path = str(experiment()), str(tmp_path / "evil.ckpt")
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "global_step": 1, "callbacks": _Opens()}, path)
+    asks = f"{path} cannot be read: it asks for io.open, and anything but tensors and plain values could run code\n"
+    for command in ("fit", "validate", "test", "predict"):
+        assert refusal(capsys, command, "--config", config, "--ckpt_path", path) == (1, f"error: checkpoint {asks}")
+    assert refusal(capsys, "fit", "--config", config, "--model.weights", path) == (1, f"error: weights {asks}")
+    done = train_py("validate", "--config", config, "--ckpt_path", path)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"error: checkpoint {asks}")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "made_by_the_checkpoint").exists()
+    torch.load(path, weights_only=False)
+    assert Path("made_by_the_checkpoint").exists(), "the file is harmless, so the test shows nothing"
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "message"),
+    [
+        ("torn.ckpt", b"PK torn", "torn.ckpt cannot be read: it is damaged"),
+        ("empty.ckpt", b"", "empty.ckpt cannot be read: "),
+        ("http://127.0.0.1:9/a.ckpt", None, "http://127.0.0.1:9/a.ckpt "),
+    ],
+)
+def test_checkpoints_that_cannot_be_read(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, contents: bytes | None,
+    message: str
+) -> None:  # fmt: skip
+    config = str(experiment())
+    if contents is not None:
+        (tmp_path / name).write_bytes(contents)
+    for option in ("--ckpt_path", "--model.weights"):
+        code, found = refusal(capsys, "fit", "--config", config, option, name)
+        assert code == 1
+        assert message in found
+        assert len(found.splitlines()) == 1
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

@@ -1,5 +1,6 @@
 """The LightningModule: Detectron2's training to the bit, optimisers of the user's, checkpoints that do not match."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from torch.utils.data import DataLoader
 
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.models.config import load_config
+from lightning_seg.models.normalisation import with_sync
 from lightning_seg.module import SegmentationModule
-from tests.conftest import TINY_OVERRIDES
+from tests.conftest import MODELS, TINY_OVERRIDES
 from tests.models.test_segmentor import as_detectron2, make_batch
 
 ZOO = "Misc/semantic_R_50_FPN_1x.yaml"
@@ -34,31 +36,40 @@ def fit(module: SegmentationModule, batches: list[Any], folder: Path, **settings
     return trainer
 
 
-@pytest.mark.parametrize(
-    "extra",
-    [
-        {},
-        {
-            "SOLVER.LR_SCHEDULER_NAME": "WarmupCosineLR",
-            "SOLVER.CLIP_GRADIENTS.ENABLED": True,
-            "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "norm",
-            "SOLVER.WEIGHT_DECAY_NORM": 0.0,
-            "SOLVER.BIAS_LR_FACTOR": 2.0,
-            "SOLVER.WEIGHT_DECAY_BIAS": 0.0,
-        },
-    ],
-)
-def test_ten_steps_give_the_weights_of_simple_trainer(tmp_path: Path, extra: dict[str, Any]) -> None:
+CROP = {"INPUT.CROP.ENABLED": True, "INPUT.CROP.TYPE": "absolute", "INPUT.CROP.SIZE": [64, 96]}
+"""What DeepLab's configs have: their pooling window covers a crop, and Detectron2 trains whole multiples of it."""
+
+TRAININGS = {
+    **MODELS,
+    "SemSegFPN, every SOLVER setting": {
+        **TINY_OVERRIDES,
+        "SOLVER.LR_SCHEDULER_NAME": "WarmupCosineLR",
+        "SOLVER.CLIP_GRADIENTS.ENABLED": True,
+        "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "norm",
+        "SOLVER.WEIGHT_DECAY_NORM": 0.0,
+        "SOLVER.BIAS_LR_FACTOR": 2.0,
+        "SOLVER.WEIGHT_DECAY_BIAS": 0.0,
+    },
+    "DeepLabV3": {**MODELS["DeepLabV3"], **CROP},
+    "DeepLabV3Plus": {**MODELS["DeepLabV3Plus"], **CROP},
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_ten_steps_give_the_weights_of_simple_trainer(tmp_path: Path, name: str) -> None:
+    """Seeded once, before the first step: PointRend's points and DeepLab's dropout must stay the same to the tenth."""
     from detectron2.engine import SimpleTrainer, hooks
     from detectron2.modeling import build_model
-    from detectron2.solver import build_lr_scheduler, build_optimizer
+    from detectron2.projects.deeplab import build_lr_scheduler
+    from detectron2.solver import build_optimizer
 
-    overrides = {**TINY_OVERRIDES, "SOLVER.BASE_LR": 0.01, **extra}
+    overrides = {**TRAININGS[name], "SOLVER.BASE_LR": 0.01}
+    sizes = [(64, 96), (64, 96)] if name.startswith("DeepLab") else [(40, 64), (64, 48)]
     module = make(overrides)
-    batches = [make_batch([(40, 64), (64, 48)], seed=step) for step in range(10)]
+    batches = [make_batch(sizes, seed=step) for step in range(10)]
 
     cfg = load_config(ZOO, overrides)
-    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = len(NAMES)
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = len(NAMES)
     cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 255
     cfg.MODEL.DEVICE = "cpu"
     theirs = build_model(cfg).train()
@@ -67,17 +78,21 @@ def test_ten_steps_give_the_weights_of_simple_trainer(tmp_path: Path, extra: dic
     loader = [as_detectron2(batch, cfg.INPUT.FORMAT) for batch in batches]
     trainer = SimpleTrainer(theirs, loader, optimizer)
     trainer.register_hooks([hooks.LRScheduler(optimizer, build_lr_scheduler(cfg, optimizer))])
+    torch.manual_seed(7)
     trainer.train(0, 10)
 
-    before = {name: value.clone() for name, value in module.segmentor.network.state_dict().items()}
-    fit(module, batches, tmp_path)
-    for name, expected in theirs.state_dict().items():
-        assert torch.equal(module.segmentor.network.state_dict()[name], expected), name
-    assert not torch.equal(before["sem_seg_head.predictor.weight"], expected_weight(theirs))
+    before = {name: value.clone() for name, value in module.segmentor.network.named_parameters()}
+    fit(module, batches, tmp_path, callbacks=[_SeedBeforeTheFirstStep()])
+    for key, expected in theirs.state_dict().items():
+        assert torch.equal(module.segmentor.network.state_dict()[key], expected), key
+    for key, expected in theirs.named_parameters():
+        assert expected.ndim < 4 or not torch.equal(before[key], expected), f"{key} was not trained"
 
 
-def expected_weight(network: torch.nn.Module) -> torch.Tensor:
-    return network.state_dict()["sem_seg_head.predictor.weight"]
+class _SeedBeforeTheFirstStep(pl.Callback):
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:
+        if index == 0:
+            torch.manual_seed(7)
 
 
 def test_own_optimizer_and_scheduler_step_by_step(tmp_path: Path) -> None:
@@ -126,6 +141,30 @@ def test_random_weights_are_never_evaluated_silently(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match=r"validate would use random weights: give --ckpt_path or --model\.weights"):
         trainer.validate(make(), DataLoader([make_batch([(32, 32)])], batch_size=None))  # type: ignore[arg-type]
+
+
+class _Convert(pl.Callback):
+    """What a strategy of several processes does on a GPU between ``setup`` and the start of ``fit``."""
+
+    def __init__(self, convert: Callable[[torch.nn.Module], Any]) -> None:
+        self.convert = convert
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.convert(module)
+
+
+def test_sync_batchnorm_that_drops_activations_is_refused(tmp_path: Path) -> None:
+    timm = {"MODEL.BACKBONE.NAME": "build_timm_fpn_backbone", "MODEL.TIMM.NAME": "test_efficientnet"}
+    overrides = {**TINY_OVERRIDES, **timm, "MODEL.FPN.IN_FEATURES": []}
+    batches = [make_batch([(64, 64), (64, 64)])]
+    with pytest.raises(ConfigError, match=r"plugins=\[lightning_seg\.models\.normalisation\.SyncBatchNorm"):
+        fit(make(overrides), batches, tmp_path, callbacks=[_Convert(torch.nn.SyncBatchNorm.convert_sync_batchnorm)])
+    module, reference = make(overrides), make(overrides)
+    fit(module, batches, tmp_path, callbacks=[_Convert(with_sync)])
+    fit(reference, batches, tmp_path)
+    assert any(isinstance(layer, torch.nn.SyncBatchNorm) for layer in module.modules())
+    for name, value in reference.state_dict().items():
+        assert torch.equal(module.state_dict()[name], value), name
 
 
 def test_hyper_parameters_rebuild_the_module(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lightning_seg.errors import ConfigError, DependencyError
-from lightning_seg.models.backbones import TIMM_BUILDERS, add_backbones_config
+from lightning_seg.models.backbones import NEVER_FROZEN, TIMM_BUILDERS, add_backbones_config
 from lightning_seg.models.backbones.catalogue import timm_pixels
 from lightning_seg.models.heads import add_heads_config
 
@@ -22,9 +22,6 @@ DATA_KEYS = {
     "MODEL.SEM_SEG_HEAD.IGNORE_VALUE": "data.ignore_index",
 }
 """Detectron2 keys that follow from the data, and what they follow from."""
-
-PIXEL_KEYS = ("INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD")
-"""Detectron2 keys that follow from the weights of a timm backbone, unless the user sets them."""
 
 
 def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
@@ -44,8 +41,8 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
 
     Raises:
         DependencyError: if Detectron2, or timm for a timm backbone, is not installed.
-        ConfigError: if the file does not exist or cannot be read, an override names no key or has a wrong type, or
-            timm does not know the backbone.
+        ConfigError: if the file does not exist or cannot be read, an override names no key or has a wrong type, timm
+            does not know the backbone, or ``MODEL.BACKBONE.FREEZE_AT`` is set for one that it does not hold for.
     """
     require_detectron2()
     from detectron2.config import get_cfg
@@ -64,9 +61,14 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
         raise ConfigError(f"model.config {path} is no Detectron2 config: {error}") from None
     for key, value in overrides.items():
         _override(cfg, key, value)
-    if cfg.MODEL.BACKBONE.NAME in TIMM_BUILDERS:
-        found = dict(_leaves(cfg))
-        explicit = {key for key in PIXEL_KEYS if key in overrides or found[key] != defaults[key]}
+    explicit = {key for key, value in _leaves(cfg) if key in overrides or value != defaults[key]}
+    builder, freeze_at = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.FREEZE_AT
+    if builder in NEVER_FROZEN and freeze_at > 0 and "MODEL.BACKBONE.FREEZE_AT" in explicit:
+        raise ConfigError(
+            f"MODEL.BACKBONE.FREEZE_AT is {freeze_at}, but {builder} trains every stage: leave the key out "
+            "or set it to 0"
+        )
+    if builder in TIMM_BUILDERS:
         _take_timm_pixels(cfg, explicit)
     return cfg
 

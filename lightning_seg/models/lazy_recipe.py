@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_seg.errors import ConfigError
 from lightning_seg.models.config import find_config, refuse_key, require_detectron2
 from lightning_seg.models.solver import HoldLast
+from lightning_seg.models.weights import LAZY_KEYS
 
 DATA_KEYS = {
     "model.sem_seg_head.num_classes": "data.classes",
@@ -43,6 +44,8 @@ class LazyRecipe:
         DependencyError: if Detectron2 is not installed.
         ConfigError: if the file does not exist or fails, an override names no key, or the model has no semantic head.
     """
+
+    keys = LAZY_KEYS
 
     def __init__(self, config: str, overrides: Mapping[str, Any]) -> None:
         require_detectron2()
@@ -126,7 +129,7 @@ class LazyRecipe:
                     f"lr_multiplier of model.config gives a {type(multiplier).__name__}, but one of "
                     "fvcore.common.param_scheduler, or WarmupParamScheduler of detectron2.solver, is needed"
                 )
-        return cast(LRScheduler, LRMultiplier(optimizer, HoldLast(multiplier, steps), steps))
+        return HoldLast(LRMultiplier(optimizer, multiplier, steps), steps)
 
     def clip_gradients(self, optimizer: Optimizer) -> None:
         """Nothing: Detectron2's LazyConfig training clips none; ``trainer.gradient_clip_val`` does."""

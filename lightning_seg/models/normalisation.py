@@ -1,10 +1,53 @@
-"""SyncBN where it cannot run."""
+"""SyncBN where it cannot run, and where Lightning would break what it replaces."""
 
+from typing import Any
+
+from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
+from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
+
+from lightning_seg.errors import ConfigError
+
+
+class SyncBatchNorm(TorchSyncBatchNorm):
+    """``Trainer(sync_batchnorm=True)`` for any network, given as ``Trainer(plugins=[SyncBatchNorm()])``.
+
+    Lightning's own drops the activation that timm's ``BatchNormAct2d`` contains, silently, and fails on the CPU, where
+    this one changes nothing and says so.
+    """
+
+    def apply(self, model: Any) -> Any:  # the LightningModule
+        if model.trainer.strategy.root_device.type == "cpu":
+            rank_zero_info("trainer.sync_batchnorm needs a GPU: on the CPU, each process normalises its own batch")
+            return model
+        return with_sync(model)
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        without_sync(model)
+        return model
+
+
+def with_sync(network: nn.Module) -> nn.Module:
+    """Replace every BatchNorm by a ``SyncBatchNorm`` with the same tensors and names, and the same activation."""
+    try:
+        from timm.layers import convert_sync_batchnorm
+    except ImportError:  # then there is none of timm's layers either
+        convert_sync_batchnorm = nn.SyncBatchNorm.convert_sync_batchnorm
+    converted: nn.Module = convert_sync_batchnorm(network)
+    return converted
+
+
+def refuse_dropped_activations(network: nn.Module) -> None:
+    """Raise a ConfigError if Lightning's own conversion has met timm's norms: their activations are there, unused."""
+    if any(type(module) is nn.SyncBatchNorm and list(module.children()) for module in network.modules()):
+        raise ConfigError(
+            "Trainer(sync_batchnorm=True) drops the activations that are part of timm's norms: give the trainer "
+            "plugins=[lightning_seg.models.normalisation.SyncBatchNorm()] as well"
+        )
 
 
 def without_sync(network: nn.Module) -> int:
-    """Replace every ``SyncBatchNorm`` by a ``BatchNorm2d`` with the same parameters, statistics and names.
+    """Replace every ``SyncBatchNorm`` by a ``BatchNorm2d`` with the same tensors, names and activation.
 
     On the CPU, SyncBatchNorm raises as soon as a process group exists, even one of a single process.
 
@@ -14,15 +57,23 @@ def without_sync(network: nn.Module) -> int:
     replaced = 0
     for name, child in network.named_children():
         if isinstance(child, nn.SyncBatchNorm):
-            plain = nn.BatchNorm2d(
-                child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
-            )
-            plain.load_state_dict(child.state_dict())
-            for parameter, source in zip(plain.parameters(), child.parameters(), strict=True):
-                parameter.requires_grad_(source.requires_grad)
-            plain.train(child.training)
-            setattr(network, name, plain)
+            setattr(network, name, _plain(child))
             replaced += 1
         else:
             replaced += without_sync(child)
     return replaced
+
+
+def _plain(sync: Any) -> nn.BatchNorm2d:
+    settings = (sync.num_features, sync.eps, sync.momentum, sync.affine, sync.track_running_stats)
+    if hasattr(sync, "act"):  # what timm made of its BatchNormAct2d
+        from timm.layers import BatchNormAct2d
+
+        plain: nn.BatchNorm2d = BatchNormAct2d(*settings)
+        plain.act, plain.drop = sync.act, sync.drop
+    else:
+        plain = nn.BatchNorm2d(*settings)
+    for tensor in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        setattr(plain, tensor, getattr(sync, tensor))
+    plain.train(sync.training)
+    return plain

@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_seg.models.config import load_config
 from lightning_seg.models.lazy_recipe import LazyRecipe
+from lightning_seg.models.weights import ConfigKeys
 from lightning_seg.models.yaml_recipe import YamlRecipe
 
 
@@ -19,6 +20,7 @@ class Recipe(Protocol):
         notices: what a user should know, such as which parts of the config are not used.
         bgr: whether the network wants its channels in the order blue, green, red.
         weights: where the config says that pretrained weights are; "" for nowhere.
+        keys: how the config calls what weights may ask for.
     """
 
     @property
@@ -26,6 +28,9 @@ class Recipe(Protocol):
 
     bgr: bool
     weights: str
+
+    @property
+    def keys(self) -> ConfigKeys: ...
 
     def build_network(self, num_classes: int, ignore_index: int) -> Any:
         """A ``SemanticSegmentor`` on the CPU; Any, because Detectron2 has no types."""

@@ -1,15 +1,18 @@
 """Detectron2's optimiser and schedule over the number of steps that the trainer really runs."""
 
 import math
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from fvcore.common.param_scheduler import ParamScheduler
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+
+
+SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "WarmupPolyLR")
+"""What ``SOLVER.LR_SCHEDULER_NAME`` may be."""
 
 
 def build_optimizer(cfg: "CfgNode", network: nn.Module) -> Optimizer:
@@ -44,7 +47,7 @@ def clip_gradients(cfg: "CfgNode", optimizer: Optimizer) -> None:
 
 
 def build_lr_scheduler(cfg: "CfgNode", optimizer: Optimizer, total_steps: float) -> LRScheduler:
-    """The schedule of ``detectron2.solver.build_lr_scheduler``, stretched to ``total_steps`` optimiser steps.
+    """The schedule of ``detectron2.solver.build_lr_scheduler``, or DeepLab's, stretched to ``total_steps``.
 
     Must be stepped after every optimiser step. The rate of the last step holds from there on, where Detectron2's
     schedules raise.
@@ -54,23 +57,29 @@ def build_lr_scheduler(cfg: "CfgNode", optimizer: Optimizer, total_steps: float)
         optimizer: what to schedule.
         total_steps: of the whole training; infinity leaves the config's own number.
     """
-    from detectron2.solver import build_lr_scheduler as build
+    from detectron2.projects.deeplab import build_lr_scheduler as build
 
     stretched = stretch_schedule(cfg, total_steps)
-    scheduler = build(stretched, optimizer)
-    scheduler._multiplier = HoldLast(scheduler._multiplier, stretched.SOLVER.MAX_ITER)
-    return cast(LRScheduler, scheduler)
+    return HoldLast(build(stretched, optimizer), stretched.SOLVER.MAX_ITER)
 
 
-class HoldLast(ParamScheduler):  # type: ignore[misc]  # fvcore has no types
-    """A schedule that stays where its last step was: ``WarmupStepWithFixedGammaLR`` ends with an IndexError."""
+class HoldLast(LRScheduler):
+    """One of Detectron2's schedules, staying where its last step was: ``WarmupPolyLR`` would go on to 0 and raise.
 
-    def __init__(self, schedule: ParamScheduler, num_steps: int) -> None:
+    A checkpoint of it says how far the training is, and nothing of the schedule, which may be stretched anew.
+    """
+
+    def __init__(self, schedule: LRScheduler, num_steps: int) -> None:
         self.schedule = schedule
-        self.last = (num_steps - 1) / num_steps
+        self.last = num_steps - 1
+        super().__init__(schedule.optimizer)
 
-    def __call__(self, where: float) -> float:
-        return float(self.schedule(min(where, self.last)))
+    def get_lr(self) -> Any:
+        self.schedule.base_lrs, self.schedule.last_epoch = self.base_lrs, min(self.last_epoch, self.last)
+        return self.schedule.get_lr()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
 
 def stretch_schedule(cfg: "CfgNode", total_steps: float) -> "CfgNode":

@@ -11,7 +11,7 @@ from lightning_seg.errors import ConfigError
 from lightning_seg.models import solver
 from lightning_seg.models.backbones import register_backbones
 from lightning_seg.models.heads import register_heads
-from lightning_seg.models.weights import warn_of_frozen_random
+from lightning_seg.models.weights import YAML_KEYS, warn_of_frozen_random
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -35,6 +35,8 @@ class YamlRecipe:
     Raises:
         ConfigError: if the config describes another kind of model, or settings that cannot work.
     """
+
+    keys = YAML_KEYS
 
     def __init__(self, cfg: "CfgNode") -> None:
         self._cfg = cfg.clone()
@@ -90,6 +92,11 @@ def _keep_semantic_part(cfg: "CfgNode") -> str | None:
 
 
 def _refuse_unsupported(cfg: "CfgNode") -> None:
+    if cfg.SOLVER.LR_SCHEDULER_NAME not in solver.SCHEDULES:
+        raise ConfigError(
+            f"SOLVER.LR_SCHEDULER_NAME is {cfg.SOLVER.LR_SCHEDULER_NAME!r}, but one of {', '.join(solver.SCHEDULES)} "
+            "is needed; for another schedule of torch's, set model.lr_scheduler"
+        )
     if cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE not in ("value", "norm"):
         raise ConfigError(
             f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE!r}, but value or norm is needed; "

@@ -1,57 +1,118 @@
-"""Schedules over the trainer's real number of steps."""
+"""Parameter groups and schedules against Detectron2's own, and schedules over the trainer's real number of steps."""
 
+import itertools
 import math
+import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
+from lightning_seg.errors import ConfigError
 from lightning_seg.models.config import load_config
-from lightning_seg.models.solver import build_lr_scheduler, stretch_schedule
+from lightning_seg.models.recipe import load_recipe
+from lightning_seg.models.solver import SCHEDULES, build_lr_scheduler, build_optimizer, stretch_schedule
+from tests.conftest import TINY_OVERRIDES
 
 ZOO = "Misc/semantic_R_50_FPN_1x.yaml"
 
 
-def rates(scheduler: Any, optimizer: torch.optim.Optimizer, steps: int) -> list[float]:
-    seen = []
-    for step in range(steps):
-        if step:
-            scheduler.step()
-        seen.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-    return seen
+def sgd(lr: float = 0.01) -> torch.optim.Optimizer:
+    groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": factor * lr} for factor in (1, 2)]
+    return torch.optim.SGD(groups, lr=lr)
 
 
-@pytest.mark.parametrize("name", ["WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"])
-def test_as_detectron2_where_the_steps_are_its_own(name: str) -> None:
-    from detectron2.solver import build_lr_scheduler as detectron2s
-
-    cfg = load_config(
-        ZOO,
-        {"SOLVER.LR_SCHEDULER_NAME": name, "SOLVER.MAX_ITER": 40, "SOLVER.STEPS": [20, 30], "SOLVER.WARMUP_ITERS": 5},
-    )
-    found = []
-    for build in (
-        lambda optimizer: build_lr_scheduler(cfg, optimizer, 40),
-        lambda optimizer: detectron2s(cfg, optimizer),
-    ):
-        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=cfg.SOLVER.BASE_LR)
-        found.append(rates(build(optimizer), optimizer, 40))
-    assert found[0] == found[1]
+def rates(scheduler: Any) -> Iterator[list[float]]:
+    """The learning rate of each group in step 0, 1, 2 …"""
+    optimizer = scheduler.optimizer
+    optimizer.step()
+    while True:
+        yield [group["lr"] for group in optimizer.param_groups]
+        scheduler.step()
 
 
-@pytest.mark.parametrize("name", ["WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("WarmupMultiStepLR", {}),
+        ("WarmupCosineLR", {"SOLVER.BASE_LR_END": 0.0001}),
+        ("WarmupStepWithFixedGammaLR", {}),
+        ("WarmupPolyLR", {}),
+        ("WarmupPolyLR", {"SOLVER.POLY_LR_CONSTANT_ENDING": 0.01, "SOLVER.WARMUP_METHOD": "constant"}),
+    ],
+)
+def test_every_rate_of_90000_steps_is_detectron2s(name: str, settings: dict[str, Any]) -> None:
+    from detectron2.projects.deeplab import build_lr_scheduler as detectron2s
+
+    cfg = load_config(ZOO, {"SOLVER.LR_SCHEDULER_NAME": name, "SOLVER.WARMUP_ITERS": 1000, **settings})
+    assert cfg.SOLVER.MAX_ITER == 90_000
+    pairs = zip(rates(build_lr_scheduler(cfg, sgd(), 90_000)), rates(detectron2s(cfg, sgd())), strict=True)
+    compared, seen = 0, set()
+    for ours, theirs in itertools.islice(pairs, 90_000):
+        assert ours == theirs, f"step {compared}"
+        compared += 1
+        seen.add(ours[0])
+    assert compared == 90_000
+    assert len(seen) > 2
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_the_last_rate_holds(name: str) -> None:
     cfg = load_config(ZOO, {"SOLVER.LR_SCHEDULER_NAME": name})
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=cfg.SOLVER.BASE_LR)
-    found = rates(build_lr_scheduler(cfg, optimizer, 12), optimizer, 15)
+    found = list(itertools.islice(rates(build_lr_scheduler(cfg, sgd(), 12)), 15))
     assert found[11:] == [found[11]] * 4
+    assert found[11][0] > 0
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_resumed_schedule_takes_the_new_number_of_steps(name: str) -> None:
+    cfg = load_config(ZOO, {"SOLVER.LR_SCHEDULER_NAME": name})
+    first = build_lr_scheduler(cfg, sgd(), 6)
+    list(itertools.islice(rates(first), 5))
+    state = first.state_dict()
+    assert state == pickle.loads(pickle.dumps(state)) == {"base_lrs": [0.01, 0.02], "last_epoch": 4}
+    resumed = build_lr_scheduler(cfg, sgd(0.5), 12)
+    resumed.load_state_dict(state)
+    resumed.optimizer.step()
+    resumed.step()
+    expected = next(itertools.islice(rates(build_lr_scheduler(cfg, sgd(), 12)), 5, 6))
+    assert [group["lr"] for group in resumed.optimizer.param_groups] == expected
 
 
 def test_stretches_to_the_real_number_of_steps() -> None:
     cfg = load_config(ZOO, {})
     stretched = stretch_schedule(cfg, 900)
     assert (stretched.SOLVER.MAX_ITER, stretched.SOLVER.STEPS, stretched.SOLVER.WARMUP_ITERS) == (900, (600, 800), 10)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=cfg.SOLVER.BASE_LR)
-    assert len(rates(build_lr_scheduler(cfg, optimizer, 1), optimizer, 1)) == 1
+    assert len(list(itertools.islice(rates(build_lr_scheduler(cfg, sgd(), 1)), 1))) == 1
     assert stretch_schedule(cfg, math.inf).SOLVER == cfg.SOLVER == stretch_schedule(cfg, 90000).SOLVER
+
+
+def test_an_unknown_schedule_is_refused_with_the_known() -> None:
+    with pytest.raises(ConfigError, match=r"'WarmupPoly', but one of WarmupMultiStepLR.* WarmupPolyLR is needed"):
+        load_recipe(ZOO, {"SOLVER.LR_SCHEDULER_NAME": "WarmupPoly"})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"SOLVER.WEIGHT_DECAY_NORM": 0.02},
+        {"SOLVER.BIAS_LR_FACTOR": 2.0},
+        {"SOLVER.WEIGHT_DECAY_BIAS": 0.0},
+        {"SOLVER.WEIGHT_DECAY_NORM": 0.02, "SOLVER.BIAS_LR_FACTOR": 2.0, "SOLVER.WEIGHT_DECAY_BIAS": 0.003},
+        {"SOLVER.NESTEROV": True, "SOLVER.MOMENTUM": 0.8, "SOLVER.CLIP_GRADIENTS.ENABLED": True},
+    ],
+)
+def test_parameter_groups_are_detectron2s(settings: dict[str, Any]) -> None:
+    from detectron2.solver import build_optimizer as detectron2s
+
+    overrides = {**TINY_OVERRIDES, "MODEL.BACKBONE.FREEZE_AT": 2, "MODEL.FPN.NORM": "SyncBN", **settings}
+    cfg, network = load_config(ZOO, overrides), load_recipe(ZOO, overrides).build_network(5, 255)
+    ours, theirs = build_optimizer(cfg, network), detectron2s(cfg, network)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    assert sum(len(group["params"]) for group in ours.param_groups) == len(trained) < len(list(network.parameters()))
+    assert len(ours.param_groups) == len(theirs.param_groups)
+    for found, expected in zip(ours.param_groups, theirs.param_groups, strict=True):
+        assert [id(parameter) for parameter in found.pop("params")] == [id(one) for one in expected.pop("params")]
+        assert found == expected

@@ -13,6 +13,7 @@ from torch import nn
 from lightning_seg.errors import CheckpointError
 from lightning_seg.models.weights import load_weights
 from lightning_seg.models.weights.names import match_names
+from lightning_seg.module import SegmentationModule
 from tests.models.test_weights import backbone, network, save_pth, save_safetensors
 
 PREPROCESSING = {"INPUT__FORMAT": "RGB", "MODEL__PIXEL_STD": [58.395, 57.12, 57.375]}
@@ -53,6 +54,16 @@ def test_another_preprocessing_than_torchvisions_is_warned_of(tmp_path: Path) ->
     path = save_pth(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "w")
     with pytest.warns(UserWarning, match=r"expect INPUT\.FORMAT RGB"):
         load_weights(resnet(18), path)
+
+
+def test_a_lazy_configs_reader_is_told_of_its_own_keys(tmp_path: Path) -> None:
+    path = save_pth(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "w")
+    expected = (
+        r"expect model\.input_format RGB, model\.pixel_mean .* model\.pixel_std .* "
+        r"model\.backbone\.bottom_up\.stages\.stride_in_1x1 False"
+    )
+    with pytest.warns(UserWarning, match=expected):
+        SegmentationModule("common/models/panoptic_fpn.py", ["a"], weights=path).load_pretrained()
 
 
 def test_a_resnet_of_another_depth_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,17 @@ TIMM_BUILDERS = ("build_timm_backbone", "build_timm_fpn_backbone")
 """Names for ``MODEL.BACKBONE.NAME`` that read ``MODEL.TIMM``."""
 
 
+NEVER_FROZEN = (
+    *TIMM_BUILDERS,
+    "build_swin_backbone",
+    "build_swin_fpn_backbone",
+    "build_vit_pyramid_backbone",
+    "build_mvit_backbone",
+    "build_mvit_fpn_backbone",
+)
+"""Names for ``MODEL.BACKBONE.NAME`` that do not heed ``MODEL.BACKBONE.FREEZE_AT``."""
+
+
 def register_backbones() -> None:
     """Make ``MODEL.BACKBONE.NAME`` know these builders; again does nothing."""
     from lightning_seg.models.backbones import detectron2, timm  # noqa: F401
@@ -21,9 +32,10 @@ def register_backbones() -> None:
 def add_backbones_config(cfg: "CfgNode") -> None:
     """Declare the keys that the builders of this package read, in place.
 
-    ``MODEL.BACKBONE.FREEZE_AT`` is Detectron2's and holds for RegNet. timm, Swin, ViT and MViT ignore it: the frozen
-    BatchNorm that it stands for would drop the activation inside timm's ``BatchNormAct2d``, and the transformers have
-    no running statistics and are published with every stage trained.
+    ``MODEL.BACKBONE.FREEZE_AT`` is Detectron2's and holds for RegNet. timm, Swin, ViT and MViT train every stage, and
+    setting it for them is refused (not its default of 2, which every config has): the frozen BatchNorm that it stands
+    for would drop the activation inside timm's ``BatchNormAct2d``, and the transformers have no running statistics and
+    are published with every stage trained.
     """
     from detectron2.config import CfgNode
 

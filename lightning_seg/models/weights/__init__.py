@@ -8,6 +8,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
 from lightning_seg.models.weights.fetch import fetch_weights
+from lightning_seg.models.weights.keys import LAZY_KEYS, YAML_KEYS, ConfigKeys
 from lightning_seg.models.weights.names import is_foreign_resnet, match_names, rename
 from lightning_seg.models.weights.read import NETWORK_PREFIX, read_checkpoint, read_weights
 from lightning_seg.models.weights.report import Reshaped, WeightsReport, refuse_misfit
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 __all__ = [
+    "LAZY_KEYS",
     "NETWORK_PREFIX",
+    "YAML_KEYS",
+    "ConfigKeys",
     "Reshaped",
     "WeightsReport",
     "load_weights",
@@ -29,7 +33,12 @@ FREEZABLE = {"resnet": "RESNETS", "regnet": "REGNET"}
 
 
 def load_weights(
-    network: nn.Module, source: str, *, fresh_head: bool = False, allow_missing: Sequence[str] = ()
+    network: nn.Module,
+    source: str,
+    *,
+    fresh_head: bool = False,
+    allow_missing: Sequence[str] = (),
+    keys: ConfigKeys = YAML_KEYS,
 ) -> WeightsReport:
     """Load weights of a whole model or of a bare backbone into a network.
 
@@ -43,6 +52,7 @@ def load_weights(
             happens by itself where no whole name is the same.
         fresh_head: leave a head for another number of classes random; one of the same number is loaded.
         allow_missing: beginnings of names of the network that may stay random.
+        keys: of the config that the network was built from.
 
     Raises:
         CheckpointError: if the file cannot be fetched or read, could run code, or does not fit.
@@ -70,8 +80,8 @@ def load_weights(
         unexpected=_without_counters(name for name in renamed if name not in used),
         reshaped=tuple(reshaped),
     )
-    refuse_misfit(report, _without_counters(here), fresh_head=fresh_head, allow_missing=allow_missing)
-    if is_foreign_resnet(stored.tensors) and (warning := _other_preprocessing(network)):
+    refuse_misfit(report, _without_counters(here), fresh_head=fresh_head, allow_missing=allow_missing, keys=keys)
+    if is_foreign_resnet(stored.tensors) and (warning := _other_preprocessing(network, keys)):
         rank_zero_warn(f"weights {source} {warning}")
     network.load_state_dict(fitting, strict=False)
     return report
@@ -120,15 +130,16 @@ def _fused_statistics(network: nn.Module, fitting: Iterable[str]) -> set[str]:
     }
 
 
-def _other_preprocessing(network: nn.Module) -> str | None:
+def _other_preprocessing(network: nn.Module, keys: ConfigKeys) -> str | None:
     """What torchvision's and timm's ResNets expect and this network's config does not give them."""
     wrong = []
     std = getattr(network, "pixel_std", None)
     if std is not None and not all(50 < value < 65 for value in std.flatten().tolist()):
         wrong.append(
-            "INPUT.FORMAT RGB, MODEL.PIXEL_MEAN [123.675, 116.28, 103.53] and MODEL.PIXEL_STD [58.395, 57.12, 57.375]"
+            f"{keys.input_format} RGB, {keys.pixel_mean} [123.675, 116.28, 103.53] and "
+            f"{keys.pixel_std} [58.395, 57.12, 57.375]"
         )
     first = dict(network.named_modules()).get("backbone.bottom_up.res3.0.conv1")
     if first is not None and getattr(first, "kernel_size", None) == (1, 1) and first.stride == (2, 2):
-        wrong.append("MODEL.RESNETS.STRIDE_IN_1X1 False")
+        wrong.append(f"{keys.stride_in_1x1} False")
     return f"are torchvision's or timm's, which expect {' and '.join(wrong)}" if wrong else None

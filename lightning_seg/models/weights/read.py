@@ -68,16 +68,22 @@ def read_checkpoint(path: Path, what: str) -> dict[str, Any]:
         what: to begin an error with, such as ``checkpoint runs/a.ckpt``.
 
     Raises:
-        CheckpointError: if the file is damaged, holds objects other than tensors and plain values, or no dict.
+        CheckpointError: if the file is empty or damaged, holds objects other than tensors and plain values, or no dict.
     """
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{what} cannot be read: it is empty")
     try:
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged file makes pickle and zip raise anything
         message = str(error)
         if foreign := re.search(r"GLOBAL (\S+)", message):
-            reason = f"it holds a {foreign[1]}, and objects other than tensors could run code"
+            reason = f"it asks for {foreign[1]}, and anything but tensors and plain values could run code"
+        elif "TorchScript" in message:
+            reason = "it is a program of TorchScript, not a dict of tensors"
+        elif "Weights only" in message:  # whose advice is to run what the file asks for
+            reason = "it is damaged"
         else:
-            reason = "it is damaged" + ("" if "Weights only" in message else f" ({(message.splitlines() or [''])[0]})")
+            reason = f"it is damaged ({(message.splitlines() or [type(error).__name__])[0]})"
         raise CheckpointError(f"{what} cannot be read: {reason}") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{what} holds a {type(data).__name__}, but a dict of tensors is expected")

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from lightning_seg.errors import CheckpointError
+from lightning_seg.models.weights.keys import ConfigKeys
 from lightning_seg.structures import summarise
 
 Shape = tuple[int, ...]
@@ -58,7 +59,7 @@ class WeightsReport:
 
 
 def refuse_misfit(
-    report: WeightsReport, network: Sequence[str], *, fresh_head: bool, allow_missing: Sequence[str]
+    report: WeightsReport, network: Sequence[str], *, fresh_head: bool, allow_missing: Sequence[str], keys: ConfigKeys
 ) -> None:
     """Refuse weights that leave more of the network random than their kind explains.
 
@@ -70,6 +71,7 @@ def refuse_misfit(
         network: all names, in the order of the modules.
         fresh_head: whether a head for other classes may stay random.
         allow_missing: beginnings of names that may stay random.
+        keys: of the network's config.
 
     Raises:
         CheckpointError: with the tensors, their shapes and the argument that allows them.
@@ -91,7 +93,7 @@ def refuse_misfit(
         if not name.startswith(allowed) and (whole or (name.startswith(BACKBONE) and not _is_new(name)))
     ]
     if missing or others:
-        _refuse(report.source, missing, others, "a whole model" if whole else "a bare backbone")
+        _refuse(report.source, missing, others, "a whole model" if whole else "a bare backbone", keys)
     if head and not fresh_head:
         raise CheckpointError(
             f"{report.source} has a head for other classes: {summarise(head)}. To train a new head on the other "
@@ -125,7 +127,7 @@ def class_head(reshaped: Collection[Reshaped], network: Sequence[str]) -> list[R
     ]
 
 
-def _refuse(source: str, missing: Sequence[str], reshaped: Sequence[Reshaped], kind: str) -> None:
+def _refuse(source: str, missing: Sequence[str], reshaped: Sequence[Reshaped], kind: str, keys: ConfigKeys) -> None:
     reasons = []
     if missing:
         reasons.append(f"{len(missing)} tensors of this network are not in it: {summarise(missing, 3)}")
@@ -135,7 +137,7 @@ def _refuse(source: str, missing: Sequence[str], reshaped: Sequence[Reshaped], k
     prefixes = list(dict.fromkeys(".".join(name.split(".")[: _depth(names)]) for name in names))
     hint = ""
     if missing and all(name.endswith(("running_mean", "running_var")) for name in missing):
-        hint = "its batch norms are fused into factors, so set MODEL.RESNETS.NORM FrozenBN in model.overrides; "
+        hint = f"its batch norms are fused into factors, so set {keys.norms} FrozenBN in model.overrides; "
     raise CheckpointError(
         f"{source} is {kind} that does not fit: {'; '.join(reasons)}. Choose weights of this architecture; {hint}"
         f"to leave these tensors random all the same, set model.allow_missing: [{summarise(prefixes, 4)}]"

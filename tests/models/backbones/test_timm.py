@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import timm
 import torch
+from detectron2.modeling import BACKBONE_REGISTRY
 from safetensors.torch import load_file
 
 from lightning_seg.errors import ConfigError, DependencyError
+from lightning_seg.models.backbones import NEVER_FROZEN, register_backbones
 from lightning_seg.models.backbones.catalogue import timm_pixels
 from lightning_seg.models.config import load_config
 from tests.models.backbones.test_contract import ZOO, build
@@ -129,3 +131,20 @@ def test_missing_timm_prints_the_command(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(DependencyError, match=r"pip install 'lightning_seg\[timm\]'"):
         load_config(ZOO, settings("resnet10t"))
+
+
+@pytest.mark.parametrize("builder", NEVER_FROZEN)
+def test_freezing_what_is_never_frozen_is_refused(builder: str, tmp_path: Path) -> None:
+    overrides = {"MODEL.BACKBONE.NAME": builder, "MODEL.TIMM.NAME": "resnet10t"}
+    (tmp_path / "freezes.yaml").write_text("MODEL: {BACKBONE: {FREEZE_AT: 3}}")
+    for config, value in ((ZOO, {"MODEL.BACKBONE.FREEZE_AT": 2}), (str(tmp_path / "freezes.yaml"), {})):
+        with pytest.raises(ConfigError, match=rf"FREEZE_AT is \d, but {builder} trains every stage: leave the key out"):
+            load_config(config, {**overrides, **value})
+    assert load_config(ZOO, overrides).MODEL.BACKBONE.FREEZE_AT == 2  # Detectron2's default, which nobody chose
+    load_config(ZOO, {**overrides, "MODEL.BACKBONE.FREEZE_AT": 0})
+
+
+def test_never_frozen_names_every_builder_that_does_not_heed_the_key() -> None:
+    register_backbones()
+    ours = {name for name, build in BACKBONE_REGISTRY if build.__module__.startswith("lightning_seg.")}
+    assert ours - {name for name in ours if "regnet" in name} == set(NEVER_FROZEN)
