@@ -26,7 +26,7 @@ def test_draws_the_crops_that_detectron2_draws(max_fraction: float, monkeypatch:
     for seed in range(200):
         mask = scene(seed)
         image = RNG.integers(0, 256, (*mask.shape, 3), np.uint8)
-        ours = CategoryLimitedCrop(15, 20, max_fraction, fill_mask=255)
+        ours = CategoryLimitedCrop(15, 20, max_fraction)
         ours.set_random_seed(seed)
         stream, drawn = random.Random(seed), []
         stream.random()  # the scale
@@ -46,8 +46,8 @@ def test_draws_the_crops_that_detectron2_draws(max_fraction: float, monkeypatch:
 
 def test_limit_within_a_scale() -> None:
     """Scaling first: the rule is asked of the crop that comes out, and tries do not change the scale."""
-    limited = RandomScaleCrop(30, 40, max_fraction=0.75, fill_mask=255)
-    free = RandomScaleCrop(30, 40, fill_mask=255)
+    limited = RandomScaleCrop(30, 40, max_fraction=0.75)
+    free = RandomScaleCrop(30, 40)
     mask = scene(3)
     image = np.zeros((*mask.shape, 3), np.uint8)
     accepted = {True: 0, False: 0}

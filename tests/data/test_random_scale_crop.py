@@ -41,7 +41,7 @@ def test_equals_scaling_all_of_the_image(seed: int, resize_cost: float, monkeypa
     rng = random.Random(seed)
     height, width = rng.randint(1, 150), rng.randint(1, 150)
     limits = sorted((rng.uniform(0.2, 3), rng.uniform(0.2, 3)))
-    transform = RandomScaleCrop(rng.randint(1, 120), rng.randint(1, 120), tuple(limits), fill=(9, 8, 7), fill_mask=255)
+    transform = RandomScaleCrop(rng.randint(1, 120), rng.randint(1, 120), tuple(limits), fill=(9, 8, 7))
     data = sample(height, width)
     for _ in range(20):
         out = transform(**data)
@@ -54,7 +54,7 @@ def test_equals_scaling_all_of_the_image(seed: int, resize_cost: float, monkeypa
 
 
 def test_positions_are_exact_far_from_the_corner() -> None:
-    transform = RandomScaleCrop(16, 64, (1.1, 1.9), fill_mask=IGNORE)
+    transform = RandomScaleCrop(16, 64, (1.1, 1.9))
     data = sample(30, 20000)
     for _ in range(10):
         out = transform(**data)
@@ -69,7 +69,7 @@ def test_draws_as_the_chain_of_albumentations_does(size: tuple[int, int]) -> Non
     chain = A.Compose(
         [
             A.RandomScale((-0.5, 1.0), p=1.0),
-            A.PadIfNeeded(50, 70, fill_mask=IGNORE),
+            A.PadIfNeeded(50, 70),
             A.RandomCrop(50, 70),
         ]
     )
@@ -89,7 +89,7 @@ def test_draws_as_the_chain_of_albumentations_does(size: tuple[int, int]) -> Non
 
 @pytest.mark.parametrize("interpolation", [cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_AREA])
 def test_other_interpolations_are_those_of_opencv(interpolation: int) -> None:
-    transform = RandomScaleCrop(30, 30, (0.4, 2.5), interpolation=interpolation, fill_mask=IGNORE)
+    transform = RandomScaleCrop(30, 30, (0.4, 2.5), interpolation=interpolation)
     data = sample(50, 70)
     for _ in range(20):
         out = transform(**data)
@@ -111,7 +111,7 @@ def test_one_pixel_more_or_less_of_padding() -> None:
     """Where scaled size and crop differ by one pixel: nothing is lost, nothing read outside."""
     data = sample(21, 21)
     for side in (20, 21, 22):
-        out = RandomScaleCrop(side, side, (1.0, 1.0), fill=1, fill_mask=IGNORE)(**data)
+        out = RandomScaleCrop(side, side, (1.0, 1.0), fill=1)(**data)
         assert out["image"].shape == (side, side, 3)
         assert (out["mask"] == IGNORE).sum() == max(0, side * side - 21 * 21)
 
@@ -136,7 +136,7 @@ def test_image_smaller_than_its_mask(factor: int, size: tuple[int, int]) -> None
 
 @pytest.mark.parametrize("p", [1.0, 0.5])
 def test_scale_is_known_before_the_call(p: float) -> None:
-    transform = RandomScaleCrop(8, 8, p=p, fill_mask=IGNORE)
+    transform = RandomScaleCrop(8, 8, p=p)
     pipeline = build_pipeline([transform, A.HorizontalFlip()], IGNORE)
     data, seen = sample(20, 20), set()
     for position in range(30):
@@ -167,11 +167,6 @@ def test_wide_labels_keep_their_type() -> None:
     out = build_pipeline([RandomScaleCrop(60, 60)], -1)(image=data["image"], mask=data["mask"].astype(np.int32))
     assert out["mask"].dtype == np.int32
     assert out["mask"].min() == -1
-
-
-def test_padding_a_mask_needs_a_value() -> None:
-    with pytest.raises(ValueError, match="RandomScaleCrop must pad a mask to 60×50 pixels: set fill_mask"):
-        RandomScaleCrop(50, 60)(**sample(10, 10))
 
 
 @pytest.mark.parametrize("limits", [(0, 1), (2, 0.5), (-1, 1)])

@@ -33,7 +33,7 @@ class CategoryLimitedCrop(RandomScaleCrop):
         max_fraction: Annotated[float, Field(gt=0, le=1)]
         attempts: Annotated[int, Field(ge=1)]
         fill: float | tuple[float, ...]
-        fill_mask: float | None
+        fill_mask: float
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class CategoryLimitedCrop(RandomScaleCrop):
         max_fraction: float = 0.75,
         attempts: int = 10,
         fill: float | tuple[float, ...] = 0.0,
-        fill_mask: float | None = None,
+        fill_mask: float = 255.0,
         p: float = 1.0,
     ) -> None:
         super().__init__(

@@ -14,23 +14,29 @@ from lightning_seg.data.transforms.random_scale_crop import RandomScaleCrop
 
 Transform: TypeAlias = A.BasicTransform | A.BaseCompose
 
+_DEFAULT_FILLS = (0.0, 255.0)
+"""What ``fill_mask`` is if nobody chose it, in albumentations' transforms and in this project's."""
+
 
 def build_pipeline(transforms: Sequence[Transform], ignore_index: int) -> A.Compose:
     """Chain transforms, with every ``fill_mask`` in them set to the ignore index.
 
     A transform that pads or warps would fill the mask with class 0 otherwise, its default, and teach the model
-    that the padding is a class. Image and mask may differ in size, where the first transform allows it.
+    that the padding is a class. None stays: it lets holes in the image (``CoarseDropout``) keep their labels. Image and
+    mask may differ in size where the first transform allows it.
     """
     _warn_of_other_licence()
     for transform in leaves(transforms):
-        if hasattr(transform, "fill_mask"):
-            if transform.fill_mask not in (None, 0, 0.0, ignore_index):
-                warnings.warn(
-                    f"{type(transform).__name__}(fill_mask={transform.fill_mask}) is replaced by the ignore index "
-                    f"{ignore_index}: padding is no class",
-                    stacklevel=2,
-                )
-            transform.fill_mask = float(ignore_index)
+        fill_mask = getattr(transform, "fill_mask", None)
+        if fill_mask is None:
+            continue
+        if fill_mask not in (*_DEFAULT_FILLS, ignore_index):
+            warnings.warn(
+                f"{type(transform).__name__}(fill_mask={fill_mask}) is replaced by the ignore index {ignore_index}: "
+                "padding is no class",
+                stacklevel=2,
+            )
+        transform.fill_mask = float(ignore_index)
     return A.Compose(list(transforms), is_check_shapes=False)
 
 

@@ -58,7 +58,7 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations 
         attempts: Annotated[int, Field(ge=1)]
         interpolation: Annotated[int, Field(ge=0, le=6)]
         fill: float | tuple[float, ...]
-        fill_mask: float | None
+        fill_mask: float
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations 
         attempts: int = 10,
         interpolation: int = cv2.INTER_LINEAR,
         fill: float | tuple[float, ...] = 0.0,
-        fill_mask: float | None = None,
+        fill_mask: float = 255.0,
         p: float = 1.0,
     ) -> None:
         super().__init__(p=p)
@@ -117,16 +117,10 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations 
         return window.pad(window.of_image(img, self.interpolation), self.fill)
 
     def apply_to_mask(self, mask: Array, *args: Any, window: Window, **params: Any) -> Array:
-        part = window.of_mask(mask)
-        if self.fill_mask is None and part.shape[:2] != (self.height, self.width):
-            raise ValueError(
-                f"{type(self).__name__} must pad a mask to {self.width}×{self.height} pixels: "
-                "set fill_mask to the ignore index"
-            )
-        return window.pad(part, self.fill_mask or 0.0)
+        return window.pad(window.of_mask(mask), self.fill_mask)
 
 
-def within_limit(labels: NDArray[np.integer[Any]], max_fraction: float, ignored: float | None) -> bool:
+def within_limit(labels: NDArray[np.integer[Any]], max_fraction: float, ignored: float) -> bool:
     """Whether several classes are there and none covers ``max_fraction`` of the pixels or more.
 
     Detectron2's rule (``RandomCrop_CategoryAreaConstraint``).
@@ -142,5 +136,5 @@ def within_limit(labels: NDArray[np.integer[Any]], max_fraction: float, ignored:
         >>> within_limit(np.array([[0, 1, 1, 1]]), 0.75, 255), within_limit(np.array([[1, 255]]), 0.75, 255)
         (False, False)
     """
-    counts = np.bincount(labels.ravel() if ignored is None else labels[labels != ignored])
+    counts = np.bincount(labels[labels != ignored])
     return bool(np.count_nonzero(counts) > 1 and counts.max() < counts.sum() * max_fraction)
