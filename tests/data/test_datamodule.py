@@ -81,7 +81,7 @@ def test_size_mismatch_is_named(tmp_path: Path) -> None:
 
 
 def test_normalising_twice_is_refused(scenes: Path) -> None:
-    with pytest.raises(ConfigError, match="data.train_transforms: Normalize returns a float32 image.*leave Normalize"):
+    with pytest.raises(ConfigError, match=r"data.train_transforms: Normalize returns a float32 image.*leave Normalize"):
         make(scenes, train_transforms=[A.Normalize()]).setup("fit")
 
 
