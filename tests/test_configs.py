@@ -76,7 +76,7 @@ def test_recipes_for_public_data(config: str, tmp_path: Path, monkeypatch: pytes
     )
     metrics = fit(
         config, "--data.root", str(tmp_path), "--model.weights", "", "--trainer.default_root_dir", str(tmp_path / "runs"),
-        "--trainer.val_check_interval", "2", "--trainer.max_steps", "2", "--data.train_transforms", smaller,
+        "--trainer.val_check_interval", "2", "--trainer.max_steps", "2", "--data.train_transforms", json.dumps([crop]),
         *(text for key, value in overrides.items() for text in (f"--model.overrides.{key}", str(value))),
     )  # fmt: skip
     assert metrics["num_images"] == 2

@@ -1,5 +1,9 @@
 """From files on disk to batches in Detectron2's format."""
 
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # asks a server for a newer version at every import otherwise
+
 from lightning_seg.data.datamodule import SegmentationDataModule
 from lightning_seg.data.readers import (
     ADE20K,
@@ -14,16 +18,19 @@ from lightning_seg.data.readers import (
     Split,
     Synthetic,
 )
+from lightning_seg.data.transforms import CategoryLimitedCrop, RandomScaleCrop
 
 __all__ = [
     "ADE20K",
     "VOC",
     "Catalog",
+    "CategoryLimitedCrop",
     "Cityscapes",
     "Coco",
     "CocoStuff",
     "Folder",
     "Manifest",
+    "RandomScaleCrop",
     "Reader",
     "SegmentationDataModule",
     "Split",

@@ -16,7 +16,7 @@ from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
 from lightning_seg.data.readers.reader import resolve, unique_names
 from lightning_seg.data.sampler import EvaluationSampler, TrainSampler
-from lightning_seg.data.transforms import Transform, build_pipeline
+from lightning_seg.data.transforms import Transform, build_pipeline, check_transforms
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.imports import import_user_code
 from lightning_seg.structures import Colour, DatasetInfo, Sample, SourceLabels, default_palette, parse_colour
@@ -113,7 +113,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         """List the samples of a stage.
 
         Raises:
-            ConfigError: if the stage has no reader.
+            ConfigError: if the stage has no reader, or a transform does what a transform must not.
             DataError: from the readers, or if the training samples fill no batch.
         """
         parts = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"], "predict": ["predict"]}[stage]
@@ -131,8 +131,9 @@ class SegmentationDataModule(pl.LightningDataModule):
             else:
                 command = TrainerFn(stage).value
                 raise ConfigError(f"{command} needs data.{part}: give it a reader, such as lightning_seg.data.Folder")
-            transforms = self.train_transforms if part == "train" else self.eval_transforms
-            pipeline = build_pipeline(transforms, self.info.ignore_index)
+            setting = "train_transforms" if part == "train" else "eval_transforms"
+            pipeline = build_pipeline(getattr(self, setting), self.info.ignore_index)
+            check_transforms(pipeline, self.info.ignore_index, f"data.{setting}")
             self.datasets[part] = SegmentationDataset(
                 samples, table, pipeline, seed=self.seed, keep_truth=part in ("val", "test")
             )

@@ -1,5 +1,8 @@
 """Pipelines: padding is ignored, and what is drawn depends on (seed, epoch, position) alone."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import albumentations as A
@@ -30,6 +33,27 @@ def test_padding_is_ignored(make: Callable[[], A.BasicTransform], ignore_index: 
 def test_says_that_it_replaces_a_class() -> None:
     with pytest.warns(UserWarning, match=r"PadIfNeeded\(fill_mask=3.*replaced by the ignore index 255"):
         build_pipeline([A.PadIfNeeded(min_height=40, min_width=40, fill_mask=3)], 255)
+
+
+def test_holes_in_the_image_keep_their_labels() -> None:
+    """Unless the user asks for ignored ones: ``fill_mask`` of dropouts is None by default."""
+    holes = {"num_holes_range": (9, 9), "hole_height_range": (0.2, 0.2), "hole_width_range": (0.2, 0.2), "p": 1.0}
+    kept, ignored = A.CoarseDropout(**holes), A.CoarseDropout(**holes, fill_mask=255)
+    assert (build_pipeline([kept], 255)(image=IMAGE, mask=MASK)["mask"] == 3).all()
+    assert (build_pipeline([ignored], 11)(image=IMAGE, mask=MASK)["mask"] == 11).any()
+
+
+def test_image_and_mask_may_differ_in_size() -> None:
+    out = build_pipeline([A.Resize(10, 10)], 255)(image=IMAGE[::2, ::2], mask=MASK)
+    assert out["image"].shape[:2] == out["mask"].shape == (10, 10)
+
+
+def test_albumentations_asks_no_server() -> None:
+    script = "import urllib.request as r; r.urlopen = r.OpenerDirector.open = lambda *_, **__: print('asked')"
+    script = f"{script}\nimport lightning_seg.data"
+    environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
 
 
 def test_draws_depend_on_seed_epoch_and_position() -> None:

@@ -1,39 +1,43 @@
 """albumentations pipelines that pad masks with the ignore index and draw from a stream of their own."""
 
 import importlib.util
-import os
 import random
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypeAlias
 
+import albumentations as A
 import numpy as np
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # asks a server for a newer version at every import otherwise
-
-import albumentations as A
+from lightning_seg.data.transforms.random_scale_crop import RandomScaleCrop
 
 Transform: TypeAlias = A.BasicTransform | A.BaseCompose
+
+_DEFAULT_FILLS = (0.0, 255.0)
+"""What ``fill_mask`` is if nobody chose it, in albumentations' transforms and in this project's."""
 
 
 def build_pipeline(transforms: Sequence[Transform], ignore_index: int) -> A.Compose:
     """Chain transforms, with every ``fill_mask`` in them set to the ignore index.
 
     A transform that pads or warps would fill the mask with class 0 otherwise, its default, and teach the model
-    that the padding is a class.
+    that the padding is a class. None stays: it lets holes in the image (``CoarseDropout``) keep their labels. Image and
+    mask may differ in size where the first transform allows it.
     """
     _warn_of_other_licence()
-    for transform in _leaves(transforms):
-        if hasattr(transform, "fill_mask"):
-            if transform.fill_mask not in (None, 0, 0.0, ignore_index):
-                warnings.warn(
-                    f"{type(transform).__name__}(fill_mask={transform.fill_mask}) is replaced by the ignore index "
-                    f"{ignore_index}: padding is no class",
-                    stacklevel=2,
-                )
-            transform.fill_mask = float(ignore_index)
-    return A.Compose(list(transforms))
+    for transform in leaves(transforms):
+        fill_mask = getattr(transform, "fill_mask", None)
+        if fill_mask is None:
+            continue
+        if fill_mask not in (*_DEFAULT_FILLS, ignore_index):
+            warnings.warn(
+                f"{type(transform).__name__}(fill_mask={fill_mask}) is replaced by the ignore index {ignore_index}: "
+                "padding is no class",
+                stacklevel=2,
+            )
+        transform.fill_mask = float(ignore_index)
+    return A.Compose(list(transforms), is_check_shapes=False)
 
 
 def reseed(pipeline: A.Compose, seed: int, epoch: int, position: int) -> None:
@@ -46,10 +50,26 @@ def reseed(pipeline: A.Compose, seed: int, epoch: int, position: int) -> None:
     pipeline.set_random_state(np.random.default_rng(entropy), random.Random(seed_of_python))
 
 
-def _leaves(transforms: Sequence[Transform]) -> Iterator[A.BasicTransform]:
+def coming_scale(pipeline: A.Compose) -> float:
+    """Factor by which the next call's first transform will scale the image; 1 if it does not, or nobody can know.
+
+    What is drawn does not change. It holds for a call ``pipeline(image=…, mask=…)`` right after it.
+    """
+    first = next(iter(pipeline.transforms), None)
+    if not isinstance(first, RandomScaleCrop):
+        return 1.0
+    state = pipeline.py_random.getstate()
+    pipeline.py_random.random()  # Compose tosses a coin first, although it is called at p = 1
+    scale = first.peek_scale()
+    pipeline.py_random.setstate(state)
+    return scale
+
+
+def leaves(transforms: Sequence[Transform]) -> Iterator[A.BasicTransform]:
+    """The transforms themselves, in order, without what chooses between or chains them."""
     for transform in transforms:
         if isinstance(transform, A.BaseCompose):
-            yield from _leaves(transform.transforms)
+            yield from leaves(transform.transforms)
         else:
             yield transform
 

@@ -1,0 +1,115 @@
+"""Crops of a scaled and padded image that are computed without scaling or padding the image."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+_EXACT_POSITIONS = int(cv2.__version__.split(".", maxsplit=1)[0]) >= 5
+"""Whether ``cv2.warpAffine`` samples where it is told to; OpenCV 4 rounds positions to 1/32 of a pixel."""
+
+_RESIZE_COST = 0.4
+"""Time that ``cv2.resize`` takes for a pixel, in those that ``cv2.warpAffine`` takes (bilinear, OpenCV 5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A crop along one axis of the scaled image.
+
+    Attributes:
+        scaled: length of the whole scaled image.
+        length: of the crop.
+        start: of the crop in the scaled image; negative where padding precedes it.
+    """
+
+    scaled: int
+    length: int
+    start: int
+
+    @classmethod
+    def draw(cls, scaled: int, length: int, uniform: Callable[[], float]) -> "Span":
+        """Any place alike; centred where the scaled image is shorter than the crop."""
+        slack = scaled - length
+        place = uniform()  # also where it decides nothing, so that the next number does not depend on the image
+        return cls(scaled, length, int((slack + 1) * place) if slack > 0 else -(-slack // 2))
+
+    @property
+    def inside(self) -> slice:
+        """Part of the scaled image that the crop shows."""
+        return slice(max(0, self.start), min(self.scaled, self.start + self.length))
+
+    @property
+    def filled(self) -> slice:
+        """Part of the crop that shows the scaled image; the rest is padding."""
+        inside = self.inside
+        return slice(inside.start - self.start, inside.stop - self.start)
+
+    def sampling(self, length: int) -> tuple[slice, float, float]:
+        """What bilinear sampling of an unscaled axis of ``length`` pixels needs.
+
+        Returns:
+            the pixels that contribute, and step and offset of the sampling positions in them: pixel n of the part
+            inside is at ``offset + n * step``, pixels' centres being at whole numbers.
+        """
+        inside, step = self.inside, length / self.scaled
+        first = (inside.start + 0.5) * step - 0.5
+        last = first + (inside.stop - inside.start - 1) * step
+        low, high = max(0, int(np.floor(first))), min(length, int(np.floor(last)) + 2)
+        return slice(low, high), step, first - low
+
+    def nearest(self, length: int) -> NDArray[np.intp]:
+        """Index of the pixel, of ``length`` unscaled ones, whose centre is nearest to each one of the part inside."""
+        ramp = np.arange(length, dtype=np.float32)[None]  # resized, it tells what cv2 takes, its rounding of ties too
+        taken = cv2.resize(ramp, (self.scaled, 1), interpolation=cv2.INTER_NEAREST_EXACT)
+        return taken[0, self.inside].astype(np.intp)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A crop of an image that is first scaled, and then padded where it is smaller than the crop.
+
+    Arrays may have any size: each one is meant to be scaled to ``rows.scaled`` × ``columns.scaled``.
+    """
+
+    rows: Span
+    columns: Span
+
+    def of_image(self, image: Array, interpolation: int) -> Array:
+        """The part inside of ``cv2.resize`` of the whole (H, W) or (H, W, C) image.
+
+        Bilinear values may differ by one grey level, because ``cv2.resize`` rounds its weights to 11 bits.
+        """
+        height, width = image.shape[:2]
+        inside = (self.rows.inside, self.columns.inside)
+        if (self.rows.scaled, self.columns.scaled) == (height, width):
+            return image[inside]
+        shown = (self.columns.inside.stop - self.columns.inside.start, self.rows.inside.stop - self.rows.inside.start)
+        whole_costs = _RESIZE_COST * self.rows.scaled * self.columns.scaled
+        if interpolation != cv2.INTER_LINEAR or not _EXACT_POSITIONS or whole_costs <= shown[0] * shown[1]:
+            return cv2.resize(image, (self.columns.scaled, self.rows.scaled), interpolation=interpolation)[inside]
+        rows, step_y, offset_y = self.rows.sampling(height)
+        columns, step_x, offset_x = self.columns.sampling(width)
+        positions = np.array([[step_x, 0.0, offset_x], [0.0, step_y, offset_y]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(image[rows, columns], positions, shown, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+    def of_mask(self, mask: Array) -> Array:
+        """The part inside of ``cv2.resize`` of the whole (H, W) mask by ``INTER_NEAREST_EXACT``."""
+        if mask.shape[:2] == (self.rows.scaled, self.columns.scaled):
+            return mask[self.rows.inside, self.columns.inside]
+        return mask[self.rows.nearest(mask.shape[0])].take(self.columns.nearest(mask.shape[1]), axis=1)
+
+    def pad(self, part: Array, fill: float | Sequence[float]) -> Array:
+        """The part inside in its place in the crop, surrounded by ``fill``."""
+        size = (self.rows.length, self.columns.length)
+        if part.shape[:2] == size:
+            return part
+        crop = np.empty((*size, *part.shape[2:]), part.dtype)
+        crop[...] = fill
+        crop[self.rows.filled, self.columns.filled] = part
+        return crop

@@ -1,0 +1,175 @@
+"""Scale, pad and crop in one step, against albumentations' three transforms and against OpenCV on the whole image."""
+
+import math
+import random
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+import pytest
+
+from lightning_seg.data.transforms import RandomScaleCrop, build_pipeline, coming_scale, reseed, window
+
+RNG = np.random.default_rng(0)
+IGNORE = 255
+
+
+def sample(height: int, width: int) -> dict[str, Any]:
+    """White noise, in which a sampling position that is off by 1/100 pixel shows."""
+    return {
+        "image": RNG.integers(0, 256, (height, width, 3), np.uint8),
+        "mask": RNG.integers(0, 19, (height, width), np.uint8),
+    }
+
+
+def whole(image: np.ndarray, size: tuple[int, int], crop: window.Window, interpolation: int, fill: Any) -> np.ndarray:
+    """Brute force: all of the image is scaled, then padded, then cropped."""
+    scaled = cv2.resize(image, size[::-1], interpolation=interpolation)
+    (top, height), (left, width) = ((span.start, span.length) for span in (crop.rows, crop.columns))
+    margin = max(0, height, width)
+    pads = [(margin, margin), (margin, margin), (0, 0)][: scaled.ndim]
+    padded = np.pad(scaled.astype(np.float64), pads, constant_values=np.nan)
+    cut = padded[margin + top : margin + top + height, margin + left : margin + left + width]
+    return np.where(np.isnan(cut), np.broadcast_to(fill, cut.shape), cut)
+
+
+@pytest.mark.parametrize("resize_cost", [window._RESIZE_COST, math.inf])  # inf: always by window
+@pytest.mark.parametrize("seed", range(30))
+def test_equals_scaling_all_of_the_image(seed: int, resize_cost: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "_RESIZE_COST", resize_cost)
+    rng = random.Random(seed)
+    height, width = rng.randint(1, 150), rng.randint(1, 150)
+    limits = sorted((rng.uniform(0.2, 3), rng.uniform(0.2, 3)))
+    transform = RandomScaleCrop(rng.randint(1, 120), rng.randint(1, 120), tuple(limits), fill=(9, 8, 7))
+    data = sample(height, width)
+    for _ in range(20):
+        out = transform(**data)
+        crop, scale = transform.params["window"], transform.params["scale"]
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        expected = whole(data["image"], size, crop, cv2.INTER_LINEAR, (9, 8, 7))
+        assert np.abs(out["image"] - expected).max() <= 1  # cv2.resize rounds weights to 11 bits, the window's does not
+        assert np.array_equal(out["mask"], whole(data["mask"], size, crop, cv2.INTER_NEAREST_EXACT, IGNORE))
+        assert out["image"].dtype == out["mask"].dtype == np.uint8
+
+
+def test_positions_are_exact_far_from_the_corner() -> None:
+    transform = RandomScaleCrop(16, 64, (1.1, 1.9))
+    data = sample(30, 20000)
+    for _ in range(10):
+        out = transform(**data)
+        size = round(30 * transform.params["scale"]), round(20000 * transform.params["scale"])
+        expected = whole(data["image"], size, transform.params["window"], cv2.INTER_LINEAR, 0)
+        assert np.abs(out["image"] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(40, 60), (90, 61)])
+def test_draws_as_the_chain_of_albumentations_does(size: tuple[int, int]) -> None:
+    """The same random numbers give the same crop, but that albumentations cuts the scaled size off."""
+    chain = A.Compose(
+        [
+            A.RandomScale((-0.5, 1.0), p=1.0),
+            A.PadIfNeeded(50, 70),
+            A.RandomCrop(50, 70),
+        ]
+    )
+    ours = build_pipeline([RandomScaleCrop(50, 70)], IGNORE)
+    data, compared = sample(*size), 0
+    for position in range(300):
+        for pipeline in (chain, ours):
+            reseed(pipeline, 0, 0, position)
+        scale = coming_scale(ours)
+        if any(round(side * scale) != int(side * scale) for side in size):
+            continue
+        compared += 1
+        theirs, out = chain(**data), ours(**data)
+        assert np.abs(out["image"].astype(int) - theirs["image"]).max() <= 1
+    assert compared > 30
+
+
+@pytest.mark.parametrize("interpolation", [cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_AREA])
+def test_other_interpolations_are_those_of_opencv(interpolation: int) -> None:
+    transform = RandomScaleCrop(30, 30, (0.4, 2.5), interpolation=interpolation)
+    data = sample(50, 70)
+    for _ in range(20):
+        out = transform(**data)
+        size = round(50 * transform.params["scale"]), round(70 * transform.params["scale"])
+        expected = whole(data["image"], size, transform.params["window"], interpolation, 0)
+        assert np.array_equal(out["image"], expected)
+
+
+def test_without_exact_positions_the_whole_is_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "_EXACT_POSITIONS", False)  # as with OpenCV 4
+    transform = RandomScaleCrop(20, 20, (1.7, 2.0))
+    data = sample(50, 70)
+    out = transform(**data)
+    size = round(50 * transform.params["scale"]), round(70 * transform.params["scale"])
+    assert np.array_equal(out["image"], whole(data["image"], size, transform.params["window"], cv2.INTER_LINEAR, 0))
+
+
+def test_one_pixel_more_or_less_of_padding() -> None:
+    """Where scaled size and crop differ by one pixel: nothing is lost, nothing read outside."""
+    data = sample(21, 21)
+    for side in (20, 21, 22):
+        out = RandomScaleCrop(side, side, (1.0, 1.0), fill=1)(**data)
+        assert out["image"].shape == (side, side, 3)
+        assert (out["mask"] == IGNORE).sum() == max(0, side * side - 21 * 21)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("size", [(201, 302), (128, 64)])
+def test_image_smaller_than_its_mask(factor: int, size: tuple[int, int]) -> None:
+    """A JPEG that is decoded at 1/2 or 1/4 shows the same place."""
+    smooth = cv2.resize(RNG.integers(0, 256, (6, 9, 3), np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
+    mask = RNG.integers(0, 19, size, np.uint8)
+    reduced = cv2.resize(smooth, (-(-size[1] // factor), -(-size[0] // factor)), interpolation=cv2.INTER_AREA)
+    pipeline = build_pipeline([RandomScaleCrop(40, 60, (0.2, 1 / factor))], IGNORE)
+    for position in range(20):
+        reseed(pipeline, 1, 0, position)
+        full = pipeline(image=smooth, mask=mask)
+        reseed(pipeline, 1, 0, position)
+        half = pipeline(image=reduced, mask=mask)
+        assert np.array_equal(full["mask"], half["mask"])
+        assert half["image"].shape == (40, 60, 3)
+        assert np.abs(full["image"].astype(int) - half["image"]).mean() < 4
+
+
+@pytest.mark.parametrize("p", [1.0, 0.5])
+def test_scale_is_known_before_the_call(p: float) -> None:
+    transform = RandomScaleCrop(8, 8, p=p)
+    pipeline = build_pipeline([transform, A.HorizontalFlip()], IGNORE)
+    data, seen = sample(20, 20), set()
+    for position in range(30):
+        reseed(pipeline, 0, 0, position)
+        scale = coming_scale(pipeline)
+        assert coming_scale(pipeline) == scale  # it draws nothing
+        pipeline(**data)
+        assert transform.params.get("scale", 1.0) == scale
+        seen.add(scale)
+        scale = transform.peek_scale()
+        transform(**data)
+        assert transform.params.get("scale", 1.0) == scale
+    assert len(seen) > 10
+    assert (1.0 in seen) == (p < 1)
+
+
+def test_scale_is_not_known_behind_another_transform() -> None:
+    assert coming_scale(build_pipeline([A.HorizontalFlip(), RandomScaleCrop(8, 8)], IGNORE)) == 1.0
+    assert coming_scale(build_pipeline([], IGNORE)) == 1.0
+
+
+def test_without_a_mask() -> None:
+    assert RandomScaleCrop(30, 30)(image=sample(20, 25)["image"])["image"].shape == (30, 30, 3)
+
+
+def test_wide_labels_keep_their_type() -> None:
+    data = sample(20, 20)
+    out = build_pipeline([RandomScaleCrop(60, 60)], -1)(image=data["image"], mask=data["mask"].astype(np.int32))
+    assert out["mask"].dtype == np.int32
+    assert out["mask"].min() == -1
+
+
+@pytest.mark.parametrize("limits", [(0, 1), (2, 0.5), (-1, 1)])
+def test_scale_limits_are_checked(limits: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="the smaller one first"):
+        RandomScaleCrop(8, 8, scale_limits=limits)
