@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_seg.models.imports import import_user_code
 
 from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
@@ -168,7 +168,7 @@ def overrides_of(backbone: str, head: str) -> dict[str, Any]:
 
 
 def build_segmentor(overrides: dict[str, Any], seed: int = 0) -> Segmentor:
-    import_user_code([str(REPOSITORY / "examples" / "custom_head" / "head.py")])
+    import_user_code([str(REPOSITORY / "examples" / "custom_head" / "head.py")], "model.imports")
     torch.manual_seed(seed)
     return Segmentor(load_recipe(ZOO, overrides), num_classes=NUM_CLASSES, ignore_index=IGNORE)
 
