@@ -91,6 +91,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.num_workers = _usable_cpus() if num_workers is None else num_workers
         self.seed = seed
         self.datasets: dict[str, SegmentationDataset] = {}
+        self._listed: dict[str, list[Sample]] = {}
 
     @property
     def class_names(self) -> list[str]:
@@ -124,7 +125,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 samples, table = self._images_to_predict(), LabelTable(self.info, {}, {})
             elif (reader := self.readers[part]) is not None:
                 table = self.labelling.table(reader.labels(self.root), f"data.{part}")
-                samples = reader.samples(self.root)
+                samples = self._listed.pop(part) if part in self._listed else reader.samples(self.root)
                 self._announce(part, table)
             elif part == "val" and stage == "fit":
                 continue
@@ -137,6 +138,19 @@ class SegmentationDataModule(pl.LightningDataModule):
             self.datasets[part] = SegmentationDataset(
                 samples, table, pipeline, seed=self.seed, keep_truth=part in ("val", "test")
             )
+
+    def count_training_samples(self) -> int | None:
+        """How many samples ``data.train`` has, found once and kept for :meth:`setup`; None without a reader.
+
+        Raises:
+            DataError: from the reader, which may also mean that :meth:`prepare_data` must come first.
+        """
+        reader = self.readers["train"]
+        if reader is None:
+            return None
+        if "train" not in self._listed:
+            self._listed["train"] = reader.samples(self.root)
+        return len(self._listed["train"])
 
     def train_dataloader(self) -> SegmentationLoader:
         dataset = self.datasets["train"]
