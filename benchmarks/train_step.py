@@ -17,6 +17,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
+from torch.utils.data import DataLoader
 
 from lightning_seg.module import SegmentationModule
 
@@ -81,7 +82,7 @@ def ours(
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
             precision="bf16-mixed" if bf16 else "32-true",
         )  # fmt: skip
-        trainer.fit(module, [batch] * (WARM_UP + steps))
+        trainer.fit(module, DataLoader([batch] * (WARM_UP + steps), batch_size=None, collate_fn=list))
     return steps * len(batch) / clock.seconds
 
 
