@@ -17,7 +17,7 @@ from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
 from lightning_seg.data.readers.reader import resolve, unique_names
 from lightning_seg.data.sampler import EvaluationSampler, TrainSampler
 from lightning_seg.data.transforms import Transform, build_pipeline, check_transforms
-from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError
 from lightning_seg.imports import import_user_code
 from lightning_seg.structures import Colour, DatasetInfo, Sample, SourceLabels, default_palette, parse_colour
 
@@ -233,7 +233,7 @@ def _dataset_info(
     if doubles := sorted({name for name in classes if classes.count(name) > 1}):
         raise ConfigError(f"data.classes names {', '.join(doubles)} more than once")
     if 0 <= ignore_index < len(classes):
-        raise ConfigError(
+        raise IgnoreIsClassError(
             f"data.ignore_index {ignore_index} is the id of class {classes[ignore_index]!r}: "
             f"choose a value outside 0 to {len(classes) - 1}"
         )
