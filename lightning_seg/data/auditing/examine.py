@@ -58,7 +58,7 @@ def examine(sample: Sample, table: LabelTable, split: str) -> Examination:
     found = Examination(split, sample.image)
     header = _examine_image(sample, found)
     if isinstance(sample.mask, Annotations):
-        _examine_regions(sample, sample.mask, table, found)
+        _examine_regions(sample, sample.mask, table, header, found)
     elif sample.mask is not None:
         _examine_mask(sample.mask, table, header, found)
     return found
@@ -148,13 +148,19 @@ def compare_sizes(path: Path, size: tuple[int, int], header: Header, found: Exam
         "they must be of one size"
     )
     if size == header.stored:
-        found.defects = [defect for defect in found.defects if defect.kind != "exif_rotation"]
-        found.report("exif_rotation", found.image, f"{detail}; the mask is not turned as the image's EXIF data says")
+        _blame_rotation(found, detail)
     else:
         found.report("size_mismatch", path, detail)
 
 
-def _examine_regions(sample: Sample, regions: Annotations, table: LabelTable, found: Examination) -> None:
+def _blame_rotation(found: Examination, detail: str) -> None:
+    found.defects = [defect for defect in found.defects if defect.kind != "exif_rotation"]
+    found.report("exif_rotation", found.image, f"{detail}; the mask is not turned as the image's EXIF data says")
+
+
+def _examine_regions(
+    sample: Sample, regions: Annotations, table: LabelTable, header: Header | None, found: Examination
+) -> None:
     size = found.size or regions.size
     if size is None:
         return
@@ -162,7 +168,10 @@ def _examine_regions(sample: Sample, regions: Annotations, table: LabelTable, fo
         try:
             rasterise(regions, found.size, table)
         except DataError as error:
-            found.report("size_mismatch", sample.image, error)
+            if header is not None and regions.size == header.stored:
+                _blame_rotation(found, str(error))
+            else:
+                found.report("size_mismatch", sample.image, error)
         return
     file = Path(regions.file)
     where = file if file.is_file() else sample.image

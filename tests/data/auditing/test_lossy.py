@@ -20,11 +20,11 @@ TABLE = Labelling(INFO, {}, COLOURED, "refuse").table(None, "data.train")  # typ
 
 
 def drawing(*, coloured: bool, line: int = cv2.LINE_8) -> np.ndarray:
-    """Discs and a polygon of three labels, with an ignored frame."""
+    """A disc and polygons of three labels, with an ignored frame."""
     values = [tuple(map(int, colour)) for colour in COLOURS] if coloured else [(0,), (1,), (2,), (255,)]
     mask = np.zeros((*SHAPE, len(values[0])), np.uint8)
     mask[:] = values[3]
-    cv2.rectangle(mask, (6, 6), (313, 233), values[0], -1)
+    cv2.fillPoly(mask, [np.array([[6, 10], [313, 4], [309, 233], [9, 228]])], values[0], line)
     cv2.circle(mask, (90, 120), 60, values[1], -1, line)
     cv2.fillPoly(mask, [np.array([[180, 30], [300, 110], [200, 210]])], values[2], line)
     return mask if coloured else mask[..., 0]
