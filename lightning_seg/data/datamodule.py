@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
+from lightning_seg.data.auditing.listing import list_splits
+from lightning_seg.data.auditing.quick import refuse_visible_defects
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.labels import IGNORE, Labelling, LabelTable, Unknown
 from lightning_seg.data.loader import SegmentationLoader, build_loader
@@ -17,7 +19,7 @@ from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
 from lightning_seg.data.readers.reader import resolve, unique_names
 from lightning_seg.data.sampler import EvaluationSampler, TrainSampler
 from lightning_seg.data.transforms import Transform, build_pipeline, check_transforms
-from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError
 from lightning_seg.imports import import_user_code
 from lightning_seg.structures import Colour, DatasetInfo, Sample, SourceLabels, default_palette, parse_colour
 
@@ -91,6 +93,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.num_workers = _usable_cpus() if num_workers is None else num_workers
         self.seed = seed
         self.datasets: dict[str, SegmentationDataset] = {}
+        self._listed: dict[str, list[Sample]] = {}
 
     @property
     def class_names(self) -> list[str]:
@@ -103,11 +106,23 @@ class SegmentationDataModule(pl.LightningDataModule):
         return self.info.ignore_index
 
     def prepare_data(self) -> None:
+        """Write what readers make and, before fit, stop at what a quick look finds wrong.
+
+        Lightning calls it in one process a machine, and before the others read anything.
+
+        Raises:
+            DataError: if the root is not there, or with the first defects.
+        """
         if self.root is not None and not self.root.is_dir():
             raise DataError(f"data.root {self.root} does not exist")
         for reader in self.readers.values():
             if reader is not None:
                 reader.prepare(self.root)
+        if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            readers = {part: self.readers[part] for part in ("train", "val")}
+            listings = list_splits(readers, self.root, self.labelling)
+            refuse_visible_defects(listings)
+            self._listed = {part: listing.samples for part, listing in listings.items()}
 
     def setup(self, stage: str) -> None:
         """List the samples of a stage.
@@ -124,7 +139,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 samples, table = self._images_to_predict(), LabelTable(self.info, {}, {})
             elif (reader := self.readers[part]) is not None:
                 table = self.labelling.table(reader.labels(self.root), f"data.{part}")
-                samples = reader.samples(self.root)
+                samples = self._listed.pop(part, []) or reader.samples(self.root)
                 self._announce(part, table)
             elif part == "val" and stage == "fit":
                 continue
@@ -233,7 +248,7 @@ def _dataset_info(
     if doubles := sorted({name for name in classes if classes.count(name) > 1}):
         raise ConfigError(f"data.classes names {', '.join(doubles)} more than once")
     if 0 <= ignore_index < len(classes):
-        raise ConfigError(
+        raise IgnoreIsClassError(
             f"data.ignore_index {ignore_index} is the id of class {classes[ignore_index]!r}: "
             f"choose a value outside 0 to {len(classes) - 1}"
         )

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from lightning_seg.errors import DataError
+from lightning_seg.errors import DataError, LossyMaskError
 
 try:
     from torchvision.io import ImageReadMode, decode_image
@@ -30,11 +30,13 @@ class StoredMask:
         values: (H, W) uint8, or int32 for deeper files; None where only colours are stored.
         colours: (H, W, 3) uint8 of colour images; None for others.
         palette: (n, 3) uint8, the colour of each value of a palette image; None for others.
+        alpha: (H, W) uint8 of colour images with an alpha channel, which counts for nothing; None for others.
     """
 
     values: NDArray[np.uint8 | np.int32] | None = None
     colours: NDArray[np.uint8] | None = None
     palette: NDArray[np.uint8] | None = None
+    alpha: NDArray[np.uint8] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -74,7 +76,8 @@ def read_mask(path: Path) -> StoredMask:
     """Decode a label file to what it stores: indices of a palette image, never its grey levels.
 
     Raises:
-        DataError: if the file is missing, unreadable, or of a format that changes label values (JPEG).
+        DataError: if the file is missing or unreadable.
+        LossyMaskError: if it is of a format that changes label values (JPEG).
     """
     data = _bytes_of(path, "mask")
     if (plain := _decode_plainly(data, for_image=False)) is not None and _png_kind(data) == 0:
@@ -82,7 +85,7 @@ def read_mask(path: Path) -> StoredMask:
     image = _open(path, "mask")
     lossy_webp = image.format == "WEBP" and data[12:16] == b"VP8 "
     if image.format in _LOSSY_FORMATS or lossy_webp:
-        raise DataError(
+        raise LossyMaskError(
             f"mask {path} is a {'lossy WebP' if lossy_webp else image.format}, whose compression changes label values: "
             "save masks as PNG"
         )
@@ -98,7 +101,8 @@ def read_mask(path: Path) -> StoredMask:
     if image.mode in _DEEP_GREY_MODES:
         return StoredMask(values=np.asarray(image).astype(np.int32))
     if image.mode in ("RGB", "RGBA", "RGBX") and _png_depth(data) != 16:
-        return StoredMask(colours=np.asarray(image)[..., :3])
+        pixels = np.asarray(image)
+        return StoredMask(colours=pixels[..., :3], alpha=pixels[..., 3] if image.mode == "RGBA" else None)
     raise DataError(
         f"mask {path} has mode {image.mode}{' of 16 bits' if _png_depth(data) == 16 else ''}: expected class ids "
         "(grey, 16-bit or palette image) or colours (RGB, RGBA)"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.decode import StoredMask
-from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError
 from lightning_seg.structures import Annotations, Colour, DatasetInfo, SourceLabels, show_colour, summarise
 
 Ids = NDArray[np.uint8 | np.int32]
@@ -65,7 +65,7 @@ class LabelTable:
         """
         ids, foreign = self.look_up(stored, source)
         if foreign:
-            message = self._describe(foreign, source)
+            message = self.describe(foreign, source)
             if self.unknown == "refuse":
                 raise DataError(message)
             warnings.warn(f"{message} (read as ignored: data.unknown is ignore)", stacklevel=2)
@@ -155,7 +155,8 @@ class LabelTable:
             lookup[value] = index
         return lookup
 
-    def _describe(self, foreign: Mapping[int | Colour, int], source: Path) -> str:
+    def describe(self, foreign: Mapping[int | Colour, int], source: Path) -> str:
+        """Name unknown values or colours, each with its pixels, and what to do about them."""
         listed = summarise(
             [f"{show_colour(v) if isinstance(v, tuple) else v} in {count} pixels" for v, count in foreign.items()]
         )
@@ -198,7 +199,10 @@ class Labelling:
         for name, colour in self.palette.items():
             index = self._id(by_name.get(name, name), f"data.palette, {name}")
             if colours.setdefault(colour, index) != index:
-                raise ConfigError(f"data.palette gives {show_colour(colour)} to two classes, {name} and another")
+                ignored = self.info.ignore_index in (index, colours[colour])
+                raise (IgnoreIsClassError if ignored else ConfigError)(
+                    f"data.palette gives {show_colour(colour)} to two classes, {name} and another"
+                )
         named = {*self.palette, *([] if source is None else source.names)}
         if source is not None:
             named |= {name for name in source.values.values() if name is not None}
