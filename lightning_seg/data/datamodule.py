@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.labels import IGNORE, Labelling, LabelTable, Unknown
+from lightning_seg.data.limits import usable_cpus
 from lightning_seg.data.loader import SegmentationLoader, build_loader
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
@@ -48,7 +49,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             as a resize; the metric is always computed at the stored size.
         batch_size: training samples per process and step.
         eval_batch_size: samples per process and step elsewhere.
-        num_workers: loading processes per training process; null: one a CPU that this process may use, at most 8.
+        num_workers: loading processes per training process; null: one for each CPU that falls to it (of the machine,
+            its container or Slurm job, divided by the training processes there), at most 8.
         seed: of order and augmentation; follows ``seed_everything`` on the command line.
     """
 
@@ -88,7 +90,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.eval_transforms = eval_transforms or []
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self.num_workers = _usable_cpus() if num_workers is None else num_workers
+        self.num_workers = num_workers
         self.seed = seed
         self.datasets: dict[str, SegmentationDataset] = {}
 
@@ -147,7 +149,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 f"{world_size} processes: lower data.batch_size"
             )
         sampler = TrainSampler(dataset, num_replicas=world_size, rank=rank, seed=self.seed, batch_size=self.batch_size)
-        return build_loader(dataset, sampler, batch_size=self.batch_size, num_workers=self.num_workers)
+        return build_loader(dataset, sampler, batch_size=self.batch_size, num_workers=self._workers())
 
     def val_dataloader(self) -> SegmentationLoader | list[SegmentationLoader]:
         return self._evaluation_loader("val") if "val" in self.datasets else []
@@ -162,10 +164,16 @@ class SegmentationDataModule(pl.LightningDataModule):
         world_size, rank = self._processes()
         dataset = self.datasets[part]
         sampler = EvaluationSampler(dataset, num_replicas=world_size, rank=rank)
-        return build_loader(dataset, sampler, batch_size=self.eval_batch_size, num_workers=self.num_workers)
+        return build_loader(dataset, sampler, batch_size=self.eval_batch_size, num_workers=self._workers())
 
     def _processes(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+
+    def _workers(self) -> int:
+        if self.num_workers is not None:
+            return self.num_workers
+        local = self.trainer.num_devices if self.trainer is not None else None
+        return min(usable_cpus(local), MAX_DEFAULT_WORKERS)
 
     def _classes_of_source(self, label_map: Mapping[int | str, str]) -> tuple[list[str], Mapping[str, Colour]]:
         """Names, after mapping, and colours of the first reader whose source has any."""
@@ -241,8 +249,3 @@ def _dataset_info(
         raise ConfigError(f"data.palette colours {', '.join(unknown)}, which data.classes does not name")
     colours = dict(zip(classes, default_palette(len(classes)), strict=True)) | dict(palette)
     return DatasetInfo(tuple(classes), ignore_index, tuple(colours[name] for name in classes))
-
-
-def _usable_cpus() -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(available, MAX_DEFAULT_WORKERS)

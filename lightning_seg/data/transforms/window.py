@@ -103,7 +103,7 @@ class Window:
             return mask[self.rows.inside, self.columns.inside]
         rows, columns = self.rows.nearest(mask.shape[0]), self.columns.nearest(mask.shape[1])
         shown = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        return shown.take(columns - columns[0], axis=1)[rows - rows[0]]
+        return np.asarray(shown.take(columns - columns[0], axis=1)[rows - rows[0]])
 
     def pad(self, part: Array, fill: float | Sequence[float]) -> Array:
         """The part inside in its place in the crop, surrounded by ``fill``."""
