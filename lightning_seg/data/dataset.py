@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lightning_seg.data.decode import read_image, read_mask
+from lightning_seg.data.decode import read_image, read_mask, read_reduced
 from lightning_seg.data.labels import Ids, LabelTable
 from lightning_seg.data.rasterise import rasterise
 from lightning_seg.data.records import Records
 from lightning_seg.data.sampler import Draw
-from lightning_seg.data.transforms import reseed
+from lightning_seg.data.transforms import coming_scale, reseed
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Annotations, Sample
+
+_REDUCTIONS = (2, 4, 8)
+"""By what a JPEG can be shrunk while it is decoded."""
 
 
 class SegmentationDataset(Dataset[dict[str, Any]]):
@@ -40,16 +43,25 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         pipeline: the transforms; reseeded before every sample.
         seed: of the augmentation, together with the epoch and position that the sampler asks with.
         keep_truth: add the mask at its stored size, for evaluation.
+        reduced_decoding: decode a JPEG at ½, ¼ or ⅛ where the pipeline scales it to that or less.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], table: LabelTable, pipeline: A.Compose, *, seed: int, keep_truth: bool
+        self,
+        samples: Sequence[Sample],
+        table: LabelTable,
+        pipeline: A.Compose,
+        *,
+        seed: int,
+        keep_truth: bool,
+        reduced_decoding: bool = False,
     ) -> None:
         self.samples = Records(samples)
         self.table = table
         self.pipeline = pipeline
         self.seed = seed
         self.keep_truth = keep_truth
+        self.reduced_decoding = reduced_decoding
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -62,10 +74,9 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         """
         index, epoch, position = key if isinstance(key, Draw) else (key, 0, key)
         sample = self.samples[index]
-        image = read_image(sample.image)
-        height, width = image.shape[:2]
-        item: dict[str, Any] = {"name": sample.name, "file_name": str(sample.image), "height": height, "width": width}
         reseed(self.pipeline, self.seed, epoch, position)
+        image, (height, width) = self._read_image(sample)
+        item: dict[str, Any] = {"name": sample.name, "file_name": str(sample.image), "height": height, "width": width}
         if sample.mask is None:
             item["image"] = _image_tensor(self.pipeline(image=image)["image"])
             return item
@@ -78,6 +89,15 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         if self.keep_truth:
             item["truth"] = torch.from_numpy(mask)
         return item
+
+    def _read_image(self, sample: Sample) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+        """The image, perhaps reduced to what the coming draw needs of it, and its stored height and width."""
+        if self.reduced_decoding:
+            scale = coming_scale(self.pipeline)
+            if reductions := [reduce for reduce in _REDUCTIONS if scale * reduce <= 1]:
+                return read_reduced(sample.image, max(reductions))
+        image = read_image(sample.image)
+        return image, (image.shape[0], image.shape[1])
 
 
 def read_labels(sample: Sample, size: tuple[int, int], table: LabelTable) -> Ids:

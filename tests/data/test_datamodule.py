@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_seg.data import Folder, SegmentationDataModule
-from lightning_seg.data.decode import read_image, read_mask
+from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule, dataset
+from lightning_seg.data.decode import read_image, read_mask, read_reduced
 from lightning_seg.errors import ConfigError, DataError
 from tests.conftest import CLASSES, write_pair
 
@@ -85,6 +85,41 @@ def test_normalising_twice_is_refused(scenes: Path) -> None:
         make(scenes, train_transforms=[A.Normalize()]).setup("fit")
 
 
+@pytest.mark.parametrize(("scale", "reductions"), [(0.6, []), (0.5, [2]), (0.3, [2]), (0.25, [4]), (0.1, [8])])
+def test_reduced_decoding_looks_almost_the_same(
+    tmp_path: Path, scale: float, reductions: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ramp = np.linspace(0, 255, 200).astype(np.uint8)
+    image = np.stack([np.broadcast_to(ramp, (120, 200)), np.broadcast_to(ramp[:120, None], (120, 200))], axis=2)
+    write_pair(tmp_path / "train", "a", np.arange(120 * 200).reshape(120, 200).astype(np.uint8) % 6)
+    Image.fromarray(np.dstack([image, image[..., :1]])).save(tmp_path / "train/images/a.jpg", quality=95)
+    taken: list[int] = []
+    monkeypatch.setattr(
+        dataset, "read_reduced", lambda path, reduce: taken.append(reduce) or read_reduced(path, reduce)
+    )
+
+    def sample(reduced_decoding: bool) -> dict[str, Any]:
+        crop = RandomScaleCrop(24, 24, (scale, scale))
+        data = make(tmp_path, val=None, batch_size=1, train_transforms=[crop], reduced_decoding=reduced_decoding)
+        data.setup("fit")
+        return next(iter(data.train_dataloader()))[0]
+
+    whole, reduced = sample(False), sample(True)
+    assert taken == reductions
+    assert (reduced["height"], reduced["width"]) == (120, 200)
+    assert torch.equal(whole["sem_seg"], reduced["sem_seg"])
+    assert (whole["image"].float() - reduced["image"].float()).abs().mean() < 1.5
+
+
+def test_reduced_decoding_compares_whole_sizes(tmp_path: Path) -> None:
+    write_pair(tmp_path / "train", "a", np.zeros((40, 30), np.uint8), image_size=(80, 60))
+    crop = RandomScaleCrop(8, 8, (0.5, 0.5))
+    data = make(tmp_path, val=None, batch_size=1, train_transforms=[crop], reduced_decoding=True)
+    data.setup("fit")
+    with pytest.raises(DataError, match=r"mask .*a\.png is 30×40 pixels, but its image .*a\.jpg is 60×80"):
+        list(data.train_dataloader())
+
+
 @pytest.mark.parametrize("ignore_index", [-1, 1000])
 def test_ignore_index_beyond_8_bits_pads_exactly(tmp_path: Path, ignore_index: int) -> None:
     write_pair(tmp_path / "train", "a", np.ones((8, 8), np.uint8))
@@ -103,6 +138,7 @@ def test_ignore_index_beyond_8_bits_pads_exactly(tmp_path: Path, ignore_index: i
         ({"ignore_index": 2}, r"data\.ignore_index 2 is the id of class 'hill'"),
         ({"palette": {"sea": "#000000"}}, r"data\.palette colours sea"),
         ({"palette": {"sky": "blue"}}, r"data.palette, sky: colour 'blue' is not of the form '#rrggbb'"),
+        ({"reduced_decoding": True}, "put lightning_seg.data.RandomScaleCrop first in data.train_transforms"),
         ({"batch_size": 0}, r"data\.batch_size is 0"),
     ],
 )
