@@ -4,19 +4,24 @@ import glob
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytorch_lightning as pl
+from numpy.typing import NDArray
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
+from lightning_seg.data.class_pixels import ClassPixels, count_class_pixels
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.labels import IGNORE, Labelling, LabelTable, Unknown
 from lightning_seg.data.limits import usable_cpus
 from lightning_seg.data.loader import SegmentationLoader, build_loader
+from lightning_seg.data.ranks import gather
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
 from lightning_seg.data.readers.reader import resolve, unique_names
-from lightning_seg.data.sampler import EvaluationSampler, TrainSampler
+from lightning_seg.data.sampler import EvaluationSampler, RareClassSampler, TrainSampler
 from lightning_seg.data.transforms import RandomScaleCrop, Transform, build_pipeline, check_transforms
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.imports import import_user_code
@@ -44,6 +49,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             show classes in pictures; others get one chosen for them.
         unknown: ``refuse``: a stored value or colour without a meaning is an error; ``ignore``: it is
             read as ignored pixels.
+        sampler: ``shuffle``: every training sample once an epoch; ``rare_class``: DAFormer's rare-class sampling, which
+            draws a class by its rarity, then a sample that shows it, as often as there are samples.
         train_transforms: albumentations for training; ``fill_mask`` is set to the ignore index in all of them.
         eval_transforms: albumentations of images (and of masks, for the loss) in evaluation and prediction, such
             as a resize; the metric is always computed at the stored size.
@@ -69,6 +76,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         label_map: dict[int | str, str] | None = None,
         palette: dict[str, str | list[int]] | None = None,
         unknown: Unknown = "refuse",
+        sampler: Literal["shuffle", "rare_class"] = "shuffle",
         train_transforms: list[Transform] | None = None,
         eval_transforms: list[Transform] | None = None,
         reduced_decoding: bool = False,
@@ -89,6 +97,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         names, usual = (classes, {}) if classes else self._classes_of_source(label_map or {})
         self.info = _dataset_info(names, ignore_index, {**usual, **colours}, known={*(label_map or {}), IGNORE})
         self.labelling = Labelling(self.info, label_map or {}, colours, unknown)
+        self.sampler = sampler
         self.train_transforms = train_transforms or []
         self.eval_transforms = eval_transforms or []
         if reduced_decoding and not isinstance(next(iter(self.train_transforms), None), RandomScaleCrop):
@@ -102,6 +111,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.datasets: dict[str, SegmentationDataset] = {}
+        self.class_pixels: NDArray[np.int64] | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -153,6 +163,8 @@ class SegmentationDataModule(pl.LightningDataModule):
                 keep_truth=part in ("val", "test"),
                 reduced_decoding=self.reduced_decoding and part == "train",
             )
+        if "train" in parts and self.sampler == "rare_class" and self.class_pixels is None:
+            self.class_pixels = self._count_class_pixels()
 
     def train_dataloader(self) -> SegmentationLoader:
         dataset = self.datasets["train"]
@@ -162,7 +174,11 @@ class SegmentationDataModule(pl.LightningDataModule):
                 f"data.train has {len(dataset)} samples, fewer than one batch of {self.batch_size} on each of "
                 f"{world_size} processes: lower data.batch_size"
             )
-        sampler = TrainSampler(dataset, num_replicas=world_size, rank=rank, seed=self.seed, batch_size=self.batch_size)
+        settings = {"num_replicas": world_size, "rank": rank, "seed": self.seed, "batch_size": self.batch_size}
+        if self.class_pixels is None:
+            sampler = TrainSampler(dataset, **settings)
+        else:
+            sampler = RareClassSampler(dataset, self.class_pixels, **settings)
         return build_loader(dataset, sampler, batch_size=self.batch_size, num_workers=self._workers())
 
     def val_dataloader(self) -> SegmentationLoader | list[SegmentationLoader]:
@@ -182,6 +198,18 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def _processes(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+
+    def _count_class_pixels(self) -> NDArray[np.int64]:
+        """(N, C) of the training masks; each process counts a part of them."""
+        world_size, rank = self._processes()
+        pixels = ClassPixels(self.datasets["train"].samples, self.datasets["train"].table)
+        mine = range(rank, len(pixels), world_size)
+        counted = np.empty((len(pixels), self.info.num_classes), np.int64)
+        for first, part in enumerate(gather(lambda: count_class_pixels(pixels, mine, self._workers()))):
+            counted[first::world_size] = part
+        if not counted.any():
+            raise DataError("data.sampler is rare_class, but no pixel of data.train is labelled")
+        return counted
 
     def _workers(self) -> int:
         if self.num_workers is not None:
