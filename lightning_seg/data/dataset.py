@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lightning_seg.data.cache import SampleCache
 from lightning_seg.data.decode import read_image, read_mask, read_reduced
 from lightning_seg.data.labels import Ids, LabelTable
 from lightning_seg.data.rasterise import rasterise
@@ -62,6 +63,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self.seed = seed
         self.keep_truth = keep_truth
         self.reduced_decoding = reduced_decoding
+        self.cache: SampleCache | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -75,13 +77,12 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         index, epoch, position = key if isinstance(key, Draw) else (key, 0, key)
         sample = self.samples[index]
         reseed(self.pipeline, self.seed, epoch, position)
-        image, (height, width) = self._read_image(sample)
+        image, mask, (height, width) = self._read(index, sample)
         item: dict[str, Any] = {"name": sample.name, "file_name": str(sample.image), "height": height, "width": width}
-        if sample.mask is None:
+        if mask is None:
             item["image"] = _image_tensor(self.pipeline(image=image)["image"])
             return item
 
-        mask = read_labels(sample, (height, width), self.table)
         augmented = self.pipeline(image=image, mask=mask)
         item["image"] = _image_tensor(augmented["image"])
         item["sem_seg"] = torch.from_numpy(np.ascontiguousarray(augmented["mask"]))
@@ -90,8 +91,17 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             item["truth"] = torch.from_numpy(mask)
         return item
 
+    def _read(self, index: int, sample: Sample) -> tuple[NDArray[np.uint8], Ids | None, tuple[int, int]]:
+        """Image, class ids and stored size; the image perhaps reduced to what the coming draw needs of it."""
+        if self.cache is not None and (kept := self.cache.get(index)) is not None:
+            return *kept, kept[1].shape[:2]
+        image, size = self._read_image(sample)
+        mask = None if sample.mask is None else read_labels(sample, size, self.table)
+        if self.cache is not None and mask is not None:
+            self.cache.put(index, image, mask)
+        return image, mask, size
+
     def _read_image(self, sample: Sample) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-        """The image, perhaps reduced to what the coming draw needs of it, and its stored height and width."""
         if self.reduced_decoding:
             scale = coming_scale(self.pipeline)
             if reductions := [reduce for reduce in _REDUCTIONS if scale * reduce <= 1]:

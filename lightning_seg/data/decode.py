@@ -122,6 +122,21 @@ def read_mask(path: Path) -> StoredMask:
     )
 
 
+def stored_pixels(path: Path) -> int:
+    """Height times width of an image by its header.
+
+    Raises:
+        DataError: if the file is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height * image.width
+    except FileNotFoundError:
+        raise DataError(f"image {path} does not exist") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"image {path} cannot be read ({error}): replace or remove it") from None
+
+
 def _size_of_jpeg(path: Path) -> tuple[int, int] | None:
     """Height and width of an upright JPEG by its header, about 60 µs; None: not that, or not readable."""
     try:

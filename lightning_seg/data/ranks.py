@@ -10,6 +10,12 @@ from lightning_seg.errors import LightningSegError
 T = TypeVar("T")
 
 
+def this_rank() -> int:
+    """Number of this training process among all of them."""
+    started = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_rank() if started else 0
+
+
 def gather(compute: Callable[[], T]) -> list[T]:
     """Results of all training processes in the order of their ranks; one where there is no process group.
 
