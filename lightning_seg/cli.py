@@ -215,9 +215,10 @@ def main(args: Sequence[str] | None = None) -> None:
 def _silence_lightning() -> None:
     """Leave out what no user can act on.
 
-    Advertisements, Lightning's own deprecations, that YAML has no tuples, and the advice to average over processes
-    figures that are the same on all of them already.
+    Advertisements, Lightning's own deprecations, that YAML has no tuples, the advice to average over processes figures
+    that are the same on all of them already, and that an evaluation writes no checkpoints.
     """
+    warnings.filterwarnings("ignore", message=r"(?s).*create the checkpoint need.*: \[.ModelCheckpoint[^\"]*.\]\.")
     warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(.*sync_dist=True\)`")
     warnings.filterwarnings("ignore", message=r"(?s).*a tuple is serialized as list")
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated")

@@ -3,6 +3,10 @@
 The command line prints the message alone, without a stack trace, and exits with status 1.
 """
 
+import os
+import traceback
+from pathlib import Path
+
 
 class LightningSegError(Exception):
     """Base of every error that a user, not a developer, can mend."""
@@ -22,3 +26,18 @@ class CheckpointError(LightningSegError):
 
 class DependencyError(LightningSegError):
     """A library that must be installed first."""
+
+
+def describe(error: BaseException) -> str:
+    """Kind and message of an error of someone else's code, and the line of that code where it arose.
+
+    The line is the innermost outside torch, whose own says nothing of which layer or setting it was.
+    """
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if f"{os.sep}torch{os.sep}" not in frame.filename
+    ]
+    what = f"{type(error).__name__}: {error}"
+    if not frames:
+        return what
+    file = Path(frames[-1].filename)
+    return f"{what} ({file.parent.name}/{file.name}, line {frames[-1].lineno}: {frames[-1].line})"

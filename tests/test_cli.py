@@ -53,6 +53,7 @@ def test_a_run_from_start_to_prediction(experiment: Experiment, scenes: Path, tm
     best = str(run / "checkpoints" / "best.ckpt")
     validate = train_py("validate", "--config", config, "--ckpt_path", best)
     assert validate.returncode == 0, validate.stderr
+    assert "callbacks" not in validate.stderr
     metrics = json.loads((tmp_path / "runs/tiny/version_1/metrics.json").read_text())
     assert metrics["mIoU"] == max(logged(run, "val/mIoU"))
     assert metrics["split"] == "val"

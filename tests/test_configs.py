@@ -71,12 +71,12 @@ def test_recipes_for_public_data(config: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(REPOSITORY)
     for split in ("train", "val"):
         layout(tmp_path, ["a", "b", "c", "d"], size=(64, 96), split=split)
-    smaller = json.dumps(
-        [{"class_path": "lightning_seg.data.RandomScaleCrop", "init_args": {"height": 64, "width": 96}}]
-    )
+    crop = {"class_path": "lightning_seg.data.RandomScaleCrop", "init_args": {"height": 64, "width": 96}}
     metrics = fit(
-        config, "--data.root", str(tmp_path), "--model.weights", "", "--trainer.default_root_dir", str(tmp_path / "runs"),
-        "--trainer.val_check_interval", "2", "--trainer.max_steps", "2", "--data.train_transforms", json.dumps([crop]),
+        config, "--data.root", str(tmp_path), "--model.weights", "",
+        "--trainer.default_root_dir", str(tmp_path / "runs"),
+        "--trainer.val_check_interval", "2", "--trainer.max_steps", "2",
+        "--data.train_transforms", json.dumps([crop]), "--data.eval_transforms", "[]",
         *(text for key, value in overrides.items() for text in (f"--model.overrides.{key}", str(value))),
     )  # fmt: skip
     assert metrics["num_images"] == 2

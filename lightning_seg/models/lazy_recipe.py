@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_seg.errors import ConfigError
+from lightning_seg.errors import ConfigError, LightningSegError, describe
 from lightning_seg.models.config import find_config, refuse_key, require_detectron2
 from lightning_seg.models.solver import HoldLast
 from lightning_seg.models.weights import LAZY_KEYS
@@ -77,8 +77,10 @@ class LazyRecipe:
                 pixel_mean=list(model.pixel_mean),
                 pixel_std=list(model.pixel_std),
             )
+        except LightningSegError:
+            raise
         except Exception as error:  # it is the user's code: anything may come
-            raise ConfigError(f"Detectron2 refuses this model: {type(error).__name__}: {error}") from error
+            raise ConfigError(f"Detectron2 refuses this model: {describe(error)}") from error
 
     def build_optimizer(self, network: nn.Module) -> Optimizer:
         """The file's ``optimizer`` with ``params.model`` set to the network.

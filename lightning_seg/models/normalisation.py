@@ -1,4 +1,4 @@
-"""SyncBN where it cannot run, and where Lightning would break what it replaces."""
+"""The norms that a config may name, and SyncBN where it cannot run or where Lightning would break what it replaces."""
 
 from typing import Any
 
@@ -7,6 +7,15 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 
 from lightning_seg.errors import ConfigError
+
+NORMS = ("BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N", "")
+"""What ``detectron2.layers.get_norm`` knows by name; empty is none."""
+
+
+def require_norm(key: str, norm: str) -> None:
+    """Raise a ConfigError that lists what there is unless Detectron2 knows ``norm``, the value of ``key``."""
+    if norm not in NORMS:
+        raise ConfigError(f"{key} is {norm!r}, but one of {', '.join(map(repr, NORMS))} is needed")
 
 
 class SyncBatchNorm(TorchSyncBatchNorm):

@@ -56,17 +56,16 @@ def zero_where_nothing_counts(losses: dict[str, Tensor], logits: Tensor) -> dict
     return {name: loss.where(~(loss.isnan() & finite), loss.nan_to_num()) for name, loss in losses.items()}
 
 
-def evaluation_logits(head: Any, features: Features, input_size: tuple[int, int]) -> tuple[Tensor, int, Tensor]:
+def evaluation_logits(head: Any, features: Features) -> tuple[Tensor, int, Tensor]:
     """The head's logits in evaluation mode, at the lowest resolution that says all.
 
     Args:
         head: in evaluation mode.
         features: of the backbone.
-        input_size: (H, W) of the padded network input.
 
     Returns:
         The logits (N, K, h, w), how many input pixels one of them stands for, and the logits that the head's own
-        main loss is defined on: the same, but for a head that refines them, whose refined ones have stride 1.
+        main loss is defined on: the same, but for a head that refines them to a finer stride.
     """
     owner = owner_of_losses(head)
     coarse: list[Tensor] = []
@@ -79,7 +78,7 @@ def evaluation_logits(head: Any, features: Features, input_size: tuple[int, int]
 
         with _replaced(owner, "layers", keep):
             refined: Tensor = head(features)[0]
-        return refined, max(1, round(input_size[0] / refined.shape[-2])), coarse[0]
+        return refined, owner.common_stride * coarse[0].shape[-2] // refined.shape[-2], coarse[0]
     if hasattr(owner, "layers"):
         logits: Tensor = owner.layers(features)
     else:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.errors import ConfigError
+from lightning_seg.errors import ConfigError, DataError, describe
 from lightning_seg.models.auxiliary import AuxiliaryHead
 from lightning_seg.models.recipe import Recipe
 from lightning_seg.models.seam import (
@@ -23,8 +23,11 @@ from lightning_seg.structures import Batch, summarise
 
 Criterion = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
 
-_PROBE_SIZE = (128, 192)
-"""Height and width of the input that a new network is tried on; whole multiples of any usual divisibility."""
+_PROBE_SIZE = (129, 193)
+"""Height and width of the input that a new network is tried on; one more than what all strides divide."""
+
+_FOREIGN = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What Detectron2's and users' code raises on an input that it cannot take."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Segmentor(nn.Module):
             give logits of a wrong size.
 
     Attributes:
+        whole_levels: whether inputs are padded to a multiple of the backbone's coarsest stride where its own
+            ``size_divisibility`` is less, because the head's levels do not meet at other sizes.
         notices: what a user should know of the model: what was dropped of the config, and which parameters the loss
             does not depend on (they are frozen).
     """
@@ -84,6 +89,7 @@ class Segmentor(nn.Module):
         super().__init__()
         self.notices = list(recipe.notices)
         self.network = recipe.build_network(num_classes, ignore_index)
+        _refuse_grey(self.network.pixel_mean)
         _refuse_foreign_head(self.network.sem_seg_head)
         self.ignore_index = ignore_index
         self.bgr = recipe.bgr
@@ -93,6 +99,7 @@ class Segmentor(nn.Module):
         )
         self.auxiliary_weight = auxiliary_weight
         _pool_any_size(self.network)
+        self.whole_levels = False
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             self.to(memory_format=torch.channels_last)
@@ -114,8 +121,7 @@ class Segmentor(nn.Module):
         """Logits, and losses where there are masks, from one pass; the network must be in evaluation mode."""
         inputs, sizes = self._inputs(batch)
         head = self.network.sem_seg_head
-        height, width = inputs.shape[-2:]
-        logits, stride, coarse = evaluation_logits(head, self.network.backbone(inputs), (height, width))
+        logits, stride, coarse = evaluation_logits(head, self.network.backbone(inputs))
         losses: dict[str, Tensor] = {}
         if "sem_seg" in batch[0]:
             of_logits = owner_of_losses(head).losses if self.criterion is None else self._criterion_losses
@@ -131,6 +137,8 @@ class Segmentor(nn.Module):
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, list[tuple[int, int]]]:
         """Normalised and padded images (N, 3, H, W), as in ``SemanticSegmentor.forward``, and their sizes."""
+        for sample in batch:
+            _refuse_misshapen(sample)
         network = self.network
         images = [sample["image"].flip(0) if self.bgr else sample["image"] for sample in batch]
         padded = self._padded([(image - network.pixel_mean) / network.pixel_std for image in images], 0.0)
@@ -144,7 +152,14 @@ class Segmentor(nn.Module):
         from detectron2.structures import ImageList
 
         backbone = self.network.backbone
-        return ImageList.from_tensors(tensors, backbone.size_divisibility, value, backbone.padding_constraints)
+        constraints = dict(backbone.padding_constraints)
+        if self.whole_levels:
+            coarsest = max(shape.stride for shape in backbone.output_shape().values())
+            stride = owner_of_losses(self.network.sem_seg_head).common_stride
+            sides = [max(tensor.shape[axis] for tensor in tensors) for axis in (-2, -1)]
+            if any(-side % coarsest >= stride for side in sides):  # else Detectron2 runs without more padding
+                constraints["size_divisibility"] = coarsest
+        return ImageList.from_tensors(tensors, backbone.size_divisibility, value, constraints)
 
     def _try_on_probe(self) -> None:
         """Run a copy without data on the meta device: finds logits of a wrong size and parameters without use."""
@@ -155,17 +170,14 @@ class Segmentor(nn.Module):
             "sem_seg": torch.empty(height, width, device="meta", dtype=torch.int64),
         }
         try:
-            output = probe.eval().evaluate([sample, sample])
-            found = tuple(side * output.stride for side in output.logits.shape[-2:])
+            try:
+                _refuse_wrong_size(probe.eval(), [sample, sample])
+            except (*_FOREIGN, ConfigError):  # levels may not meet where the coarsest stride does not divide the input
+                self.whole_levels = probe.whole_levels = True
+                _refuse_wrong_size(probe, [sample, sample])
             losses = probe.train().losses([sample, sample])
-        except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise ConfigError(f"this backbone and head do not fit: {type(error).__name__}: {error}") from error
-        if found != _PROBE_SIZE:
-            raise ConfigError(
-                f"the head's logits stand for {found[0]}×{found[1]} pixels of a {height}×{width} input: "
-                "its common_stride (MODEL.SEM_SEG_HEAD.COMMON_STRIDE) must be the stride of its finest feature, and "
-                "for PointRend 2 ** MODEL.POINT_HEAD.SUBDIVISION_STEPS"
-            )
+        except _FOREIGN as error:
+            raise ConfigError(f"this backbone and head do not fit: {describe(error)}") from error
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
         used = {name for name, parameter in probe.named_parameters() if parameter.grad is not None}
         unused = {
@@ -179,6 +191,46 @@ class Segmentor(nn.Module):
             self.notices.append(
                 f"the loss does not depend on {len(unused)} parameters, which are frozen: {summarise(list(unused))}"
             )
+
+
+def _refuse_wrong_size(segmentor: Segmentor, batch: Batch) -> None:
+    """Raise a ConfigError unless the logits stand for exactly the padded input, up to whole strides."""
+    network = segmentor.network
+    inputs, _ = segmentor._inputs(batch)
+    with torch.no_grad():
+        logits, stride, _ = evaluation_logits(network.sem_seg_head, network.backbone(inputs))
+    common_stride = owner_of_losses(network.sem_seg_head).common_stride
+    (height, width), (found_height, found_width) = inputs.shape[-2:], logits.shape[-2:]
+    whole_height, whole_width = (-(-side // common_stride) * common_stride for side in (height, width))
+    if (found_height * stride, found_width * stride) != (whole_height, whole_width):
+        raise ConfigError(
+            f"the head gives logits of {found_height}×{found_width} for an input of {height}×{width}, which is not "
+            f"what its common_stride of {common_stride} (MODEL.SEM_SEG_HEAD.COMMON_STRIDE) says: set it to "
+            f"{max(1, round(height / found_height))}, or mend the head"
+        )
+
+
+def _refuse_misshapen(sample: dict[str, Any]) -> None:
+    """Raise a DataError unless the image has three channels, and the mask, where there is one, its size."""
+    image, mask, name = sample["image"], sample.get("sem_seg"), sample.get("file_name", "of the batch")
+    if image.ndim != 3 or len(image) != 3:
+        raise DataError(
+            f"image {name} is a tensor of shape {tuple(image.shape)}, but (3, height, width) is needed: leave out the "
+            "transform that changes its channels"
+        )
+    if mask is not None and mask.shape != image.shape[1:]:
+        raise DataError(
+            f"the mask of image {name} has shape {tuple(mask.shape)}, but the image {tuple(image.shape[1:])}: leave "
+            "out the transform that changes one of them alone"
+        )
+
+
+def _refuse_grey(pixel_mean: Tensor) -> None:
+    if len(pixel_mean) != 3:
+        raise ConfigError(
+            f"MODEL.PIXEL_MEAN has {len(pixel_mean)} values, but every image is given to the network with 3 channels, "
+            "grey ones too: give one value for each"
+        )
 
 
 def _refuse_foreign_head(head: Any) -> None:

@@ -7,10 +7,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_seg.errors import ConfigError
+from lightning_seg.errors import ConfigError, describe
 from lightning_seg.models import solver
 from lightning_seg.models.backbones import register_backbones
+from lightning_seg.models.backbones.resnet import refuse_resnet
 from lightning_seg.models.heads import register_heads
+from lightning_seg.models.registry import require_registered
 from lightning_seg.models.weights import YAML_KEYS, warn_of_frozen_random
 
 if TYPE_CHECKING:
@@ -50,7 +52,6 @@ class YamlRecipe:
         cfg = self._cfg.clone()
         cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
         cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = ignore_index
-        cfg.MODEL.DEVICE = "cpu"  # Lightning moves it
         return _build(cfg)
 
     def build_optimizer(self, network: nn.Module) -> Optimizer:
@@ -88,6 +89,9 @@ def _keep_semantic_part(cfg: "CfgNode") -> str | None:
             "MODEL.META_ARCHITECTURE SemanticSegmentor"
         )
     cfg.MODEL.META_ARCHITECTURE = "SemanticSegmentor"
+    if cfg.MODEL.BACKBONE.NAME.startswith("build_retinanet") and "res2" not in cfg.MODEL.FPN.IN_FEATURES:
+        head = cfg.MODEL.SEM_SEG_HEAD  # reads p2 by default, which this pyramid lacks
+        head.IN_FEATURES = [name for name in head.IN_FEATURES if name != "p2"]
     return f"{architecture}: backbone and semantic head are used, {dropped} dropped"
 
 
@@ -104,24 +108,28 @@ def _refuse_unsupported(cfg: "CfgNode") -> None:
         )
     if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
         raise ConfigError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}, but RGB or BGR is needed")
-    resnets = cfg.MODEL.RESNETS
-    if "resnet" in cfg.MODEL.BACKBONE.NAME and resnets.DEPTH in (18, 34) and resnets.RES2_OUT_CHANNELS != 64:
-        raise ConfigError(
-            f"MODEL.RESNETS.DEPTH {resnets.DEPTH} needs MODEL.RESNETS.RES2_OUT_CHANNELS 64 "
-            f"(it is {resnets.RES2_OUT_CHANNELS}): add --model.overrides.MODEL.RESNETS.RES2_OUT_CHANNELS 64"
-        )
+    refuse_resnet(cfg)
 
 
 def _build(cfg: "CfgNode") -> Any:
-    """Build the network; Any, because Detectron2 has no types."""
+    """Build the network as ``build_model`` does, on the CPU; Any, because Detectron2 has no types."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
-        from detectron2.modeling import build_model
+        from detectron2.modeling import BACKBONE_REGISTRY, SemanticSegmentor, build_backbone, build_sem_seg_head
         from detectron2.projects import deeplab, point_rend  # noqa: F401  # registers their heads and backbones
 
         register_heads()
         register_backbones()
+        from lightning_seg.models.heads.detectron2 import refuse_head
+    require_registered("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY)
     try:
-        return build_model(cfg)
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"Detectron2 refuses this model: {type(error).__name__}: {error}") from error
+        backbone = build_backbone(cfg)
+        refuse_head(cfg, backbone.output_shape())
+        return SemanticSegmentor(
+            backbone=backbone,
+            sem_seg_head=build_sem_seg_head(cfg, backbone.output_shape()),
+            pixel_mean=cfg.MODEL.PIXEL_MEAN,
+            pixel_std=cfg.MODEL.PIXEL_STD,
+        )
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(f"Detectron2 refuses this model: {describe(error)}") from error

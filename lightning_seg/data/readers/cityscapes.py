@@ -47,6 +47,7 @@ class Cityscapes(Reader):
         return reader.samples(None)
 
     def _kind(self, root: Path | None) -> str:
-        folder = existing_split(resolve(self.root, root) / "gtFine", self.split)
-        has_label_ids = any(path.stem.endswith(LABEL_IDS) for path in files_below(folder))
-        return LABEL_IDS if has_label_ids else TRAIN_IDS
+        """Which masks there are; the published ones where there are none, so that prediction needs no data set."""
+        stems = [path.stem for path in files_below(resolve(self.root, root) / "gtFine" / self.split)]
+        found = [kind for kind in (LABEL_IDS, TRAIN_IDS) if any(stem.endswith(kind) for stem in stems)]
+        return found[0] if found else LABEL_IDS

@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg.errors import ConfigError
+from lightning_seg.models.normalisation import require_norm
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
-
-NORMS = ("BN", "SyncBN", "FrozenBN", "GN", "LN", "")
-"""What ``MODEL.SEM_SEG_HEAD.NORM`` may be; empty is none. A part of ``detectron2.layers.get_norm``'s."""
 
 GROUPS = 32
 """Of Detectron2's GN."""
@@ -50,31 +48,15 @@ class Head(nn.Module, ABC):
         self.levels = [input_shape[name] for name in self.in_features]
         if not self.levels:
             raise ConfigError("MODEL.SEM_SEG_HEAD.IN_FEATURES is empty: name the backbone's features to segment from")
-        if common_stride != self.levels[0].stride:
-            raise ConfigError(
-                f"MODEL.SEM_SEG_HEAD.COMMON_STRIDE is {common_stride}, but {type(self).__name__} ends at the finest "
-                f"of IN_FEATURES, {self.in_features[0]}, whose stride is {self.levels[0].stride}: "
-                f"set COMMON_STRIDE to {self.levels[0].stride} or choose other IN_FEATURES"
-            )
+        check_common_stride(type(self).__name__, common_stride, self.in_features[0], self.levels[0].stride)
         self.common_stride = common_stride
         self.loss_weight = loss_weight
         self.ignore_value = ignore_value
 
     @classmethod
     def from_config(cls, cfg: "CfgNode", input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-        """The arguments that every head has, from ``cfg.MODEL.SEM_SEG_HEAD``.
-
-        Raises:
-            ConfigError: if IN_FEATURES names a feature that the backbone does not give.
-        """
+        """The arguments that every head has, from ``cfg.MODEL.SEM_SEG_HEAD``."""
         head = cfg.MODEL.SEM_SEG_HEAD
-        missing = [name for name in head.IN_FEATURES if name not in input_shape]
-        if missing:
-            raise ConfigError(
-                f"MODEL.SEM_SEG_HEAD.IN_FEATURES names {', '.join(missing)}, but the backbone gives "
-                f"{', '.join(input_shape)}: choose among these, or let the backbone give more "
-                "(MODEL.RESNETS.OUT_FEATURES for a ResNet)"
-            )
         return {
             "input_shape": {name: input_shape[name] for name in head.IN_FEATURES},
             "num_classes": head.NUM_CLASSES,
@@ -156,14 +138,21 @@ def check_norm(norm: str, channels: Sequence[int], key: str) -> None:
     Raises:
         ConfigError: says which setting to change.
     """
-    if norm not in NORMS:
-        names = ", ".join(repr(name) for name in NORMS)
-        raise ConfigError(f"MODEL.SEM_SEG_HEAD.NORM is {norm!r}, but one of {names} is needed")
+    require_norm("MODEL.SEM_SEG_HEAD.NORM", norm)
     uneven = [count for count in channels if count % GROUPS]
     if norm == "GN" and uneven:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.{key} has {uneven[0]} channels, which the {GROUPS} groups of GN do not divide: "
             f"choose a multiple of {GROUPS}, or another MODEL.SEM_SEG_HEAD.NORM"
+        )
+
+
+def check_common_stride(head: str, common_stride: int, finest: str, stride: int) -> None:
+    """Raise a ConfigError unless the logits' stride is that of the finest level, where the head ends."""
+    if common_stride != stride:
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.COMMON_STRIDE is {common_stride}, but {head} ends at the finest of IN_FEATURES, "
+            f"{finest}, whose stride is {stride}: set COMMON_STRIDE to {stride} or choose other IN_FEATURES"
         )
 
 

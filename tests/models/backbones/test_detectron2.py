@@ -9,7 +9,41 @@ from detectron2.modeling.backbone import FPN, SwinTransformer
 from detectron2.modeling.backbone.regnet import RegNet, ResBottleneckBlock, SimpleStem
 
 from lightning_seg.errors import ConfigError, DependencyError
-from tests.models.backbones.test_contract import MVIT, REGNET, SWIN, VIT, build, detectron2
+from tests.models.backbones.test_levels import build
+from tests.models.test_contract import (
+    BOTTLENECKS,
+    MVIT,
+    ODD,
+    REGNET,
+    RESNET18,
+    SMALL,
+    SWIN,
+    VIT,
+    build_segmentor,
+    detectron2,
+    total_loss,
+)
+from tests.models.test_segmentor import make_batch
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize(
+    ("depth", "settings"),
+    [
+        (18, RESNET18),
+        (34, {**RESNET18, "MODEL.RESNETS.DEPTH": 34}),
+        *((depth, {**BOTTLENECKS, "MODEL.RESNETS.DEPTH": depth}) for depth in (50, 101, 152)),
+        (50, {**BOTTLENECKS, "MODEL.RESNETS.NUM_GROUPS": 32, "MODEL.RESNETS.WIDTH_PER_GROUP": 8}),
+    ],
+)
+def test_resnets_of_every_depth_train(depth: int, settings: dict[str, Any]) -> None:
+    segmentor = build_segmentor({**SMALL, **settings})
+    stages = [len(stage) for stage in segmentor.network.backbone.bottom_up.stages]
+    layers = 2 if depth < 50 else 3
+    assert sum(stages) * layers + 2 == depth  # with the stem and the classifier that is not there
+    total_loss(segmentor, make_batch(ODD)).backward()  # type: ignore[no-untyped-call]
+    assert all(parameter.grad is not None for parameter in segmentor.parameters())
 
 
 def test_regnet_is_detectron2s() -> None:
