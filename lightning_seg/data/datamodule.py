@@ -4,7 +4,7 @@ import glob
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -205,7 +205,13 @@ class SegmentationDataModule(pl.LightningDataModule):
                 f"data.train has {len(dataset)} samples, fewer than one batch of {self.batch_size} on each of "
                 f"{world_size} processes: lower data.batch_size"
             )
-        settings = {"num_replicas": world_size, "rank": rank, "seed": self.seed, "batch_size": self.batch_size}
+        settings: dict[str, Any] = {
+            "num_replicas": world_size,
+            "rank": rank,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "batches_done": self._batches_done,
+        }
         if self.class_pixels is None:
             sampler = TrainSampler(dataset, **settings)
         else:
@@ -229,6 +235,12 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def _processes(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+
+    def _batches_done(self) -> int:
+        """How far a resumed run had come in the epoch that begins; 0 elsewhere."""
+        if self.trainer is None or not self.trainer.training:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def _count_class_pixels(self) -> NDArray[np.int64]:
         """(N, C) of the training masks; each process counts a part of them."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import signal
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -44,6 +45,8 @@ class SegmentationLoader(DataLoader[Any]):
 
     A process without samples gets one empty batch, so that it joins every collective call of an evaluation.
     Built by :func:`build_loader`; the constructor is torch's, because Lightning builds the loader again from it.
+    Nothing happens before the first batch is asked for: Lightning makes the iterator before it knows how far a resumed
+    run had come, which the sampler asks it.
 
     Raises:
         DataError: from iteration, with the message of the first bad sample.
@@ -67,8 +70,11 @@ def prepare_worker(_: int = 0) -> None:
     """Make this process a loading process: one thread, since there is one process a CPU, and memory that stays.
 
     The C library would give the memory of each decoded image back to the system and ask for it again at the next one,
-    which costs up to half as much as decoding it.
+    which costs up to half as much as decoding it. Schedulers signal all processes of a job: the training process
+    decides what follows, and ends this one.
     """
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     keep_memory()
@@ -97,4 +103,5 @@ def build_loader(
         pin_memory=torch.cuda.is_available(),
         collate_fn=_collate,
         worker_init_fn=prepare_worker,
+        generator=torch.Generator(),  # of its own: loading draws nothing from the stream of training
     )

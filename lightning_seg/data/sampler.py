@@ -1,6 +1,6 @@
 """Which process sees which sample: training without remainders, evaluation without repeats."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -29,14 +29,26 @@ class TrainSampler(DistributedSampler[Draw]):
         rank: of this process.
         seed: with the epoch, decides the order.
         batch_size: per process; samples that fill no whole global batch are left out of this epoch.
+        batches_done: how many batches of the epoch there have been already, in a run that is resumed; asked when an
+            epoch begins. They are left out, but the length stays that of the whole epoch.
     """
 
-    def __init__(self, dataset: Dataset[object], *, num_replicas: int, rank: int, seed: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[object],
+        *,
+        num_replicas: int,
+        rank: int,
+        seed: int,
+        batch_size: int,
+        batches_done: Callable[[], int] = lambda: 0,
+    ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed, drop_last=True)
         self.length = len(dataset)  # type: ignore[arg-type]  # Dataset declares no length
-        global_batch = batch_size * num_replicas
-        self.num_samples = self.length // global_batch * batch_size
+        self.global_batch = batch_size * num_replicas
+        self.num_samples = self.length // self.global_batch * batch_size
         self.total_size = self.num_samples * num_replicas
+        self.batches_done = batches_done
 
     def order(self) -> list[int]:
         """Sample of each position of this epoch."""
@@ -46,7 +58,8 @@ class TrainSampler(DistributedSampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         order = self.order()
-        for position in range(self.rank, self.total_size, self.num_replicas):
+        first = self.batches_done() * self.global_batch
+        for position in range(first + self.rank, self.total_size, self.num_replicas):
             yield Draw(order[position], self.epoch, position)
 
 
@@ -66,6 +79,7 @@ class RareClassSampler(TrainSampler):
         rank: of this process.
         seed: with the epoch and the position, decides the draw.
         batch_size: per process.
+        batches_done: as of :class:`TrainSampler`.
     """
 
     def __init__(
@@ -79,8 +93,16 @@ class RareClassSampler(TrainSampler):
         rank: int,
         seed: int,
         batch_size: int,
+        batches_done: Callable[[], int] = lambda: 0,
     ) -> None:
-        super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed, batch_size=batch_size)
+        super().__init__(
+            dataset,
+            num_replicas=num_replicas,
+            rank=rank,
+            seed=seed,
+            batch_size=batch_size,
+            batches_done=batches_done,
+        )
         self.probabilities = rare_class_probabilities(class_pixels.sum(axis=0), temperature)
         enough = class_pixels >= min_pixels
         shows = np.where(enough.any(axis=0), enough, class_pixels > 0)

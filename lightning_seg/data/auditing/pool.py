@@ -2,13 +2,11 @@
 
 import math
 import multiprocessing
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from pathlib import Path
 
 import cv2
 import torch
@@ -16,11 +14,11 @@ import torch
 from lightning_seg.data.auditing.examine import Examination, examine
 from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.labels import LabelTable
+from lightning_seg.data.limits import usable_cpus
 from lightning_seg.data.records import Records
 from lightning_seg.errors import DataError
 
 _CHUNK = 8
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 Track = Callable[[Iterable[Examination], int], Iterable[Examination]]
 """Passes a sequence of known length on, and shows how far it is."""
@@ -68,17 +66,6 @@ def without_opencv_threads() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(threads)
-
-
-def usable_cpus() -> int:
-    """CPUs that the process may run on, and no more than its container's quota."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = _QUOTA.read_text().split()
-        allowed = min(allowed, max(1, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no such file, or "max"
-        pass
-    return allowed
 
 
 def _start(splits: dict[str, tuple[Records, LabelTable]], alone: bool = False) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from lightning_seg.data.auditing import pool
 from lightning_seg.data.auditing.examine import Examination
-from lightning_seg.data.auditing.pool import examine_all, usable_cpus
+from lightning_seg.data.auditing.pool import examine_all
 from lightning_seg.errors import DataError
 from tests.data import planted
 from tests.data.auditing.test_quick import listings
@@ -40,13 +40,3 @@ def test_a_killed_process_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(pool, "examine", lambda *_: os._exit(9))
     with pytest.raises(DataError, match="was killed, perhaps for want of memory"):
         figures(planted.build(tmp_path), 2)
-
-
-def test_cpus_are_those_that_the_process_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
-    for text, cpus in (("max 100000\n", 16), ("250000 100000\n", 3), ("50000 100000\n", 1)):
-        (tmp_path / "cpu.max").write_text(text)
-        monkeypatch.setattr(pool, "_QUOTA", tmp_path / "cpu.max")
-        assert usable_cpus() == cpus
-    monkeypatch.setattr(pool, "_QUOTA", tmp_path / "none")
-    assert usable_cpus() == 16
