@@ -9,21 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from jsonargparse import ActionYesNo
 from lightning_fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
-from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins import LayerSync
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_seg.arguments import MergingConfigFile, Parser
 from lightning_seg.checkpoint_io import DurableCheckpointIO
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.errors import CheckpointError, LightningSegError
+from lightning_seg.errors import CheckpointError, ConfigError, DataError, LaunchError, LightningSegError
 from lightning_seg.files import remove_drafts, replacing
+from lightning_seg.launch import device_problems, launch_problems
+from lightning_seg.models.config import find_config, require_detectron2
 from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
-from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint
+from lightning_seg.preflight import (
+    folder_problem,
+    make_plan,
+    print_table,
+    resolve_processes,
+    table,
+    training_problems,
+    weights_problem,
+)
+from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint, next_version
 
 
 class SegmentationCLI(LightningCLI):
@@ -32,9 +44,12 @@ class SegmentationCLI(LightningCLI):
     run: RunFolder
     resumed_run: RunFolder | None = None
     resumed_step: int | None = None
+    problems: list[str]
+    """What keeps the run from starting, as far as it is known."""
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         environment = {"default_env": True}
+        self.problems = []
         super().__init__(
             SegmentationModule,
             SegmentationDataModule,
@@ -61,6 +76,18 @@ class SegmentationCLI(LightningCLI):
         parser.link_arguments("data.ignore_index", "model.ignore_index", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_argument(
+                "--dry_run",
+                action=ActionYesNo,
+                nargs="?",
+                default=False,
+                help="Print what would be trained and everything that is wrong with it; train nothing.",
+            )
+        return parser
+
     def parse_arguments(self, parser: Parser, args: Any) -> None:  # type: ignore[override]
         """Parse; Lightning's own warns where a caller in Python, a test say, has arguments of its own."""
         self.config = parser.parse_args(sys.argv[1:] if args is None else args)
@@ -74,11 +101,54 @@ class SegmentationCLI(LightningCLI):
         return self.config[self.subcommand]
 
     def before_instantiate_classes(self) -> None:
-        """Settle name and checkpoint before anything slow begins."""
+        """Settle name and checkpoint, and look for mistakes, before anything slow begins or waits for others."""
         settings = self.settings
         if settings.name is None:
             settings.name = Path(str(settings.config[0])).stem if settings.config else "default"
-        self._resolve_checkpoint()
+        self._check_launch()
+        try:
+            self._resolve_checkpoint()
+        except CheckpointError as error:
+            self.problems.append(str(error))
+        if self.subcommand == "fit":
+            self._check_files()
+        if not self._is_dry:
+            self._refuse()
+
+    @property
+    def _is_dry(self) -> bool:
+        return self.subcommand == "fit" and bool(self.settings.dry_run)
+
+    def _check_launch(self) -> None:
+        """Whether the processes that were started are those of ``trainer``."""
+        trainer = self.settings.trainer
+        self.processes = resolve_processes(trainer)
+        if trainer.plugins is None:  # a cluster environment of the user's own has rules of its own
+            self.problems += launch_problems(os.environ, self.processes)
+        if not self._is_dry or self.processes.available:  # a login node may lack what the job will have
+            self.problems += device_problems(os.environ, self.processes)
+
+    def _check_files(self) -> None:
+        settings = self.settings
+        if _is_first_process() and (problem := folder_problem(self._run_path())):
+            self.problems.append(problem)
+        if settings.ckpt_path is None and (problem := weights_problem(settings.model.weights)):
+            self.problems.append(problem)
+        require_detectron2()
+        try:
+            find_config(settings.model.config)
+        except ConfigError as error:  # nothing can be built
+            raise LaunchError([*self.problems, str(error)]) from None
+
+    def _run_path(self) -> Path:
+        """Of the run that goes on, or that will be made."""
+        if self.resumed_run is not None:
+            return self.resumed_run.path
+        return RunFolder(self.root, self.settings.name, f"version_{next_version(self.root, self.settings.name)}").path
+
+    def _refuse(self) -> None:
+        if self.problems:
+            raise LaunchError(self.problems)
 
     @property
     def root(self) -> Path:
@@ -109,7 +179,12 @@ class SegmentationCLI(LightningCLI):
             raise CheckpointError(f"{folder} holds no run with a {which} checkpoint: give a path as --ckpt_path")
 
     def instantiate_classes(self) -> None:
-        super().instantiate_classes()
+        try:
+            super().instantiate_classes()
+        except (ConfigError, DataError) as error:
+            if not self._is_dry:
+                raise
+            raise LaunchError([*self.problems, str(error)]) from None
         if self.settings.ckpt_path is not None:
             self.model.weights = ""  # the checkpoint brings its own
 
@@ -117,6 +192,8 @@ class SegmentationCLI(LightningCLI):
         """Build the trainer with what every run has, but for what the user replaces or switches off."""
         from lightning_seg.callbacks import LastCheckpoint
 
+        if self.subcommand == "fit":
+            self._check_training()
         self.run = self.resumed_run or new_run(self.root, self.settings.name)
         trainer = self._get(self.config_init, "trainer")
         given = _as_list(trainer.callbacks)
@@ -150,6 +227,30 @@ class SegmentationCLI(LightningCLI):
         kinds = (CheckpointIO, LayerSync, ClusterEnvironment)
         taken = tuple(kind for kind in kinds if any(isinstance(plugin, kind) for plugin in given))
         return given + [plugin for plugin in own if not isinstance(plugin, taken)]
+
+    def _check_training(self) -> None:
+        """Look for mistakes that show once model and data are there; a dry run says all and ends here."""
+        settings, model = self.settings, self._get(self.config_init, "model")
+        plan = make_plan(settings.trainer, self.processes, settings.data.batch_size, self._count_samples())
+        self.problems += training_problems(settings, model, plan)
+        if self._is_dry and _is_first_process():
+            resumed = None if self.resumed_run is None else self.resumed_step
+            print_table(table(settings, model, plan, self._run_path(), resumed, os.environ))
+        self._refuse()
+        if self._is_dry:
+            sys.exit(0)
+
+    def _count_samples(self) -> int | None:
+        """The training samples; None where a machine's first process must still write them."""
+        data = self._get(self.config_init, "data")
+        try:
+            if self._is_dry:
+                data.prepare_data()
+            return data.count_training_samples()  # type: ignore[no-any-return]
+        except DataError as error:  # without a dry run, setup says the same after prepare_data
+            if self._is_dry:
+                self.problems.append(str(error))
+            return None
 
     def _metrics_table(self) -> Any:
         from lightning_seg.callbacks.metrics_table import MetricsTable
@@ -186,7 +287,8 @@ class SegmentationCLI(LightningCLI):
         """Clear what a killed run left, and write ``config.yaml``: given to the same command, it runs the same."""
         remove_drafts(self.run.path)
         settings = self.settings.clone()
-        del settings["ckpt_path"], settings["config"]
+        for name in ("ckpt_path", "config", "dry_run"):
+            settings.pop(name, None)
         text = self._parser(self.subcommand).dump(settings, skip_unset=False)
         with replacing(self.run.path / "config.yaml", "w") as file:
             file.write(text)
@@ -213,6 +315,10 @@ class SegmentationCLI(LightningCLI):
         for name in names:
             if (self.run.path / name).exists():
                 print(f"  {self.run.path / name}")
+
+
+def _is_first_process() -> bool:
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _seed(seed_everything: bool | int) -> int:

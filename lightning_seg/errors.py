@@ -5,6 +5,7 @@ The command line prints the message alone, without a stack trace, and exits with
 
 import os
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -34,6 +35,17 @@ class CheckpointError(LightningSegError):
 
 class DependencyError(LightningSegError):
     """A library that must be installed first."""
+
+
+class LaunchError(LightningSegError):
+    """Everything that keeps a run from starting, one line each.
+
+    Args:
+        problems: at least one.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\nerror: ".join(problems))
 
 
 def describe(error: BaseException) -> str:

@@ -40,7 +40,7 @@ def new_run(root: Path, name: str) -> RunFolder:
     """
     if getattr(rank_zero_only, "rank", 0) != 0:
         return RunFolder(root, name, os.environ.get(_FOLDER_VARIABLE, ""))
-    number = max((number for number, _ in _versions(root, name)), default=-1) + 1
+    number = next_version(root, name)
     while True:
         run = RunFolder(root, name, f"version_{number}")
         try:
@@ -50,6 +50,11 @@ def new_run(root: Path, name: str) -> RunFolder:
             continue
         os.environ[_FOLDER_VARIABLE] = run.version
         return run
+
+
+def next_version(root: Path, name: str) -> int:
+    """The number of the version that a new run gets, unless another job is faster."""
+    return max((number for number, _ in _versions(root, name)), default=-1) + 1
 
 
 def newest_checkpoint(root: Path, name: str, which: str) -> tuple[RunFolder, Path] | None:

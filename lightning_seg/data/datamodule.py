@@ -169,7 +169,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 samples, table = self._images_to_predict(), LabelTable(self.info, {}, {})
             elif (reader := self.readers[part]) is not None:
                 table = self.labelling.table(reader.labels(self.root), f"data.{part}")
-                samples = self._listed.pop(part, []) or reader.samples(self.root)
+                samples = self._listed.pop(part) if part in self._listed else reader.samples(self.root)
                 self._announce(part, table)
             elif part == "val" and stage == "fit":
                 continue
@@ -196,6 +196,19 @@ class SegmentationDataModule(pl.LightningDataModule):
                 dataset.cache = kept
         if "train" in parts and self.sampler == "rare_class" and self.class_pixels is None:
             self.class_pixels = self._count_class_pixels()
+
+    def count_training_samples(self) -> int | None:
+        """How many samples ``data.train`` has, found once and kept for :meth:`setup`; None without a reader.
+
+        Raises:
+            DataError: from the reader, which may also mean that :meth:`prepare_data` must come first.
+        """
+        reader = self.readers["train"]
+        if reader is None:
+            return None
+        if "train" not in self._listed:
+            self._listed["train"] = reader.samples(self.root)
+        return len(self._listed["train"])
 
     def train_dataloader(self) -> SegmentationLoader:
         dataset = self.datasets["train"]

@@ -133,6 +133,12 @@ class LazyRecipe:
                 )
         return HoldLast(LRMultiplier(optimizer, multiplier, steps), steps)
 
+    def schedule_problem(self) -> str | None:
+        length = OmegaConf.select(self._tree, "lr_multiplier.warmup_length")
+        if not isinstance(length, int | float) or length < 1:
+            return None
+        return f"lr_multiplier.warmup_length is {length}, a fraction of the run: the run would be all warm-up"
+
     def clip_gradients(self, optimizer: Optimizer) -> None:
         """Nothing: Detectron2's LazyConfig training clips none; ``trainer.gradient_clip_val`` does."""
 

@@ -41,6 +41,9 @@ class Recipe(Protocol):
     def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float) -> LRScheduler:
         """The config's schedule over so many optimiser steps, to be stepped after each; then the last rate holds."""
 
+    def schedule_problem(self) -> str | None:
+        """Why the config's own schedule cannot be meant: a warm-up longer than the run; None where all is well."""
+
     def clip_gradients(self, optimizer: Optimizer) -> None:
         """Clip gradients in place as the config says."""
 

@@ -63,6 +63,17 @@ def build_lr_scheduler(cfg: "CfgNode", optimizer: Optimizer, total_steps: float)
     return HoldLast(build(stretched, optimizer), stretched.SOLVER.MAX_ITER)
 
 
+def schedule_problem(cfg: "CfgNode") -> str | None:
+    """Whether the warm-up is longer than the run, whose steps both are stretched to."""
+    solver = cfg.SOLVER
+    if solver.WARMUP_ITERS < solver.MAX_ITER:
+        return None
+    return (
+        f"SOLVER.WARMUP_ITERS is {solver.WARMUP_ITERS} of SOLVER.MAX_ITER {solver.MAX_ITER} steps: the run, which the "
+        "schedule is stretched to, would be all warm-up"
+    )
+
+
 class HoldLast(LRScheduler):
     """One of Detectron2's schedules, staying where its last step was: ``WarmupPolyLR`` would go on to 0 and raise.
 

@@ -60,6 +60,9 @@ class YamlRecipe:
     def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float) -> LRScheduler:
         return solver.build_lr_scheduler(self._cfg, optimizer, total_steps)
 
+    def schedule_problem(self) -> str | None:
+        return solver.schedule_problem(self._cfg)
+
     def clip_gradients(self, optimizer: Optimizer) -> None:
         solver.clip_gradients(self._cfg, optimizer)
 

@@ -1,0 +1,24 @@
+"""A callback for runs of several processes: what each of them has trained."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+
+class RankFile(pl.Callback):
+    """Writes ``step,loss`` of every training batch to ``rank_<n>.csv``; appends where the file is there already."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self.step = 0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, *_: Any) -> None:
+        self.folder.mkdir(exist_ok=True)
+        loss = float(torch.as_tensor(outputs["loss"]))
+        with (self.folder / f"rank_{trainer.global_rank}.csv").open("a") as file:
+            file.write(f"{self.step},{loss!r}\n")

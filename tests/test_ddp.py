@@ -1,0 +1,71 @@
+"""Two processes train what one does: the same losses and weights."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import train_py, write_pair
+
+Experiment = Callable[..., Path]
+STEPS = 4
+
+OVERRIDES = {
+    "MODEL.RESNETS.NORM": "GN",  # a norm over the batch would be one over each process's part of it
+    "MODEL.FPN.NORM": "LN",
+    "MODEL.SEM_SEG_HEAD.NORM": "LN",
+    "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["p2", "p3"],  # p4 to p6 have no use: frozen, or DDP would wait for them
+    "SOLVER.BASE_LR": 0.002,
+}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 pairs without ignored pixels: the mean over processes of their means is then the mean over all pixels."""
+    root = tmp_path_factory.mktemp("pairs")
+    for index in range(16):
+        blocks = np.random.default_rng(index).integers(0, 6, (6, 8), dtype=np.uint8)
+        write_pair(root / "train", f"{index:02d}", np.kron(blocks, np.ones((8, 8), np.uint8)))
+    return root
+
+
+def train(config: Path, pairs: Path, devices: int, batch_size: int, accumulate: int) -> tuple[list[float], dict]:  # type: ignore[type-arg]
+    """Losses of the steps and the last weights."""
+    name = f"{devices}x{batch_size}x{accumulate}"
+    ranks = config.parent / name
+    listener = {"class_path": "tests.ranks.RankFile", "init_args": {"folder": str(ranks)}}
+    done = train_py(
+        "fit", "--config", str(config), "--name", name, "--data.root", str(pairs), "--data.val", "null",
+        *(f"--model.overrides.{key}={json.dumps(value)}" for key, value in OVERRIDES.items()),
+        f"--trainer.devices={devices}", f"--data.batch_size={batch_size}",
+        f"--trainer.accumulate_grad_batches={accumulate}", f"--trainer.max_steps={STEPS}",
+        "--trainer.strategy", "ddp" if devices > 1 else "auto", "--trainer.callbacks", json.dumps([listener]),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "find_unused_parameters" not in done.stderr
+    files = sorted(ranks.glob("rank_*.csv"))
+    assert len(files) == devices
+    losses: dict[int, float] = defaultdict(float)
+    for file in files:
+        for line in file.read_text().splitlines():
+            step, loss = line.split(",")
+            losses[int(step)] += float(loss) / devices  # Lightning has divided it by the accumulation
+    checkpoint = torch.load(config.parent / f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == STEPS
+    return [losses[step] for step in range(STEPS)], checkpoint["state_dict"]
+
+
+def test_two_processes_equal_one(experiment: Experiment, pairs: Path) -> None:
+    config = experiment()
+    losses, weights = train(config, pairs, devices=1, batch_size=8, accumulate=1)
+    assert len(set(losses)) == STEPS
+    for batch_size, accumulate in ((4, 1), (2, 2)):
+        others, found = train(config, pairs, 2, batch_size, accumulate)
+        assert others == pytest.approx(losses, rel=1e-5)
+        assert found.keys() == weights.keys()
+        for name, expected in weights.items():
+            torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")

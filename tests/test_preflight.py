@@ -1,0 +1,209 @@
+"""A dry run says what would be trained and all that is wrong; a fit refuses the same before it starts."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from jsonargparse import Namespace
+from torch.optim import lr_scheduler as schedules
+
+from lightning_seg.cli import main
+from lightning_seg.launch import Processes
+from lightning_seg.preflight import (
+    Plan,
+    describe_loggers,
+    folder_problem,
+    make_plan,
+    resolve_processes,
+    schedule_problems,
+)
+
+Experiment = Callable[..., Path]
+TRAINER: dict[str, Any] = {
+    "accelerator": "cpu", "devices": 1, "num_nodes": 1, "max_epochs": 3, "max_steps": -1, "accumulate_grad_batches": 1,
+    "limit_train_batches": None, "overfit_batches": 0.0, "fast_dev_run": False,
+}  # fmt: skip
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, list[str]]:
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", "--dry_run", *arguments])
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err
+    errors = [line for line in output.err.splitlines() if line.startswith("error: ")]
+    return int(caught.value.code or 0), output.out, errors
+
+
+def test_dry_run_prints_the_plan_and_leaves_nothing(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "init", lambda: pytest.fail("CUDA is not asked for"))
+    code, out, errors = dry_run(
+        capsys, "--config", str(experiment(batch_size=1)), "--trainer.accelerator", "gpu", "--trainer.devices", "2",
+        "--trainer.accumulate_grad_batches", "2", "--trainer.precision", "bf16-mixed",
+    )  # fmt: skip
+    assert (code, errors) == (0, [])
+    for text in (
+        "2 devices × 1 nodes × batch 1 × accumulation 2 = 4",
+        "6 samples",
+        "2 per epoch × 2 epochs: 4 in total",
+        "0.02, SGD, the config's schedule",
+        "runs/tiny/version_0: new, can be written",
+        "bf16-mixed",
+        "metrics.csv",
+        "Lightning, on this machine",
+    ):
+        assert text in out, out
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_every_mistake_at_once(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "3")
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "3")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "torn.ckpt").write_bytes(b"PK torn")
+    schedule = ["--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"]
+    arguments = [
+        "--config", str(experiment(batch_size=7)), "--trainer.default_root_dir", str(tmp_path / "file" / "runs"),
+        *schedule, "--model.lr_scheduler.T_max", "1000",
+    ]  # fmt: skip
+    code, _, errors = dry_run(capsys, *arguments, "--model.weights", "none.pth")
+    assert code == 1
+    code, _, others = dry_run(capsys, *arguments, "--ckpt_path", str(tmp_path / "torn.ckpt"))
+    for text in (
+        "SLURM_NTASKS is 3, but trainer.devices 1 × trainer.num_nodes 1 = 1 processes",
+        f"{tmp_path / 'file'} is a file",
+        "data.train has 6 samples, fewer than one batch of 7",
+        "CosineAnnealingLR(T_max=1000) is made for 1000 steps, but the run has 0",
+        "weights none.pth do not exist",
+        f"checkpoint {tmp_path / 'torn.ckpt'} cannot be read: it is damaged",
+    ):
+        assert any(text in error for error in errors + others), (errors, others)
+    code, _, errors = dry_run(capsys, "--config", str(tmp_path / "tiny.yaml"), "--model.config", "none.yaml")
+    assert code == 1
+    assert any("model.config 'none.yaml' is neither a file" in error for error in errors)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.batch_size", "7"], "data.train has 6 samples, fewer than one batch of 7"),
+        (["--trainer.default_root_dir", "tiny.yaml"], "tiny.yaml is a file"),
+        (["--model.overrides.SOLVER.WARMUP_ITERS", "30"], "SOLVER.WARMUP_ITERS is 30 of SOLVER.MAX_ITER 10 steps"),
+        (["--trainer.accelerator", "cpu", "--trainer.devices", "500"], "asks for 500 processes, but this machine has"),
+        (["--trainer.num_nodes", "2"], "MASTER_ADDR and MASTER_PORT not set"),
+    ],
+)
+def test_a_fit_refuses_the_same(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    config = experiment()
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", "--config", str(config), *arguments])
+    assert caught.value.code == 1
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_dry_run_belongs_to_fit(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["validate", "--config", str(experiment()), "--dry_run"])
+    assert caught.value.code == 2
+
+
+def test_missing_data_is_a_line(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, errors = dry_run(capsys, "--config", str(experiment()), "--data.root", "nowhere")
+    assert code == 1
+    assert "data.root nowhere does not exist" in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "samples", "per_epoch", "total"),
+    [
+        ({}, 21, 2, 6),
+        ({"accumulate_grad_batches": 3}, 84, 4, 12),
+        ({"max_steps": 4}, 21, 2, 4),
+        ({"max_epochs": None}, 21, 2, 2000),
+        ({"max_epochs": None, "max_steps": 50}, 21, 2, 50),
+        ({"max_epochs": -1}, 21, 2, math.inf),
+        ({"limit_train_batches": 0.5}, 21, 1, 3),
+        ({"limit_train_batches": 1}, 21, 1, 3),
+        ({"fast_dev_run": True}, 21, 1, 1),
+        ({}, None, None, None),
+        ({"max_steps": 7}, None, None, 7),
+    ],
+)
+def test_plan(changes: dict[str, Any], samples: int | None, per_epoch: int | None, total: float | None) -> None:
+    plan = make_plan(Namespace(**{**TRAINER, **changes}), Processes(2), batch_size=4, samples=samples)
+    assert (plan.steps_per_epoch, plan.total_steps) == (per_epoch, total)
+    assert plan.global_batch == 8 * plan.accumulate
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "devices", "gpus", "expected"),
+    [
+        ("cpu", "auto", 4, (1, "cpu")),
+        ("auto", "auto", 0, (1, "cpu")),
+        ("auto", "auto", 4, (4, "gpu")),
+        ("gpu", -1, 4, (4, "gpu")),
+        ("gpu", "0,3", 4, (2, "gpu")),
+        ("gpu", [1], 4, (1, "gpu")),
+        ("cpu", "3", 0, (3, "cpu")),
+        ("tpu", 8, 0, (8, "")),
+    ],
+)
+def test_devices(
+    monkeypatch: pytest.MonkeyPatch, accelerator: str, devices: Any, gpus: int, expected: tuple[int, str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    found = resolve_processes(Namespace(**{**TRAINER, "accelerator": accelerator, "devices": devices}))
+    assert (found.devices, found.kind) == expected
+
+
+def test_schedules_of_ones_own() -> None:
+    def problems(make: Callable[[torch.optim.Optimizer], Any], steps: float = 100) -> list[str]:
+        return schedule_problems(make(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)), steps)
+
+    assert problems(lambda sgd: schedules.CosineAnnealingLR(sgd, 100)) == []
+    assert problems(lambda sgd: schedules.CosineAnnealingLR(sgd, 101), math.inf) == []
+    assert "CosineAnnealingLR(T_max=101)" in problems(lambda sgd: schedules.CosineAnnealingLR(sgd, 101))[0]
+    assert "LinearLR(total_iters=200)" in problems(lambda sgd: schedules.LinearLR(sgd, total_iters=200))[0]
+    assert "milestones=[60, 120]" in problems(lambda sgd: schedules.MultiStepLR(sgd, [60, 120]))[0]
+    assert "would fail there" in problems(lambda sgd: schedules.OneCycleLR(sgd, 0.1, total_steps=50))[0]
+
+    def warm_up_then_poly(sgd: torch.optim.Optimizer, poly: int) -> Any:
+        parts = [schedules.LinearLR(sgd, total_iters=10), schedules.PolynomialLR(sgd, total_iters=poly)]
+        return schedules.SequentialLR(sgd, parts, milestones=[10])
+
+    assert problems(lambda sgd: warm_up_then_poly(sgd, 90)) == []
+    assert "is made for 110 steps" in problems(lambda sgd: warm_up_then_poly(sgd, 100))[0]
+    assert problems(schedules.ReduceLROnPlateau) == []
+
+
+def test_loggers_by_name() -> None:
+    wandb = Namespace(class_path="pytorch_lightning.loggers.WandbLogger", init_args=Namespace(offline=False))
+    assert describe_loggers(True, {}) == "metrics.csv"
+    assert describe_loggers(False, {}) == "none"
+    assert describe_loggers(wandb, {}) == "metrics.csv, W&B online"
+    assert describe_loggers([wandb], {"WANDB_MODE": "offline"}) == "metrics.csv, W&B offline"
+    wandb.init_args.offline = True
+    assert describe_loggers(wandb, {}) == "metrics.csv, W&B offline"
+
+
+def test_folder(tmp_path: Path) -> None:
+    assert folder_problem(tmp_path / "a" / "b") is None
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    assert "is a file" in str(folder_problem(tmp_path / "file" / "b"))
+    if Path("/proc/self").exists():  # takes no files, not even root's
+        assert "cannot be written" in str(folder_problem(Path("/proc/runs")))
+
+
+def test_plan_without_limits() -> None:
+    assert Plan(Processes(1), 2, 1, 10).total_steps == math.inf
