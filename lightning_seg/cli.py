@@ -10,14 +10,18 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import ActionYesNo
+from lightning_fabric.plugins import CheckpointIO, ClusterEnvironment
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins import LayerSync
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_seg.arguments import MergingConfigFile, Parser
+from lightning_seg.checkpoint_io import DurableCheckpointIO
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, LaunchError, LightningSegError
+from lightning_seg.files import remove_drafts, replacing
 from lightning_seg.launch import device_problems, launch_problems
 from lightning_seg.models.config import find_config, require_detectron2
 from lightning_seg.models.normalisation import SyncBatchNorm
@@ -186,6 +190,8 @@ class SegmentationCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with what every run has, but for what the user replaces or switches off."""
+        from lightning_seg.callbacks import LastCheckpoint
+
         if self.subcommand == "fit":
             self._check_training()
         self.run = self.resumed_run or new_run(self.root, self.settings.name)
@@ -193,20 +199,34 @@ class SegmentationCLI(LightningCLI):
         given = _as_list(trainer.callbacks)
         switched_off = {
             ModelCheckpoint: trainer.enable_checkpointing is False,
+            LastCheckpoint: trainer.enable_checkpointing is False,
             ProgressBar: trainer.enable_progress_bar is False,
         }
         left_out = tuple(
             kind for kind, off in switched_off.items() if off or any(isinstance(callback, kind) for callback in given)
         )
-        kwargs["callbacks"] = given + [callback for callback in self._callbacks() if not isinstance(callback, left_out)]
+        callbacks = given + [callback for callback in self._callbacks() if not isinstance(callback, left_out)]
+        # last.ckpt after best.ckpt: a run that is killed between the two goes on from before both, or has both.
+        kwargs["callbacks"] = sorted(callbacks, key=lambda callback: isinstance(callback, LastCheckpoint))
         if trainer.logger is not False:
             loggers = [] if trainer.logger is True else _as_list(trainer.logger)
             kwargs["logger"] = [self._metrics_table(), *loggers]  # the first one's folder is where checkpoints go
-        plugins = _as_list(trainer.plugins)
-        if trainer.sync_batchnorm and not any(isinstance(plugin, LayerSync) for plugin in plugins):
-            kwargs["plugins"] = [*plugins, SyncBatchNorm()]
-        self._save_config()
+        kwargs["plugins"] = self._plugins(_as_list(trainer.plugins), trainer.sync_batchnorm)
+        kwargs["default_root_dir"] = str(self.run.path)  # where callbacks write; Slurm's hpc_ckpt files are not there
+        self._prepare_folder()
         return super().instantiate_trainer(**kwargs)
+
+    @staticmethod
+    def _plugins(given: list[Any], sync_batchnorm: bool) -> list[Any]:
+        """Those of the user and, of each kind that has none, the project's own."""
+        own: list[Any] = [DurableCheckpointIO()]
+        if sync_batchnorm:
+            own.append(SyncBatchNorm())
+        if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+            own.append(SLURMEnvironment(auto_requeue=False))  # LastCheckpoint answers the signals
+        kinds = (CheckpointIO, LayerSync, ClusterEnvironment)
+        taken = tuple(kind for kind in kinds if any(isinstance(plugin, kind) for plugin in given))
+        return given + [plugin for plugin in own if not isinstance(plugin, taken)]
 
     def _check_training(self) -> None:
         """Look for mistakes that show once model and data are there; a dry run says all and ends here."""
@@ -238,33 +258,40 @@ class SegmentationCLI(LightningCLI):
         return MetricsTable(self.run.root, self.run.name, self.run.version, self.resumed_step)
 
     def _callbacks(self) -> list[pl.Callback]:
-        from lightning_seg.callbacks import MetricsFile, PredictionFiles, ProgressBar, ResultGrid, Throughput
+        from lightning_seg.callbacks import (
+            LastCheckpoint,
+            MetricsFile,
+            PredictionFiles,
+            ProgressBar,
+            ReseedSteps,
+            ResultGrid,
+            Throughput,
+        )
 
         callbacks: list[pl.Callback] = [ProgressBar()]
         if self.subcommand == "predict":
             return [*callbacks, PredictionFiles(self.run.path, self.datamodule.info)]
         callbacks += [MetricsFile(self.run.path), ResultGrid(self.run.path)]
         if self.subcommand == "fit":
-            validates = self.datamodule.readers["val"] is not None
-            checkpoint = ModelCheckpoint(
-                self.run.checkpoints,
-                filename="best" if validates else "newest",
-                monitor="val/mIoU" if validates else None,
-                mode="max",
-                save_last=True,
-                enable_version_counter=False,
-            )
-            callbacks += [checkpoint, Throughput()]
+            callbacks += [ReseedSteps(self.datamodule.seed), Throughput()]
+            if self.datamodule.readers["val"] is not None:
+                best = ModelCheckpoint(
+                    self.run.checkpoints, "best", monitor="val/mIoU", mode="max", enable_version_counter=False
+                )
+                callbacks.append(best)
+            callbacks.append(LastCheckpoint())
         return callbacks
 
     @rank_zero_only
-    def _save_config(self) -> None:
-        """Write ``config.yaml``: given back to the same command, it runs the same again."""
+    def _prepare_folder(self) -> None:
+        """Clear what a killed run left, and write ``config.yaml``: given to the same command, it runs the same."""
+        remove_drafts(self.run.path)
         settings = self.settings.clone()
         for name in ("ckpt_path", "config", "dry_run"):
             settings.pop(name, None)
         text = self._parser(self.subcommand).dump(settings, skip_unset=False)
-        (self.run.path / "config.yaml").write_text(text)
+        with replacing(self.run.path / "config.yaml", "w") as file:
+            file.write(text)
 
     def predict(self, **kwargs: Any) -> None:
         """Predict without keeping every label map in memory: the files are the result."""

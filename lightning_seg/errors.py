@@ -21,6 +21,14 @@ class DataError(LightningSegError):
     """An image, a mask or a folder that cannot be used as it is."""
 
 
+class LossyMaskError(DataError):
+    """A mask in a format that changes label values."""
+
+
+class IgnoreIsClassError(ConfigError):
+    """What should mean ignored pixels means a class as well."""
+
+
 class CheckpointError(LightningSegError):
     """A checkpoint or weight file that is missing, unreadable or made for another model."""
 

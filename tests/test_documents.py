@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lightning_seg.audit import parse
 from lightning_seg.cli import main
 from tests.conftest import REPOSITORY
 
@@ -21,6 +22,12 @@ def test_commands_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*shlex.split(command)[2:], "--print_config"])
     assert caught.value.code == 0
+
+
+@pytest.mark.parametrize("command", [line for line in LINES if line.startswith("python -m lightning_seg.audit")])
+def test_audits_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    assert parse(shlex.split(command)[3:]).data.classes
 
 
 def test_make_targets_exist() -> None:

@@ -1,9 +1,19 @@
-"""What watches a run: files, pictures, progress and speed."""
+"""What watches a run: files, checkpoints, pictures, progress and speed."""
 
+from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
 from lightning_seg.callbacks.metrics_file import MetricsFile
 from lightning_seg.callbacks.pictures import ResultGrid
 from lightning_seg.callbacks.prediction_files import PredictionFiles
 from lightning_seg.callbacks.progress import ProgressBar
+from lightning_seg.callbacks.reseed import ReseedSteps
 from lightning_seg.callbacks.throughput import Throughput
 
-__all__ = ["MetricsFile", "PredictionFiles", "ProgressBar", "ResultGrid", "Throughput"]
+__all__ = [
+    "LastCheckpoint",
+    "MetricsFile",
+    "PredictionFiles",
+    "ProgressBar",
+    "ReseedSteps",
+    "ResultGrid",
+    "Throughput",
+]

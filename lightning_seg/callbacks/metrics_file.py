@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
+from lightning_seg.files import replacing
 from lightning_seg.module import SegmentationModule
 
 
@@ -28,6 +29,5 @@ class MetricsFile(pl.Callback):
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         if isinstance(pl_module, SegmentationModule) and pl_module.report is not None:
-            draft = self.path.with_suffix(".part")
-            draft.write_text(json.dumps(pl_module.report.as_json(), indent=1))
-            draft.replace(self.path)
+            with replacing(self.path, "w") as file:
+                json.dump(pl_module.report.as_json(), file, indent=1)

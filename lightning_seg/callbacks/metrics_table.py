@@ -1,15 +1,20 @@
 """``metrics.csv``, which a resumed run goes on writing."""
 
 import csv
-import warnings
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+
+from lightning_seg.files import replacing
 
 
 class MetricsTable(CSVLogger):
     """Lightning's CSV logger, but a run that is resumed keeps the rows before its checkpoint.
+
+    Lightning writes each row when it is logged. A kill can tear the last one, and nothing else.
 
     Args:
         root: of all runs.
@@ -20,27 +25,48 @@ class MetricsTable(CSVLogger):
 
     def __init__(self, root: Path, name: str, version: str, resumed_step: int | None = None) -> None:
         super().__init__(root, name=name, version=version)
-        self._kept = [] if resumed_step is None else _rows_before(Path(self.log_dir) / "metrics.csv", resumed_step)
+        self._resumed_step = resumed_step
 
     @property
+    @rank_zero_experiment
     def experiment(self) -> Any:
-        if self._experiment is not None:
-            return self._experiment
-        with warnings.catch_warnings():
-            # The folder is this run's own: it holds config.yaml, and metrics.csv has been read.
-            warnings.filterwarnings("ignore", message="Experiment logs directory")
-            experiment = super().experiment
-        if self._experiment is not None:  # on the main process
-            self._experiment.metrics.extend(self._kept)
-        return experiment
+        if self._experiment is None:
+            self._experiment = _Writer(self.log_dir)
+            if self._resumed_step is not None:
+                self._experiment.cut(self._resumed_step)
+        return self._experiment
 
     def log_hyperparams(self, params: Any = None) -> None:
         """Nothing: ``config.yaml`` holds them, and more."""
 
 
-def _rows_before(path: Path, step: int) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
+class _Writer(ExperimentWriter):
+    """Appends rows; writes the table anew where a column is new, beside the old one."""
+
+    def cut(self, step: int) -> None:
+        """Leave out the rows of ``step`` and later, which the resumed run logs again, and a torn one."""
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            self.metrics_keys, rows = _read(path)
+            self._replace(self.metrics_keys, [row for row in rows if int(row["step"]) < step])
+
+    def _check_log_dir_exists(self) -> None:
+        """Nothing: Lightning would warn of the run's own files, and delete the rows that are to be kept."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        self._replace(fieldnames, _read(Path(self.metrics_file_path))[1])
+
+    def _replace(self, fieldnames: list[str], rows: list[dict[str, Any]]) -> None:
+        with replacing(Path(self.metrics_file_path), "w") as file:
+            writer = csv.DictWriter(file, fieldnames)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and whole rows of a table."""
     with path.open(newline="") as file:
-        rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-    return [row for row in rows if int(row["step"]) < step]
+        lines = [line for line in file if line.endswith("\n")]
+    reader = csv.DictReader(lines)
+    rows = list(reader)
+    return list(reader.fieldnames or []), rows

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from lightning_seg.errors import DataError
+from lightning_seg.errors import DataError, LossyMaskError
 
 try:
     from torchvision.io import ImageReadMode, decode_image
@@ -18,6 +18,8 @@ except ImportError:  # torchvision 0.29 says that a later release will be withou
 
 _DEEP_GREY_MODES = ("I;16", "I;16B", "I;16L", "I")
 _LOSSY_FORMATS = ("JPEG", "MPO", "JPEG2000")
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
+"""EXIF's tag of the orientation, and the values that exchange height and width."""
 _PNG_DEPTH, _PNG_KIND = 24, 25
 """Where a PNG's header holds its bits per channel, and its kind: 0 grey, 2 RGB, 3 palette."""
 
@@ -30,11 +32,13 @@ class StoredMask:
         values: (H, W) uint8, or int32 for deeper files; None where only colours are stored.
         colours: (H, W, 3) uint8 of colour images; None for others.
         palette: (n, 3) uint8, the colour of each value of a palette image; None for others.
+        alpha: (H, W) uint8 of colour images with an alpha channel, which counts for nothing; None for others.
     """
 
     values: NDArray[np.uint8 | np.int32] | None = None
     colours: NDArray[np.uint8] | None = None
     palette: NDArray[np.uint8] | None = None
+    alpha: NDArray[np.uint8] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -44,13 +48,8 @@ class StoredMask:
         return array.shape[0], array.shape[1]
 
 
-def read_image(path: Path, reduce: int = 1) -> NDArray[np.uint8]:
+def read_image(path: Path) -> NDArray[np.uint8]:
     """Decode an image of any mode, turned upright as its EXIF orientation says.
-
-    Args:
-        path: of the image.
-        reduce: 2, 4 or 8 decode a JPEG to that fraction of its size, at about half the cost; other formats are
-            decoded whole.
 
     Returns:
         (H, W, 3) RGB uint8. 16-bit greys keep their upper eight bits.
@@ -59,8 +58,6 @@ def read_image(path: Path, reduce: int = 1) -> NDArray[np.uint8]:
         DataError: if the file is missing, truncated or no image.
     """
     data = _bytes_of(path, "image")
-    if reduce > 1 and data[:2] == b"\xff\xd8":
-        return _reduced_jpeg(path, reduce)
     if (fast := _decode_plainly(data, for_image=True)) is not None:
         return fast
     image = ImageOps.exif_transpose(_open(path, "image"))
@@ -70,11 +67,34 @@ def read_image(path: Path, reduce: int = 1) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
+def read_reduced(path: Path, reduce: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Decode a JPEG at a fraction of its size, at about half the cost; other formats whole.
+
+    The pixels are those of libjpeg's smaller transform: on average 0.3 grey levels from bilinear scaling at ½.
+
+    Args:
+        path: of the image.
+        reduce: 2, 4 or 8.
+
+    Returns:
+        (h, w, 3) RGB uint8, upright, and the height and width of the whole image.
+
+    Raises:
+        DataError: as :func:`read_image`.
+    """
+    if (size := _size_of_jpeg(path)) is None:
+        whole = read_image(path)
+        return whole, (whole.shape[0], whole.shape[1])
+    reduced = ImageOps.exif_transpose(_open(path, "image", reduce))
+    return np.asarray(reduced.convert("RGB")), size
+
+
 def read_mask(path: Path) -> StoredMask:
     """Decode a label file to what it stores: indices of a palette image, never its grey levels.
 
     Raises:
-        DataError: if the file is missing, unreadable, or of a format that changes label values (JPEG).
+        DataError: if the file is missing or unreadable.
+        LossyMaskError: if it is of a format that changes label values (JPEG).
     """
     data = _bytes_of(path, "mask")
     if (plain := _decode_plainly(data, for_image=False)) is not None and _png_kind(data) == 0:
@@ -82,7 +102,7 @@ def read_mask(path: Path) -> StoredMask:
     image = _open(path, "mask")
     lossy_webp = image.format == "WEBP" and data[12:16] == b"VP8 "
     if image.format in _LOSSY_FORMATS or lossy_webp:
-        raise DataError(
+        raise LossyMaskError(
             f"mask {path} is a {'lossy WebP' if lossy_webp else image.format}, whose compression changes label values: "
             "save masks as PNG"
         )
@@ -98,11 +118,39 @@ def read_mask(path: Path) -> StoredMask:
     if image.mode in _DEEP_GREY_MODES:
         return StoredMask(values=np.asarray(image).astype(np.int32))
     if image.mode in ("RGB", "RGBA", "RGBX") and _png_depth(data) != 16:
-        return StoredMask(colours=np.asarray(image)[..., :3])
+        pixels = np.asarray(image)
+        return StoredMask(colours=pixels[..., :3], alpha=pixels[..., 3] if image.mode == "RGBA" else None)
     raise DataError(
         f"mask {path} has mode {image.mode}{' of 16 bits' if _png_depth(data) == 16 else ''}: expected class ids "
         "(grey, 16-bit or palette image) or colours (RGB, RGBA)"
     )
+
+
+def stored_pixels(path: Path) -> int:
+    """Height times width of an image by its header.
+
+    Raises:
+        DataError: if the file is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height * image.width
+    except FileNotFoundError:
+        raise DataError(f"image {path} does not exist") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"image {path} cannot be read ({error}): replace or remove it") from None
+
+
+def _size_of_jpeg(path: Path) -> tuple[int, int] | None:
+    """Height and width of an upright JPEG by its header, about 60 µs; None: not that, or not readable."""
+    try:
+        with Image.open(path) as image:
+            if image.format not in ("JPEG", "MPO"):
+                return None
+            size = image.height, image.width
+            return size[::-1] if image.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE else size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
 
 
 def _bytes_of(path: Path, what: str) -> bytes:
@@ -142,11 +190,6 @@ def _decode_plainly(data: bytes, *, for_image: bool) -> NDArray[np.uint8] | None
     if for_image:
         return array if channels == 3 else np.repeat(array, 3, axis=2) if channels == 1 else None
     return array[..., 0] if channels == 1 else None
-
-
-def _reduced_jpeg(path: Path, reduce: int) -> NDArray[np.uint8]:
-    image = _open(path, "image", reduce)
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def _unstretched(values: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.decode import StoredMask
-from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError
 from lightning_seg.structures import Annotations, Colour, DatasetInfo, SourceLabels, show_colour, summarise
 
 Ids = NDArray[np.uint8 | np.int32]
@@ -56,6 +56,7 @@ class LabelTable:
         self._foreign = -(2**31) if not shallow else 255 if info.ignore_index != 255 else 254
         self._by_colour: NDArray[np.uint8 | np.int32] | None = None
         self._by_value = self._lookup({v: i for v, i in self.values.items() if 0 <= v < _DEEP_VALUES}, _DEEP_VALUES)
+        self._own = _run_of_own_ids(self._by_value[:256], self._foreign)
 
     def decode(self, stored: StoredMask, source: Path) -> Ids:
         """Class ids and the ignore index, (H, W) uint8, or int32 where those do not fit.
@@ -65,7 +66,7 @@ class LabelTable:
         """
         ids, foreign = self.look_up(stored, source)
         if foreign:
-            message = self._describe(foreign, source)
+            message = self.describe(foreign, source)
             if self.unknown == "refuse":
                 raise DataError(message)
             warnings.warn(f"{message} (read as ignored: data.unknown is ignore)", stacklevel=2)
@@ -80,6 +81,8 @@ class LabelTable:
         colours = self._colours_of(stored, source)
         if colours is None:
             assert stored.values is not None
+            if self._are_ids(stored.values):
+                return np.require(stored.values, requirements="W"), {}
             ids, keys = self._ids_of_values(stored.values), stored.values
         else:
             keys = self._packed(colours)
@@ -135,6 +138,14 @@ class LabelTable:
         named = any(tuple(map(int, stored.palette[value])) in self.colours for value in used)
         return stored.palette[np.minimum(stored.values, len(stored.palette) - 1)] if named else None
 
+    def _are_ids(self, values: NDArray[np.uint8 | np.int32]) -> bool:
+        """Whether every stored value is known and stands for itself: its extremes tell, without a copy of the mask."""
+        if self._own is None or values.dtype != np.uint8:
+            return False
+        low, high = self._own
+        signed = values.view(np.int8) if low < 0 else values  # 255 is -1
+        return int(signed.max()) <= high and (low == 0 or int(signed.min()) >= low)
+
     def _ids_of_values(self, values: NDArray[np.uint8 | np.int32]) -> Ids:
         if values.dtype == np.uint8 and self.dtype == np.uint8:
             return np.asarray(cv2.LUT(values, np.ascontiguousarray(self._by_value[:256])))
@@ -155,7 +166,8 @@ class LabelTable:
             lookup[value] = index
         return lookup
 
-    def _describe(self, foreign: Mapping[int | Colour, int], source: Path) -> str:
+    def describe(self, foreign: Mapping[int | Colour, int], source: Path) -> str:
+        """Name unknown values or colours, each with its pixels, and what to do about them."""
         listed = summarise(
             [f"{show_colour(v) if isinstance(v, tuple) else v} in {count} pixels" for v, count in foreign.items()]
         )
@@ -198,7 +210,10 @@ class Labelling:
         for name, colour in self.palette.items():
             index = self._id(by_name.get(name, name), f"data.palette, {name}")
             if colours.setdefault(colour, index) != index:
-                raise ConfigError(f"data.palette gives {show_colour(colour)} to two classes, {name} and another")
+                ignored = self.info.ignore_index in (index, colours[colour])
+                raise (IgnoreIsClassError if ignored else ConfigError)(
+                    f"data.palette gives {show_colour(colour)} to two classes, {name} and another"
+                )
         named = {*self.palette, *([] if source is None else source.names)}
         if source is not None:
             named |= {name for name in source.values.values() if name is not None}
@@ -232,6 +247,16 @@ class Labelling:
             f"{where}: {name!r} is not in data.classes: add it there, or map it with data.label_map to a class or to "
             f"ignore{_nearest(name, self.info.names)}"
         )
+
+
+def _run_of_own_ids(by_value: Ids, foreign: int) -> tuple[int, int] | None:
+    """Lowest and highest known byte, 255 as -1, if all between are known and their own ids; else None."""
+    known = np.flatnonzero(by_value != foreign)
+    if by_value.dtype != np.uint8 or not len(known) or not np.array_equal(by_value[known], known):
+        return None
+    if known[-1] == 255 and len(known) <= 128:
+        known = np.array([-1, *known[:-1]])
+    return (int(known[0]), int(known[-1])) if known[-1] - known[0] == len(known) - 1 else None
 
 
 def _split_keys(label_map: Mapping[int | str, str]) -> tuple[dict[int, str], dict[str, str]]:

@@ -1,9 +1,11 @@
 """Which process sees which sample: training without remainders, evaluation without repeats."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, DistributedSampler
 
 
@@ -27,20 +29,110 @@ class TrainSampler(DistributedSampler[Draw]):
         rank: of this process.
         seed: with the epoch, decides the order.
         batch_size: per process; samples that fill no whole global batch are left out of this epoch.
+        batches_done: how many batches of the epoch there have been already, in a run that is resumed; asked when an
+            epoch begins. They are left out, but the length stays that of the whole epoch.
     """
 
-    def __init__(self, dataset: Dataset[object], *, num_replicas: int, rank: int, seed: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[object],
+        *,
+        num_replicas: int,
+        rank: int,
+        seed: int,
+        batch_size: int,
+        batches_done: Callable[[], int] = lambda: 0,
+    ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed, drop_last=True)
         self.length = len(dataset)  # type: ignore[arg-type]  # Dataset declares no length
-        global_batch = batch_size * num_replicas
-        self.num_samples = self.length // global_batch * batch_size
+        self.global_batch = batch_size * num_replicas
+        self.num_samples = self.length // self.global_batch * batch_size
         self.total_size = self.num_samples * num_replicas
+        self.batches_done = batches_done
+
+    def order(self) -> list[int]:
+        """Sample of each position of this epoch."""
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order: list[int] = torch.randperm(self.length, generator=generator).tolist()
+        return order
 
     def __iter__(self) -> Iterator[Draw]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.randperm(self.length, generator=generator).tolist()
-        for position in range(self.rank, self.total_size, self.num_replicas):
+        order = self.order()
+        first = self.batches_done() * self.global_batch
+        for position in range(first + self.rank, self.total_size, self.num_replicas):
             yield Draw(order[position], self.epoch, position)
+
+
+class RareClassSampler(TrainSampler):
+    """Draws a class by its rarity, then any sample that shows it; with replacement, as many as :class:`TrainSampler`.
+
+    DAFormer's rare-class sampling (Hoyer et al., CVPR 2022, arXiv 2111.14887, section 3.3), with its temperature and
+    its smallest number of pixels: class c, which covers the part f of all labelled pixels, is drawn with a probability
+    proportional to ``exp((1 - f) / temperature)``. Classes that no sample shows are never drawn.
+
+    Args:
+        dataset: anything with a length.
+        class_pixels: (N, C) pixels of each class in each sample.
+        temperature: the lower, the more often rare classes are drawn.
+        min_pixels: how many pixels of a class a sample must have to show it; where none has so many, one will do.
+        num_replicas: number of processes.
+        rank: of this process.
+        seed: with the epoch and the position, decides the draw.
+        batch_size: per process.
+        batches_done: as of :class:`TrainSampler`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[object],
+        class_pixels: NDArray[np.int64],
+        *,
+        temperature: float = 0.01,
+        min_pixels: int = 3000,
+        num_replicas: int,
+        rank: int,
+        seed: int,
+        batch_size: int,
+        batches_done: Callable[[], int] = lambda: 0,
+    ) -> None:
+        super().__init__(
+            dataset,
+            num_replicas=num_replicas,
+            rank=rank,
+            seed=seed,
+            batch_size=batch_size,
+            batches_done=batches_done,
+        )
+        self.probabilities = rare_class_probabilities(class_pixels.sum(axis=0), temperature)
+        enough = class_pixels >= min_pixels
+        shows = np.where(enough.any(axis=0), enough, class_pixels > 0)
+        self.samples_of_class = [np.flatnonzero(column) for column in shows.T]
+
+    def order(self) -> list[int]:
+        # A stream of its own: the augmentation of a position is seeded with (seed, epoch, position).
+        entropy = np.random.SeedSequence([self.seed, self.epoch], spawn_key=(0,))
+        of_class, of_sample = np.random.default_rng(entropy).random((self.total_size, 2)).T
+        bounds = np.cumsum(self.probabilities)
+        classes = np.searchsorted(bounds, of_class * bounds[-1], side="right")
+        return [
+            int(self.samples_of_class[index][int(place * len(self.samples_of_class[index]))])
+            for index, place in zip(classes, of_sample, strict=True)
+        ]
+
+
+def rare_class_probabilities(pixels: NDArray[np.int64], temperature: float) -> NDArray[np.float64]:
+    """``exp((1 - f) / temperature)`` of each class, normalised; f is its part of all pixels, and absent ones get 0.
+
+    Args:
+        pixels: (C,) of each class, at least one of them above 0.
+        temperature: the lower, the more the rarest class prevails.
+
+    >>> rare_class_probabilities(np.array([900, 100, 0]), 0.5).round(3)
+    array([0.168, 0.832, 0.   ])
+    """
+    exponents = -pixels / pixels.sum() / temperature
+    weights = np.where(pixels > 0, np.exp(exponents - exponents[pixels > 0].max()), 0.0)
+    return np.asarray(weights / weights.sum())
 
 
 class EvaluationSampler(DistributedSampler[int]):

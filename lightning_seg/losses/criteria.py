@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_seg.errors import ConfigError
-from lightning_seg.losses import functional
+from lightning_seg.losses import functional, low_memory
 
 
 class Criterion(nn.Module, ABC):
@@ -23,6 +23,7 @@ class Criterion(nn.Module, ABC):
 
     Args:
         class_weights: one weight per class in id order, at least 0; null: all 1.
+        low_memory: give :meth:`loss` the logits as they are; only for losses that can be computed so.
 
     Raises:
         ConfigError: if a class weight is negative or not finite.
@@ -31,8 +32,9 @@ class Criterion(nn.Module, ABC):
     name: ClassVar[str]
     class_weights: Tensor | None
 
-    def __init__(self, class_weights: list[float] | None = None) -> None:
+    def __init__(self, class_weights: list[float] | None = None, low_memory: bool = False) -> None:
         super().__init__()
+        self.low_memory = low_memory
         weights = class_weights or []
         self._require(all(0 <= weight < math.inf for weight in weights), "class_weights", weights, "finite, at least 0")
         buffer = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
@@ -54,11 +56,13 @@ class Criterion(nn.Module, ABC):
                 f"{type(self).__name__}.class_weights holds {len(self.class_weights)} weights, but the model has "
                 f"{logits.shape[1]} classes: give one weight for each of data.classes, in that order"
             )
-        return {f"loss_{self.name}": self.loss(resize(logits, targets), targets, ignore_index)}
+        if not self.low_memory:
+            logits = resize(logits, targets)
+        return {f"loss_{self.name}": self.loss(logits, targets, ignore_index)}
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
-        """The loss of logits (N, K, H, W) and targets (N, H, W), a scalar."""
+        """The loss of logits (N, K, H, W), or of any height and width with ``low_memory``, and targets (N, H, W)."""
 
     def _require(self, holds: bool, setting: str, value: object, expected: str) -> None:
         if not holds:
@@ -71,6 +75,8 @@ class CrossEntropy(Criterion):
     Args:
         class_weights: one weight per class in id order, at least 0; null: all 1.
         label_smoothing: share of the target that is spread over all classes, in [0, 1).
+        low_memory: compute loss and gradient without the upsampled logits, see :mod:`lightning_seg.losses.low_memory`:
+            equal up to rounding, with a fraction of the memory and, on a CPU, of the time; differentiable once.
 
     Raises:
         ConfigError: if a setting is out of range.
@@ -78,13 +84,16 @@ class CrossEntropy(Criterion):
 
     name = "cross_entropy"
 
-    def __init__(self, class_weights: list[float] | None = None, label_smoothing: float = 0.0) -> None:
-        super().__init__(class_weights)
+    def __init__(
+        self, class_weights: list[float] | None = None, label_smoothing: float = 0.0, low_memory: bool = False
+    ) -> None:
+        super().__init__(class_weights, low_memory)
         self._require(0 <= label_smoothing < 1, "label_smoothing", label_smoothing, "in [0, 1)")
         self.label_smoothing = label_smoothing
 
     def loss(self, logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
-        return functional.cross_entropy(
+        function = low_memory.cross_entropy if self.low_memory else functional.cross_entropy
+        return function(
             logits,
             targets,
             ignore_index=ignore_index,
@@ -100,6 +109,8 @@ class OHEM(Criterion):
         threshold: pixels whose true class has a lower probability are kept, in (0, 1].
         min_kept: number of pixels to keep at least, of the whole batch of one process, not per image; at least 1.
         class_weights: one weight per class in id order, at least 0; null: all 1.
+        low_memory: compute loss and gradient without the upsampled logits, see :mod:`lightning_seg.losses.low_memory`:
+            equal up to rounding, with a fraction of the memory and, on a CPU, of the time; differentiable once.
 
     Raises:
         ConfigError: if a setting is out of range.
@@ -108,16 +119,21 @@ class OHEM(Criterion):
     name = "ohem"
 
     def __init__(
-        self, threshold: float = 0.7, min_kept: int = 100_000, class_weights: list[float] | None = None
+        self,
+        threshold: float = 0.7,
+        min_kept: int = 100_000,
+        class_weights: list[float] | None = None,
+        low_memory: bool = False,
     ) -> None:
-        super().__init__(class_weights)
+        super().__init__(class_weights, low_memory)
         self._require(0 < threshold <= 1, "threshold", threshold, "in (0, 1]: it is a probability")
         self._require(min_kept >= 1, "min_kept", min_kept, "at least 1: it is a number of pixels per batch")
         self.threshold = threshold
         self.min_kept = min_kept
 
     def loss(self, logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
-        return functional.ohem_cross_entropy(
+        function = low_memory.ohem_cross_entropy if self.low_memory else functional.ohem_cross_entropy
+        return function(
             logits,
             targets,
             ignore_index=ignore_index,
@@ -135,6 +151,8 @@ class HardPixelMining(Criterion):
     Args:
         top_k_percent: share of the batch's pixels to keep, in (0, 1], in spite of its name: 0.2 keeps a fifth.
         class_weights: one weight per class in id order, at least 0; null: all 1.
+        low_memory: compute loss and gradient without the upsampled logits, see :mod:`lightning_seg.losses.low_memory`:
+            equal up to rounding, with a fraction of the memory and, on a CPU, of the time; differentiable once.
 
     Raises:
         ConfigError: if a setting is out of range.
@@ -142,13 +160,16 @@ class HardPixelMining(Criterion):
 
     name = "hard_pixel_mining"
 
-    def __init__(self, top_k_percent: float = 0.2, class_weights: list[float] | None = None) -> None:
-        super().__init__(class_weights)
+    def __init__(
+        self, top_k_percent: float = 0.2, class_weights: list[float] | None = None, low_memory: bool = False
+    ) -> None:
+        super().__init__(class_weights, low_memory)
         self._require(0 < top_k_percent <= 1, "top_k_percent", top_k_percent, "in (0, 1]: 0.2 keeps a fifth")
         self.top_k_percent = top_k_percent
 
     def loss(self, logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
-        return functional.hard_pixel_cross_entropy(
+        function = low_memory.hard_pixel_cross_entropy if self.low_memory else functional.hard_pixel_cross_entropy
+        return function(
             logits,
             targets,
             ignore_index=ignore_index,

@@ -37,7 +37,7 @@ def cross_entropy(
     total = F.cross_entropy(
         logits, target, class_weights, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction="sum"
     )
-    return _divide(total, _pixel_weights(target, counted, class_weights).sum())
+    return divide(total, pixel_weights(target, counted, class_weights).sum())
 
 
 def ohem_cross_entropy(
@@ -66,10 +66,17 @@ def ohem_cross_entropy(
     """
     logits, target, _ = _prepare(logits, target, ignore_index)
     with torch.no_grad():
-        probability = (-_pixel_losses(logits, target, ignore_index)).exp()  # of ignored pixels 1, the easiest
-        lowest = probability.flatten().topk(min(min_kept, target.numel()), largest=False, sorted=False).values
-        kept = target.where((probability < threshold) | (probability <= lowest.max()), ignore_index)
+        kept = target.where(
+            kept_by_ohem(_pixel_losses(logits, target, ignore_index), threshold, min_kept), ignore_index
+        )
     return cross_entropy(logits, kept, ignore_index=ignore_index, class_weights=class_weights)
+
+
+def kept_by_ohem(losses: Tensor, threshold: float, min_kept: int) -> Tensor:
+    """Which pixels :func:`ohem_cross_entropy` keeps by their losses (N, H, W), bool; maybe some that are ignored."""
+    probability = (-losses).exp()  # of ignored pixels 1, the easiest
+    lowest = probability.flatten().topk(min(min_kept, losses.numel()), largest=False, sorted=False).values
+    return (probability < threshold) | (probability <= lowest.max())
 
 
 def hard_pixel_cross_entropy(
@@ -115,8 +122,8 @@ def focal(
     losses = _pixel_losses(logits, target, ignore_index)
     # 1 − p, but not 0, where a power below 1 has an infinite slope.
     wrong = (-torch.expm1(-losses)).clamp(min=torch.finfo(losses.dtype).tiny)
-    weights = _pixel_weights(target, counted, _cast(class_weights, logits))
-    return _divide((weights * wrong**gamma * losses).sum(), counted.sum())
+    weights = pixel_weights(target, counted, _cast(class_weights, logits))
+    return divide((weights * wrong**gamma * losses).sum(), counted.sum())
 
 
 def dice(logits: Tensor, target: Tensor, *, ignore_index: int, smooth: float) -> Tensor:
@@ -141,7 +148,7 @@ def dice(logits: Tensor, target: Tensor, *, ignore_index: int, smooth: float) ->
     present = true > 0
     size = probabilities.sum((0, 2, 3)) + true + smooth
     losses = 1 - (2 * overlap + smooth) / size.where(present, 1)
-    return _divide((losses * present).sum(), present.sum())
+    return divide((losses * present).sum(), present.sum())
 
 
 def lovasz_softmax(logits: Tensor, target: Tensor, *, ignore_index: int) -> Tensor:
@@ -162,7 +169,7 @@ def lovasz_softmax(logits: Tensor, target: Tensor, *, ignore_index: int) -> Tens
     with torch.no_grad():  # the extension is linear as long as the order of the errors stays
         ranked = errors.masked_fill(~counted.flatten(), -1)  # ignored pixels last, where the slope is zero
         slopes = torch.stack([_jaccard_slopes(*pair) for pair in zip(ranked, truth, strict=True)])
-    return _divide((errors * slopes).sum(), truth.any(1).sum())
+    return divide((errors * slopes).sum(), truth.any(1).sum())
 
 
 def boundary_weighted_cross_entropy(
@@ -188,7 +195,7 @@ def boundary_weighted_cross_entropy(
     lowest = -_window_max((-labels).masked_fill(~counted, -torch.inf), radius)
     highest = _window_max(labels.masked_fill(~counted, -torch.inf), radius)
     weights = (1 + boundary_weight * (lowest != highest)) * counted
-    return _divide((weights * _pixel_losses(logits, target, ignore_index)).sum(), weights.sum())
+    return divide((weights * _pixel_losses(logits, target, ignore_index)).sum(), weights.sum())
 
 
 def _prepare(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -212,7 +219,7 @@ def _cast(class_weights: Tensor | None, logits: Tensor) -> Tensor | None:
     return None if class_weights is None else class_weights.to(logits.dtype)
 
 
-def _pixel_weights(target: Tensor, counted: Tensor, class_weights: Tensor | None) -> Tensor:
+def pixel_weights(target: Tensor, counted: Tensor, class_weights: Tensor | None) -> Tensor:
     """Weight of each pixel's class, (N, H, W); zero where ignored. Without weights it is ``counted``."""
     return counted if class_weights is None else class_weights[target.where(counted, 0)] * counted
 
@@ -244,6 +251,6 @@ def _window_max(labels: Tensor, radius: int) -> Tensor:
     return F.max_pool2d(labels, 2 * radius + 1, stride=1, padding=radius)
 
 
-def _divide(total: Tensor, mass: Tensor) -> Tensor:
+def divide(total: Tensor, mass: Tensor) -> Tensor:
     """A mean that is zero, with a gradient of zero, where there is nothing to average."""
     return total / mass.where(mass > 0, 1)

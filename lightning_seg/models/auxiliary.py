@@ -3,7 +3,6 @@
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lightning_seg.errors import ConfigError
 
@@ -44,11 +43,12 @@ class AuxiliaryHead(nn.Module):
         self._features: Tensor | None = None
         source.register_forward_hook(self._keep)
 
-    def forward(self, size: tuple[int, int]) -> Tensor:
-        """Logits (N, K, H, W) of the batch that the backbone has just seen, upsampled to ``size``."""
+    def forward(self) -> Tensor:
+        """Logits (N, K, h, w), at the size of the stage, of the batch that the backbone has just seen."""
         assert self._features is not None
         features, self._features = self._features, None
-        return F.interpolate(self.layers(features), size=size, mode="bilinear", align_corners=False)
+        logits: Tensor = self.layers(features)
+        return logits
 
     def _keep(self, module: nn.Module, inputs: Any, outputs: dict[str, Tensor]) -> None:
         self._features = outputs[self.stage] if self.training else None

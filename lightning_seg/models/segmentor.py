@@ -112,7 +112,9 @@ class Segmentor(nn.Module):
         own_criterion = None if self.criterion is None else self._criterion_losses
         losses = training_losses(self.network.sem_seg_head, self.network.backbone(inputs), targets, own_criterion)
         if self.auxiliary is not None:
-            logits = self.auxiliary((targets.shape[-2], targets.shape[-1]))
+            logits = self.auxiliary()
+            if self.criterion is None:
+                logits = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
             parts = self._criterion_losses(logits, targets)
             losses["loss_auxiliary"] = self.auxiliary_weight * torch.stack(list(parts.values())).sum()
         return losses

@@ -20,9 +20,30 @@ def test_rows_after_the_checkpoint_are_cut(tmp_path: Path, recwarn: pytest.Warni
     logger.finalize("success")
     (tmp_path / "n" / "version_0" / "config.yaml").touch()
 
+    table = tmp_path / "n" / "version_0" / "metrics.csv"
+    with table.open("a") as file:
+        file.write("1")  # of step 10, torn by a kill
+
+    assert MetricsTable(tmp_path, "n", "version_0", resumed_step=3).experiment
+    assert steps(table) == [(0, "0.0", ""), (1, "0.5", ""), (2, "1.0", "")]  # also if it is killed right here
     resumed = MetricsTable(tmp_path, "n", "version_0", resumed_step=3)
     resumed.log_metrics({"train/loss": 9.0, "val/mIoU": 0.5}, 3)
     resumed.finalize("success")
     expected = [(0, "0.0", ""), (1, "0.5", ""), (2, "1.0", ""), (3, "9.0", "0.5")]
     assert steps(tmp_path / "n" / "version_0" / "metrics.csv") == expected
     assert not [warning for warning in recwarn if "exists and is not empty" in str(warning.message)]
+
+
+def test_a_kill_while_a_column_is_added_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = MetricsTable(tmp_path, "n", "version_0")
+    logger.log_metrics({"train/loss": 0.5}, 0)
+    logger.save()
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", kill)
+    logger.log_metrics({"train/loss": 0.25, "val/mIoU": 1.0}, 1)
+    with pytest.raises(KeyboardInterrupt):
+        logger.save()
+    assert steps(tmp_path / "n" / "version_0" / "metrics.csv") == [(0, "0.5", "")]

@@ -1,6 +1,8 @@
 """Samples, batches and errors of the data module."""
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import albumentations as A
@@ -9,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_seg.data import Folder, SegmentationDataModule
-from lightning_seg.data.decode import read_image, read_mask
+from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule, dataset
+from lightning_seg.data.decode import read_image, read_mask, read_reduced
 from lightning_seg.errors import ConfigError, DataError
 from tests.conftest import CLASSES, write_pair
 
@@ -43,21 +45,52 @@ def test_without_transforms_pixels_are_untouched_rgb(scenes: Path) -> None:
     assert "truth" not in sample
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_augmentation_does_not_depend_on_workers(scenes: Path, workers: int) -> None:
-    def epochs(num_workers: int) -> list[list[tuple[str, bytes]]]:
-        data = make(scenes, num_workers=num_workers, train_transforms=[A.RandomCrop(16, 16)], seed=4)
-        data.setup("fit")
-        loader = data.train_dataloader()
-        seen = []
-        for epoch in range(2):
-            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-            seen.append([(s["name"], s["image"].numpy().tobytes()) for batch in loader for s in batch])
-        return seen
+SEEN = list[list[tuple[str, bytes, bytes]]]
+"""What each sample of each epoch looked like."""
 
-    alone = epochs(0)
-    assert epochs(workers) == alone
-    assert sorted(alone[0])[0][1] != sorted(alone[1])[0][1]
+
+def epochs(data: SegmentationDataModule, count: int, before: Callable[[int], None] = lambda epoch: None) -> SEEN:
+    """Some epochs of one loader, whose workers live as long as it does."""
+    data.setup("fit")
+    loader = data.train_dataloader()
+    seen = []
+    for epoch in range(count):
+        before(epoch)
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        samples = [sample for batch in loader for sample in batch]
+        seen.append([(s["name"], s["image"].numpy().tobytes(), s["sem_seg"].numpy().tobytes()) for s in samples])
+    return seen
+
+
+@pytest.mark.parametrize("settings", [{}, {"cache": "ram"}, {"sampler": "rare_class"}], ids=["plain", "cache", "rare"])
+class TestAugmentationDependsOnSeedEpochAndPositionAlone:
+    def make(self, root: Path, settings: dict[str, Any], **more: Any) -> SegmentationDataModule:
+        transforms = [RandomScaleCrop(32, 40), A.HorizontalFlip(), A.RandomBrightnessContrast(p=1.0)]
+        return make(root, **{"train_transforms": transforms, "seed": 4, "val": None, **settings, **more})
+
+    @pytest.mark.parametrize("workers", [1, 2, 3])
+    def test_not_on_workers(self, scenes: Path, settings: dict[str, Any], workers: int) -> None:
+        alone = epochs(self.make(scenes, settings), 3)
+        assert epochs(self.make(scenes, settings, num_workers=workers), 3) == alone
+
+    def test_not_on_ranks(self, scenes: Path, settings: dict[str, Any]) -> None:
+        alone = epochs(self.make(scenes, settings, batch_size=2), 2)
+        ranks = []
+        for rank in range(2):
+            data = self.make(scenes, settings, batch_size=1)
+            data.setup("fit")  # as one process: the counts and the cache of a real rank are those of all
+            data.trainer = SimpleNamespace(world_size=2, global_rank=rank, num_devices=2, training=False)  # type: ignore[assignment]
+            ranks.append(epochs(data, 2))
+        for epoch in range(2):
+            steps = [set(alone[epoch][start : start + 2]) for start in range(0, 6, 2)]
+            assert [set(step) for step in zip(ranks[0][epoch], ranks[1][epoch], strict=True)] == steps
+
+    def test_on_the_seed_and_epoch(self, scenes: Path, settings: dict[str, Any]) -> None:
+        first = epochs(self.make(scenes, settings), 3)
+        assert epochs(self.make(scenes, settings), 3) == first
+        other = epochs(self.make(scenes, settings, seed=5), 3)
+        looks = [look for seen in (*first, *other) for look in seen]
+        assert len(set(looks)) == len(looks)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -85,6 +118,41 @@ def test_normalising_twice_is_refused(scenes: Path) -> None:
         make(scenes, train_transforms=[A.Normalize()]).setup("fit")
 
 
+@pytest.mark.parametrize(("scale", "reductions"), [(0.6, []), (0.5, [2]), (0.3, [2]), (0.25, [4]), (0.1, [8])])
+def test_reduced_decoding_looks_almost_the_same(
+    tmp_path: Path, scale: float, reductions: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ramp = np.linspace(0, 255, 200).astype(np.uint8)
+    image = np.stack([np.broadcast_to(ramp, (120, 200)), np.broadcast_to(ramp[:120, None], (120, 200))], axis=2)
+    write_pair(tmp_path / "train", "a", np.arange(120 * 200).reshape(120, 200).astype(np.uint8) % 6)
+    Image.fromarray(np.dstack([image, image[..., :1]])).save(tmp_path / "train/images/a.jpg", quality=95)
+    taken: list[int] = []
+    monkeypatch.setattr(
+        dataset, "read_reduced", lambda path, reduce: taken.append(reduce) or read_reduced(path, reduce)
+    )
+
+    def sample(reduced_decoding: bool) -> dict[str, Any]:
+        crop = RandomScaleCrop(24, 24, (scale, scale))
+        data = make(tmp_path, val=None, batch_size=1, train_transforms=[crop], reduced_decoding=reduced_decoding)
+        data.setup("fit")
+        return next(iter(data.train_dataloader()))[0]
+
+    whole, reduced = sample(False), sample(True)
+    assert taken == reductions
+    assert (reduced["height"], reduced["width"]) == (120, 200)
+    assert torch.equal(whole["sem_seg"], reduced["sem_seg"])
+    assert (whole["image"].float() - reduced["image"].float()).abs().mean() < 1.5
+
+
+def test_reduced_decoding_compares_whole_sizes(tmp_path: Path) -> None:
+    write_pair(tmp_path / "train", "a", np.zeros((40, 30), np.uint8), image_size=(80, 60))
+    crop = RandomScaleCrop(8, 8, (0.5, 0.5))
+    data = make(tmp_path, val=None, batch_size=1, train_transforms=[crop], reduced_decoding=True)
+    data.setup("fit")
+    with pytest.raises(DataError, match=r"mask .*a\.png is 30×40 pixels, but its image .*a\.jpg is 60×80"):
+        list(data.train_dataloader())
+
+
 @pytest.mark.parametrize("ignore_index", [-1, 1000])
 def test_ignore_index_beyond_8_bits_pads_exactly(tmp_path: Path, ignore_index: int) -> None:
     write_pair(tmp_path / "train", "a", np.ones((8, 8), np.uint8))
@@ -103,6 +171,11 @@ def test_ignore_index_beyond_8_bits_pads_exactly(tmp_path: Path, ignore_index: i
         ({"ignore_index": 2}, r"data\.ignore_index 2 is the id of class 'hill'"),
         ({"palette": {"sea": "#000000"}}, r"data\.palette colours sea"),
         ({"palette": {"sky": "blue"}}, r"data.palette, sky: colour 'blue' is not of the form '#rrggbb'"),
+        ({"reduced_decoding": True}, "put lightning_seg.data.RandomScaleCrop first in data.train_transforms"),
+        (
+            {"reduced_decoding": True, "cache": "ram", "train_transforms": [RandomScaleCrop(8, 8)]},
+            r"data\.reduced_decoding would do nothing: choose one",
+        ),
         ({"batch_size": 0}, r"data\.batch_size is 0"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_seg.data.decode import read_image, read_mask
+from lightning_seg.data.decode import read_image, read_mask, read_reduced
 from lightning_seg.errors import DataError
 
 VALUES = np.array([[0, 1, 2], [2, 1, 255]], np.uint8)
@@ -131,11 +131,24 @@ def test_jpegs_decode_to_pillows_pixels(tmp_path: Path, mode: str, options: dict
         assert np.array_equal(read_image(tmp_path / "i.jpg"), np.asarray(image.convert("RGB")))
 
 
-@pytest.mark.parametrize(("reduce", "shape"), [(1, (37, 53, 3)), (2, (19, 27, 3)), (4, (10, 14, 3))])
-def test_jpegs_decode_at_a_fraction_of_their_size(tmp_path: Path, reduce: int, shape: tuple[int, ...]) -> None:
-    Image.fromarray(np.full((37, 53, 3), 90, np.uint8)).save(tmp_path / "i.jpg")
-    Image.fromarray(np.full((37, 53, 3), 90, np.uint8)).save(tmp_path / "i.png")
-    reduced = read_image(tmp_path / "i.jpg", reduce)
-    assert reduced.shape == shape
+@pytest.mark.parametrize(("reduce", "shape"), [(2, (19, 27, 3)), (4, (10, 14, 3)), (8, (5, 7, 3))])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_jpegs_decode_at_a_fraction_of_their_size(
+    tmp_path: Path, reduce: int, shape: tuple[int, int, int], orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.full((37, 53, 3), 90, np.uint8)).save(tmp_path / "i.jpg", exif=exif)
+    reduced, size = read_reduced(tmp_path / "i.jpg", reduce)
+    assert size == read_image(tmp_path / "i.jpg").shape[:2]
+    assert reduced.shape == ((shape[1], shape[0], 3) if orientation == 6 else shape)
     assert abs(reduced.astype(int) - 90).max() <= 1
-    assert read_image(tmp_path / "i.png", reduce).shape == (37, 53, 3)
+
+
+def test_other_formats_than_jpeg_are_decoded_whole(tmp_path: Path) -> None:
+    Image.fromarray(np.full((37, 53, 3), 90, np.uint8)).save(tmp_path / "i.png")
+    whole, size = read_reduced(tmp_path / "i.png", 4)
+    assert whole.shape == (37, 53, 3)
+    assert size == (37, 53)
+    with pytest.raises(DataError, match=r"image .*none\.jpg does not exist"):
+        read_reduced(tmp_path / "none.jpg", 4)

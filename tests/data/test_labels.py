@@ -41,6 +41,16 @@ def test_plain_masks_hold_the_ids_of_classes() -> None:
         decode(make_table(), values(3, 0, 9, 3))
 
 
+@pytest.mark.parametrize(("count", "ignore_index"), [(3, 255), (11, 11), (127, 255), (128, 255), (200, 255), (3, 200)])
+def test_every_byte_is_known_or_named(count: int, ignore_index: int) -> None:
+    table = make_table(tuple(f"class {index}" for index in range(count)), ignore_index=ignore_index)
+    for value in range(256):
+        ids, foreign = table.look_up(values(0, value, 1), MASK)
+        known = value < count or value == ignore_index
+        assert ids.tolist() == [[0, value if known else ignore_index, 1]]
+        assert foreign == ({} if known else {value: 1})
+
+
 def test_mapped_values_are_all_that_has_a_meaning() -> None:
     table = make_table(("a", "b"), label_map={0: "a", 7: "b", "128": "b", 9: "ignore"})
     assert decode(table, values(0, 7, 128, 9, 255)) == [0, 1, 1, 255, 255]

@@ -34,7 +34,7 @@ def whole(image: np.ndarray, size: tuple[int, int], crop: window.Window, interpo
     return np.where(np.isnan(cut), np.broadcast_to(fill, cut.shape), cut)
 
 
-@pytest.mark.parametrize("resize_cost", [window._RESIZE_COST, math.inf])  # inf: always by window
+@pytest.mark.parametrize("resize_cost", [window._RESIZE_COST, 0, math.inf])  # 0: never by window, inf: always
 @pytest.mark.parametrize("seed", range(30))
 def test_equals_scaling_all_of_the_image(seed: int, resize_cost: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "_RESIZE_COST", resize_cost)
@@ -51,6 +51,23 @@ def test_equals_scaling_all_of_the_image(seed: int, resize_cost: float, monkeypa
         assert np.abs(out["image"] - expected).max() <= 1  # cv2.resize rounds weights to 11 bits, the window's does not
         assert np.array_equal(out["mask"], whole(data["mask"], size, crop, cv2.INTER_NEAREST_EXACT, IGNORE))
         assert out["image"].dtype == out["mask"].dtype == np.uint8
+
+
+def test_parts_scale_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where an axis keeps its length or nearly so, and where a part begins in the middle of the image."""
+    monkeypatch.setattr(window, "_RESIZE_COST", 0)
+    cuts = 0
+    for seed in range(3000):
+        rng = random.Random(seed)
+        height, width = rng.randint(1, 60), rng.randint(1, 60)
+        scale = rng.choice([1.0, rng.uniform(0.95, 1.05), rng.uniform(0.2, 3)])
+        scaled = max(1, round(height * scale)), max(1, round(width * scale) + rng.randint(0, 1))
+        crop = window.Window(*(window.Span.draw(length, rng.randint(1, 70), rng.random) for length in scaled))
+        image = sample(height, width)["image"]
+        expected = cv2.resize(image, scaled[::-1])[crop.rows.inside, crop.columns.inside]
+        assert np.abs(crop.of_image(image, cv2.INTER_LINEAR).astype(int) - expected).max() <= 1
+        cuts += crop.rows.anchor(height)[0] > 0
+    assert cuts > 100
 
 
 def test_positions_are_exact_far_from_the_corner() -> None:

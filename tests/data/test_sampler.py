@@ -1,11 +1,14 @@
 """Who sees which sample."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from torch.utils.data import Dataset
 
-from lightning_seg.data.sampler import Draw, EvaluationSampler, TrainSampler
+from lightning_seg.data.sampler import Draw, EvaluationSampler, RareClassSampler, TrainSampler
 
 
 class Numbers(Dataset[Any]):
@@ -16,13 +19,22 @@ class Numbers(Dataset[Any]):
         return self.length
 
 
-def batches(length: int, world_size: int, batch_size: int, epoch: int) -> list[set[Draw]]:
+def shuffled(length: int, **where: Any) -> TrainSampler:
+    return TrainSampler(Numbers(length), seed=5, **where)
+
+
+def by_rarity(length: int, seed: int = 5, **where: Any) -> RareClassSampler:
+    pixels = np.random.default_rng(length).integers(0, 5000, (length, 4)) // [1, 2, 10, 100]
+    return RareClassSampler(Numbers(length), pixels, seed=seed, **where)
+
+
+def batches(
+    length: int, world_size: int, batch_size: int, epoch: int, make: Callable[..., TrainSampler] = shuffled
+) -> list[set[Draw]]:
     """The union over ranks of every step's batch."""
     ranks = []
     for rank in range(world_size):
-        sampler = TrainSampler(
-            Numbers(length), num_replicas=world_size, rank=rank, seed=5, batch_size=batch_size
-        )  # fmt: skip
+        sampler = make(length, num_replicas=world_size, rank=rank, batch_size=batch_size)
         sampler.set_epoch(epoch)
         draws = list(sampler)
         assert len(draws) == len(sampler)
@@ -44,6 +56,50 @@ def test_same_global_batches_for_any_number_of_processes(length: int) -> None:
 def test_epochs_differ() -> None:
     orders = [[draw.sample for step in batches(30, 1, 1, epoch) for draw in step] for epoch in range(3)]
     assert orders[0] != orders[1] != orders[2]
+
+
+@pytest.mark.parametrize("length", [8, 17, 30])
+def test_rare_classes_are_drawn_alike_for_any_number_of_processes(length: int) -> None:
+    alone = batches(length, 1, 8, 2, by_rarity)
+    assert alone == batches(length, 2, 4, 2, by_rarity) == batches(length, 8, 1, 2, by_rarity)
+    assert len(alone) == length // 8
+    seen = sorted((draw for step in alone for draw in step), key=lambda draw: draw.position)
+    assert [draw.position for draw in seen] == list(range(len(seen)))
+    more = by_rarity(length, num_replicas=1, rank=0, batch_size=1)
+    more.set_epoch(2)
+    assert list(more)[: len(seen)] == seen  # a position's draw does not depend on how many there are
+
+
+def test_rare_classes_are_drawn_anew_by_epoch_and_seed() -> None:
+    first, again, other_seed = (by_rarity(40, seed, num_replicas=1, rank=0, batch_size=1) for seed in (5, 5, 6))
+    orders = [sampler.order() for sampler in (first, again, other_seed)]
+    first.set_epoch(1)
+    assert orders[0] == orders[1] != orders[2]
+    assert orders[0] != first.order() != orders[2]
+
+
+def test_rare_classes_are_drawn_by_the_formula() -> None:
+    """By DAFormer's equations 6 and 7, with loops: f of each class, P(c), then any image of those with enough of it."""
+    pixels = np.zeros((6, 4), np.int64)
+    pixels[:, 0] = 100_000
+    pixels[1:4, 1] = [4000, 3000, 2999]  # the third shows too little of it
+    pixels[4:, 2] = [20, 10]  # nobody shows enough
+    frequency = [int(pixels[:, index].sum()) / int(pixels.sum()) for index in range(4)]
+    weights = [math.exp((1 - f) / 0.01) if f > 0 else 0.0 for f in frequency]
+    chosen = [weight / sum(weights) for weight in weights]
+    expected = np.zeros(6)
+    for probability, samples in zip(chosen, [range(6), (1, 2), (4, 5), ()], strict=True):
+        for sample in samples:
+            expected[sample] += probability / len(samples)
+    dataset = Numbers(6)
+    sampler = RareClassSampler(dataset, pixels, num_replicas=1, rank=0, seed=0, batch_size=1)
+    assert np.allclose(sampler.probabilities, chosen)
+    drawn = np.zeros(6)
+    for epoch in range(4000):
+        sampler.set_epoch(epoch)
+        for draw in sampler:
+            drawn[draw.sample] += 1
+    assert np.abs(drawn / drawn.sum() - expected).max() < 0.015  # 24 000 draws: 4.6 standard deviations
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])

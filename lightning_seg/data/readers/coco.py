@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lightning_seg.data.readers.reader import Reader, resolve, unique_names
+from lightning_seg.data.readers.reader import Orphan, OrphanError, Reader, resolve, unique_names
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Annotations, Sample, Segment, SourceLabels, summarise
 
@@ -36,11 +36,7 @@ class Coco(Reader):
         file, folder = resolve(self.annotations, root), resolve(self.images, root)
         content = _read(file)
         paths = {image["id"]: folder / image["file_name"] for image in content.images}
-        if missing := [str(path) for path in paths.values() if not path.is_file()]:
-            raise DataError(
-                f"{len(missing)} of {len(paths)} images that {file} names do not exist, such as {missing[0]}: "
-                "check data.root and the reader's images"
-            )
+        missing = {identity: path for identity, path in paths.items() if not path.is_file()}
         names = unique_names([Path(image["file_name"]) for image in content.images])
         samples = [
             Sample(
@@ -49,8 +45,20 @@ class Coco(Reader):
                 Annotations(str(file), tuple(content.segments[image["id"]]), _size(image)),
             )
             for name, image in zip(names, content.images, strict=True)
+            if image["id"] not in missing
         ]
-        return sorted(samples, key=lambda sample: sample.name)
+        samples.sort(key=lambda sample: sample.name)
+        if missing:
+            raise OrphanError(
+                f"{len(missing)} of {len(paths)} images that {file} names do not exist, such as "
+                f"{next(iter(missing.values()))}: check data.root and the reader's images",
+                samples,
+                [
+                    Orphan("orphan_mask", path, f"{file}, image {identity}, names it, but it does not exist")
+                    for identity, path in missing.items()
+                ],
+            )
+        return samples
 
 
 class _Content:

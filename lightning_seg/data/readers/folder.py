@@ -7,9 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lightning_seg.data.readers.reader import Reader, resolve
+from lightning_seg.data.readers.pairing import complete, pair
+from lightning_seg.data.readers.reader import Orphan, OrphanError, Reader, resolve
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Sample, summarise
+
+_LOSSY_SUFFIXES = (".jpg", ".jpeg")
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -59,8 +62,7 @@ class Folder(Reader):
         images = _existing_folder("images", self.images, root)
         masks = _existing_folder("masks", self.masks, root)
         if self.list is not None:
-            listed = list(self._listed(resolve(self.list, root), root, images, masks))
-            return sorted(listed, key=lambda sample: sample.name)
+            return self._listed(resolve(self.list, root), root, images, masks)
         assert images is not None  # the constructor demands both without a list
         assert masks is not None
         return self._matched(images, masks)
@@ -99,44 +101,67 @@ class Folder(Reader):
         for path in files_below(masks):
             if match := looks_like_a_mask(path):
                 mask_of[_name(path, masks, match[1])] = path
-        if orphans := sorted(image_of.keys() - mask_of.keys()):
-            raise DataError(
-                f"{len(orphans)} of {len(image_of)} images in {images} have no mask named {self.mask_name!r} "
-                f"in {masks}: {summarise(orphans)}; add the masks, remove the images, or mend mask_name"
+        samples = [Sample(name, image_of[name], mask_of[name]) for name in sorted(image_of) if name in mask_of]
+        without_mask = sorted(image_of.keys() - mask_of.keys())
+        without_image = sorted(mask_of.keys() - image_of.keys())
+        messages = []
+        if without_mask:
+            messages.append(
+                f"{len(without_mask)} of {len(image_of)} images in {images} have no mask named {self.mask_name!r} "
+                f"in {masks}: {summarise(without_mask)}; add the masks, remove the images, or mend mask_name"
             )
-        if orphans := sorted(mask_of.keys() - image_of.keys()):
-            raise DataError(
-                f"{len(orphans)} masks in {masks} have no image in {images}: "
-                f"{summarise([mask_of[name].name for name in orphans])}; add the images or remove the masks"
+        if without_image:
+            messages.append(
+                f"{len(without_image)} masks in {masks} have no image in {images}: "
+                f"{summarise([mask_of[name].name for name in without_image])}; add the images or remove the masks"
             )
-        return [Sample(name, image_of[name], mask_of[name]) for name in sorted(image_of)]
+        if messages:
+            jpeg_of = {
+                _name(path, masks, match[1]): path
+                for path in (files_below(masks) if images != masks else ())
+                if path.suffix.lower() in _LOSSY_SUFFIXES and (match := is_mask.fullmatch(path.stem))
+            }
+            orphans = [
+                Orphan("lossy_mask", jpeg_of[name], f"JPEG changes label values: save it as {self.mask_name!r}")
+                if name in jpeg_of
+                else Orphan("orphan_image", image_of[name], f"has no mask named {self.mask_name!r} in {masks}")
+                for name in without_mask
+            ]
+            orphans += [Orphan("orphan_mask", mask_of[name], f"has no image in {images}") for name in without_image]
+            raise OrphanError("; ".join(messages), samples, orphans)
+        return samples
 
-    def _listed(self, file: Path, root: Path | None, images: Path | None, masks: Path | None) -> Iterator[Sample]:
+    def _listed(self, file: Path, root: Path | None, images: Path | None, masks: Path | None) -> list[Sample]:
         if not file.is_file():
             raise DataError(f"list file {file} does not exist: check data.root and the reader's list")
         image_folders = [folder for folder in (images, root or Path()) if folder is not None]
         mask_folders = [folder for folder in (masks, root or Path()) if folder is not None]
         seen: dict[str, int] = {}
+        samples: list[Sample] = []
+        orphans: list[Orphan] = []
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             if not line.strip():
                 continue
             where = f"{file}, line {number}"
             columns = [column.removeprefix(self.strip_prefix) for column in self._columns(line, where)]
-            image = self._find_image(columns[0], image_folders, where)
             name = Path(columns[0])
-            name = name.with_suffix("") if name.suffix.lower() in self.image_suffixes else name
-            if len(columns) == 2:
-                mask = first_file([columns[1]], mask_folders, where, "mask")
-            else:
-                mask = first_file(
-                    [(name.parent / self.mask_name.format(stem=name.name)).as_posix()], mask_folders, where, "mask"
-                )
+            has_suffix = name.suffix.lower() in self.image_suffixes
+            image_names = columns[:1] if has_suffix else [columns[0] + suffix for suffix in self.image_suffixes]
+            name = name.with_suffix("") if has_suffix else name
+            mask_name = (name.parent / self.mask_name.format(stem=name.name)).as_posix()
+            found = pair(
+                image_names, image_folders, columns[1] if len(columns) == 2 else mask_name, mask_folders, where
+            )
             if name.as_posix() in seen:
                 raise DataError(f"{where} names {name} again, first seen in line {seen[name.as_posix()]}: remove one")
             seen[name.as_posix()] = number
-            yield Sample(name.as_posix().lstrip("/"), image, mask)
+            if isinstance(found, Orphan):
+                orphans.append(found)
+            else:
+                samples.append(Sample(name.as_posix().lstrip("/"), *found))
         if not seen:
             raise DataError(f"list file {file} is empty: it should hold one sample a line")
+        return complete(samples, orphans)
 
     def _columns(self, line: str, where: str) -> list[str]:
         split = line.split("\t") if "\t" in line else line.split()
@@ -147,11 +172,6 @@ class Folder(Reader):
                 "separate paths that hold spaces with a tab"
             )
         return columns
-
-    def _find_image(self, entry: str, folders: list[Path], where: str) -> Path:
-        has_suffix = Path(entry).suffix.lower() in self.image_suffixes
-        names = [entry] if has_suffix else [entry + suffix for suffix in self.image_suffixes]
-        return first_file(names, folders, where, "image")
 
 
 def _existing_folder(what: str, path: str | None, root: Path | None) -> Path | None:
@@ -186,14 +206,3 @@ def files_below(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place) / name for name in names if not name.startswith(".")]
     yield from sorted(path for path in found if path.is_file())
-
-
-def first_file(names: list[str], folders: list[Path], where: str, what: str) -> Path:
-    candidates = [resolve(name, folder) for name in names for folder in folders]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise DataError(
-        f"{where} names {what} {names[0]!r}, but {candidates[0]} does not exist: "
-        "check data.root, or remove a prefix that is no real path with strip_prefix"
-    )

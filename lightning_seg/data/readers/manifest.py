@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from lightning_seg.data.readers.folder import first_file
-from lightning_seg.data.readers.reader import Reader, resolve, unique_names
+from lightning_seg.data.readers.pairing import complete, pair
+from lightning_seg.data.readers.reader import Orphan, Reader, resolve, unique_names
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample, summarise
 
@@ -56,12 +56,14 @@ class Manifest(Reader):
         if doubles := sorted(entry for entry, count in Counter(entries).items() if count > 1):
             raise DataError(f"{file} names {summarise(doubles)} more than once{' in this split' if self.split else ''}")
         folders = [root or Path(), file.parent]
-        samples = []
+        samples, orphans = [], []
         for name, entry, (where, row) in zip(unique_names(list(map(Path, entries))), entries, rows, strict=True):
-            image = first_file([entry], folders, where, "image")
-            mask = first_file([self._cell(row, self.mask_column, where)], folders, where, "mask")
-            samples.append(Sample(name, image, mask))
-        return sorted(samples, key=lambda sample: sample.name)
+            found = pair([entry], folders, self._cell(row, self.mask_column, where), folders, where)
+            if isinstance(found, Orphan):
+                orphans.append(found)
+            else:
+                samples.append(Sample(name, *found))
+        return complete(samples, orphans)
 
     def _cell(self, row: dict[str, str], column: str, where: str) -> str:
         if not row.get(column):

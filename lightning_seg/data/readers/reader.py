@@ -4,10 +4,42 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample, SourceLabels
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A file that another one should go with.
+
+    Attributes:
+        kind: ``orphan_image``: it has no mask; ``orphan_mask``: it has no image; ``lossy_mask``: it would be the mask,
+            but is a JPEG; ``unreadable``: neither is there.
+        path: of the file that is there; of the image where none is.
+        detail: what is missing, where, and what to do.
+    """
+
+    kind: Literal["orphan_image", "orphan_mask", "lossy_mask", "unreadable"]
+    path: Path
+    detail: str
+
+
+class OrphanError(DataError):
+    """Images and masks do not match one to one.
+
+    Attributes:
+        samples: those that do, sorted by name.
+        orphans: all that do not.
+    """
+
+    def __init__(self, message: str, samples: Sequence[Sample], orphans: Sequence[Orphan]) -> None:
+        super().__init__(message)
+        self.samples = list(samples)
+        self.orphans = list(orphans)
 
 
 class Reader(ABC):
@@ -34,7 +66,8 @@ class Reader(ABC):
         """Find the samples, sorted by name.
 
         Raises:
-            DataError: if there are none, or if images and masks do not match one to one.
+            DataError: if there are none.
+            OrphanError: if images and masks do not match one to one; the audit lists what it carries.
         """
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from lightning_seg.data.readers.reader import Reader
+from lightning_seg.data.readers.reader import OrphanError, Reader
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Sample, SourceLabels
 
@@ -53,7 +53,12 @@ class Split(Reader):
         return self.of.labels(root)
 
     def samples(self, root: Path | None) -> list[Sample]:
-        samples = self.of.samples(root)
+        try:
+            return self._chosen(self.of.samples(root))
+        except OrphanError as error:
+            raise OrphanError(str(error), self._chosen(error.samples), error.orphans) from None
+
+    def _chosen(self, samples: Sequence[Sample]) -> list[Sample]:
         groups: dict[str, list[Sample]] = defaultdict(list)
         for sample in samples:
             groups[self._group(sample)].append(sample)

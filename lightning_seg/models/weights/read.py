@@ -60,12 +60,13 @@ def read_weights(path: Path, source: str) -> StoredWeights:
     return stored
 
 
-def read_checkpoint(path: Path, what: str) -> dict[str, Any]:
+def read_checkpoint(path: Path, what: str, *, mmap: bool = True) -> dict[str, Any]:
     """Read a dict that torch saved, without running code in it.
 
     Args:
-        path: of the file; its tensors stay on disk until they are used.
+        path: of the file.
         what: to begin an error with, such as ``checkpoint runs/a.ckpt``.
+        mmap: leave its tensors on disk until they are used; the file must stay until then.
 
     Raises:
         CheckpointError: if the file is empty or damaged, holds objects other than tensors and plain values, or no dict.
@@ -73,7 +74,7 @@ def read_checkpoint(path: Path, what: str) -> dict[str, Any]:
     if path.stat().st_size == 0:
         raise CheckpointError(f"{what} cannot be read: it is empty")
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        data = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
     except Exception as error:  # a damaged file makes pickle and zip raise anything
         message = str(error)
         if foreign := re.search(r"GLOBAL (\S+)", message):

@@ -1,0 +1,132 @@
+"""What a training sample costs, against Detectron2's ``DatasetMapper`` and against decoding its two files alone.
+
+Run: python benchmarks/data.py [--samples 24] [--rounds 5]. One process, one thread; 1024×2048 JPEGs of smooth noise
+with PNG masks of 19 classes; scale 0.5 to 2, crop 512×1024, flip. The sides take turns, round by round; each ratio is
+the median of the rounds'.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import albumentations as A
+import cv2
+import detectron2.data.transforms as T
+import numpy as np
+import torch
+from detectron2.data import DatasetMapper
+from numpy.typing import NDArray
+from PIL import Image
+
+from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule
+from lightning_seg.data.dataset import SegmentationDataset
+from lightning_seg.data.decode import read_image, read_mask
+from lightning_seg.data.sampler import Draw
+
+SIZE = (1024, 2048)
+CROP = (512, 1024)
+CLASSES = 19
+FILES = 4
+
+
+def write_scenes(folder: Path) -> None:
+    """Noise on all scales, coarse ones the stronger, as in photographs: 300 to 500 KB as JPEG of quality 95."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    for number in range(FILES):
+        noise = sum(0.66**octave * _enlarged(rng, 2**octave, 3) for octave in range(1, 11))
+        image = np.clip(128 + 50 * noise / np.std(noise), 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(folder / f"images/{number}.jpg", quality=95)
+        mask = _enlarged(rng, 12, CLASSES).argmax(axis=2).astype(np.uint8)
+        mask[:: SIZE[0] // 2, :64] = 255
+        Image.fromarray(mask).save(folder / f"masks/{number}.png")
+
+
+def _enlarged(rng: np.random.Generator, cells: int, channels: int) -> NDArray[np.float32]:
+    grid = rng.standard_normal((cells, 2 * cells, channels)).astype(np.float32)
+    planes = [cv2.resize(grid[..., index], SIZE[::-1], interpolation=cv2.INTER_CUBIC) for index in range(channels)]
+    return np.stack(planes, axis=2)
+
+
+def ours(folder: Path) -> SegmentationDataset:
+    data = SegmentationDataModule(
+        classes=[f"class {index}" for index in range(CLASSES)],
+        train=Folder(images=str(folder / "images"), masks=str(folder / "masks")),
+        train_transforms=[RandomScaleCrop(*CROP), A.HorizontalFlip()],
+        num_workers=0,
+        batch_size=1,
+    )
+    data.setup("fit")
+    data.train_dataloader()  # prepares the process
+    return data.datasets["train"]
+
+
+def detectron2s(folder: Path) -> Callable[[int], object]:
+    mapper = DatasetMapper(
+        is_train=True,
+        augmentations=[T.ResizeScale(0.5, 2.0, *SIZE), T.RandomCrop("absolute", CROP), T.RandomFlip()],
+        image_format="RGB",
+    )
+    records = [
+        {
+            "file_name": str(folder / f"images/{number}.jpg"),
+            "sem_seg_file_name": str(folder / f"masks/{number}.png"),
+            "height": SIZE[0],
+            "width": SIZE[1],
+        }
+        for number in range(FILES)
+    ]
+    return lambda index: mapper(records[index % FILES])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    np.random.seed(0)  # noqa: NPY002  # what Detectron2 draws from
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_scenes(folder)
+        dataset = ours(folder)
+        files = [(sample.image, sample.mask) for sample in dataset.samples]
+
+        def decode(index: int) -> object:
+            image, mask = files[index % FILES]
+            assert isinstance(mask, Path)
+            return read_image(image), read_mask(mask)
+
+        sides: dict[str, Callable[[int], object]] = {
+            "ours": lambda index: dataset[Draw(index % FILES, 0, index)],
+            "Detectron2's DatasetMapper": detectron2s(folder),
+            "decoding alone": decode,
+        }
+        rounds = [_round(sides, number, arguments.samples) for number in range(arguments.rounds + 1)][1:]
+    for side in sides:
+        print(f"{side:28s} {statistics.median(times[side] for times in rounds):6.1f} ms")
+    for side in list(sides)[1:]:
+        ratios = [times[side] / times["ours"] for times in rounds]
+        print(
+            f"ours is {statistics.median(ratios):.2f} times as fast as {side} ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+
+
+def _round(sides: dict[str, Callable[[int], object]], number: int, samples: int) -> dict[str, float]:
+    """Mean milliseconds of each side, for the same samples."""
+    spent = {}
+    for side, take in sides.items():
+        start = time.perf_counter()
+        for index in range(number * samples, (number + 1) * samples):
+            take(index)
+        spent[side] = 1000 * (time.perf_counter() - start) / samples
+    return spent
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""``python -m lightning_seg.audit --config C``: what is wrong with a data set, before an expensive job finds out."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import pytorch_lightning as pl
+from jsonargparse import SUPPRESS, Namespace
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lightning_seg.arguments import MergingConfigFile, Parser
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data.auditing.audit import Audit, audit
+from lightning_seg.data.auditing.defects import MEANINGS, Defect
+from lightning_seg.data.auditing.examine import Examination
+from lightning_seg.data.auditing.listing import Listing, list_splits
+from lightning_seg.data.auditing.page import triple, write_page
+from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA
+from lightning_seg.data.labels import IGNORE
+from lightning_seg.errors import DataError, IgnoreIsClassError, LightningSegError
+from lightning_seg.module import SegmentationModule
+from lightning_seg.runs import DEFAULT_ROOT, new_run
+
+SHOWN = 10
+"""Defects of each kind that are printed."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Audit the data of an experiment.
+
+    Returns:
+        exit status: 1 where there is a defect, else 0. Wrong usage exits with 2 by itself.
+    """
+    config = parse(args)
+    try:
+        return _run(config)
+    except LightningSegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def parse(args: Sequence[str] | None = None) -> Namespace:
+    """Read the config and flags of an experiment, as ``fit`` does; only ``data`` matters."""
+    parser = Parser(
+        prog="python -m lightning_seg.audit",
+        description="Checks every image and mask of an experiment's data. Takes what train.py fit takes; reads only "
+        "the data group. Exit status: 0 clean, 1 defects, 2 wrong usage.",
+    )
+    parser.add_argument("-c", "--config", action=MergingConfigFile, help="YAML file; later ones and flags win.")
+    parser.add_argument("--name", type=str | None, default=None, help="Folder of the run below runs/.")
+    for name in ("seed_everything", "ckpt_path", "weights_only"):  # of fit
+        parser.add_argument(f"--{name}", type=str | int | bool | None, default=None, help=SUPPRESS)
+    parser.add_class_arguments(SegmentationDataModule, "data", sub_configs=True)
+    linked = {"class_names", "ignore_index"}
+    parser.add_class_arguments(SegmentationModule, "model", fail_untyped=False, sub_configs=True, skip=linked)
+    parser.add_class_arguments(pl.Trainer, "trainer", fail_untyped=False, sub_configs=True)
+    return parser.parse_args(sys.argv[1:] if args is None else list(args))
+
+
+def _run(config: Namespace) -> int:
+    console = Console()
+    source = str(config.config[0]) if config.config else "data"
+    name = config.name or (Path(source).stem if config.config else "default")
+    data, listings, known = _open_data(config.data, source)
+    if not listings:
+        raise DataError("there is nothing to audit: data.train, data.val and data.test are all null")
+    result = audit(listings, data.info, _Bar(console), known)
+    run = new_run(Path(config.trainer.default_root_dir or DEFAULT_ROOT), name)
+    weights = _weights_to_paste(result)
+    (run.path / "audit.json").write_text(json.dumps(result.as_json(), indent=1))
+    write_page(run.path / "audit.html", name, result, listings, weights)
+    _print_figures(console, result, weights)
+    _print_defects(console, result.defects)
+    console.print(f"Results in {run.path}:\n  {run.path / 'audit.html'}\n  {run.path / 'audit.json'}", soft_wrap=True)
+    return 1 if result.defects else 0
+
+
+def _open_data(settings: Namespace, source: str) -> tuple[SegmentationDataModule, dict[str, Listing], list[Defect]]:
+    """The data module, without transforms, its samples, and the defects of the settings.
+
+    An ignore index, or an ignored colour, that is a class as well gives way to the class, so that all else is audited.
+    """
+    parser = Parser()
+    parser.add_class_arguments(SegmentationDataModule, "data", sub_configs=True)
+
+    changes: dict[str, object] = {"train_transforms": None, "eval_transforms": None}
+    known: list[Defect] = []
+
+    def build() -> SegmentationDataModule:
+        changed = Namespace({**vars(settings), **changes})  # type: ignore[no-untyped-call]
+        data: SegmentationDataModule = parser.instantiate(Namespace(data=changed)).data  # type: ignore[no-untyped-call]
+        return data
+
+    try:
+        data = build()
+    except IgnoreIsClassError as error:
+        known.append(Defect("ignore_is_class", "train", source, str(error)))
+        changes["ignore_index"] = -1  # what no file stores
+        data = build()
+    data.prepare_data()
+    try:
+        listings = list_splits(data.readers, data.root, data.labelling)
+    except IgnoreIsClassError as error:
+        known.append(Defect("ignore_is_class", "train", source, str(error)))
+        changes["palette"] = {name: colour for name, colour in settings.palette.items() if name != IGNORE}
+        data = build()
+        listings = list_splits(data.readers, data.root, data.labelling)
+    known += [
+        Defect("ignore_is_class", split, source, f"the source's value of class {name!r} is ignored: it is never learnt")
+        for split, listing in listings.items()
+        for name in listing.lost
+    ]
+    return data, listings, known
+
+
+class _Bar:
+    """Shows progress on a console."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def __call__(self, examinations: Iterable[Examination], total: int) -> Iterable[Examination]:
+        columns = (
+            TextColumn("Auditing"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            yield from progress.track(examinations, total=total)
+
+
+def _weights_to_paste(result: Audit) -> str:
+    listed = ", ".join(f"{weight:g}" for weight in result.weights)
+    return (
+        "model:\n  criterion:\n    class_path: lightning_seg.losses.CrossEntropy\n"
+        f"    init_args: {{class_weights: [{listed}]}}"
+    )
+
+
+def _print_figures(console: Console, result: Audit, weights: str) -> None:
+    table = Table("class", *(f"{split}, %" for split in result.splits), "weight", title="Pixels of each class")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for index, name in enumerate(result.info.names):
+        shares = [
+            100 * figures.class_pixels[index] / max(1, figures.class_pixels.sum()) for figures in result.splits.values()
+        ]
+        table.add_row(name, *(f"{share:.3f}" for share in shares), f"{result.weights[index]:g}")
+    console.print(table)
+    for split, figures in result.splits.items():
+        sizes = [f"{width}×{height} ({count})" for (height, width), count in figures.sizes.most_common(5)]
+        more = f" and {len(figures.sizes) - 5} more" if len(figures.sizes) > 5 else ""
+        _print(console, f"{split}: {figures.images} images; sizes {', '.join(sizes)}{more}")
+        _print(console, f"  mean {triple(figures.moments.mean)}, std {triple(figures.moments.std)} (RGB, 0 to 255)")
+    _print(console, f"Class weights by {WEIGHT_FORMULA}:\n{weights}")
+
+
+def _print_defects(console: Console, defects: Sequence[Defect]) -> None:
+    for kind, group in groupby(defects, key=lambda defect: defect.kind):
+        members = list(group)
+        _print(console, f"\n{kind} ({len(members)}): {MEANINGS[kind]}", style="bold red")
+        for defect in members[:SHOWN]:
+            told = defect.detail if defect.path in defect.detail else f"{defect.path}: {defect.detail}"
+            _print(console, f"  {defect.split}: {told}")
+        if len(members) > SHOWN:
+            _print(console, f"  and {len(members) - SHOWN} more in audit.json")
+
+
+def _print(console: Console, text: str, style: str | None = None) -> None:
+    """Print as it is, a path in one piece; names of files may be no text."""
+    plain = text.encode(errors="replace").decode()
+    console.print(plain, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

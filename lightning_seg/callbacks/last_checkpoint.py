@@ -1,0 +1,138 @@
+"""``last.ckpt``, from which a run goes on as if it had never stopped, whenever and however it was stopped."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.utilities import rank_zero_info
+
+from lightning_seg.callbacks.stop_signals import StopSignals, exit_status
+from lightning_seg.files import DRAFT_SUFFIX
+from lightning_seg.structures import Batch
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+_State = dict[str, Any]
+
+
+class LastCheckpoint(Checkpoint):
+    """Saves every ``every_n_steps`` optimiser steps, after each validation and at the end; keeps the one before, too.
+
+    SIGTERM and SIGUSR1, to any process, save at the end of the optimiser step and end the run with status 143 or 75; a
+    running validation is finished first.
+
+    Lightning logs a step after the last hook of its batch, so a checkpoint of it is written one hook later: before the
+    next batch, after the validation that the step triggers, or after the epoch. All rows of a checkpoint's steps are on
+    disk before it is. :class:`~pytorch_lightning.callbacks.ModelCheckpoint` saves earlier, so that a kill can lose a
+    row, and with ``monitor`` and ``every_n_train_steps`` leaves out the last step of an epoch.
+
+    Args:
+        every_n_steps: a kill without warning loses at most as many.
+    """
+
+    def __init__(self, every_n_steps: int = 500) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps is {every_n_steps}, but must be at least 1")
+        self.every_n_steps = every_n_steps
+        self._signals = StopSignals()
+        self._step = self._saved_step = 0
+        self._due = False
+        self._stop = 0
+        self._alter: Callable[[_State], None] | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.folder = Path(trainer.strategy.broadcast(str(Path(trainer.default_root_dir) / "checkpoints")))
+
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._signals.listen()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._signals.listen()
+        self._step = self._saved_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self._step:  # gradients still add up; a checkpoint does not hold them
+            return
+        self._step = trainer.global_step
+        self._due = self._due or self._step % self.every_n_steps == 0
+        self._stop = self._signals.agreed(trainer)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self._save_if_due(trainer, _next_batch_not_begun)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save_if_due(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        training_is_over = trainer.global_step == trainer.max_steps  # a resumed run would not come here again
+        if self._stop and not trainer.sanity_checking and not training_is_over:
+            self._save_if_due(trainer, _validation_begun)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._due = True
+            self._stop = self._signals.agreed(trainer)
+            self._save_if_due(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop = 0
+        self._due = self._saved_step != trainer.global_step
+        self._save_if_due(trainer)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: _State) -> None:
+        if self._alter is not None:
+            self._alter(checkpoint["loops"]["fit_loop"])
+
+    def _save_if_due(self, trainer: pl.Trainer, alter: Callable[[_State], None] | None = None) -> None:
+        """Save if it is time, and stop if that was wished.
+
+        Args:
+            trainer: whose state to save.
+            alter: makes of Lightning's progress at this hook one that it resumes right.
+        """
+        if (self._due or self._stop) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if trainer.is_global_zero:
+                _keep_as_previous(self.folder / LAST)
+            self._alter = alter
+            trainer.save_checkpoint(self.folder / LAST)
+            self._alter = None
+            self._due, self._saved_step = False, trainer.global_step
+        if self._stop:
+            rank_zero_info(f"Stopped by a signal after step {trainer.global_step}: --ckpt_path last goes on from there")
+            raise SystemExit(exit_status(trainer, self._stop))
+
+
+def _keep_as_previous(last: Path) -> None:
+    if not last.exists():
+        return
+    draft = last.with_name(PREVIOUS + DRAFT_SUFFIX)
+    draft.unlink(missing_ok=True)
+    try:
+        os.link(last, draft)  # so that last.ckpt exists at every moment
+    except OSError:  # a file system without links
+        last.replace(last.with_name(PREVIOUS))
+    else:
+        draft.replace(last.with_name(PREVIOUS))
+
+
+def _next_batch_not_begun(fit_loop: _State) -> None:
+    """Take back the batch that has been fetched: Lightning would count its step twice."""
+    progress = fit_loop["epoch_loop.batch_progress"]
+    for counts in (progress["total"], progress["current"]):
+        counts["ready"] = counts["completed"]
+    progress["is_last_batch"] = False
+
+
+def _validation_begun(fit_loop: _State) -> None:
+    """Count the validation's first batch as begun: Lightning would take the validation as done."""
+    progress = fit_loop["epoch_loop.val_loop.batch_progress"]
+    for counts in (progress["total"], progress["current"]):
+        counts["ready"] = counts["started"] = counts["completed"] + 1
+        counts["processed"] = counts["completed"]

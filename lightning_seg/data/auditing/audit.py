@@ -1,0 +1,110 @@
+"""The whole of a data set: figures of each split, and every defect."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_seg.data.auditing.defects import Defect, common_folder, without_repeats
+from lightning_seg.data.auditing.examine import Examination
+from lightning_seg.data.auditing.listing import Listing
+from lightning_seg.data.auditing.pool import Track, examine_all
+from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA, SplitStatistics, class_weights
+from lightning_seg.structures import Annotations, DatasetInfo
+
+WATCHED_FOR_CLASSES = ("train", "val")
+
+
+@dataclass
+class Audit:
+    """What a data set holds and what is wrong with it.
+
+    Attributes:
+        info: names and palette.
+        splits: figures, by split.
+        defects: ordered by kind.
+        weights: one a class, for a loss; by ``WEIGHT_FORMULA`` over ``train``, or over the first split there is.
+    """
+
+    info: DatasetInfo
+    splits: dict[str, SplitStatistics]
+    defects: list[Defect]
+    weights: list[float]
+
+    def as_json(self) -> dict[str, object]:
+        """The content of ``audit.json``; ``mean`` and ``std`` are those of ``train``, RGB, 0 to 255."""
+        first = next(iter(self.splits.values()))
+        return {
+            "splits": {split: figures.as_json(self.info.names) for split, figures in self.splits.items()},
+            "mean": first.moments.mean.tolist(),
+            "std": first.moments.std.tolist(),
+            "class_weights": {
+                "formula": WEIGHT_FORMULA,
+                "weights": dict(zip(self.info.names, self.weights, strict=True)),
+            },
+            "defects": [defect.as_json() for defect in self.defects],
+        }
+
+
+def audit(listings: Mapping[str, Listing], info: DatasetInfo, track: Track, known: Sequence[Defect] = ()) -> Audit:
+    """Read every file once.
+
+    Args:
+        listings: by split, ``train`` first.
+        info: class names and the ignore index.
+        track: shows how far it is.
+        known: defects of the settings.
+    """
+    splits = {split: SplitStatistics(info.num_classes, len(listing.samples)) for split, listing in listings.items()}
+    defects = [*known, *(defect for listing in listings.values() for defect in listing.defects)]
+    twins = _Twins()
+    # A test that reads the very files of val is no leak but val under another name.
+    tests_on_val = "val" in listings and "test" in listings and listings["val"].samples == listings["test"].samples
+    for examination in examine_all(listings, track):
+        defects += examination.defects
+        figures = splits[examination.split]
+        if examination.size is not None and examination.moments is not None:
+            figures.add_image(examination.size, examination.moments)
+        if examination.class_pixels is not None:
+            figures.add_mask(examination.class_pixels, examination.ignored, examination.unknown)
+        if not (tests_on_val and examination.split == "test"):
+            defects += twins.meet(examination)
+    for split in WATCHED_FOR_CLASSES:
+        if split in splits:
+            defects += _absent_classes(split, splits[split], listings[split], info)
+    reference = next(iter(splits.values()))
+    weights = class_weights(reference.class_pixels, reference.pixels_beside)
+    return Audit(info, splits, without_repeats(defects), weights)
+
+
+class _Twins:
+    """Images that were met before."""
+
+    def __init__(self) -> None:
+        self._first: dict[bytes, tuple[str, Path]] = {}
+        self._in_split: dict[tuple[str, bytes], Path] = {}
+
+    def meet(self, seen: Examination) -> list[Defect]:
+        """The defect that this image is, if an equal one came before: one at most, also where several are equal."""
+        if seen.digest is None:
+            return []
+        split, first = self._first.setdefault(seen.digest, (seen.split, seen.image))
+        here = self._in_split.setdefault((seen.split, seen.digest), seen.image)
+        if here is not seen.image:
+            return [Defect("duplicate", seen.split, str(seen.image), f"has the pixels of {here}", refused=False)]
+        if split != seen.split:
+            detail = f"has the pixels of {first} in data.{split}, which makes figures too good"
+            return [Defect("leak", seen.split, str(seen.image), detail, refused=False)]
+        return []
+
+
+def _absent_classes(split: str, figures: SplitStatistics, listing: Listing, info: DatasetInfo) -> list[Defect]:
+    masks = [sample.mask for sample in listing.samples]
+    files = [mask for mask in masks if isinstance(mask, Path)]
+    sources = sorted({mask.file for mask in masks if isinstance(mask, Annotations)})
+    images = common_folder([sample.image for sample in listing.samples])
+    place = str(common_folder(files)) if files else sources[0] if len(sources) == 1 else str(images)
+    return [
+        Defect("absent_class", split, place, f"data.{split} has no pixel of class {name!r}", refused=False)
+        for name, pixels in zip(info.names, figures.class_pixels, strict=True)
+        if not pixels and name not in listing.lost
+    ]

@@ -1,0 +1,216 @@
+"""One sample, looked at once: its defects and its figures."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_seg.data.auditing.defects import Defect, Kind
+from lightning_seg.data.auditing.headers import Header, read_header
+from lightning_seg.data.auditing.lossy import is_lossy
+from lightning_seg.data.auditing.statistics import Moments
+from lightning_seg.data.decode import StoredMask, read_image, read_mask
+from lightning_seg.data.labels import Ids, LabelTable
+from lightning_seg.data.rasterise import rasterise, region_of
+from lightning_seg.errors import DataError, LossyMaskError
+from lightning_seg.structures import Annotations, Sample, summarise
+
+
+@dataclass
+class Examination:
+    """What one sample shows.
+
+    Attributes:
+        split: that it belongs to.
+        image: path of the image.
+        defects: of the sample alone.
+        size: height and width of the upright image; None where it cannot be read.
+        moments: of its pixels.
+        digest: of its decoded pixels: equal for equal images only.
+        class_pixels: (K,) int64; None where the mask cannot be read.
+        ignored: pixels that count for nothing.
+        unknown: pixels whose value or colour has no meaning.
+    """
+
+    split: str
+    image: Path
+    defects: list[Defect] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+    moments: Moments | None = None
+    digest: bytes | None = None
+    class_pixels: NDArray[np.int64] | None = None
+    ignored: int = 0
+    unknown: int = 0
+
+    def report(self, kind: Kind, path: Path, detail: object, *, refused: bool = True) -> None:
+        self.defects.append(Defect(kind, self.split, str(path), str(detail), refused))
+
+
+def examine(sample: Sample, table: LabelTable, split: str) -> Examination:
+    """Read image and mask of a sample and name everything that is wrong with them.
+
+    A defect that follows from another is left out: a mask that fits its image but for the EXIF orientation is no
+    ``size_mismatch``, a JPEG not ``unreadable``, a smoothed mask not full of ``unknown_colour``.
+    """
+    found = Examination(split, sample.image)
+    header = _examine_image(sample, found)
+    if isinstance(sample.mask, Annotations):
+        _examine_regions(sample, sample.mask, table, header, found)
+    elif sample.mask is not None:
+        _examine_mask(sample.mask, table, header, found)
+    return found
+
+
+def _examine_image(sample: Sample, found: Examination) -> Header | None:
+    path = sample.image
+    if not path.is_file():
+        has_mask = isinstance(sample.mask, Path) and sample.mask.is_file()
+        found.report("orphan_mask" if has_mask else "unreadable", sample.mask if has_mask else path,  # type: ignore[arg-type]
+                     f"image {path} does not exist")  # fmt: skip
+        return None
+    try:
+        header = read_header(path, "image")
+        image = read_image(path)
+    except Exception as error:  # decoders raise what they like on a damaged file
+        found.report("unreadable", path, _as_message(error, f"image {path}"))
+        return None
+    found.size = image.shape[:2]
+    mean, std = cv2.meanStdDev(image)
+    pixels = image.shape[0] * image.shape[1]
+    found.moments = Moments(pixels, np.asarray(mean[:, 0], np.float64), np.asarray(std[:, 0], np.float64) ** 2 * pixels)
+    digest = hashlib.sha256(str(image.shape).encode())
+    digest.update(image.tobytes())
+    found.digest = digest.digest()[:16]
+    if header.orientation != 1:
+        found.report(
+            "exif_rotation",
+            path,
+            f"image {path} has EXIF orientation {header.orientation}: it is read turned upright; store it so, for "
+            "programs that do not turn it",
+            refused=False,
+        )
+    return header
+
+
+def _examine_mask(path: Path, table: LabelTable, header: Header | None, found: Examination) -> None:
+    if not path.is_file():
+        found.report("orphan_image", found.image, f"mask {path} does not exist")
+        return
+    try:
+        stored = read_mask(path)
+        if header is not None:
+            compare_sizes(path, stored.size, header, found)
+        if stored.values is None and not table.colours:
+            found.report("unknown_colour", path, _colours_without_palette(stored, path))
+            return
+        ids, foreign = table.look_up(stored, path)
+    except LossyMaskError as error:
+        found.report("lossy_mask", path, error)
+        return
+    except Exception as error:
+        found.report("unreadable", path, _as_message(error, f"mask {path}"))
+        return
+    translucent = 0 if stored.alpha is None else int(np.count_nonzero((stored.alpha > 0) & (stored.alpha < 255)))
+    refused = table.unknown == "refuse"
+    if foreign and is_lossy(stored, foreign):
+        found.report(
+            "lossy_mask",
+            path,
+            f"{path} has {len(foreign)} labels without a meaning, in {sum(foreign.values())} pixels, that blend those "
+            "beside them: it was smoothed, scaled or compressed; draw it without anti-aliasing, scale it with nearest "
+            "neighbour and save it as PNG",
+            refused=refused,
+        )
+    elif translucent:
+        found.report(
+            "lossy_mask",
+            path,
+            f"{path} is partly transparent in {translucent} pixels: it was smoothed; draw it without anti-aliasing",
+            refused=bool(foreign) and refused,
+        )
+    elif foreign and refused:
+        colours = isinstance(next(iter(foreign)), tuple)
+        found.report("unknown_colour" if colours else "unknown_id", path, table.describe(foreign, path))
+    found.unknown = sum(foreign.values())
+    _count(ids, table, path, found)
+
+
+def compare_sizes(path: Path, size: tuple[int, int], header: Header, found: Examination) -> None:
+    """Report a mask of another size than its image; its orientation, where that alone is why."""
+    if size == header.upright:
+        return
+    height, width = header.upright
+    detail = (
+        f"mask {path} is {size[1]}×{size[0]} pixels, but its image {found.image} is {width}×{height}: "
+        "they must be of one size"
+    )
+    if size == header.stored:
+        _blame_rotation(found, detail)
+    else:
+        found.report("size_mismatch", path, detail)
+
+
+def _blame_rotation(found: Examination, detail: str) -> None:
+    found.defects = [defect for defect in found.defects if defect.kind != "exif_rotation"]
+    found.report("exif_rotation", found.image, f"{detail}; the mask is not turned as the image's EXIF data says")
+
+
+def _examine_regions(
+    sample: Sample, regions: Annotations, table: LabelTable, header: Header | None, found: Examination
+) -> None:
+    size = found.size or regions.size
+    if size is None:
+        return
+    if found.size is not None and regions.size not in (None, found.size):
+        try:
+            rasterise(regions, found.size, table)
+        except DataError as error:
+            if header is not None and regions.size == header.stored:
+                _blame_rotation(found, str(error))
+            else:
+                found.report("size_mismatch", sample.image, error)
+        return
+    file = Path(regions.file)
+    where = file if file.is_file() else sample.image
+    sound = []
+    for segment in regions.segments:
+        try:
+            pixels = int(np.count_nonzero(region_of(segment, size, regions.file)))
+        except Exception as error:  # a user's annotations hold anything
+            message = _as_message(error, f"{regions.file}, annotation {segment.annotation}")
+            found.report("unreadable", where, f"{message} (image {sample.image})")
+            continue
+        if segment.category not in table.values and table.unknown == "refuse":
+            found.report(
+                "unknown_id",
+                where,
+                f"{regions.file}, annotation {segment.annotation} has category {segment.category} in {pixels} pixels, "
+                f"which its categories do not list (image {sample.image})",
+            )
+            continue
+        sound.append(segment)
+    _count(rasterise(Annotations(regions.file, tuple(sound)), size, table), table, sample.image, found)
+
+
+def _count(ids: Ids, table: LabelTable, path: Path, found: Examination) -> None:
+    counts = np.bincount(ids[ids != table.info.ignore_index], minlength=table.info.num_classes)
+    found.class_pixels = counts.astype(np.int64)
+    found.ignored = ids.size - int(counts.sum()) - found.unknown
+    spoilt = any(defect.kind not in ("exif_rotation", "size_mismatch") for defect in found.defects)
+    if not counts.any() and not spoilt:
+        found.report("all_ignored", path, f"no pixel of the mask of {found.image} counts", refused=False)
+
+
+def _colours_without_palette(stored: StoredMask, path: Path) -> str:
+    assert stored.colours is not None
+    used, counts = np.unique(stored.colours.reshape(-1, 3), axis=0, return_counts=True)
+    order = np.argsort(-counts)
+    listed = ["#{:02x}{:02x}{:02x} in {} pixels".format(*used[index], counts[index]) for index in order]
+    return f"{path} stores colours, {summarise(listed)}: say which class each stands for with data.palette"
+
+
+def _as_message(error: Exception, what: str) -> str:
+    return str(error) if isinstance(error, DataError) else f"{what} cannot be read ({type(error).__name__}: {error})"

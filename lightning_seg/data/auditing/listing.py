@@ -1,0 +1,58 @@
+"""The samples of a split, and what is wrong with it before any file is opened."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lightning_seg.data.auditing.defects import Defect
+from lightning_seg.data.labels import Labelling, LabelTable
+from lightning_seg.data.readers import Reader
+from lightning_seg.data.readers.reader import OrphanError
+from lightning_seg.structures import Sample, SourceLabels
+
+
+@dataclass
+class Listing:
+    """One split.
+
+    Attributes:
+        samples: that are complete.
+        table: what their labels mean.
+        defects: files without a partner.
+        refusal: what a run says of those; None where there are none.
+        lost: classes whose value in the source is ignored.
+    """
+
+    samples: list[Sample]
+    table: LabelTable
+    defects: list[Defect] = field(default_factory=list)
+    refusal: str | None = None
+    lost: list[str] = field(default_factory=list)
+
+
+def list_splits(readers: Mapping[str, Reader | None], root: Path | None, labelling: Labelling) -> dict[str, Listing]:
+    """List every split that has a reader.
+
+    Raises:
+        ConfigError: if a table of labels cannot be made.
+        DataError: if nothing can be listed.
+    """
+    listings: dict[str, Listing] = {}
+    for split, reader in readers.items():
+        if reader is None:
+            continue
+        source = reader.labels(root)
+        table = labelling.table(source, f"data.{split}")
+        try:
+            listings[split] = Listing(reader.samples(root), table)
+        except OrphanError as error:
+            defects = [Defect(orphan.kind, split, str(orphan.path), orphan.detail) for orphan in error.orphans]
+            listings[split] = Listing(error.samples, table, defects, str(error))
+        listings[split].lost = _classes_without_a_value(source, table)
+    return listings
+
+
+def _classes_without_a_value(source: SourceLabels | None, table: LabelTable) -> list[str]:
+    meant = {*table.values.values(), *table.colours.values(), table.rest}
+    names = [] if source is None else source.names
+    return [name for name in names if name in table.info.names and table.info.names.index(name) not in meant]

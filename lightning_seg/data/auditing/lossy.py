@@ -1,0 +1,78 @@
+"""Whether the labels that a mask should not have come from smoothing or lossy compression."""
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_seg.data.decode import StoredMask
+from lightning_seg.structures import Colour
+
+RADIUS = 8
+"""Pixels around a smoothed one within which both labels that it blends must lie."""
+
+MIN_DISTINCT = 3
+"""Fewer foreign labels than this are labels that somebody forgot to name."""
+
+MANY_DISTINCT = 32
+"""A mask with so many foreign labels, most of which cover no patch of 3×3 pixels, holds noise."""
+
+
+def is_lossy(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> bool:
+    """Tell blends of neighbouring labels, and compression noise, from labels that merely have no name.
+
+    Args:
+        stored: the mask.
+        foreign: pixels of each stored value or colour without a meaning.
+
+    Returns:
+        True if there are many foreign labels that form no patches, or if nearly all foreign pixels lie between the
+        labels of pixels near them, in each channel, and hardly any in a patch of one label.
+    """
+    if len(foreign) < MIN_DISTINCT:
+        return False
+    labels, unknown = labels_of(stored, foreign), foreign_pixels(stored, foreign)
+    patch = np.ones((3, 3), np.uint8)
+    flat = np.asarray((_each(cv2.erode, labels, patch) == _each(cv2.dilate, labels, patch)).all(axis=2))
+    if len(foreign) >= MANY_DISTINCT:
+        _, label, pixels = np.unique(labels[unknown], axis=0, return_inverse=True, return_counts=True)
+        in_patches = np.bincount(label.ravel(), flat[unknown]) / pixels
+        if (in_patches < 0.2).mean() > 0.75:
+            return True
+    window = np.ones((2 * RADIUS + 1, 2 * RADIUS + 1), np.uint8)
+    hidden = unknown[..., None]
+    low = _each(cv2.erode, np.where(hidden, np.inf, labels), window)
+    high = _each(cv2.dilate, np.where(hidden, -np.inf, labels), window)
+    between = np.asarray(((low <= labels) & (labels <= high)).all(axis=2) & (low < high).any(axis=2))
+    return bool(between[unknown].mean() >= 0.8 and flat[unknown].mean() <= 0.1)
+
+
+def foreign_pixels(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> NDArray[np.bool_]:
+    """Where the foreign values or colours are, (H, W)."""
+    keys = labels_of(stored, foreign).astype(np.int64)
+    weights = np.array([65536, 256, 1] if keys.shape[2] == 3 else [1])
+    wanted = [
+        sum(part * int(weight) for part, weight in zip(label, weights, strict=True))
+        if isinstance(label, tuple)
+        else label
+        for label in foreign
+    ]
+    return np.isin(keys @ weights, wanted)
+
+
+def labels_of(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> NDArray[np.float32]:
+    """What the foreign labels were found in: colours as (H, W, 3), values as (H, W, 1)."""
+    if not isinstance(next(iter(foreign)), tuple):
+        assert stored.values is not None
+        return stored.values[..., None].astype(np.float32)
+    if stored.colours is not None:
+        return stored.colours.astype(np.float32)
+    assert stored.values is not None
+    assert stored.palette is not None
+    return stored.palette[np.minimum(stored.values, len(stored.palette) - 1)].astype(np.float32)
+
+
+def _each(operator: object, labels: NDArray[np.float32], window: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Apply a filter of OpenCV's, which drops a single channel's axis."""
+    return np.asarray(operator(labels.astype(np.float32), window)).reshape(labels.shape)  # type: ignore[operator]

@@ -1,0 +1,78 @@
+"""Small pictures of samples, for a page that holds everything itself."""
+
+import base64
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_seg.data.auditing.lossy import foreign_pixels
+from lightning_seg.data.decode import read_image, read_mask
+from lightning_seg.data.labels import Ids, LabelTable
+from lightning_seg.data.rasterise import rasterise
+from lightning_seg.structures import Annotations, DatasetInfo, Sample
+
+HEIGHT = 120
+QUALITY = 80
+_FOREIGN = (255, 0, 255)
+
+RGB = NDArray[np.uint8]
+
+
+def picture(sample: Sample, table: LabelTable) -> str | None:
+    """Image and labels side by side, as a ``data:`` address; None where neither can be read.
+
+    Labels are laid over the image where they fit it; ignored pixels are dark, labels without a meaning magenta.
+    """
+    image = _image(sample)
+    panels = [] if image is None else [image]
+    try:
+        panels.append(_labels(sample, image, table))
+    except Exception:  # the page also shows what cannot be read
+        if isinstance(sample.mask, Path) and (raw := _image(Sample(sample.name, sample.mask))) is not None:
+            panels.append(raw * np.uint8(255 // max(1, int(raw.max()))))  # ids alone are nearly black
+    return _encode(panels) if panels else None
+
+
+def _image(sample: Sample) -> RGB | None:
+    try:
+        return read_image(sample.image)
+    except Exception:  # as above
+        return None
+
+
+def _labels(sample: Sample, image: RGB | None, table: LabelTable) -> RGB:
+    if isinstance(sample.mask, Annotations):
+        assert image is not None
+        ids = rasterise(sample.mask, (image.shape[0], image.shape[1]), table)
+        return _blend(_coloured(ids, table.info), image)
+    assert sample.mask is not None
+    stored = read_mask(sample.mask)
+    ids, foreign = table.look_up(stored, sample.mask)
+    coloured = _coloured(ids, table.info)
+    if foreign:
+        coloured[foreign_pixels(stored, foreign)] = _FOREIGN
+    return _blend(coloured, image) if image is not None and image.shape == coloured.shape else coloured
+
+
+def _coloured(ids: Ids, info: DatasetInfo) -> RGB:
+    colours = np.array([*info.palette, (0, 0, 0)], np.uint8)
+    return colours[np.where((ids >= 0) & (ids < info.num_classes) & (ids != info.ignore_index), ids, info.num_classes)]
+
+
+def _blend(coloured: RGB, image: RGB) -> RGB:
+    return np.asarray(cv2.addWeighted(coloured, 0.6, np.ascontiguousarray(image), 0.4, 0))
+
+
+def _encode(panels: list[RGB]) -> str:
+    scaled = [
+        cv2.resize(
+            panel,
+            (max(1, min(3 * HEIGHT, panel.shape[1] * HEIGHT // panel.shape[0])), HEIGHT),
+            interpolation=cv2.INTER_AREA,
+        )
+        for panel in panels
+    ]
+    _, data = cv2.imencode(".jpg", np.hstack(scaled)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"

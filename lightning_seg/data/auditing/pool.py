@@ -1,0 +1,84 @@
+"""All samples, in as many processes as there are CPUs to use."""
+
+import math
+import multiprocessing
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+import cv2
+import torch
+
+from lightning_seg.data.auditing.examine import Examination, examine
+from lightning_seg.data.auditing.listing import Listing
+from lightning_seg.data.labels import LabelTable
+from lightning_seg.data.limits import usable_cpus
+from lightning_seg.data.records import Records
+from lightning_seg.errors import DataError
+
+_CHUNK = 8
+
+Track = Callable[[Iterable[Examination], int], Iterable[Examination]]
+"""Passes a sequence of known length on, and shows how far it is."""
+
+_splits: dict[str, tuple[Records, LabelTable]] = {}
+"""What a worker looks at; set once, when it starts."""
+
+
+def examine_all(listings: Mapping[str, Listing], track: Track, workers: int | None = None) -> Iterator[Examination]:
+    """Examine every sample of every split, in order.
+
+    Args:
+        listings: by split.
+        track: shows how far it is.
+        workers: processes; None: as many as the CPUs that this one may use.
+
+    Raises:
+        DataError: if a process is killed, as for want of memory.
+    """
+    splits = {split: (Records(listing.samples), listing.table) for split, listing in listings.items()}
+    places = [(split, index) for split, (records, _) in splits.items() for index in range(len(records))]
+    workers = min(workers or usable_cpus(), math.ceil(len(places) / _CHUNK))
+    if workers <= 1:
+        _start(splits)
+        yield from track(map(_examine_at, places), len(places))
+        return
+    with without_opencv_threads(), ProcessPoolExecutor(workers, initializer=_start, initargs=(splits, True)) as pool:
+        try:
+            # The workers start here, before a progress bar has a thread that a fork would cut off.
+            yield from track(pool.map(_examine_at, places, chunksize=_CHUNK), len(places))
+        except BrokenProcessPool:
+            raise DataError(
+                "a process that was reading the data was killed, perhaps for want of memory: give the audit more"
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def without_opencv_threads() -> Iterator[None]:
+    """Leave OpenCV without threads: in a process forked from one that has some, ``cv2.setNumThreads`` never returns."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _start(splits: dict[str, tuple[Records, LabelTable]], alone: bool = False) -> None:
+    _splits.clear()
+    _splits.update(splits)
+    warnings.simplefilter("ignore")  # what matters becomes a defect
+    if alone:  # one CPU a process
+        torch.set_num_threads(1)
+        if multiprocessing.get_start_method() != "fork":  # which leaves it as it was
+            cv2.setNumThreads(1)
+
+
+def _examine_at(place: tuple[str, int]) -> Examination:
+    split, index = place
+    records, table = _splits[split]
+    return examine(records[index], table, split)

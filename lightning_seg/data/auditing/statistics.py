@@ -1,0 +1,121 @@
+"""Figures of a split, added up sample by sample, and the class weights that follow from them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+WEIGHT_FORMULA = (
+    "median frequency balancing (Eigen & Fergus, ICCV 2015): weight(c) = median(freq) / freq(c), where freq(c) is the "
+    "number of pixels of c over the counted pixels of the images that have c; 1 for a class that train does not have"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Mean and sum of squared deviations of RGB pixels, 0 to 255, per channel.
+
+    Attributes:
+        count: pixels.
+        mean: (3,) float64.
+        deviations: (3,) float64.
+    """
+
+    count: int
+    mean: NDArray[np.float64]
+    deviations: NDArray[np.float64]
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Pool two (Chan, Golub & LeVeque 1979): no large sum of squares that would swallow digits."""
+        count = self.count + other.count
+        if not count:
+            return self
+        step = other.mean - self.mean
+        return Moments(
+            count,
+            self.mean + step * (other.count / count),
+            self.deviations + other.deviations + step**2 * (self.count * other.count / count),
+        )
+
+    @property
+    def std(self) -> NDArray[np.float64]:
+        """Standard deviation over all pixels."""
+        return np.asarray(np.sqrt(self.deviations / max(1, self.count)))
+
+
+def no_pixels() -> Moments:
+    return Moments(0, np.zeros(3), np.zeros(3))
+
+
+@dataclass
+class SplitStatistics:
+    """What one split holds.
+
+    Attributes:
+        num_classes: K.
+        images: samples that were listed.
+        sizes: how many images have each (height, width), upright.
+        class_pixels: (K,) int64.
+        class_images: (K,) int64, images that have the class.
+        pixels_beside: (K,) int64, counted pixels of the images that have the class.
+        ignored_pixels: that stand for nothing.
+        unknown_pixels: whose value or colour has no meaning.
+        moments: of the images' pixels.
+    """
+
+    num_classes: int
+    images: int = 0
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    ignored_pixels: int = 0
+    unknown_pixels: int = 0
+    moments: Moments = field(default_factory=no_pixels)
+
+    def __post_init__(self) -> None:
+        self.class_pixels = np.zeros(self.num_classes, np.int64)
+        self.class_images = np.zeros(self.num_classes, np.int64)
+        self.pixels_beside = np.zeros(self.num_classes, np.int64)
+
+    def add_image(self, size: tuple[int, int], moments: Moments) -> None:
+        self.sizes[size] += 1
+        self.moments += moments
+
+    def add_mask(self, class_pixels: NDArray[np.int64], ignored: int, unknown: int) -> None:
+        self.class_pixels += class_pixels
+        self.class_images += class_pixels > 0
+        self.pixels_beside += np.where(class_pixels > 0, class_pixels.sum(), 0)
+        self.ignored_pixels += ignored
+        self.unknown_pixels += unknown
+
+    def as_json(self, names: Sequence[str]) -> dict[str, object]:
+        """As ``audit.json`` holds it; sizes are ``width x height``."""
+        return {
+            "images": self.images,
+            "sizes": {f"{width}x{height}": count for (height, width), count in self.sizes.most_common()},
+            "class_pixels": dict(zip(names, self.class_pixels.tolist(), strict=True)),
+            "class_images": dict(zip(names, self.class_images.tolist(), strict=True)),
+            "ignored_pixels": self.ignored_pixels,
+            "unknown_pixels": self.unknown_pixels,
+            "mean": self.moments.mean.tolist(),
+            "std": self.moments.std.tolist(),
+        }
+
+
+def class_weights(class_pixels: NDArray[np.int64], pixels_beside: NDArray[np.int64]) -> list[float]:
+    """Weights by :data:`WEIGHT_FORMULA`.
+
+    Args:
+        class_pixels: (K,) pixels of each class.
+        pixels_beside: (K,) counted pixels of the images that have it.
+
+    >>> class_weights(np.array([60, 20, 0]), np.array([100, 50, 0]))  # frequencies 0.6 and 0.4
+    [0.8333, 1.25, 1.0]
+    """
+    there = class_pixels > 0
+    if not there.any():
+        return [1.0] * len(class_pixels)
+    frequency = class_pixels[there] / pixels_beside[there]
+    weights = np.ones(len(class_pixels))
+    weights[there] = np.median(frequency) / frequency
+    return [float(f"{weight:.4g}") for weight in weights]

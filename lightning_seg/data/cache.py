@@ -1,0 +1,150 @@
+"""Decoded samples in memory that all processes of a machine share: ``data.cache: ram``."""
+
+import mmap
+import os
+import socket
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.reduction import DupFd
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pytorch_lightning.utilities import rank_zero_info
+
+from lightning_seg.data.decode import stored_pixels
+from lightning_seg.data.labels import Ids
+from lightning_seg.data.limits import usable_memory
+from lightning_seg.data.ranks import gather, this_rank
+from lightning_seg.errors import ConfigError
+from lightning_seg.structures import Sample
+
+GIB = 2**30
+_PART_OF_FREE = 0.9
+"""What the cache may take of the memory that is free; the rest is for the processes themselves."""
+_READERS_OF_HEADERS = 16
+
+
+class SampleCache:
+    """Images and class ids of samples, kept where they were first decoded.
+
+    A file without a name, in memory: loading processes inherit it or are sent it, other ranks of the machine open it,
+    and it is gone with the last of them. It takes memory only for the samples that are in it.
+
+    The file holds how many samples there are, the bytes of an id, where each one's pixels end, and each one's height
+    and width, which are 0 until it is there; then image and ids of one sample after the other. Two processes that
+    decode a sample at the same time write the same bytes.
+
+    Args:
+        file: descriptor, from :func:`create` or another process.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = os.fdopen(file, "r+b")
+        self._map = mmap.mmap(file, os.fstat(file).st_size)
+        count, id_bytes = np.frombuffer(self._map, np.int64, 2).tolist()
+        self._ids_dtype = np.dtype(np.uint8 if id_bytes == 1 else np.int32)
+        self._ends = np.frombuffer(self._map, np.int64, count + 1, 16)
+        self._sizes = np.frombuffer(self._map, np.int64, 2 * count, 16 + self._ends.nbytes).reshape(count, 2)
+
+    @classmethod
+    def create(cls, pixels: Sequence[int], id_bytes: int) -> "SampleCache":
+        """An empty cache for samples of so many pixels."""
+        header = 8 * (3 + 3 * len(pixels))
+        ends = np.cumsum([header, *((3 + id_bytes) * count for count in pixels)], dtype=np.int64)
+        if hasattr(os, "memfd_create"):  # Linux: not bound by the size of /dev/shm, which containers keep small
+            file = os.memfd_create("lightning_seg-samples")
+        else:
+            with tempfile.TemporaryFile() as unnamed:
+                file = os.dup(unnamed.fileno())
+        os.ftruncate(file, int(ends[-1]))
+        os.pwrite(file, np.array([len(pixels), id_bytes, *ends], np.int64).tobytes(), 0)
+        return cls(file)
+
+    @property
+    def path(self) -> str:
+        """Where other processes of this machine can open it while this one lives."""
+        return f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
+
+    def get(self, index: int) -> tuple[NDArray[np.uint8], Ids] | None:
+        """Copies of a sample's image (H, W, 3) and ids (H, W); None: not there yet."""
+        height, width = self._sizes[index].tolist()
+        if height == 0:
+            return None
+        image, ids = self._views(index, height, width)
+        return image.copy(), ids.copy()
+
+    def put(self, index: int, image: NDArray[np.uint8], ids: Ids) -> None:
+        """Keep a sample, of as many pixels as was said."""
+        kept_image, kept_ids = self._views(index, *ids.shape)
+        kept_image[...] = image
+        kept_ids[...] = ids
+        self._sizes[index, 1] = ids.shape[1]
+        self._sizes[index, 0] = ids.shape[0]  # last: now it is there
+
+    def _views(self, index: int, height: int, width: int) -> tuple[NDArray[np.uint8], Ids]:
+        start = int(self._ends[index])
+        pixels = height * width
+        assert start + pixels * (3 + self._ids_dtype.itemsize) == self._ends[index + 1]
+        image = np.frombuffer(self._map, np.uint8, 3 * pixels, start).reshape(height, width, 3)
+        # bytes first: the place of wide ids in the file need not be a multiple of their size
+        ids = np.frombuffer(self._map, np.uint8, pixels * self._ids_dtype.itemsize, start + 3 * pixels)
+        return image, ids.view(self._ids_dtype).reshape(height, width)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (DupFd(self._file.fileno()),)
+
+
+def _received(file: Any) -> SampleCache:
+    return SampleCache(file.detach())
+
+
+def share_caches(samples: Sequence[Sequence[Sample]], id_bytes: Sequence[int]) -> list[SampleCache]:
+    """Empty caches, one a data set, which all training processes of a machine share.
+
+    Args:
+        samples: of each data set, with masks.
+        id_bytes: of each data set.
+
+    Raises:
+        ConfigError: if they will not fit into memory.
+        DataError: if an image cannot be read.
+    """
+    machines = gather(_machine)
+    first = machines.index(machines[this_rank()])
+    caches: list[SampleCache] = []
+
+    def create() -> list[str]:
+        if first == this_rank():
+            pixels = [_pixels(of_set) for of_set in samples]
+            needed = sum(sum(counts) * (3 + size) for counts, size in zip(pixels, id_bytes, strict=True))
+            _check_memory(needed, sum(map(len, pixels)))
+            caches.extend(SampleCache.create(counts, size) for counts, size in zip(pixels, id_bytes, strict=True))
+        return [cache.path for cache in caches]
+
+    paths = gather(create)[first]
+    return caches or [SampleCache(os.open(path, os.O_RDWR)) for path in paths]
+
+
+def _machine() -> str:
+    """Tells machines, and containers on one machine, apart."""
+    processes = Path("/proc/self/ns/pid")
+    return f"{socket.gethostname()} {processes.readlink() if processes.exists() else this_rank()}"
+
+
+def _pixels(samples: Sequence[Sample]) -> list[int]:
+    with ThreadPoolExecutor(_READERS_OF_HEADERS) as readers:
+        return list(readers.map(lambda index: stored_pixels(samples[index].image), range(len(samples))))
+
+
+def _check_memory(needed: int, count: int) -> None:
+    free = usable_memory()
+    if free is not None and needed > _PART_OF_FREE * free:
+        raise ConfigError(
+            f"data.cache: ram needs {needed / GIB:.1f} GiB for {count} decoded samples, but {free / GIB:.1f} GiB of "
+            "memory are free here: leave data.cache out, or store smaller images"
+        )
+    known = "" if free is None else f" of the {free / GIB:.1f} GiB that are free"
+    rank_zero_info(f"data.cache: ram will take {needed / GIB:.1f} GiB{known}, for {count} decoded samples")

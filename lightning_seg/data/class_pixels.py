@@ -1,0 +1,72 @@
+"""How many pixels each class has in each mask."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pytorch_lightning.utilities import rank_zero_only
+from rich.progress import track
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_seg.data.dataset import read_labels
+from lightning_seg.data.decode import read_image, read_mask
+from lightning_seg.data.labels import LabelTable
+from lightning_seg.data.loader import ErrorsAsItems, prepare_worker
+from lightning_seg.errors import DataError
+from lightning_seg.structures import Annotations, Sample
+
+
+class ClassPixels(Dataset[NDArray[np.int64]]):
+    """Pixels of each class, (C,), of every sample.
+
+    Args:
+        samples: with masks.
+        table: what they store.
+    """
+
+    def __init__(self, samples: Sequence[Sample], table: LabelTable) -> None:
+        self.samples = samples
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> NDArray[np.int64]:
+        sample = self.samples[index]
+        if isinstance(sample.mask, Annotations):
+            height, width = sample.mask.size or read_image(sample.image).shape[:2]
+            ids = read_labels(sample, (height, width), self.table)
+        else:
+            assert sample.mask is not None
+            ids = self.table.decode(read_mask(sample.mask), sample.mask)
+        classes = self.table.info.num_classes
+        counted = ids[(ids >= 0) & (ids < classes)]
+        return np.bincount(counted, minlength=classes)
+
+
+def count_class_pixels(pixels: ClassPixels, indices: Sequence[int], num_workers: int) -> NDArray[np.int64]:
+    """Counts of some samples, (N, C), by several processes; a bar shows how far they are.
+
+    Raises:
+        DataError: if a mask cannot be read.
+    """
+    loader: Iterable[Any] = DataLoader(
+        ErrorsAsItems(pixels),
+        sampler=indices,
+        batch_size=None,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=prepare_worker,
+    )
+    rows = []
+    silent = rank_zero_only.rank != 0  # type: ignore[attr-defined]  # set by Lightning
+    for row in track(loader, "Counting the pixels of each class", total=len(indices), disable=silent):
+        if isinstance(row, DataError):
+            raise row
+        rows.append(row)
+    return np.array(rows, np.int64).reshape(len(indices), pixels.table.info.num_classes)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item

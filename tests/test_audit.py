@@ -1,0 +1,372 @@
+"""The audit as users have it: a clean set is silent, and each planted defect is found once, with its path."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from lightning_seg.audit import main
+from lightning_seg.cli import main as train
+from lightning_seg.data.auditing.defects import KINDS
+from tests.conftest import REPOSITORY, TINY_OVERRIDES, folder
+from tests.data import planted
+
+Defects = list[dict[str, str]]
+
+
+@pytest.fixture(autouse=True)
+def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write_config(root: Path, **data: Any) -> str:
+    config = {
+        "seed_everything": 3,
+        "model": {"config": "Misc/semantic_R_50_FPN_1x.yaml", "weights": "", "overrides": TINY_OVERRIDES},
+        "data": {
+            "root": str(root), "classes": planted.CLASSES,
+            **{split: folder(split) for split in planted.COUNT},
+            "train_transforms": [{"class_path": "albumentations.HorizontalFlip"}],
+            "batch_size": 2, "num_workers": 0, **data,
+        },
+        "trainer": {"max_epochs": 1, "accelerator": "cpu", "devices": 1},
+    }  # fmt: skip
+    Path("set.yaml").write_text(yaml.safe_dump(config))
+    return "set.yaml"
+
+
+def run(config: str, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Exit status and what is in the newest run's files."""
+    status = main(["--config", config, *arguments])
+    newest = max(Path("runs", Path(config).stem).iterdir(), key=lambda path: int(path.name.split("_")[1]))
+    return status, json.loads((newest / "audit.json").read_text()), (newest / "audit.html").read_text()
+
+
+def brief(defects: Defects) -> list[tuple[str, str, str]]:
+    return [(defect["kind"], defect["split"], defect["path"]) for defect in defects]
+
+
+def test_a_clean_set_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = planted.build(tmp_path / "set")
+    status, content, page = run(write_config(root))
+    assert status == 0
+    assert content["defects"] == []
+    printed = capsys.readouterr().out
+    assert "defect" not in printed
+    assert not [kind for kind in KINDS if kind in printed]
+    assert "runs/set/version_0/audit.html" in printed
+    assert "no defect" in page
+    main(["--config", "set.yaml"])
+    assert sorted(path.name for path in Path("runs/set").iterdir()) == ["version_0", "version_1"]
+
+
+def test_figures_equal_those_of_all_pixels(tmp_path: Path) -> None:
+    root = planted.build(tmp_path / "set")
+    Image.fromarray(planted.pixels(5, (30, 20))).save(root / "train/images/odd.png")
+    Image.fromarray(planted.ids(5)[:30, :20]).save(root / "train/masks/odd.png")
+    _, content, _ = run(write_config(root))
+    assert list(content["splits"]) == ["train", "val", "test"]
+    images = [np.asarray(Image.open(path)) for path in sorted((root / "train/images").iterdir())]
+    masks = [np.asarray(Image.open(path)) for path in sorted((root / "train/masks").iterdir())]
+    pixels = np.concatenate([image.reshape(-1, 3) for image in images]).astype(float)
+    figures = content["splits"]["train"]
+    assert figures["images"] == 7
+    assert figures["sizes"] == {"64x48": 6, "20x30": 1}
+    assert content["mean"] == figures["mean"] == pytest.approx(pixels.mean(axis=0), rel=1e-12)
+    assert content["std"] == figures["std"] == pytest.approx(pixels.std(axis=0), rel=1e-10)
+    frequencies = []
+    for index, name in enumerate(planted.CLASSES):
+        having = [mask for mask in masks if (mask == index).any()]
+        assert figures["class_pixels"][name] == sum((mask == index).sum() for mask in masks)
+        assert figures["class_images"][name] == len(having)
+        counted = sum((mask != 255).sum() for mask in having)
+        frequencies.append(figures["class_pixels"][name] / counted)
+    assert figures["ignored_pixels"] == sum((mask == 255).sum() for mask in masks)
+    assert figures["unknown_pixels"] == 0
+    expected = np.median(frequencies) / frequencies
+    assert list(content["class_weights"]["weights"].values()) == pytest.approx(expected, rel=1e-3)
+    assert "Eigen" in content["class_weights"]["formula"]
+
+
+PLANTS = [
+    ("unreadable", "train", planted.truncated_image),
+    ("unreadable", "val", planted.truncated_mask),
+    ("unreadable", "train", planted.truncated_jpeg_mask),
+    ("unreadable", "train", planted.empty_image),
+    ("orphan_image", "train", planted.orphan_image),
+    ("orphan_mask", "val", planted.orphan_mask),
+    ("size_mismatch", "train", planted.size_mismatch),
+    ("unknown_id", "val", planted.unknown_id),
+    ("unknown_colour", "val", planted.unknown_colour),
+    ("lossy_mask", "train", planted.jpeg_mask),
+    ("lossy_mask", "train", planted.jpeg_mask_by_name),
+    ("lossy_mask", "train", planted.blurred_mask),
+    ("lossy_mask", "train", planted.enlarged_mask),
+    ("lossy_mask", "train", planted.laundered_mask),
+    ("lossy_mask", "train", planted.translucent_mask),
+    ("absent_class", "val", planted.absent_class),
+    ("all_ignored", "test", planted.all_ignored),
+    ("exif_rotation", "val", planted.exif_rotation),
+    ("exif_rotation", "val", planted.upside_down),
+    ("duplicate", "train", planted.duplicate),
+    ("leak", "test", planted.leak),
+    ("leak", "val", planted.leak_in_another_format),
+]
+COLOURED = (planted.unknown_colour, planted.blurred_mask, planted.enlarged_mask, planted.translucent_mask,
+            planted.laundered_mask)  # fmt: skip
+SURVIVED = ("absent_class", "all_ignored", "duplicate", "leak")
+"""Kinds that a run does not stop at."""
+
+
+@pytest.mark.parametrize(("kind", "split", "plant"), PLANTS, ids=lambda value: getattr(value, "__name__", value))
+def test_each_defect_is_found_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, split: str, plant: planted.Plant
+) -> None:
+    root = planted.build(tmp_path / "set", colours=plant in COLOURED)
+    path = str(plant(root))
+    status, content, page = run(write_config(root, palette=planted.PALETTE if plant in COLOURED else None))
+    assert brief(content["defects"]) == [(kind, split, path)]
+    assert set(content["defects"][0]) == {"kind", "split", "path", "detail"}
+    assert status == 1
+    printed = capsys.readouterr().out
+    assert path in printed
+    assert kind in printed
+    assert path in page
+
+
+def test_all_at_once(tmp_path: Path) -> None:
+    """One of each that values can have, among them the ignore index; in several processes."""
+    root = planted.build(tmp_path / "set")
+    plants = [entry for entry in PLANTS if entry[2] in (
+        planted.truncated_image, planted.truncated_mask, planted.orphan_image, planted.orphan_mask,
+        planted.size_mismatch, planted.unknown_id, planted.jpeg_mask, planted.blurred_mask, planted.absent_class,
+        planted.all_ignored, planted.exif_rotation, planted.duplicate, planted.leak,
+    )]  # fmt: skip
+    for _, _, plant in plants[::-1]:  # absent_class opens masks that others then cut
+        plant(root)
+    with Image.open(root / "test/masks/1.png") as image:
+        assert 255 in np.asarray(image)
+    status, content, page = run(write_config(root))
+    assert status == 1
+    found = brief(content["defects"])
+    assert len(found) == len(set(found)) == len(plants)
+    assert {kind for kind, _, _ in found} == set(KINDS) - {"unknown_colour", "ignore_is_class"}
+    for defect in content["defects"]:
+        assert defect["path"] in page
+    assert not re.search(r"(src|href)=\"(?!data:image)|https?:|url\(|@import|<script|<link", page)
+    assert page.count("data:image/jpeg;base64,") > len(plants)
+
+
+def test_unknown_labels_have_their_pixel_counts(tmp_path: Path) -> None:
+    root = planted.build(tmp_path / "set")
+    planted.unknown_id(root)
+    _, content, _ = run(write_config(root))
+    assert "77 in 30 pixels" in content["defects"][0]["detail"]
+    assert content["splits"]["val"]["unknown_pixels"] == 30
+    status, content, _ = run(write_config(root, unknown="ignore"))  # the user knows
+    assert status == 0
+    assert content["splits"]["val"]["unknown_pixels"] == 30
+    root = planted.build(tmp_path / "colours", colours=True)
+    planted.unknown_colour(root)
+    _, content, _ = run(write_config(root, palette=planted.PALETTE))
+    assert "#010203 in 30 pixels" in content["defects"][0]["detail"]
+
+
+def test_an_ignore_index_that_is_a_class(tmp_path: Path) -> None:
+    root = planted.build(tmp_path / "set")
+    for path in root.glob("*/masks/*.png"):
+        planted.edit(path, lambda mask: np.minimum(mask, 2))
+    planted.orphan_mask(root)
+    status, content, _ = run(write_config(root, ignore_index=2))
+    assert status == 1
+    assert brief(content["defects"])[-1] == ("ignore_is_class", "train", "set.yaml")
+    assert "ignore_index 2 is the id of class 'window'" in content["defects"][-1]["detail"]
+    assert {defect["kind"] for defect in content["defects"]} == {"ignore_is_class", "orphan_mask"}
+
+
+def test_a_colour_that_is_ignored_and_a_class(tmp_path: Path) -> None:
+    root = planted.build(tmp_path / "set", colours=True)
+    for path in root.glob("*/masks/*.png"):
+        planted.edit(path, lambda mask: np.where(mask == 0, np.uint8([192, 32, 32]), mask))
+        planted.edit(path, lambda mask: np.where(mask.sum(axis=2, keepdims=True) == 0, np.uint8([192, 32, 32]), mask))
+    _, content, _ = run(write_config(root, palette={**planted.PALETTE, "ignore": "#c02020"}))
+    assert "ignore_is_class" in {defect["kind"] for defect in content["defects"]}
+
+
+def test_two_readers_of_one_folder_share_their_defects(tmp_path: Path) -> None:
+    root = planted.build(tmp_path / "set")
+    orphan, lossy = planted.orphan_image(root), planted.jpeg_mask(root)
+    parts = {
+        part: {
+            "class_path": "lightning_seg.data.Split",
+            "init_args": {"of": folder("train"), "part": part, "fractions": [0.5, 0.5]},
+        }
+        for part in ("train", "val")
+    }
+    _, content, _ = run(write_config(root, **parts, test=None))
+    assert sorted((kind, path) for kind, _, path in brief(content["defects"])) == [
+        ("lossy_mask", str(lossy)),
+        ("orphan_image", str(orphan)),
+    ]
+    counts = [figures["images"] for figures in content["splits"].values()]
+    assert sum(counts) == 6
+
+
+def test_a_test_split_on_the_files_of_val_is_no_leak(tmp_path: Path) -> None:
+    root = planted.build(tmp_path / "set")
+    status, content, _ = run(write_config(root, test=folder("val")))
+    assert status == 0
+    assert content["splits"]["test"] == content["splits"]["val"]
+
+
+def test_lists_and_tables_tell_every_orphan(tmp_path: Path) -> None:
+    root = planted.build(tmp_path / "set")
+    for name in ("train/images/0.png", "train/images/1.png", "train/masks/2.png"):
+        (root / name).unlink()
+    expected = [
+        ("orphan_image", "train", str(root / "train/images/2.png")),
+        ("orphan_mask", "train", str(root / "train/masks/0.png")),
+        ("orphan_mask", "train", str(root / "train/masks/1.png")),
+    ]
+    pairs = [(f"train/images/{index}.png", f"train/masks/{index}.png") for index in range(6)]
+    (root / "list.txt").write_text("".join(f"{image} {mask}\n" for image, mask in pairs))
+    (root / "table.csv").write_text("image,mask\n" + "".join(f"{image},{mask}\n" for image, mask in pairs))
+    for reader in (
+        {"class_path": "lightning_seg.data.Folder", "init_args": {"list": "list.txt"}},
+        {"class_path": "lightning_seg.data.Manifest", "init_args": {"file": "table.csv"}},
+    ):
+        _, content, _ = run(write_config(root, train=reader))
+        assert brief(content["defects"]) == expected
+
+
+def test_hostile_annotations(tmp_path: Path) -> None:
+    nothing, huge = [[1, 2, float("nan"), 4, 5, 6]], [[0, 0, 1e9, 0, 1e9, 1e9]]
+    file = planted.coco(tmp_path / "set", (0, 1, nothing), (0, 1, huge), (1, 1, {"size": [48, 64], "counts": [5]}))
+    reader = {"class_path": "lightning_seg.data.Coco", "init_args": {"annotations": "all.json", "images": "i"}}
+    _, content, _ = run(write_config(file.parent, classes=None, train=reader, val=None, test=None))
+    assert brief(content["defects"]) == [("unreadable", "train", str(file))] * 3
+    for number, defect in zip((12, 13, 14), content["defects"], strict=True):
+        assert f"annotation {number} has" in defect["detail"]
+    assert content["splits"]["train"]["class_images"] == {"background": 2, "a": 2}
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(file.parent / "i/0.png").save(file.parent / "i/0.png", exif=exif)
+    (file.parent / "i/1.png").unlink()
+    _, content, _ = run(write_config(file.parent, classes=None, train=reader, val=None, test=None))
+    assert {kind for kind, _, path in brief(content["defects"]) if path.endswith("i/0.png")} == {"exif_rotation"}
+    assert brief(content["defects"])[0] == ("orphan_mask", "train", str(file.parent / "i/1.png"))
+
+
+def test_the_command(tmp_path: Path) -> None:
+    root = planted.build(tmp_path / "set")
+    write_config(tmp_path / "elsewhere")
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "lightning_seg.audit", "--config", "set.yaml", *arguments],
+            capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )  # fmt: skip
+
+    flags = ["--data.root", str(root), "--model.overrides.MODEL.RESNETS.DEPTH", "50", "--trainer.max_epochs", "7"]
+    done = command(*flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "weight" in done.stdout
+    assert done.stderr == ""
+    path = planted.truncated_image(root)
+    done = command(*flags)
+    assert done.returncode == 1
+    assert f"image {path} cannot be read" in done.stdout
+    done = command()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: data.root {tmp_path / 'elsewhere'} does not exist\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--data.rot", "x"], "did you mean data.root"),
+        (["--trainer.max_epoch", "x"], "did you mean trainer.max_epochs"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--config", write_config(tmp_path), *flags])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_cannot_be_listed_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = planted.build(tmp_path / "set")
+    assert main(["--config", write_config(root, val=folder("valid"))]) == 1
+    assert capsys.readouterr().err == (
+        f"error: folder of images {root / 'valid/images'} does not exist: check data.root and the reader's images\n"
+    )
+    assert main(["--config", write_config(root, train=None, val=None, test=None)]) == 1
+    assert "nothing to audit" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("split", "plant"),
+    [
+        (split, plant)
+        for kind, split, plant in PLANTS
+        if kind not in SURVIVED and plant not in (planted.upside_down, planted.translucent_mask)
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_fit_stops_before_the_model_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str, plant: planted.Plant
+) -> None:
+    root = planted.build(tmp_path / "set", colours=plant in COLOURED)
+    path = plant(root)
+    config = write_config(root, palette=planted.PALETTE if plant in COLOURED else None)
+    with pytest.raises(SystemExit) as caught:
+        train(["fit", "--config", config])
+    message = capsys.readouterr().err
+    assert caught.value.code == 1
+    assert path.stem in message
+    assert f"data.{split}: " in message
+    assert "python -m lightning_seg.audit --config …" in message
+
+
+def test_a_saved_config_can_be_audited(tmp_path: Path) -> None:
+    root = planted.build(tmp_path / "set")
+    planted.all_ignored(root)
+    planted.leak(root)
+    planted.upside_down(root)
+    planted.duplicate(root)
+    train(["fit", "--config", write_config(root), "--trainer.max_steps", "1"])  # survives all of these
+    status, content, _ = run("runs/set/version_0/config.yaml", "--name", "config")
+    assert status == 1
+    assert len(content["defects"]) == 4
+
+
+def test_camvid(shared: Path) -> None:
+    root = shared / "data" / "camvid" / "CamVid"
+    config = str(REPOSITORY / "configs" / "camvid_semantic_fpn_r50.yaml")
+    status, content, _ = run(config, "--data.root", str(root))
+    assert (status, content["defects"]) == (0, [])
+    assert [figures["images"] for figures in content["splits"].values()] == [367, 101, 233]
+    train_pixels = content["splits"]["train"]
+    assert sum(train_pixels["class_pixels"].values()) + train_pixels["ignored_pixels"] == 367 * 480 * 360
+
+
+def test_fruits(shared: Path) -> None:
+    root = shared / "data" / "fruits_nuts_coco" / "data"
+    images = "images" if (root / "images").is_dir() else "."
+    init = {"annotations": "trainval.json", "images": images}
+    reader = {"class_path": "lightning_seg.data.Coco", "init_args": init}
+    status, content, _ = run(write_config(root, classes=None, train=reader, val=None, test=None))
+    assert (status, content["defects"]) == (0, [])
+    assert content["splits"]["train"]["images"] == 18
+    assert content["splits"]["train"]["sizes"] == {"800x600": 18}

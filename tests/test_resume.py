@@ -1,0 +1,61 @@
+"""Interrupted runs: the kill test in short, and what the command line sets up for it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lightning_fabric.plugins.environments import SLURMEnvironment
+
+from lightning_seg.callbacks.last_checkpoint import _keep_as_previous
+from lightning_seg.checkpoint_io import DurableCheckpointIO
+from lightning_seg.errors import CheckpointError
+from tests.conftest import REPOSITORY
+
+
+def test_killed_runs_end_like_one_left_alone() -> None:
+    """Two of ``benchmarks/kill.py``, which does many; with this seed there are kills in a write and a signal."""
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "benchmarks/kill.py"), "--runs", "2", "--seed", "0"],
+        capture_output=True, text=True, timeout=500, check=False, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "2 of 2 are the same to the bit"
+
+
+def test_checkpoints_are_read_without_running_code(tmp_path: Path) -> None:
+    io = DurableCheckpointIO()
+    io.save_checkpoint({"state_dict": {"a": torch.ones(2)}}, tmp_path / "a.ckpt")
+    assert io.load_checkpoint(tmp_path / "a.ckpt", weights_only=False)["state_dict"]["a"].tolist() == [1, 1]
+    io.save_checkpoint({"state_dict": Path("x")}, tmp_path / "b.ckpt")
+    with pytest.raises(CheckpointError, match="could run code"):
+        io.load_checkpoint(tmp_path / "b.ckpt", weights_only=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt", "b.ckpt"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_last_two_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    last = tmp_path / "last.ckpt"
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links here")))
+    for text in ("one", "two", "three"):
+        _keep_as_previous(last)
+        DurableCheckpointIO().save_checkpoint({"text": text}, last)
+    assert torch.load(last) == {"text": "three"}
+    assert torch.load(tmp_path / "previous.ckpt") == {"text": "two"}
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_slurm_does_not_requeue_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning_seg.cli import SegmentationCLI
+
+    plugins = SegmentationCLI._plugins
+    assert not any(isinstance(plugin, SLURMEnvironment) for plugin in plugins([], False))
+    for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7"}.items():
+        monkeypatch.setenv(name, value)
+    (environment,) = [plugin for plugin in plugins([], False) if isinstance(plugin, SLURMEnvironment)]
+    assert environment.auto_requeue is False
+    own = SLURMEnvironment(auto_requeue=True)
+    assert [plugin for plugin in plugins([own], False) if isinstance(plugin, SLURMEnvironment)] == [own]
