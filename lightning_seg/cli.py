@@ -22,19 +22,9 @@ from lightning_seg.checkpoint_io import DurableCheckpointIO
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, LaunchError, LightningSegError
 from lightning_seg.files import remove_drafts, replacing
-from lightning_seg.launch import device_problems, launch_problems
-from lightning_seg.models.config import find_config, require_detectron2
 from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
-from lightning_seg.preflight import (
-    folder_problem,
-    make_plan,
-    print_table,
-    resolve_processes,
-    table,
-    training_problems,
-    weights_problem,
-)
+from lightning_seg.preflight import Preflight
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint, next_version
 
 
@@ -44,12 +34,10 @@ class SegmentationCLI(LightningCLI):
     run: RunFolder
     resumed_run: RunFolder | None = None
     resumed_step: int | None = None
-    problems: list[str]
-    """What keeps the run from starting, as far as it is known."""
+    preflight: Preflight
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         environment = {"default_env": True}
-        self.problems = []
         super().__init__(
             SegmentationModule,
             SegmentationDataModule,
@@ -105,50 +93,21 @@ class SegmentationCLI(LightningCLI):
         settings = self.settings
         if settings.name is None:
             settings.name = Path(str(settings.config[0])).stem if settings.config else "default"
-        self._check_launch()
-        try:
-            self._resolve_checkpoint()
-        except CheckpointError as error:
-            self.problems.append(str(error))
+        self.preflight = Preflight(
+            str(self.subcommand), settings, os.environ, first=getattr(rank_zero_only, "rank", 0) == 0
+        )
+        self.preflight.check_launch()
+        self.preflight.check_checkpoint(self._resolve_checkpoint)
         if self.subcommand == "fit":
-            self._check_files()
-        if not self._is_dry:
-            self._refuse()
-
-    @property
-    def _is_dry(self) -> bool:
-        return self.subcommand == "fit" and bool(self.settings.dry_run)
-
-    def _check_launch(self) -> None:
-        """Whether the processes that were started are those of ``trainer``."""
-        trainer = self.settings.trainer
-        self.processes = resolve_processes(trainer)
-        if trainer.plugins is None:  # a cluster environment of the user's own has rules of its own
-            self.problems += launch_problems(os.environ, self.processes)
-        if not self._is_dry or self.processes.available:  # a login node may lack what the job will have
-            self.problems += device_problems(os.environ, self.processes)
-
-    def _check_files(self) -> None:
-        settings = self.settings
-        if _is_first_process() and (problem := folder_problem(self._run_path())):
-            self.problems.append(problem)
-        if settings.ckpt_path is None and (problem := weights_problem(settings.model.weights)):
-            self.problems.append(problem)
-        require_detectron2()
-        try:
-            find_config(settings.model.config)
-        except ConfigError as error:  # nothing can be built
-            raise LaunchError([*self.problems, str(error)]) from None
+            self.preflight.check_files(self._run_path())
+        if not self.preflight.dry:
+            self.preflight.refuse()
 
     def _run_path(self) -> Path:
         """Of the run that goes on, or that will be made."""
         if self.resumed_run is not None:
             return self.resumed_run.path
         return RunFolder(self.root, self.settings.name, f"version_{next_version(self.root, self.settings.name)}").path
-
-    def _refuse(self) -> None:
-        if self.problems:
-            raise LaunchError(self.problems)
 
     @property
     def root(self) -> Path:
@@ -182,9 +141,7 @@ class SegmentationCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ConfigError, DataError) as error:
-            if not self._is_dry:
-                raise
-            raise LaunchError([*self.problems, str(error)]) from None
+            raise LaunchError([*self.preflight.problems, str(error)]) from error
         if self.settings.ckpt_path is not None:
             self.model.weights = ""  # the checkpoint brings its own
 
@@ -193,7 +150,11 @@ class SegmentationCLI(LightningCLI):
         from lightning_seg.callbacks import LastCheckpoint
 
         if self.subcommand == "fit":
-            self._check_training()
+            model, data = (self._get(self.config_init, name) for name in ("model", "data"))
+            resumed = self.resumed_step if self.resumed_run is not None else None
+            self.preflight.check_training(model, data, self._run_path(), resumed)
+            if self.preflight.dry:
+                sys.exit(0)
         self.run = self.resumed_run or new_run(self.root, self.settings.name)
         trainer = self._get(self.config_init, "trainer")
         given = _as_list(trainer.callbacks)
@@ -227,30 +188,6 @@ class SegmentationCLI(LightningCLI):
         kinds = (CheckpointIO, LayerSync, ClusterEnvironment)
         taken = tuple(kind for kind in kinds if any(isinstance(plugin, kind) for plugin in given))
         return given + [plugin for plugin in own if not isinstance(plugin, taken)]
-
-    def _check_training(self) -> None:
-        """Look for mistakes that show once model and data are there; a dry run says all and ends here."""
-        settings, model = self.settings, self._get(self.config_init, "model")
-        plan = make_plan(settings.trainer, self.processes, settings.data.batch_size, self._count_samples())
-        self.problems += training_problems(settings, model, plan)
-        if self._is_dry and _is_first_process():
-            resumed = None if self.resumed_run is None else self.resumed_step
-            print_table(table(settings, model, plan, self._run_path(), resumed, os.environ))
-        self._refuse()
-        if self._is_dry:
-            sys.exit(0)
-
-    def _count_samples(self) -> int | None:
-        """The training samples; None where a machine's first process must still write them."""
-        data = self._get(self.config_init, "data")
-        try:
-            if self._is_dry:
-                data.prepare_data()
-            return data.count_training_samples()  # type: ignore[no-any-return]
-        except DataError as error:  # without a dry run, setup says the same after prepare_data
-            if self._is_dry:
-                self.problems.append(str(error))
-            return None
 
     def _metrics_table(self) -> Any:
         from lightning_seg.callbacks.metrics_table import MetricsTable
@@ -315,10 +252,6 @@ class SegmentationCLI(LightningCLI):
         for name in names:
             if (self.run.path / name).exists():
                 print(f"  {self.run.path / name}")
-
-
-def _is_first_process() -> bool:
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _seed(seed_everything: bool | int) -> int:

@@ -1,101 +1,101 @@
-"""Whether a training can work, before it starts: its size, its files and its schedule, as lines and as a table."""
+"""Whether a run can work, before it starts: its processes, files, size and schedule, as lines and as a table."""
 
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_seg.launch import Processes, describe_launch
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.errors import CheckpointError, ConfigError, DataError, LaunchError
+from lightning_seg.launch import describe_launch, device_problems, launch_problems
+from lightning_seg.models.config import find_config, require_detectron2
 from lightning_seg.module import SegmentationModule
+from lightning_seg.plan import Plan, make_plan, plan_problems, plan_rows, resolve_processes
 
 _LENGTHS = ("total_steps", "total_iters", "T_max")
 """What torch's schedules call the number of steps that they are made for."""
 
-_DEFAULT_EPOCHS = 1000
-"""Of Lightning's, where neither epochs nor steps are given."""
 
+class Preflight:
+    """Collects what is wrong with a run, in the order in which it can be known.
 
-@dataclass(frozen=True)
-class Plan:
-    """How large a training is.
-
-    Attributes:
-        processes: of all machines.
-        batch_size: samples per process and batch.
-        accumulate: batches per optimiser step.
-        samples: of the training data; None where they are not there yet.
-        epochs: at most; infinity for no limit.
-        max_steps: optimiser steps, at most; infinity for no limit.
-        limit: of the batches of an epoch: a number, or a fraction.
+    Args:
+        command: ``fit`` or another.
+        settings: of that command.
+        environment: variables of this process.
+        first: whether this is the process that writes.
     """
 
-    processes: Processes
-    batch_size: int
-    accumulate: int
-    samples: int | None
-    epochs: float = math.inf
-    max_steps: float = math.inf
-    limit: int | float = 1.0
+    def __init__(self, command: str, settings: Any, environment: Mapping[str, str], *, first: bool) -> None:
+        self.settings = settings
+        self.environment = environment
+        self.first = first
+        self.trains = command == "fit"
+        self.dry = self.trains and bool(settings.dry_run)
+        self.problems: list[str] = []
+        self.processes = resolve_processes(settings.trainer)
 
-    @property
-    def global_batch(self) -> int:
-        """Samples per optimiser step."""
-        return self.processes.count * self.batch_size * self.accumulate
+    def check_launch(self) -> None:
+        """Whether the processes that were started are those of ``trainer``."""
+        if self.settings.trainer.plugins is None:  # a cluster environment of the user's own has rules of its own
+            self.problems += launch_problems(self.environment, self.processes)
+        if not self.dry or self.processes.available:  # a login node may lack what the job will have
+            self.problems += device_problems(self.environment, self.processes)
 
-    @property
-    def steps_per_epoch(self) -> int | None:
-        if self.samples is None:
+    def check_checkpoint(self, resolve: Callable[[], None]) -> None:
+        """Whether ``ckpt_path`` can be loaded."""
+        try:
+            resolve()
+        except CheckpointError as error:
+            self.problems.append(str(error))
+
+    def check_files(self, folder: Path) -> None:
+        """Whether a training has its files, and can write to the run's folder."""
+        model = self.settings.model
+        if self.first and (problem := folder_problem(folder)):
+            self.problems.append(problem)
+        if self.settings.ckpt_path is None and (problem := weights_problem(model.weights)):
+            self.problems.append(problem)
+        require_detectron2()
+        try:
+            find_config(model.config)
+        except ConfigError as error:  # nothing can be built
+            raise LaunchError([*self.problems, str(error)]) from None
+
+    def check_training(
+        self, model: SegmentationModule, data: SegmentationDataModule, folder: Path, resumed_step: int | None
+    ) -> None:
+        """Check what shows once model and data are there; a dry run prints its table.
+
+        Raises:
+            LaunchError: with all problems, also those of before.
+        """
+        plan = make_plan(self.settings.trainer, self.processes, data.batch_size, self._count_samples(data))
+        self.problems += training_problems(self.settings, model, plan)
+        if self.dry and self.first:
+            print_table(table(self.settings, model, plan, folder, resumed_step, self.environment))
+        self.refuse()
+
+    def refuse(self) -> None:
+        """Raise if anything is wrong."""
+        if self.problems:
+            raise LaunchError(self.problems)
+
+    def _count_samples(self, data: SegmentationDataModule) -> int | None:
+        """None where a machine's first process must still write them."""
+        try:
+            if self.dry:
+                data.prepare_data()
+            return data.count_training_samples()
+        except DataError as error:  # without a dry run, setup says the same after prepare_data
+            if self.dry:
+                self.problems.append(str(error))
             return None
-        batches = self.samples // (self.batch_size * self.processes.count)
-        batches = min(batches, self.limit) if isinstance(self.limit, int) else int(batches * self.limit)
-        return math.ceil(batches / self.accumulate)
-
-    @property
-    def total_steps(self) -> float | None:
-        """Infinity where nothing ends the training; None where the data is not there yet."""
-        if self.steps_per_epoch is None:
-            return None if math.isinf(self.max_steps) else self.max_steps
-        return min(self.steps_per_epoch * self.epochs if self.steps_per_epoch else 0, self.max_steps)
-
-
-def resolve_processes(trainer: Any) -> Processes:
-    """What ``trainer.accelerator``, ``devices`` and ``num_nodes`` come to on this machine."""
-    accelerator, devices = trainer.accelerator, trainer.devices
-    gpus = 0 if accelerator == "cpu" else torch.cuda.device_count()
-    if accelerator in ("gpu", "cuda") or (accelerator == "auto" and gpus):
-        return Processes(_count(devices, all_of_them=max(gpus, 1)), trainer.num_nodes, "gpu", gpus)
-    if accelerator in ("cpu", "auto"):
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return Processes(_count(devices, all_of_them=1), trainer.num_nodes, "cpu", cpus)
-    return Processes(_count(devices, all_of_them=1), trainer.num_nodes, "", 0)
-
-
-def make_plan(trainer: Any, processes: Processes, batch_size: int, samples: int | None) -> Plan:
-    """From the trainer's settings."""
-    epochs, max_steps = trainer.max_epochs, trainer.max_steps
-    if epochs is None:
-        epochs = _DEFAULT_EPOCHS if max_steps == -1 else -1
-    limit = trainer.limit_train_batches
-    if trainer.overfit_batches:
-        limit = trainer.overfit_batches
-    if trainer.fast_dev_run:
-        limit = max_steps = int(trainer.fast_dev_run)
-    return Plan(
-        processes,
-        batch_size,
-        trainer.accumulate_grad_batches,
-        samples,
-        math.inf if epochs == -1 else epochs,
-        math.inf if max_steps == -1 else max_steps,
-        1.0 if limit is None else limit,
-    )
 
 
 def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> list[str]:
@@ -108,17 +108,6 @@ def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> l
     if model.make_lr_scheduler is None:
         return problems + [problem for problem in [model.recipe.schedule_problem()] if problem]
     return problems + schedule_problems(model.make_lr_scheduler(_optimizer(model)), plan.total_steps)
-
-
-def plan_problems(plan: Plan) -> list[str]:
-    """Whether the data fills one batch."""
-    whole = plan.batch_size * plan.processes.count
-    if plan.samples is None or plan.samples >= whole:
-        return []
-    return [
-        f"data.train has {plan.samples} samples, fewer than one batch of {plan.batch_size} on each of "
-        f"{plan.processes.count} processes: lower data.batch_size"
-    ]
 
 
 def folder_problem(folder: Path) -> str | None:
@@ -213,7 +202,7 @@ def table(
     goes_on = "new" if resumed_step is None else f"goes on after step {resumed_step}"
     return [
         ("started by", describe_launch(environment, plan.processes)),
-        *_plan_rows(plan),
+        *plan_rows(plan),
         ("learning rate", f"{rates}, {type(optimizer).__name__}, {schedule}"),
         ("precision", str(settings.trainer.precision or "32-true")),
         ("weights", settings.ckpt_path or model.weights or "random"),
@@ -222,43 +211,11 @@ def table(
     ]
 
 
-def _plan_rows(plan: Plan) -> list[tuple[str, str]]:
-    processes, total = plan.processes, plan.total_steps
-    steps = "unknown until the data is there"
-    if plan.steps_per_epoch is not None and total is not None:
-        times = "" if math.isinf(plan.epochs) else f" × {plan.epochs:.0f} epochs"
-        limit = "" if math.isinf(plan.max_steps) else f", at most {plan.max_steps:.0f}"
-        end = "without an end" if math.isinf(total) else f"{total:.0f} in total"
-        steps = f"{plan.steps_per_epoch} per epoch{times}{limit}: {end}"
-    here = f" ({processes.available} here)" if processes.kind else ""
-    return [
-        ("devices", f"{processes.devices} {processes.kind or 'other'}{here}"),
-        (
-            "global batch",
-            f"{processes.devices} devices × {processes.nodes} nodes × batch {plan.batch_size} × accumulation "
-            f"{plan.accumulate} = {plan.global_batch}",
-        ),
-        ("training data", "not there yet" if plan.samples is None else f"{plan.samples} samples"),
-        ("optimiser steps", steps),
-    ]
-
-
 def _optimizer(model: SegmentationModule) -> Optimizer:
     """One like that of the training, to look at."""
     if model.make_optimizer is None:
         return model.recipe.build_optimizer(model.segmentor.network)
     return model.make_optimizer(parameter for parameter in model.parameters() if parameter.requires_grad)
-
-
-def _count(devices: Any, *, all_of_them: int) -> int:
-    if isinstance(devices, str):
-        if devices.lstrip("-").isdigit():
-            devices = int(devices)
-        else:
-            return all_of_them if devices == "auto" else len([part for part in devices.split(",") if part.strip()])
-    if isinstance(devices, int):
-        return all_of_them if devices == -1 else devices
-    return len(devices)
 
 
 def _ends(scheduler: Any, start: int = 0) -> Iterator[tuple[str, int, bool]]:

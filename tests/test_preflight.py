@@ -12,14 +12,8 @@ from torch.optim import lr_scheduler as schedules
 
 from lightning_seg.cli import main
 from lightning_seg.launch import Processes
-from lightning_seg.preflight import (
-    Plan,
-    describe_loggers,
-    folder_problem,
-    make_plan,
-    resolve_processes,
-    schedule_problems,
-)
+from lightning_seg.plan import Plan, make_plan, resolve_processes
+from lightning_seg.preflight import describe_loggers, folder_problem, schedule_problems
 
 Experiment = Callable[..., Path]
 TRAINER: dict[str, Any] = {
