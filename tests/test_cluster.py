@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 Experiment = Callable[..., Path]
 SBATCH = REPOSITORY / "cluster" / "slurm.sbatch"
 
-LONG = 40
+LONG = 24
 """Optimiser steps of a run that is interrupted; a step takes some tenths of a second."""
 
 
@@ -116,7 +116,7 @@ class Job:
         assert match is not None, shown
         return match[1]
 
-    def wait(self, *, until: Callable[[], bool], seconds: float = 240) -> None:
+    def wait(self, *, until: Callable[[], bool], seconds: float = 400) -> None:
         end = time.monotonic() + seconds
         while not until():
             log = self.output.read_text() if self.output.exists() else "no output"
