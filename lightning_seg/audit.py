@@ -20,7 +20,7 @@ from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.listing import Listing, list_splits
 from lightning_seg.data.auditing.page import triple, write_page
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA
-from lightning_seg.data.labels import IGNORE
+from lightning_seg.data.labelling import IGNORE
 from lightning_seg.errors import DataError, IgnoreIsClassError, LightningSegError
 from lightning_seg.module import SegmentationModule
 from lightning_seg.runs import DEFAULT_ROOT, new_run

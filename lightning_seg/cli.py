@@ -147,7 +147,7 @@ class SegmentationCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with what every run has, but for what the user replaces or switches off."""
-        from lightning_seg.callbacks import LastCheckpoint
+        from lightning_seg.callbacks import BadBatch, LastCheckpoint
 
         if self.subcommand == "fit":
             model, data = (self._get(self.config_init, name) for name in ("model", "data"))
@@ -162,6 +162,7 @@ class SegmentationCLI(LightningCLI):
             ModelCheckpoint: trainer.enable_checkpointing is False,
             LastCheckpoint: trainer.enable_checkpointing is False,
             ProgressBar: trainer.enable_progress_bar is False,
+            BadBatch: False,
         }
         left_out = tuple(
             kind for kind, off in switched_off.items() if off or any(isinstance(callback, kind) for callback in given)
@@ -196,6 +197,7 @@ class SegmentationCLI(LightningCLI):
 
     def _callbacks(self) -> list[pl.Callback]:
         from lightning_seg.callbacks import (
+            BadBatch,
             LastCheckpoint,
             MetricsFile,
             PredictionFiles,
@@ -210,7 +212,7 @@ class SegmentationCLI(LightningCLI):
             return [*callbacks, PredictionFiles(self.run.path, self.datamodule.info)]
         callbacks += [MetricsFile(self.run.path), ResultGrid(self.run.path)]
         if self.subcommand == "fit":
-            callbacks += [ReseedSteps(self.datamodule.seed), Throughput()]
+            callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput()]
             if self.datamodule.readers["val"] is not None:
                 best = ModelCheckpoint(
                     self.run.checkpoints, "best", monitor="val/mIoU", mode="max", enable_version_counter=False

@@ -33,6 +33,10 @@ class CheckpointError(LightningSegError):
     """A checkpoint or weight file that is missing, unreadable or made for another model."""
 
 
+class LossError(LightningSegError):
+    """A training loss that is not finite."""
+
+
 class DependencyError(LightningSegError):
     """A library that must be installed first."""
 

@@ -1,5 +1,6 @@
 """Interrupted runs: the kill test in short, and what the command line sets up for it."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import torch
 from lightning_fabric.plugins.environments import SLURMEnvironment
 
 from lightning_seg.callbacks.last_checkpoint import _keep_as_previous
+from lightning_seg.callbacks.stop_signals import StopSignals
 from lightning_seg.checkpoint_io import DurableCheckpointIO
+from lightning_seg.cli import SegmentationCLI, main
 from lightning_seg.errors import CheckpointError
 from tests.conftest import REPOSITORY
 
@@ -23,6 +26,38 @@ def test_killed_runs_end_like_one_left_alone() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "2 of 2 are the same to the bit"
+
+
+def test_stopping_after_any_step_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """Steps before an ordinary one (1, 5), before a validation (2, 6) and at the end of an epoch (4, 8)."""
+    spec = importlib.util.spec_from_file_location("kill", REPOSITORY / "benchmarks/kill.py")
+    assert spec is not None
+    assert spec.loader is not None
+    kill = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kill)
+    config = kill.write_config(tmp_path)
+    arguments = ["fit", "--config", str(config), "--ckpt_path", "last"]
+    for name in ("alone", "stopped"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "alone")
+    main(arguments)
+
+    monkeypatch.chdir(tmp_path / "stopped")
+    stops = [1, 2, 4, 5, 6, 8]
+    monkeypatch.setattr(StopSignals, "agreed", lambda _, trainer: 75 * (trainer.global_step in stops[:1]))
+    while stops:
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 75
+        stops.pop(0)
+    main(arguments)
+    expected, found = kill.result(tmp_path / "alone"), kill.result(tmp_path / "stopped")
+    assert [part for part in expected if not kill.same(expected[part], found[part])] == []
+    assert len(expected["metrics"]) == 15
+    run = tmp_path / "stopped/runs/kill/version_0"
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
 
 
 def test_checkpoints_are_read_without_running_code(tmp_path: Path) -> None:
@@ -49,8 +84,6 @@ def test_the_last_two_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_slurm_does_not_requeue_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_seg.cli import SegmentationCLI
-
     plugins = SegmentationCLI._plugins
     assert not any(isinstance(plugin, SLURMEnvironment) for plugin in plugins([], False))
     for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7"}.items():

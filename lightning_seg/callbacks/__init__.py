@@ -1,5 +1,6 @@
 """What watches a run: files, checkpoints, pictures, progress and speed."""
 
+from lightning_seg.callbacks.bad_batch import BadBatch
 from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
 from lightning_seg.callbacks.metrics_file import MetricsFile
 from lightning_seg.callbacks.pictures import ResultGrid
@@ -9,6 +10,7 @@ from lightning_seg.callbacks.reseed import ReseedSteps
 from lightning_seg.callbacks.throughput import Throughput
 
 __all__ = [
+    "BadBatch",
     "LastCheckpoint",
     "MetricsFile",
     "PredictionFiles",

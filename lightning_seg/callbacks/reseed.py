@@ -24,9 +24,14 @@ class ReseedSteps(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        # A stream of its own: data of this epoch are drawn with shorter keys of the same beginning.
-        key = np.random.SeedSequence([self.seed, trainer.current_epoch, batch_idx, trainer.global_rank], spawn_key=(1,))
-        for_torch, for_random = (int(word) for word in key.generate_state(2, np.uint64))
-        torch.manual_seed(for_torch)
-        random.seed(for_random)
-        np.random.seed(key.generate_state(4))  # noqa: NPY002  # what others draw from is the global one
+        seed_step(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+
+
+def seed_step(seed: int, epoch: int, batch: int, rank: int) -> None:
+    """Put the global generators into the state that a training step begins with."""
+    # A stream of its own: data of this epoch are drawn with shorter keys of the same beginning.
+    key = np.random.SeedSequence([seed, epoch, batch, rank], spawn_key=(1,))
+    for_torch, for_random = (int(word) for word in key.generate_state(2, np.uint64))
+    torch.manual_seed(for_torch)
+    random.seed(for_random)
+    np.random.seed(key.generate_state(4))  # noqa: NPY002  # what others draw from is the global one

@@ -17,7 +17,8 @@ from lightning_seg.data.auditing.quick import refuse_visible_defects
 from lightning_seg.data.cache import share_caches
 from lightning_seg.data.class_pixels import ClassPixels, count_class_pixels
 from lightning_seg.data.dataset import SegmentationDataset
-from lightning_seg.data.labels import IGNORE, Labelling, LabelTable, Unknown
+from lightning_seg.data.labelling import IGNORE, Labelling
+from lightning_seg.data.labels import LabelTable, Unknown
 from lightning_seg.data.limits import usable_cpus
 from lightning_seg.data.loader import SegmentationLoader, build_loader
 from lightning_seg.data.ranks import gather

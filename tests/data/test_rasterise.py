@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from lightning_seg.data import Coco
-from lightning_seg.data.labels import Labelling
+from lightning_seg.data.labelling import Labelling
 from lightning_seg.data.rasterise import rasterise, region_of
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Annotations, DatasetInfo, Segment, SourceLabels, default_palette

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_seg.data.auditing.defects import Defect
-from lightning_seg.data.labels import Labelling, LabelTable
+from lightning_seg.data.labelling import Labelling
+from lightning_seg.data.labels import LabelTable
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.reader import OrphanError
 from lightning_seg.structures import Sample, SourceLabels

@@ -9,7 +9,7 @@ import pytest
 from lightning_seg.data import Folder
 from lightning_seg.data.auditing import quick
 from lightning_seg.data.auditing.listing import Listing, list_splits
-from lightning_seg.data.labels import Labelling
+from lightning_seg.data.labelling import Labelling
 from lightning_seg.errors import DataError
 from lightning_seg.structures import DatasetInfo, default_palette
 from tests.conftest import train_py

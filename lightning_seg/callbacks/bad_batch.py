@@ -1,0 +1,126 @@
+"""A loss that is not finite: says which samples it was, keeps what is needed to look into it, and stops or skips."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lightning_seg.errors import LossError
+from lightning_seg.files import replacing
+from lightning_seg.structures import Batch
+
+_FINE, _SKIP, _STOP = 0, 1, 2
+
+
+class BadBatch(pl.Callback):
+    """Writes ``bad_batch/<step>_<rank>.json`` into the run's folder: samples, pixels of each label, random state.
+
+    The random numbers of a step follow from what the file holds under ``random``
+    (:func:`lightning_seg.callbacks.reseed.seed_step`); the configuration is the run's ``config.yaml``, which is copied.
+
+    Args:
+        skip: how many optimiser steps with such a batch to leave out, in the whole run, before it is an error. A step
+            that is left out counts as a step, but changes no weight. 0: the first one stops the run.
+
+    Raises:
+        LossError: from the step, before its gradients are applied.
+    """
+
+    def __init__(self, skip: int = 0) -> None:
+        self.skip = skip
+        self.skipped = 0
+        self._batch: Batch = []
+        self._batch_idx = 0
+        self._found = ""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"skipped": self.skipped} if self.skipped else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.skipped = state_dict["skipped"]
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self._batch, self._batch_idx = batch, batch_idx
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        if torch.isfinite(loss):
+            return
+        path = Path(trainer.default_root_dir) / "bad_batch" / f"{trainer.global_step}_{trainer.global_rank}.json"
+        with replacing(path, "w") as file:
+            json.dump(self._facts(trainer, loss), file, indent=1)
+        config = path.parent.parent / "config.yaml"
+        if config.is_file():
+            (path.parent / "config.yaml").write_bytes(config.read_bytes())
+        names = ", ".join(sample["file_name"] for sample in self._batch)
+        self._found = f"the loss of step {trainer.global_step} is {loss.item()}; its samples are {names}; see {path}"
+        if not self.skip:
+            raise LossError(
+                f"{self._found}. A lower learning rate, gradient clipping or --trainer.precision 32 may help; "
+                "lightning_seg.callbacks.BadBatch with skip: 10 in trainer.callbacks leaves such steps out"
+            )
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        if not self.skip:
+            return
+        verdict = self._verdict(trainer, pl_module)
+        if verdict == _STOP:
+            found = self._found or "another process met a loss that is not finite"
+            raise LossError(
+                f"{found}. {self.skipped} steps were left out; this one cannot be, {self._reason(pl_module)}"
+            )
+        if verdict == _SKIP:
+            self.skipped += 1
+            rank_zero_warn(f"{self._found or 'Another process met a loss that is not finite'}: step left out")
+            optimizer.zero_grad(set_to_none=True)  # an optimiser passes over parameters without a gradient
+        self._found = ""
+
+    def _reason(self, pl_module: pl.LightningModule) -> str:
+        if _spoilt(pl_module):
+            return "since the model's running statistics are no longer finite: go on from a checkpoint"
+        return f"since BadBatch has skip: {self.skip}"
+
+    def _verdict(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> int:
+        """What all processes do with this step: the worst that any of them has found."""
+        verdict = _FINE
+        if self._found:
+            verdict = _STOP if self.skipped >= self.skip or _spoilt(pl_module) else _SKIP
+        found = torch.tensor(verdict, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(found, reduce_op="max"))
+
+    def _facts(self, trainer: pl.Trainer, loss: Tensor) -> dict[str, Any]:
+        samples = []
+        for sample in self._batch:
+            values, counts = sample["sem_seg"].unique(return_counts=True)
+            samples.append(
+                {
+                    "image": sample["file_name"],
+                    "mask": sample["sem_seg_file_name"],
+                    "pixels": dict(zip(map(str, values.tolist()), counts.tolist(), strict=True)),
+                }
+            )
+        seed = trainer.datamodule.seed  # type: ignore[attr-defined]  # set by Trainer.fit
+        return {
+            "loss": str(loss.item()),
+            "step": trainer.global_step,
+            "random": {
+                "seed": seed,
+                "epoch": trainer.current_epoch,
+                "batch": self._batch_idx,
+                "rank": trainer.global_rank,
+            },
+            "samples": samples,
+        }
+
+
+def _spoilt(pl_module: pl.LightningModule) -> bool:
+    """Whether a forward pass has put something into the buffers that stays there, as normalisation does."""
+    return any(not torch.isfinite(buffer).all() for buffer in pl_module.buffers())

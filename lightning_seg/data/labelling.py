@@ -1,0 +1,98 @@
+"""How the user wants labels to be read: from names in a config to the table of each source."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from lightning_seg.data.labels import LabelTable, Unknown
+from lightning_seg.errors import ConfigError, IgnoreIsClassError
+from lightning_seg.structures import Colour, DatasetInfo, SourceLabels, show_colour, summarise
+
+IGNORE = "ignore"
+"""The name that ``data.label_map`` and ``data.palette`` give what does not count."""
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How the user wants labels to be read: ``data.classes``, ``label_map``, ``palette``, ``unknown``."""
+
+    info: DatasetInfo
+    label_map: Mapping[int | str, str]
+    palette: Mapping[str, Colour]
+    unknown: Unknown
+
+    def table(self, source: SourceLabels | None, reader: str) -> LabelTable:
+        """The table of one source.
+
+        Args:
+            source: what it says of itself; None: masks hold ids of ``data.classes``, unless ``label_map`` says more.
+            reader: its name, for messages.
+
+        Raises:
+            ConfigError: if a name is no class, or a value has no meaning.
+        """
+        by_value, by_name = _split_keys(self.label_map)
+        values = {} if source is None else self._values_of(source, by_value, by_name, reader)
+        if source is None:
+            if not by_value:
+                values = {index: index for index in range(self.info.num_classes)}
+            values.setdefault(self.info.ignore_index, self.info.ignore_index)
+            values.update({value: self._id(name, f"data.label_map, value {value}") for value, name in by_value.items()})
+        colours: dict[Colour, int] = {}
+        for name, colour in self.palette.items():
+            index = self._id(by_name.get(name, name), f"data.palette, {name}")
+            if colours.setdefault(colour, index) != index:
+                ignored = self.info.ignore_index in (index, colours[colour])
+                raise (IgnoreIsClassError if ignored else ConfigError)(
+                    f"data.palette gives {show_colour(colour)} to two classes, {name} and another"
+                )
+        named = {*self.palette, *([] if source is None else source.names)}
+        if source is not None:
+            named |= {name for name in source.values.values() if name is not None}
+        if lost := sorted(by_name.keys() - named):
+            raise ConfigError(
+                f"data.label_map maps {summarise(lost)}, but {reader} has no such value and data.palette no such name"
+                + _nearest(lost[0], named)
+            )
+        rest = None
+        if source is not None and source.rest is not None:
+            rest = self._id(by_name.get(source.rest, source.rest), f"the rest of {reader}")
+        return LabelTable(self.info, values, colours, rest=rest, unknown=self.unknown)
+
+    def _values_of(
+        self, source: SourceLabels, by_value: Mapping[int, str], by_name: Mapping[str, str], reader: str
+    ) -> dict[int, int]:
+        values = {}
+        for value, name in {**source.values, **by_value}.items():
+            target = by_value.get(value, by_name.get(name, name) if name is not None else IGNORE)
+            known = target == IGNORE or target in self.info.names
+            if known or self.unknown == "refuse":
+                values[value] = self._id(target, f"{reader} stores {name or target} as {value}, but")
+        return values
+
+    def _id(self, name: str, where: str) -> int:
+        if name == IGNORE:
+            return self.info.ignore_index
+        if name in self.info.names:
+            return self.info.names.index(name)
+        raise ConfigError(
+            f"{where}: {name!r} is not in data.classes: add it there, or map it with data.label_map to a class or to "
+            f"ignore{_nearest(name, self.info.names)}"
+        )
+
+
+def _split_keys(label_map: Mapping[int | str, str]) -> tuple[dict[int, str], dict[str, str]]:
+    """Stored values and names apart; a command line can only give text."""
+    by_value: dict[int, str] = {}
+    by_name: dict[str, str] = {}
+    for key, name in label_map.items():
+        if isinstance(key, int) or key.lstrip("-").isdecimal():
+            by_value[int(key)] = name
+        else:
+            by_name[key] = name
+    return by_value, by_name
+
+
+def _nearest(name: str, options: Sequence[str] | set[str]) -> str:
+    close = get_close_matches(name, list(options), n=3)
+    return f" (did you mean {', '.join(close)}?)" if close else ""
