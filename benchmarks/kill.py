@@ -1,11 +1,11 @@
 """Kills training runs at random moments, resumes them, and compares them with one that was left alone.
 
 Run: python benchmarks/kill.py [--runs 20] [--ranks 1] [--seed 0]. A small PointRend on made-up scenes (its points are
-random numbers of the training step), with validations, accumulated gradients and a checkpoint every other step. A run
-is interrupted one to three times and goes on with another number of loading processes: by SIGKILL at a random moment or
-while it writes a checkpoint, or by SIGTERM or SIGUSR1 to one or all of its processes, after which its status must be
-143 or 75. Each row says whether final weights, optimiser and schedule, the best checkpoint and metrics.csv are the
-same. Exit status 1 where one is not, or where a run hangs.
+random numbers of the training step), with validations, accumulated gradients, averaged weights and a checkpoint every
+other step. A run is interrupted one to three times and goes on with another number of loading processes: by SIGKILL at
+a random moment or while it writes a checkpoint, or by SIGTERM or SIGUSR1 to one or all of its processes, after which
+its status must be 143 or 75. Each row says whether final weights, optimiser and schedule, the best checkpoint and
+metrics.csv are the same. Exit status 1 where one is not, or where a run hangs.
 """
 
 import argparse
@@ -85,7 +85,10 @@ def write_config(folder: Path) -> Path:
             "num_sanity_val_steps": 0,
             "enable_progress_bar": False,
             "enable_model_summary": False,
-            "callbacks": [{"class_path": "lightning_seg.callbacks.LastCheckpoint", "init_args": {"every_n_steps": 2}}],
+            "callbacks": [
+                {"class_path": "lightning_seg.callbacks.LastCheckpoint", "init_args": {"every_n_steps": 2}},
+                {"class_path": "pytorch_lightning.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.5}},
+            ],
         },
     }
     path = folder / "kill.yaml"
@@ -164,7 +167,7 @@ def result(folder: Path) -> dict[str, Any]:
     for row in rows:
         row.pop("perf/images_per_s", None)
     return {
-        "weights": last["state_dict"],
+        "weights": [last["state_dict"], last["current_model_state"]],  # averaged, and as they were trained
         "optimiser": [last["optimizer_states"], last["lr_schedulers"], last["global_step"]],
         "best": best["state_dict"],
         "metrics": rows,

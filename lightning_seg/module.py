@@ -160,6 +160,10 @@ class SegmentationModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._log_report("val")
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            for config in self.trainer.lr_scheduler_configs:
+                if isinstance(config.scheduler, ReduceLROnPlateau):
+                    config.scheduler.step(float(self.mean_loss.compute()))
 
     def on_test_epoch_end(self) -> None:
         self._log_report("test")
@@ -174,8 +178,16 @@ class SegmentationModule(pl.LightningModule):
         else:
             scheduler = self.make_lr_scheduler(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
-            return [optimizer], [{"scheduler": scheduler, "monitor": "val/loss", "interval": "epoch"}]
+            return [optimizer], [{"scheduler": scheduler, "monitor": "val/loss", "strict": False}]
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step, but for ``ReduceLROnPlateau``, which the validation has stepped.
+
+        Lightning would do so at the end of an epoch, after the validation's checkpoint has been written.
+        """
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
 
     def configure_gradient_clipping(
         self,

@@ -28,8 +28,20 @@ def test_killed_runs_end_like_one_left_alone() -> None:
     assert done.stdout.splitlines()[-1] == "2 of 2 are the same to the bit"
 
 
+PLATEAU = ("--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau")
+FALLS = ("--model.lr_scheduler.patience", "0", "--model.lr_scheduler.threshold", "1", "--trainer.max_epochs", "2")
+
+
+@pytest.mark.parametrize(
+    ("settings", "stops", "num_rows"), [((), [1, 2, 4, 5, 6, 8], 15), ((*PLATEAU, *FALLS), [2, 4], 10)]
+)
 def test_stopping_after_any_step_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    one_thread: None,
+    settings: tuple[str, ...],
+    stops: list[int],
+    num_rows: int,
 ) -> None:
     """Steps before an ordinary one (1, 5), before a validation (2, 6) and at the end of an epoch (4, 8)."""
     spec = importlib.util.spec_from_file_location("kill", REPOSITORY / "benchmarks/kill.py")
@@ -38,14 +50,14 @@ def test_stopping_after_any_step_changes_nothing(
     kill = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(kill)
     config = kill.write_config(tmp_path)
-    arguments = ["fit", "--config", str(config), "--ckpt_path", "last"]
+    arguments = ["fit", "--config", str(config), "--ckpt_path", "last", *settings]
     for name in ("alone", "stopped"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "alone")
     main(arguments)
 
     monkeypatch.chdir(tmp_path / "stopped")
-    stops = [1, 2, 4, 5, 6, 8]
+    stops = list(stops)
     monkeypatch.setattr(StopSignals, "agreed", lambda _, trainer: 75 * (trainer.global_step in stops[:1]))
     while stops:
         with pytest.raises(SystemExit) as stopped:
@@ -55,7 +67,7 @@ def test_stopping_after_any_step_changes_nothing(
     main(arguments)
     expected, found = kill.result(tmp_path / "alone"), kill.result(tmp_path / "stopped")
     assert [part for part in expected if not kill.same(expected[part], found[part])] == []
-    assert len(expected["metrics"]) == 15
+    assert len(expected["metrics"]) == num_rows
     run = tmp_path / "stopped/runs/kill/version_0"
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
 
