@@ -137,12 +137,21 @@ class SegmentationCLI(LightningCLI):
         return MetricsTable(self.run.root, self.run.name, self.run.version, self.resumed_step)
 
     def _callbacks(self) -> list[pl.Callback]:
-        from lightning_seg.callbacks import MetricsFile, PredictionFiles, ProgressBar, ResultGrid, Throughput
+        from lightning_seg.callbacks import (
+            MetricsFile,
+            PredictionFiles,
+            ProgressBar,
+            ResultGrid,
+            ResultTable,
+            Throughput,
+        )
 
         callbacks: list[pl.Callback] = [ProgressBar()]
         if self.subcommand == "predict":
             return [*callbacks, PredictionFiles(self.run.path, self.datamodule.info)]
         callbacks += [MetricsFile(self.run.path), ResultGrid(self.run.path)]
+        if self.subcommand in ("validate", "test") and self.settings.verbose:
+            callbacks.append(ResultTable())
         if self.subcommand == "fit":
             validates = self.datamodule.readers["val"] is not None
             checkpoint = ModelCheckpoint(
@@ -163,6 +172,14 @@ class SegmentationCLI(LightningCLI):
         del settings["ckpt_path"], settings["config"]
         text = self._parser(self.subcommand).dump(settings, skip_unset=False)
         (self.run.path / "config.yaml").write_text(text)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Validate; ``verbose`` switches the table of results here, not Lightning's list of all that is logged."""
+        self.trainer.validate(**{**kwargs, "verbose": False})
+
+    def test(self, **kwargs: Any) -> None:
+        """Test, in the manner of :meth:`validate`."""
+        self.trainer.test(**{**kwargs, "verbose": False})
 
     def predict(self, **kwargs: Any) -> None:
         """Predict without keeping every label map in memory: the files are the result."""

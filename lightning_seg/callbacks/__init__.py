@@ -4,6 +4,7 @@ from lightning_seg.callbacks.metrics_file import MetricsFile
 from lightning_seg.callbacks.pictures import ResultGrid
 from lightning_seg.callbacks.prediction_files import PredictionFiles
 from lightning_seg.callbacks.progress import ProgressBar
+from lightning_seg.callbacks.result_table import ResultTable
 from lightning_seg.callbacks.throughput import Throughput
 
-__all__ = ["MetricsFile", "PredictionFiles", "ProgressBar", "ResultGrid", "Throughput"]
+__all__ = ["MetricsFile", "PredictionFiles", "ProgressBar", "ResultGrid", "ResultTable", "Throughput"]
