@@ -204,6 +204,7 @@ class SegmentationCLI(LightningCLI):
             ProgressBar,
             ReseedSteps,
             ResultGrid,
+            ResultTable,
             Throughput,
         )
 
@@ -211,6 +212,8 @@ class SegmentationCLI(LightningCLI):
         if self.subcommand == "predict":
             return [*callbacks, PredictionFiles(self.run.path, self.datamodule.info)]
         callbacks += [MetricsFile(self.run.path), ResultGrid(self.run.path)]
+        if self.subcommand in ("validate", "test") and self.settings.verbose:
+            callbacks.append(ResultTable())
         if self.subcommand == "fit":
             callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput()]
             if self.datamodule.readers["val"] is not None:
@@ -231,6 +234,14 @@ class SegmentationCLI(LightningCLI):
         text = self._parser(self.subcommand).dump(settings, skip_unset=False)
         with replacing(self.run.path / "config.yaml", "w") as file:
             file.write(text)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Validate; ``verbose`` switches the table of results here, not Lightning's list of all that is logged."""
+        self.trainer.validate(**{**kwargs, "verbose": False})
+
+    def test(self, **kwargs: Any) -> None:
+        """Test, in the manner of :meth:`validate`."""
+        self.trainer.test(**{**kwargs, "verbose": False})
 
     def predict(self, **kwargs: Any) -> None:
         """Predict without keeping every label map in memory: the files are the result."""

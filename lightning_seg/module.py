@@ -10,25 +10,30 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics import MeanMetric, SumMetric
+from torchmetrics import MeanMetric
 
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.losses import Criterion
-from lightning_seg.metrics import AbsentClasses, ConfusionMatrix, Report
+from lightning_seg.metrics import AbsentClasses, ConfusionMatrix, ImageIoU, Report
+from lightning_seg.metrics.boundary import MAX_CLASSES, boundary_confusion_matrix
+from lightning_seg.metrics.functional import confusion_matrix
 from lightning_seg.models.normalisation import refuse_dropped_activations, without_sync
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.weights import load_weights
 from lightning_seg.structures import Batch, summarise
 
+_NOT_LOGGED = ("mPrecision", "mRecall")
+"""Figures for ``metrics.json`` alone: mRecall is mAcc by Detectron2's rule, and mDice says the rest in one."""
+
 
 class SegmentationModule(pl.LightningModule):
     """Trains and evaluates a segmentor that Detectron2 builds from a config.
 
     Logs ``train/loss`` with its parts, ``lr/<group>``, and for ``val`` and ``test`` ``loss``, ``mIoU``, ``mAcc``,
-    ``pAcc``, ``fwIoU`` and ``IoU/<class>``, all fractions in [0, 1].
+    ``pAcc``, ``fwIoU``, ``mDice``, the mIoU of single images and ``IoU/<class>``, all fractions in [0, 1].
 
     Args:
         config: Detectron2 YAML or LazyConfig (``.py``) file, or the name of one in Detectron2's model zoo. A ``.py``
@@ -49,6 +54,8 @@ class SegmentationModule(pl.LightningModule):
             ``[sem_seg_head.decoder]``; they stay random.
         absent_classes: which classes mIoU averages over: ``detectron2``: those in the ground truth; ``mmseg`` and
             ``torchmetrics``: also those that are only predicted.
+        boundary_iou: also count at boundaries as Detectron2's evaluator does, for at most 254 classes; takes longer
+            than all other counting.
         optimizer: in place of the one that the config describes (``SOLVER``, ``optimizer``); clipping stays its own.
         lr_scheduler: in place of the one that the config describes (``SOLVER``, ``lr_multiplier``); stepped after
             every optimiser step (``ReduceLROnPlateau``: after every validation, on ``val/loss``).
@@ -73,10 +80,16 @@ class SegmentationModule(pl.LightningModule):
         fresh_head: bool = False,
         allow_missing: list[str] | None = None,
         absent_classes: AbsentClasses = "detectron2",
+        boundary_iou: bool = False,
         optimizer: Callable[..., Optimizer] | None = None,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__()
+        if boundary_iou and len(class_names) > MAX_CLASSES:
+            raise ConfigError(
+                f"model.boundary_iou counts at most {MAX_CLASSES} classes, as in Detectron2, but data.classes names "
+                f"{len(class_names)}: leave it false"
+            )
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
         import_user_code(imports or [], "model.imports")
         self.recipe = load_recipe(config, overrides or {})
@@ -98,9 +111,10 @@ class SegmentationModule(pl.LightningModule):
         )
         for notice in self.segmentor.notices:
             rank_zero_info(notice)
-        self.confusion = ConfusionMatrix(len(class_names), ignore_index)
+        self.confusion = ConfusionMatrix(len(class_names))
+        self.boundary = ConfusionMatrix(len(class_names)) if boundary_iou else None
+        self.image_iou = ImageIoU(absent_classes)
         self.mean_loss = MeanMetric(nan_strategy="disable")
-        self.num_images = SumMetric()
         self._has_weights = False
         self.report: Report | None = None
         """The figures of the last evaluation that ended."""
@@ -146,7 +160,7 @@ class SegmentationModule(pl.LightningModule):
         return self._evaluation_step(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
-        """Label maps (height, width) int64 at the stored size of each image."""
+        """Label maps (height, width) at the stored size of each image, of the smallest type that holds the ids."""
         return self._predict(batch)[0]
 
     def on_validation_epoch_start(self) -> None:
@@ -208,15 +222,23 @@ class SegmentationModule(pl.LightningModule):
             rank_zero_warn(f"the checkpoint's classes are {summarise(stored)}, here {summarise(self.class_names)}")
 
     def _evaluation_step(self, batch: Batch) -> dict[str, list[Tensor]]:
-        """Count one batch; returns ``predictions``, the label maps (height, width) int64, for who watches."""
+        """Count one batch; returns ``predictions``, the label maps as of :meth:`predict_step`, for who watches."""
         if not batch:  # this process has no sample, but joins the others
             return {"predictions": []}
         predictions, losses = self._predict(batch)
         for sample, prediction in zip(batch, predictions, strict=True):
-            self.confusion.update(prediction, sample["truth"])
+            self._count(prediction, sample["truth"])
         self.mean_loss.update(torch.stack(list(losses.values())).sum(), weight=len(batch))
-        self.num_images.update(len(batch))
         return {"predictions": predictions}
+
+    def _count(self, prediction: Tensor, truth: Tensor) -> None:
+        counts = confusion_matrix(prediction, truth, len(self.class_names), self.segmentor.ignore_index)
+        self.confusion.update(counts)
+        self.image_iou.update(counts)
+        if self.boundary is not None:
+            self.boundary.update(
+                boundary_confusion_matrix(prediction, truth, len(self.class_names), self.segmentor.ignore_index)
+            )
 
     def _predict(self, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
         if not batch:
@@ -229,20 +251,27 @@ class SegmentationModule(pl.LightningModule):
         if not self._has_weights:
             command = TrainerFn(self.trainer.state.fn).value
             raise ConfigError(f"{command} would use random weights: give --ckpt_path or --model.weights")
-        for metric in (self.confusion, self.mean_loss, self.num_images):
-            metric.reset()
+        for metric in (self.confusion, self.boundary, self.image_iou, self.mean_loss):
+            if metric is not None:
+                metric.reset()
 
     def _log_report(self, split: str) -> None:
         """Log what all processes counted together; every process has the same figures after ``compute``."""
         report = Report(
-            split, self.class_names, self.confusion.compute().cpu(), int(self.num_images.compute()), self.absent_classes
+            split,
+            self.class_names,
+            self.confusion.compute().cpu(),
+            self.image_iou.compute(),
+            self.absent_classes,
+            None if self.boundary is None else self.boundary.compute().cpu(),
         )
         self.report = report
         self.log(f"{split}/loss", self.mean_loss.compute())
         # As float64, so that a log says the same as metrics.json to the last digit.
         for name, value in report.averages.items():
-            self.log(f"{split}/{name}", torch.tensor(value, dtype=torch.float64), prog_bar=name == "mIoU")
-        for name, value in report.iou.items():
+            if name not in _NOT_LOGGED:
+                self.log(f"{split}/{name}", torch.tensor(value, dtype=torch.float64), prog_bar=name == "mIoU")
+        for name, value in report.per_class["IoU"].items():
             self.log(f"{split}/IoU/{name}", torch.tensor(value, dtype=torch.float64))
 
     def _parameter_groups(self) -> list[tuple[str, Mapping[str, Any]]]:

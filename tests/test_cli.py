@@ -77,16 +77,24 @@ def test_a_run_from_start_to_prediction(experiment: Experiment, scenes: Path, tm
 
 
 def test_validation_does_not_depend_on_processes(experiment: Experiment, tmp_path: Path) -> None:
-    config = str(experiment())
-    main(["fit", "--config", config, "--trainer.max_epochs", "1"])
+    two = {"root": "two", "count": 2, "seed": 5, "size": [48, 64]}
+    config = str(experiment(val={"class_path": "lightning_seg.data.Synthetic", "init_args": two}))
+    main(["fit", "--config", config, "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "0"])
     results = []
-    for devices in (1, 4):  # the fourth process has no sample
-        arguments = ["validate", "--config", config, "--ckpt_path", "last", "--trainer.devices", str(devices)]
-        done = train_py(*arguments, "--trainer.strategy", "auto" if devices == 1 else "ddp")
+    for devices in (1, 2, 3):  # the third process has no sample
+        done = train_py(
+            "validate", "--config", config, "--ckpt_path", "last", "--trainer.devices", str(devices),
+            "--trainer.strategy", "ddp", "--model.boundary_iou", "true",
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        results.append(json.loads((tmp_path / f"runs/tiny/version_{len(results) + 1}/metrics.json").read_text()))
-    assert results[0] == results[1]
-    assert sorted(path.name for path in (tmp_path / "runs/tiny").iterdir()) == ["version_0", "version_1", "version_2"]
+        assert "val: 2 images" in done.stdout
+        assert done.stdout.count("mIoU_worst_tenth") == 1
+        assert "val/IoU/sky" not in done.stdout
+        results.append(json.loads((tmp_path / f"runs/tiny/version_{devices}/metrics.json").read_text()))
+    assert results[0] == results[1] == results[2]
+    assert results[0]["num_images"] == 2
+    assert {"mDice", "Precision", "mRecall", "BoundaryIoU", "mIoU_per_image"} < results[0].keys()
+    assert sorted(path.name for path in (tmp_path / "runs/tiny").iterdir()) == [f"version_{n}" for n in range(4)]
 
 
 def test_rerun_resume_and_saved_config(

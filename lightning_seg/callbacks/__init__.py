@@ -7,6 +7,7 @@ from lightning_seg.callbacks.pictures import ResultGrid
 from lightning_seg.callbacks.prediction_files import PredictionFiles
 from lightning_seg.callbacks.progress import ProgressBar
 from lightning_seg.callbacks.reseed import ReseedSteps
+from lightning_seg.callbacks.result_table import ResultTable
 from lightning_seg.callbacks.throughput import Throughput
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "ProgressBar",
     "ReseedSteps",
     "ResultGrid",
+    "ResultTable",
     "Throughput",
 ]

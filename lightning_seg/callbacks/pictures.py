@@ -27,8 +27,8 @@ _LONGEST_SIDE = 512
 def colourise(labels: NDArray[Any], info: DatasetInfo) -> RGBImage:
     """(H, W) class ids to (H, W, 3) RGB; whatever is no class gets :data:`IGNORE_COLOUR`."""
     colours = np.array([*info.palette, IGNORE_COLOUR], np.uint8)
-    is_class = (labels >= 0) & (labels < info.num_classes)
-    picture: RGBImage = colours[np.where(is_class, labels, info.num_classes)]
+    ids = labels.astype(np.intp)
+    picture: RGBImage = colours[np.where((ids >= 0) & (ids < info.num_classes), ids, info.num_classes)]
     return picture
 
 

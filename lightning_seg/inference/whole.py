@@ -1,30 +1,67 @@
-"""From the logits of a whole image to its label map."""
+"""From the logits of a whole image to its label map, without logits at full size in between."""
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from lightning_seg.inference.kernel import JustInTime, just_in_time, label_dtype
+from lightning_seg.inference.taps import Taps, bilinear_taps
 
 Size = tuple[int, int]
 """Height and width in pixels."""
 
+_BAND_BYTES = (2**23, 2**27)
+"""Of logits at the label map's width: what stays in a CPU's cache, and what keeps a GPU busy."""
 
-def label_maps(logits: Tensor, stride: int, input_sizes: Sequence[Size], output_sizes: Sequence[Size]) -> list[Tensor]:
+_SHALLOWEST = 8
+"""Rows of logits of a band at the least: neighbours share three."""
+
+
+@torch.no_grad()
+def label_maps(
+    logits: Tensor,
+    stride: int,
+    input_sizes: Sequence[Size],
+    output_sizes: Sequence[Size],
+    kernel: JustInTime = just_in_time,
+) -> list[Tensor]:
     """Upsample logits as Detectron2 does and take the best class of every pixel.
 
+    Upsampling, cropping and resizing are one interpolation (see :func:`bilinear_taps`), which is computed band by band
+    and reduced to class ids at once.
+
     Args:
-        logits: (N, K, h, w) float, at 1/stride of the padded input.
+        logits: (N, K, h, w) finite values of any floating type, at 1/stride of the padded input.
         stride: how many input pixels one logit stands for, on each side.
         input_sizes: of each image as the network saw it, without padding.
         output_sizes: of each label map, usually the image's stored size.
+        kernel: what computes a band.
 
     Returns:
-        N maps (height, width) int64 of class ids. They equal the argmax of what
-        ``detectron2.modeling.postprocessing.sem_seg_postprocess`` makes of the head's output.
+        N maps (height, width) of class ids: uint8 up to 256 classes, int16 or int32 above. They equal the argmax of
+        what ``detectron2.modeling.postprocessing.sem_seg_postprocess`` makes of the head's output, except where
+        rounding decides: where the two best logits differ by less than 1e-5 of their size.
     """
-    full = F.interpolate(logits.float(), scale_factor=stride, mode="bilinear", align_corners=False)
-    maps = []
-    for image_logits, (height, width), output_size in zip(full, input_sizes, output_sizes, strict=True):
-        cropped = image_logits[None, :, :height, :width]
-        maps.append(F.interpolate(cropped, size=output_size, mode="bilinear", align_corners=False)[0].argmax(dim=0))
-    return maps
+    return [
+        _label_map(image_logits, stride, input_size, output_size, kernel)
+        for image_logits, input_size, output_size in zip(logits, input_sizes, output_sizes, strict=True)
+    ]
+
+
+def _label_map(logits: Tensor, stride: int, input_size: Size, output_size: Size, kernel: JustInTime) -> Tensor:
+    (num_classes, logit_rows, logit_columns), device = logits.shape, logits.device
+    rows = bilinear_taps(logit_rows, stride, input_size[0], output_size[0], device)
+    columns = bilinear_taps(logit_columns, stride, input_size[1], output_size[1], device)
+    height, width = output_size
+    labels = torch.empty(output_size, dtype=label_dtype(num_classes), device=device)
+    affordable = max(_BAND_BYTES[device.type == "cuda"] // (4 * num_classes * width), _SHALLOWEST)
+    band = max(1, (affordable - 3) * height * stride // input_size[0])  # it reaches up to three logits further
+    for start in range(0, height, band):
+        end = min(start + band, height)
+        indices, weights = ([part[start:end].clone() for part in parts] for parts in rows)
+        above, below = int(indices[0].min()), int(indices[-1].max()) + 1
+        slab = logits[:, above:below].float().contiguous()
+        shifted = Taps(tuple(index.sub_(above) for index in indices), tuple(weights))
+        labels[start:end] = kernel.label_band(slab, columns, shifted)
+    return labels

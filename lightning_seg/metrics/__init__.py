@@ -1,7 +1,7 @@
-"""Exact figures from one integer confusion matrix."""
+"""Exact figures from integer confusion matrices."""
 
-from lightning_seg.metrics.confusion import ConfusionMatrix
+from lightning_seg.metrics.confusion import ConfusionMatrix, ImageIoU
 from lightning_seg.metrics.functional import AbsentClasses
 from lightning_seg.metrics.report import Report
 
-__all__ = ["AbsentClasses", "ConfusionMatrix", "Report"]
+__all__ = ["AbsentClasses", "ConfusionMatrix", "ImageIoU", "Report"]

@@ -1,22 +1,22 @@
-"""The one metric: a confusion matrix that every figure derives from."""
+"""The states of an evaluation: sums of integer counts, and one figure an image."""
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from lightning_seg.metrics import functional
+from lightning_seg.metrics.functional import AbsentClasses
 
 
 class ConfusionMatrix(Metric):
-    """Accumulates :func:`~lightning_seg.metrics.functional.confusion_matrix` over images and processes.
+    """Sums (K, K) int64 counts over images and processes.
 
-    The only state is one (K, K) int64 matrix that is summed over processes, so that the result is exact and does
-    not depend on their number. ``compute`` returns it; figures are functions in
+    Exact, and the same for any number of processes. ``compute`` returns the sum; figures are functions in
     :mod:`lightning_seg.metrics.functional`.
 
     Args:
         num_classes: K.
-        ignore_index: true value of pixels that do not count.
     """
 
     full_state_update = False
@@ -24,16 +24,49 @@ class ConfusionMatrix(Metric):
     is_differentiable = False
     matrix: Tensor
 
-    def __init__(self, num_classes: int, ignore_index: int) -> None:
+    def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
         self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, prediction: Tensor, truth: Tensor) -> None:
-        """Add the pixels of one image or batch; class ids of any integer type and equal shape."""
-        self.matrix += functional.confusion_matrix(prediction, truth, self.num_classes, self.ignore_index)
+    def update(self, counts: Tensor) -> None:
+        """Add the counts of an image, see :func:`~lightning_seg.metrics.functional.confusion_matrix`."""
+        self.matrix += counts
 
     def compute(self) -> Tensor:
         """The (K, K) int64 matrix over all processes."""
         return self.matrix
+
+
+class ImageIoU(Metric):
+    """Keeps the mIoU of every image, over all processes.
+
+    The state holds the bits of float64 as int64, because not every device has float64. A process without images has
+    an empty tensor of that type to gather, where torchmetrics would take a float32.
+
+    Args:
+        absent_classes: the averaging rule within an image.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    is_differentiable = False
+    bits: list[Tensor]
+
+    def __init__(self, absent_classes: AbsentClasses) -> None:
+        super().__init__()
+        self.absent_classes = absent_classes
+        self.add_state("bits", [], dist_reduce_fx="cat")
+        self.reset()
+
+    def reset(self) -> None:
+        super().reset()
+        self.bits.append(torch.zeros(0, dtype=torch.int64, device=self.device))
+
+    def update(self, counts: Tensor) -> None:
+        """Add one image by its (K, K) counts."""
+        value = functional.mean_iou(counts.cpu(), self.absent_classes)
+        self.bits.append(value.view(1).view(torch.int64).to(self.device))
+
+    def compute(self) -> Tensor:
+        """(images,) float64 on the CPU, in any order; NaN for an image without a counted pixel."""
+        return dim_zero_cat(self.bits).cpu().view(torch.float64)

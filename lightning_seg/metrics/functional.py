@@ -4,6 +4,7 @@
 NaN stands for a figure that does not exist, such as the IoU of a class that occurs nowhere.
 """
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -14,13 +15,18 @@ AbsentClasses = Literal["detectron2", "mmseg", "torchmetrics"]
 
 ABSENT_CLASSES: tuple[str, ...] = get_args(AbsentClasses)
 
+_PART = 2**20
+"""Pixels that are counted at a time."""
+
 
 def confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> Tensor:
     """Count pixels by true and predicted class.
 
+    Nothing larger than a part of the image or K² is allocated, under deterministic algorithms too.
+
     Args:
-        prediction: class ids 0 to K − 1, any shape, any integer type.
-        truth: class ids or ``ignore_index``, the same shape, any integer type.
+        prediction: class ids 0 to K − 1, any shape, uint8 or a signed integer type.
+        truth: class ids or ``ignore_index``, the same shape, uint8 or a signed integer type.
         num_classes: K.
         ignore_index: pixels with this true value are left out.
 
@@ -32,12 +38,31 @@ def confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int, ignore
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction has shape {tuple(prediction.shape)}, but truth {tuple(truth.shape)}")
-    counted = truth != ignore_index
-    true, predicted = truth[counted].long(), prediction[counted].long()
-    for name, ids in (("truth", true), ("prediction", predicted)):
-        if ids.numel() and not 0 <= (low := int(ids.min())) <= (high := int(ids.max())) < num_classes:
-            raise ValueError(f"{name} holds ids {low} to {high}, but there are {num_classes} classes")
-    return torch.bincount(true * num_classes + predicted, minlength=num_classes**2).view(num_classes, num_classes)
+    counts = torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=prediction.device)
+    part = max(_PART, num_classes**2)
+    for start in range(0, prediction.numel(), part):
+        predicted, true = (labels.flatten()[start : start + part] for labels in (prediction, truth))
+        counted = is_counted(true, ignore_index)
+        for name, ids in (("truth", true), ("prediction", predicted)):
+            _refuse_foreign(name, ids.where(counted, 0), num_classes)
+        bins = (true.int() * num_classes + predicted).where(counted, num_classes**2)
+        counts += torch.bincount(bins, minlength=len(counts))
+    return counts[:-1].view(num_classes, num_classes)
+
+
+def is_counted(truth: Tensor, ignore_index: int) -> Tensor:
+    """``truth != ignore_index``, also where the type of ``truth`` cannot hold it and torch would wrap it around."""
+    limits = torch.iinfo(truth.dtype)
+    held = limits.min <= ignore_index <= limits.max
+    return truth != ignore_index if held else torch.ones_like(truth, dtype=torch.bool)
+
+
+def _refuse_foreign(name: str, ids: Tensor, num_classes: int) -> None:
+    if not ids.numel():
+        return
+    low, high = (int(value) for value in ids.aminmax())
+    if low < 0 or high >= num_classes:
+        raise ValueError(f"{name} holds ids {low} to {high}, but there are {num_classes} classes")
 
 
 def iou_per_class(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") -> Tensor:
@@ -50,12 +75,51 @@ def iou_per_class(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") 
             ``mmseg``: also those that are only predicted, with 0 (``IoUMetric``, before its ``nanmean``).
             ``torchmetrics``: the same classes (macro ``JaccardIndex``).
     """
+    hits, true, predicted = _totals(matrix)
+    return _ratio(hits, true + predicted - hits, _included(true, predicted, absent_classes))
+
+
+def dice_per_class(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") -> Tensor:
+    """Dice coefficient or F1, the harmonic mean of precision and recall, (K,); of the classes that have an IoU."""
+    hits, true, predicted = _totals(matrix)
+    return _ratio(2 * hits, true + predicted, _included(true, predicted, absent_classes))
+
+
+def precision_per_class(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") -> Tensor:
+    """Share of the pixels predicted as a class that are of it, (K,); of the classes that have an IoU.
+
+    A class that is never predicted has 0, as in torchmetrics; by the rule of ``mmseg`` it is left out.
+    """
+    hits, true, predicted = _totals(matrix)
+    included = predicted > 0 if absent_classes == "mmseg" else _included(true, predicted, absent_classes)
+    return _ratio(hits, predicted, included)
+
+
+def recall_per_class(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") -> Tensor:
+    """Share of a class's true pixels that are predicted as such, (K,); of the classes that have an IoU.
+
+    A class that is only predicted has 0 by the rule of ``torchmetrics``; by that of ``mmseg`` it is left out.
+    """
+    hits, true, predicted = _totals(matrix)
+    included = true > 0 if absent_classes == "mmseg" else _included(true, predicted, absent_classes)
+    return _ratio(hits, true, included)
+
+
+def _totals(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels of each class that are right, true and predicted, (K,) float64 each."""
+    matrix = matrix.double()
+    return matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+
+
+def _included(true: Tensor, predicted: Tensor, absent_classes: AbsentClasses) -> Tensor:
     if absent_classes not in ABSENT_CLASSES:
         raise ValueError(f"absent_classes is {absent_classes!r}, but must be one of {', '.join(ABSENT_CLASSES)}")
-    matrix = matrix.double()
-    hits, true = matrix.diagonal(), matrix.sum(1)
-    iou = hits / (true + matrix.sum(0) - hits)
-    return torch.where(true > 0, iou, torch.nan) if absent_classes == "detectron2" else iou
+    return true > 0 if absent_classes == "detectron2" else true + predicted > 0
+
+
+def _ratio(part: Tensor, whole: Tensor, included: Tensor) -> Tensor:
+    """``part / whole``, 0 where both are 0, and NaN where not included."""
+    return torch.where(included, part / whole.clamp(min=1), torch.nan)
 
 
 def accuracy_per_class(matrix: Tensor) -> Tensor:
@@ -84,3 +148,17 @@ def frequency_weighted_iou(matrix: Tensor) -> Tensor:
     """IoU of each class weighted by its share of the true pixels, scalar; NaN without any counted pixel."""
     share = matrix.double().sum(1) / matrix.sum()
     return torch.where(share > 0, share * iou_per_class(matrix), share).sum()
+
+
+def worst_mean(values: Tensor, share: float = 0.1) -> Tensor:
+    """Mean of the lowest ``share`` of values, at least one of them, scalar; NaN without any.
+
+    As Wang et al. 2023, arXiv:2310.19252, do with IoUs of images. In ascending order, so that the sum is the
+    same whatever the order in which processes bring their values together.
+
+    Args:
+        values: (N,); NaN are left out.
+        share: in (0, 1]; 1 is the mean of all.
+    """
+    ranked = values[~values.isnan()].double().sort().values
+    return ranked[: math.ceil(len(ranked) * share)].mean()

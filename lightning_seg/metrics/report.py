@@ -1,8 +1,9 @@
 """Every figure of one evaluation, as it is logged and as ``metrics.json`` holds it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -19,42 +20,66 @@ class Report:
         split: ``val`` or ``test``.
         class_names: K names in id order.
         matrix: (K, K) int64 counts, on the CPU.
-        num_images: how many images were counted, over all processes.
-        absent_classes: the averaging rule of mIoU.
+        image_iou: (images,) float64, the mIoU of each image in any order; NaN where nothing was counted.
+        absent_classes: the averaging rule over classes.
+        boundary: (K, K) int64 counts of boundary maps, on the CPU, or None.
     """
 
     split: str
     class_names: Sequence[str]
     matrix: Tensor
-    num_images: int
+    image_iou: Tensor
     absent_classes: AbsentClasses
+    boundary: Tensor | None = None
+
+    @cached_property
+    def _of_classes(self) -> dict[str, Tensor]:
+        """(K,) float64 each; NaN for a class that the rule leaves out."""
+        counts = (self.matrix, self.absent_classes)
+        figures = {
+            "IoU": functional.iou_per_class(*counts),
+            "Dice": functional.dice_per_class(*counts),
+            "Precision": functional.precision_per_class(*counts),
+            "Recall": functional.recall_per_class(*counts),
+        }
+        if self.boundary is not None:  # Detectron2 has one wherever there is a union
+            figures["BoundaryIoU"] = functional.iou_per_class(self.boundary, "mmseg")
+        return figures
 
     @property
-    def averages(self) -> dict[str, float]:
+    def per_class(self) -> dict[str, dict[str, float]]:
+        """``IoU``, ``Dice``, ``Precision``, ``Recall`` and, if counted, ``BoundaryIoU``, each by class name."""
         return {
-            "mIoU": functional.mean_iou(self.matrix, self.absent_classes).item(),
-            "mAcc": functional.mean_accuracy(self.matrix).item(),
-            "pAcc": functional.pixel_accuracy(self.matrix).item(),
-            "fwIoU": functional.frequency_weighted_iou(self.matrix).item(),
+            figure: dict(zip(self.class_names, values.tolist(), strict=True))
+            for figure, values in self._of_classes.items()
         }
 
-    @property
-    def iou(self) -> dict[str, float]:
-        values = functional.iou_per_class(self.matrix, self.absent_classes).tolist()
-        return dict(zip(self.class_names, values, strict=True))
+    @cached_property
+    def averages(self) -> dict[str, float]:
+        """The figures of the split as a whole, ``m…`` being means over classes."""
+        figures = {
+            "mIoU": functional.mean_iou(self.matrix, self.absent_classes),
+            "mAcc": functional.mean_accuracy(self.matrix),
+            "pAcc": functional.pixel_accuracy(self.matrix),
+            "fwIoU": functional.frequency_weighted_iou(self.matrix),
+            **{f"m{figure}": values.nanmean() for figure, values in self._of_classes.items() if figure != "IoU"},
+            "mIoU_per_image": functional.worst_mean(self.image_iou, share=1.0),
+            "mIoU_worst_tenth": functional.worst_mean(self.image_iou, share=0.1),
+        }
+        return {name: value.item() for name, value in figures.items()}
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for ``metrics.json``; figures that do not exist are null."""
         return {
             "split": self.split,
             **_without_nan(self.averages),
-            "IoU": _without_nan(self.iou),
+            **{figure: _without_nan(values) for figure, values in self.per_class.items()},
             "confusion_matrix": self.matrix.tolist(),
-            "num_images": self.num_images,
+            "num_images": len(self.image_iou),
             "num_valid_pixels": int(self.matrix.sum()),
             "absent_classes": self.absent_classes,
         }
 
 
-def _without_nan(figures: dict[str, float]) -> dict[str, float | None]:
+def _without_nan(figures: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in figures.items()}

@@ -10,9 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import one_hot
-from torchmetrics.functional.classification import multiclass_jaccard_index
+from torchmetrics.functional.classification import (
+    multiclass_f1_score,
+    multiclass_jaccard_index,
+    multiclass_precision,
+    multiclass_recall,
+)
 
 from lightning_seg.metrics import functional
+from lightning_seg.metrics.boundary import MAX_CLASSES, boundary_confusion_matrix
 
 IGNORE = 255
 
@@ -44,8 +50,9 @@ def detectron2_results(pairs: list[tuple[Tensor, Tensor]], num_classes: int) -> 
 
     try:
         evaluator = SemSegEvaluator(name, distributed=False, sem_seg_loading_fn=load)
+        assert evaluator._compute_boundary_iou
         evaluator.reset()
-        logits = [{"sem_seg": one_hot(prediction, num_classes).permute(2, 0, 1)} for prediction, _ in pairs]
+        logits = [{"sem_seg": one_hot(prediction.long(), num_classes).permute(2, 0, 1)} for prediction, _ in pairs]
         with np.errstate(all="ignore"):
             evaluator.process(records, logits)
             return dict(evaluator.evaluate()["sem_seg"])
@@ -74,6 +81,11 @@ def test_equals_detectron2(first: tuple[Tensor, Tensor, int], seed: int) -> None
     assert same(100 * functional.pixel_accuracy(matrix).item(), expected["pACC"])
     for index, value in enumerate(functional.iou_per_class(matrix, "detectron2").tolist()):
         assert same(100 * value, expected[f"IoU-c{index}"])
+    for index, value in enumerate(functional.recall_per_class(matrix, "detectron2").tolist()):
+        assert same(100 * value, expected[f"ACC-c{index}"])
+    boundary = sum(boundary_confusion_matrix(*pair, num_classes, IGNORE) for pair in ((prediction, truth), second))
+    for index, value in enumerate(functional.iou_per_class(boundary, "mmseg").tolist()):
+        assert same(100 * value, expected[f"BoundaryIoU-c{index}"])
 
 
 @settings(deadline=None)
@@ -83,10 +95,18 @@ def test_equals_torchmetrics(maps: tuple[Tensor, Tensor, int]) -> None:
     if num_classes < 2:
         return  # torchmetrics asks for two
     matrix = functional.confusion_matrix(prediction, truth, num_classes, IGNORE)
-    expected = multiclass_jaccard_index(prediction, truth, num_classes, average="macro", ignore_index=IGNORE)
-    assert same(functional.mean_iou(matrix, "torchmetrics").item(), expected.item()) or torch.isclose(
-        functional.mean_iou(matrix, "torchmetrics").float(), expected
-    )
+    figures = {
+        multiclass_jaccard_index: functional.mean_iou(matrix, "torchmetrics"),
+        multiclass_f1_score: functional.dice_per_class(matrix, "torchmetrics").nanmean(),
+        multiclass_precision: functional.precision_per_class(matrix, "torchmetrics").nanmean(),
+        multiclass_recall: functional.recall_per_class(matrix, "torchmetrics").nanmean(),
+    }
+    for reference, found in figures.items():
+        expected = reference(prediction, truth, num_classes, average="macro", ignore_index=IGNORE)
+        if (truth != IGNORE).any():  # else torchmetrics says 0, and here no figure exists
+            torch.testing.assert_close(found.float(), expected)
+        else:
+            assert found.isnan()
 
 
 @settings(deadline=None)
@@ -96,15 +116,75 @@ def test_equals_mmseg(maps: tuple[Tensor, Tensor, int]) -> None:
     prediction, truth, num_classes = maps
     counted = truth != IGNORE
     predicted, label = prediction[counted], truth[counted]
-    union, hits = np.zeros(num_classes), np.zeros(num_classes)
+    hits, in_prediction, in_label = np.zeros((3, num_classes))
     for index in range(num_classes):
         hits[index] = ((predicted == index) & (label == index)).sum()
-        union[index] = ((predicted == index) | (label == index)).sum()
+        in_prediction[index] = (predicted == index).sum()
+        in_label[index] = (label == index).sum()
     with np.errstate(all="ignore"):
-        iou = hits / union
-    expected = float(np.nanmean(iou)) if (union > 0).any() else math.nan
+        expected = {
+            functional.iou_per_class: hits / (in_prediction + in_label - hits),
+            functional.dice_per_class: 2 * hits / (in_prediction + in_label),
+            functional.precision_per_class: hits / in_prediction,
+            functional.recall_per_class: hits / in_label,
+        }
     matrix = functional.confusion_matrix(prediction, truth, num_classes, IGNORE)
-    assert same(functional.mean_iou(matrix, "mmseg").item(), expected)
+    for figure, values in expected.items():
+        np.testing.assert_allclose(figure(matrix, "mmseg").numpy(), values, rtol=1e-12)
+    iou = expected[functional.iou_per_class]
+    mean = float(iou[~np.isnan(iou)].mean()) if counted.any() else math.nan
+    assert same(functional.mean_iou(matrix, "mmseg").item(), mean)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (61, 90), (200, 301)])
+def test_boundary_iou_equals_detectron2_on_wide_boundaries(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 6, (2, 20, 20))
+    rows, columns = (np.arange(side) * 20 // max(side, 20) for side in size)
+    prediction, truth = (torch.from_numpy(labels[rows][:, columns].astype(np.uint8)) for labels in blocks)
+    truth = torch.where(truth == 5, IGNORE, truth)
+    expected = detectron2_results([(prediction, truth)], 6)
+    counts = boundary_confusion_matrix(prediction, truth.int() - 256 * (truth == IGNORE), 6, IGNORE - 256)
+    for index, value in enumerate(functional.iou_per_class(counts, "mmseg").tolist()):
+        assert same(100 * value, expected[f"BoundaryIoU-c{index}"])
+
+
+@pytest.mark.parametrize("num_classes", [2, 255, 256, 1000])
+@pytest.mark.parametrize("ignore_index", [-1, 255, 5000])
+def test_counts_are_exact_for_every_type_and_bounded_when_deterministic(num_classes: int, ignore_index: int) -> None:
+    """pixels × classes² would be terabytes."""
+    if 0 <= ignore_index < num_classes:
+        pytest.skip("a class cannot be ignored")
+    rng = np.random.default_rng(0)
+    prediction, truth = rng.integers(0, num_classes, (2, 1100, 1000))
+    truth[:5] = ignore_index
+    expected = np.zeros((num_classes, num_classes), np.int64)
+    np.add.at(expected, (truth[5:], prediction[5:]), 1)
+    torch.use_deterministic_algorithms(True)
+    try:
+        for kind in (torch.int64, torch.int32, torch.int16):
+            ids = torch.from_numpy(prediction).to(torch.uint8 if num_classes <= 256 else torch.int16)
+            found = functional.confusion_matrix(ids, torch.from_numpy(truth).to(kind), num_classes, ignore_index)
+            assert found.dtype == torch.int64
+            assert np.array_equal(found.numpy(), expected)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_a_type_that_cannot_hold_the_ignored_value_ignores_nothing() -> None:
+    truth = torch.tensor([1, 255], dtype=torch.uint8)
+    found = functional.confusion_matrix(torch.zeros(2, dtype=torch.uint8), truth, 256, ignore_index=-1)
+    assert found.sum() == 2
+    assert MAX_CLASSES < 255
+
+
+def test_worst_tenth_is_the_same_in_any_order() -> None:
+    values = torch.rand(37, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    values[3] = torch.nan
+    expected = np.sort(values[~values.isnan()].numpy())[:4].mean()
+    assert functional.worst_mean(values).item() == pytest.approx(expected, rel=1e-14)
+    assert functional.worst_mean(values.flip(0)).item() == functional.worst_mean(values).item()
+    assert math.isnan(functional.worst_mean(values[3:4]).item())
 
 
 def test_counts_every_pixel_once() -> None:

@@ -1,0 +1,23 @@
+"""The table that an evaluation ends with."""
+
+import torch
+from rich.console import Console
+
+from lightning_seg.callbacks.result_table import result_table
+from lightning_seg.metrics import Report
+
+
+def test_worst_classes_come_first_and_absent_ones_last() -> None:
+    matrix = torch.tensor([[9, 1, 0], [2, 2, 0], [0, 0, 0]])
+    report = Report("test", ["road", "pole", "train"], matrix, torch.tensor([0.5]).double(), "detectron2", matrix)
+    console = Console(width=120, record=True)
+    console.print(result_table(report))
+    text = console.export_text()
+    lines = [line for line in text.splitlines() if any(name in line for name in ("road", "pole", "train", "all"))]
+    assert [line.split()[1] for line in lines] == ["class", "pole", "road", "train", "all"]
+    assert lines[1].split()[3] == "40.00"  # IoU of pole
+    assert "–" in lines[3]
+    assert "57.50" in lines[4]
+    assert "test: 1 images" in text
+    assert "fwIoU" in text
+    assert "BoundaryIoU" in text
