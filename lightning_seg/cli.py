@@ -17,6 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from lightning_seg.arguments import MergingConfigFile, Parser
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, LightningSegError
+from lightning_seg.loggers import keep_run_id, prepared, without_missing
 from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint
@@ -74,6 +75,7 @@ class SegmentationCLI(LightningCLI):
         settings = self.settings
         if settings.name is None:
             settings.name = Path(str(settings.config[0])).stem if settings.config else "default"
+        settings.trainer.logger = without_missing(settings.trainer.logger)
         self._resolve_checkpoint()
 
     @property
@@ -120,16 +122,31 @@ class SegmentationCLI(LightningCLI):
         }
         left_out = tuple(
             kind for kind, off in switched_off.items() if off or any(isinstance(callback, kind) for callback in given)
-        )
+        ) + tuple(type(callback) for callback in given if type(callback).__module__.startswith("lightning_seg."))
         kwargs["callbacks"] = given + [callback for callback in self._callbacks() if not isinstance(callback, left_out)]
         if trainer.logger is not False:
-            loggers = [] if trainer.logger is True else _as_list(trainer.logger)
-            kwargs["logger"] = [self._metrics_table(), *loggers]  # the first one's folder is where checkpoints go
+            # The first one's folder is where checkpoints go.
+            kwargs["logger"] = [self._metrics_table(), *self._loggers(_as_list(trainer.logger))]
         plugins = _as_list(trainer.plugins)
         if trainer.sync_batchnorm and not any(isinstance(plugin, LayerSync) for plugin in plugins):
             kwargs["plugins"] = [*plugins, SyncBatchNorm()]
         self._save_config()
         return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self, given: list[Any]) -> list[Any]:
+        """Those that the user asks for, but none for ``predict``, which has nothing to log."""
+        if self.subcommand == "predict" or given == [True]:
+            return []
+        checkpoint = None if self.settings.ckpt_path is None else Path(self.settings.ckpt_path)
+        evaluated = None if self.subcommand == "fit" else checkpoint
+        trained_in = self.run.path if evaluated is None else evaluated.parent.parent
+        return prepared(
+            given,
+            folder=self.run.path,
+            name=f"{self.run.name}/{self.run.version}",
+            run_id=keep_run_id(self.run.path, trained_in, given),
+            evaluated_step=None if evaluated is None else checkpoint_step(evaluated),
+        )
 
     def _metrics_table(self) -> Any:
         from lightning_seg.callbacks.metrics_table import MetricsTable
@@ -137,7 +154,14 @@ class SegmentationCLI(LightningCLI):
         return MetricsTable(self.run.root, self.run.name, self.run.version, self.resumed_step)
 
     def _callbacks(self) -> list[pl.Callback]:
-        from lightning_seg.callbacks import MetricsFile, PredictionFiles, ProgressBar, ResultGrid, Throughput
+        from lightning_seg.callbacks import (
+            MetricsFile,
+            PredictionFiles,
+            ProgressBar,
+            ResultGrid,
+            Throughput,
+            Vitals,
+        )
 
         callbacks: list[pl.Callback] = [ProgressBar()]
         if self.subcommand == "predict":
@@ -153,7 +177,7 @@ class SegmentationCLI(LightningCLI):
                 save_last=True,
                 enable_version_counter=False,
             )
-            callbacks += [checkpoint, Throughput()]
+            callbacks += [checkpoint, Throughput(), Vitals()]
         return callbacks
 
     @rank_zero_only

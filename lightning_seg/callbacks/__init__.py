@@ -5,5 +5,13 @@ from lightning_seg.callbacks.pictures import ResultGrid
 from lightning_seg.callbacks.prediction_files import PredictionFiles
 from lightning_seg.callbacks.progress import ProgressBar
 from lightning_seg.callbacks.throughput import Throughput
+from lightning_seg.callbacks.vitals import Vitals
 
-__all__ = ["MetricsFile", "PredictionFiles", "ProgressBar", "ResultGrid", "Throughput"]
+__all__ = [
+    "MetricsFile",
+    "PredictionFiles",
+    "ProgressBar",
+    "ResultGrid",
+    "Throughput",
+    "Vitals",
+]
