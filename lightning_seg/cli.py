@@ -155,10 +155,12 @@ class SegmentationCLI(LightningCLI):
 
     def _callbacks(self) -> list[pl.Callback]:
         from lightning_seg.callbacks import (
+            Dashboard,
             MetricsFile,
             PredictionFiles,
             ProgressBar,
             ResultGrid,
+            SamplePictures,
             Throughput,
             Vitals,
         )
@@ -166,7 +168,7 @@ class SegmentationCLI(LightningCLI):
         callbacks: list[pl.Callback] = [ProgressBar()]
         if self.subcommand == "predict":
             return [*callbacks, PredictionFiles(self.run.path, self.datamodule.info)]
-        callbacks += [MetricsFile(self.run.path), ResultGrid(self.run.path)]
+        callbacks += [MetricsFile(self.run.path), ResultGrid(self.run.path), SamplePictures(), Dashboard()]
         if self.subcommand == "fit":
             validates = self.datamodule.readers["val"] is not None
             checkpoint = ModelCheckpoint(
