@@ -22,6 +22,7 @@ from lightning_seg.checkpoint_io import DurableCheckpointIO
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, LaunchError, LightningSegError
 from lightning_seg.files import remove_drafts, replacing
+from lightning_seg.loggers import keep_run_id, prepared, without_missing
 from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
 from lightning_seg.preflight import Preflight
@@ -93,6 +94,7 @@ class SegmentationCLI(LightningCLI):
         settings = self.settings
         if settings.name is None:
             settings.name = Path(str(settings.config[0])).stem if settings.config else "default"
+        settings.trainer.logger = without_missing(settings.trainer.logger)
         self.preflight = Preflight(
             str(self.subcommand), settings, os.environ, first=getattr(rank_zero_only, "rank", 0) == 0
         )
@@ -162,17 +164,16 @@ class SegmentationCLI(LightningCLI):
             ModelCheckpoint: trainer.enable_checkpointing is False,
             LastCheckpoint: trainer.enable_checkpointing is False,
             ProgressBar: trainer.enable_progress_bar is False,
-            BadBatch: False,
         }
         left_out = tuple(
             kind for kind, off in switched_off.items() if off or any(isinstance(callback, kind) for callback in given)
-        )
+        ) + tuple(type(callback) for callback in given if type(callback).__module__.startswith("lightning_seg."))
         callbacks = given + [callback for callback in self._callbacks() if not isinstance(callback, left_out)]
         # last.ckpt after best.ckpt: a run that is killed between the two goes on from before both, or has both.
         kwargs["callbacks"] = sorted(callbacks, key=lambda callback: isinstance(callback, LastCheckpoint))
         if trainer.logger is not False:
-            loggers = [] if trainer.logger is True else _as_list(trainer.logger)
-            kwargs["logger"] = [self._metrics_table(), *loggers]  # the first one's folder is where checkpoints go
+            # The first one's folder is where checkpoints go.
+            kwargs["logger"] = [self._metrics_table(), *self._loggers(_as_list(trainer.logger))]
         kwargs["plugins"] = self._plugins(_as_list(trainer.plugins), trainer.sync_batchnorm)
         kwargs["default_root_dir"] = str(self.run.path)  # where callbacks write; Slurm's hpc_ckpt files are not there
         self._prepare_folder()
@@ -190,6 +191,21 @@ class SegmentationCLI(LightningCLI):
         taken = tuple(kind for kind in kinds if any(isinstance(plugin, kind) for plugin in given))
         return given + [plugin for plugin in own if not isinstance(plugin, taken)]
 
+    def _loggers(self, given: list[Any]) -> list[Any]:
+        """Those that the user asks for, but none for ``predict``, which has nothing to log."""
+        if self.subcommand == "predict" or given == [True]:
+            return []
+        checkpoint = None if self.settings.ckpt_path is None else Path(self.settings.ckpt_path)
+        evaluated = None if self.subcommand == "fit" else checkpoint
+        trained_in = self.run.path if evaluated is None else evaluated.parent.parent
+        return prepared(
+            given,
+            folder=self.run.path,
+            name=f"{self.run.name}/{self.run.version}",
+            run_id=keep_run_id(self.run.path, trained_in, given),
+            evaluated_step=None if evaluated is None else checkpoint_step(evaluated),
+        )
+
     def _metrics_table(self) -> Any:
         from lightning_seg.callbacks.metrics_table import MetricsTable
 
@@ -198,6 +214,7 @@ class SegmentationCLI(LightningCLI):
     def _callbacks(self) -> list[pl.Callback]:
         from lightning_seg.callbacks import (
             BadBatch,
+            Dashboard,
             LastCheckpoint,
             MetricsFile,
             PredictionFiles,
@@ -205,17 +222,19 @@ class SegmentationCLI(LightningCLI):
             ReseedSteps,
             ResultGrid,
             ResultTable,
+            SamplePictures,
             Throughput,
+            Vitals,
         )
 
         callbacks: list[pl.Callback] = [ProgressBar()]
         if self.subcommand == "predict":
             return [*callbacks, PredictionFiles(self.run.path, self.datamodule.info)]
-        callbacks += [MetricsFile(self.run.path), ResultGrid(self.run.path)]
+        callbacks += [MetricsFile(self.run.path), ResultGrid(self.run.path), SamplePictures(), Dashboard()]
         if self.subcommand in ("validate", "test") and self.settings.verbose:
             callbacks.append(ResultTable())
         if self.subcommand == "fit":
-            callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput()]
+            callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals()]
             if self.datamodule.readers["val"] is not None:
                 best = ModelCheckpoint(
                     self.run.checkpoints, "best", monitor="val/mIoU", mode="max", enable_version_counter=False

@@ -5,8 +5,10 @@ The command line prints the message alone, without a stack trace, and exits with
 
 import os
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 
 
 class LightningSegError(Exception):
@@ -65,3 +67,36 @@ def describe(error: BaseException) -> str:
         return what
     file = Path(frames[-1].filename)
     return f"{what} ({file.parent.name}/{file.name}, line {frames[-1].lineno}: {frames[-1].line})"
+
+
+class Forgiving:
+    """A ``with`` block whose errors become one warning: for what a run can do without, such as pictures of it.
+
+    >>> pictures = Forgiving("drawing pictures")
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     for _ in range(2):
+    ...         with pictures:
+    ...             raise OSError("no space left")
+    >>> len(said), pictures.failed
+    (1, True)
+
+    Args:
+        what: is tried, for the warning.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.failed = False
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        if not self.failed:
+            warnings.warn(f"{self.what} failed, and the run goes on without it: {describe(error)}", stacklevel=2)
+        self.failed = True
+        return True

@@ -78,6 +78,7 @@ MODELS = {
 CLASSES = ["sky", "ground", "hill", "house", "tree", "ball"]
 
 torch.set_num_threads(2)
+os.environ["WANDB_MODE"] = "offline"  # whatever the machine is logged in to
 
 
 @pytest.fixture(scope="module")

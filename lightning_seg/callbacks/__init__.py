@@ -1,6 +1,7 @@
 """What watches a run: files, checkpoints, pictures, progress and speed."""
 
 from lightning_seg.callbacks.bad_batch import BadBatch
+from lightning_seg.callbacks.dashboard import Dashboard
 from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
 from lightning_seg.callbacks.metrics_file import MetricsFile
 from lightning_seg.callbacks.pictures import ResultGrid
@@ -8,10 +9,13 @@ from lightning_seg.callbacks.prediction_files import PredictionFiles
 from lightning_seg.callbacks.progress import ProgressBar
 from lightning_seg.callbacks.reseed import ReseedSteps
 from lightning_seg.callbacks.result_table import ResultTable
+from lightning_seg.callbacks.sample_pictures import SamplePictures
 from lightning_seg.callbacks.throughput import Throughput
+from lightning_seg.callbacks.vitals import Vitals
 
 __all__ = [
     "BadBatch",
+    "Dashboard",
     "LastCheckpoint",
     "MetricsFile",
     "PredictionFiles",
@@ -19,5 +23,7 @@ __all__ = [
     "ReseedSteps",
     "ResultGrid",
     "ResultTable",
+    "SamplePictures",
     "Throughput",
+    "Vitals",
 ]

@@ -1,0 +1,335 @@
+"""The same evaluated samples after every validation, and what the first training batches look like."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+from lightning_seg.callbacks.pictures import RGBImage, error_map, overlay
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data.decode import read_image
+from lightning_seg.data.survey import count_classes, cover_classes, draw_samples
+from lightning_seg.errors import ConfigError, Forgiving
+from lightning_seg.metrics.functional import confusion_matrix, mean_iou, pixel_accuracy
+from lightning_seg.structures import Batch, DatasetInfo, summarise
+
+_CANDIDATES = 48
+"""Masks that are read to choose samples that show every class."""
+
+_LARGEST_ID = 255
+"""Of W&B's masks."""
+
+ERROR_LABELS = {0: "right", 1: "wrong", 2: "ignored"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One evaluated sample, no larger than it is shown; the figures are of its stored size."""
+
+    name: str
+    image: RGBImage
+    truth: NDArray[Any]
+    prediction: NDArray[Any]
+    mean_iou: float
+    pixel_accuracy: float
+
+
+class SamplePictures(pl.Callback):
+    """Logs pictures to W&B, with masks to switch on and off, and to TensorBoard, as overlays.
+
+    * ``val/pictures`` and ``val/samples`` (``test/…`` likewise): the same samples at every validation, the worst first,
+      the second as a table with the figures of each image;
+    * ``train/pictures``: the first samples of a training as the network sees them, augmented.
+
+    Predictions are those that are counted in the metric: each process keeps its own of the chosen samples, and the
+    first gathers them when the validation is over.
+
+    Args:
+        count: how many samples, chosen by the data's seed so that they show as many classes as possible.
+        ids: their names instead, as ``metrics`` and ``predictions.png`` show them (``folder/stem``).
+        longest_side: of a picture, in pixels; larger ones are reduced.
+    """
+
+    def __init__(self, count: int = 8, ids: list[str] | None = None, longest_side: int = 512) -> None:
+        self.count = count
+        self.ids = ids
+        self.longest_side = longest_side
+        self._chosen: dict[str, frozenset[str]] = {}
+        self._shown: list[Shown] = []
+        self._seen_in_training: list[dict[str, Any]] | None = None
+        self._forgiving = Forgiving("drawing sample pictures")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        new = trainer.global_step == 0 and trainer.is_global_zero and bool(_targets(trainer))
+        self._seen_in_training = [] if new else None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        if self._seen_in_training is None:
+            return
+        with self._forgiving:
+            self._seen_in_training += batch[: self.count - len(self._seen_in_training)]
+            if len(self._seen_in_training) >= self.count or trainer.is_last_batch:
+                self._log_training(trainer, self._seen_in_training)
+                self._seen_in_training = None
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start(trainer, "val", trainer.num_val_batches)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start(trainer, "test", trainer.num_test_batches)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._collect(trainer, "val", outputs["predictions"], batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._collect(trainer, "test", outputs["predictions"], batch)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._finish(trainer, "val")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._finish(trainer, "test")
+
+    def _start(self, trainer: pl.Trainer, split: str, num_batches: Sequence[float]) -> None:
+        """Choose the samples on the main process, once, and tell the others."""
+        self._shown = []
+        if trainer.sanity_checking or not _targets(trainer) or split in self._chosen:
+            return
+        names: frozenset[str] = frozenset()
+        if trainer.is_global_zero:
+            data = _data(trainer)
+            visited = int(num_batches[0]) * data.eval_batch_size * trainer.world_size
+            if self.ids is not None:
+                names = _checked(self.ids, (sample.name for sample in data.datasets[split].samples), split)
+            else:
+                with self._forgiving:
+                    names = self._cover(data, split, visited)
+        self._chosen[split] = trainer.strategy.broadcast(names)
+
+    def _cover(self, data: SegmentationDataModule, split: str, visited: int) -> frozenset[str]:
+        """Names among the ``visited`` first samples of the split, which are all but for ``limit_val_batches``."""
+        dataset = data.datasets[split]
+        candidates = draw_samples(min(visited, len(dataset)), max(_CANDIDATES, self.count), data.seed)
+        counts = count_classes(dataset, candidates, data.info.num_classes)
+        return frozenset(dataset.samples[candidates[row]].name for row in cover_classes(counts, self.count))
+
+    def _collect(self, trainer: pl.Trainer, split: str, predictions: list[Tensor], batch: Batch) -> None:
+        if trainer.sanity_checking:
+            return
+        chosen = self._chosen.get(split, frozenset())
+        for sample, prediction in zip(batch, predictions, strict=True):
+            if sample["name"] in chosen:
+                with self._forgiving:
+                    self._shown.append(self._show(sample, prediction, _data(trainer).info))
+
+    def _show(self, sample: dict[str, Any], prediction: Tensor, info: DatasetInfo) -> Shown:
+        matrix = confusion_matrix(prediction, sample["truth"], info.num_classes, info.ignore_index)
+        return Shown(
+            sample["name"],
+            reduce(read_image(Path(sample["file_name"])), self.longest_side),
+            reduce_labels(sample["truth"].cpu().numpy(), self.longest_side),
+            reduce_labels(prediction.cpu().numpy(), self.longest_side),
+            mean_iou(matrix).item(),
+            pixel_accuracy(matrix).item(),
+        )
+
+    def _finish(self, trainer: pl.Trainer, split: str) -> None:
+        if trainer.sanity_checking or not self._chosen.get(split):
+            return
+        shown, self._shown = _gather(trainer, self._shown), []
+        if not trainer.is_global_zero or not shown:
+            return
+        shown.sort(key=lambda each: (np.nan_to_num(each.mean_iou, nan=2.0), each.name))  # the worst first
+        info = _data(trainer).info
+        for logger in _targets(trainer):
+            with self._forgiving:
+                if isinstance(logger, WandbLogger):
+                    _log_to_wandb(logger, split, shown, info, trainer)
+                else:
+                    panels = {each.name: _panel(each, info) for each in shown}
+                    _log_overlays(logger, f"{split}/pictures", panels, trainer.global_step)
+
+    def _log_training(self, trainer: pl.Trainer, batch: Batch) -> None:
+        info = _data(trainer).info
+        pairs = {
+            sample["name"]: (
+                reduce(sample["image"].permute(1, 2, 0).contiguous().cpu().numpy(), self.longest_side),
+                reduce_labels(sample["sem_seg"].cpu().numpy(), self.longest_side),
+            )
+            for sample in batch
+        }
+        for logger in _targets(trainer):
+            if isinstance(logger, WandbLogger):
+                pictures = [
+                    _wandb_image(image, {"ground_truth": labels}, info, partial(overlay, image, labels, info), name)
+                    for name, (image, labels) in pairs.items()
+                ]
+                logger.log_metrics({"train/pictures": pictures}, trainer.global_step)  # type: ignore[dict-item]
+            else:
+                panels = {
+                    name: np.hstack([image, overlay(image, labels, info)]) for name, (image, labels) in pairs.items()
+                }
+                _log_overlays(logger, "train/pictures", panels, trainer.global_step)
+
+
+def reduce(picture: RGBImage, longest_side: int) -> RGBImage:
+    """The (H, W, 3) picture, averaged down to where its longest side fits."""
+    scale = longest_side / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    return cv2.resize(picture, _reduced_size(picture.shape, scale), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def reduce_labels(labels: NDArray[Any], longest_side: int) -> NDArray[Any]:
+    """The (H, W) ids, thinned out to the size that :func:`reduce` gives the image."""
+    scale = longest_side / max(labels.shape)
+    if scale >= 1:
+        return labels
+    width, height = _reduced_size(labels.shape, scale)
+    rows = (np.arange(height) + 0.5) * labels.shape[0] / height
+    columns = (np.arange(width) + 0.5) * labels.shape[1] / width
+    thinned: NDArray[Any] = labels[rows.astype(int)[:, None], columns.astype(int)]
+    return thinned
+
+
+def _reduced_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
+    """Width and height, as OpenCV wants them."""
+    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+
+
+def mask_ids(labels: NDArray[Any], info: DatasetInfo) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
+    """Ids that a mask of W&B can hold, and what they are called; None where there are too many.
+
+    Class ids stay. What counts nowhere has the ignore index where that fits into 8 bits, else the first free id.
+    """
+    ignored = info.ignore_index if 0 <= info.ignore_index <= _LARGEST_ID else info.num_classes
+    names = dict(enumerate(info.names))
+    is_class = (labels >= 0) & (labels < info.num_classes)
+    if not is_class.all():
+        names[ignored] = "ignored"
+    if max(names) > _LARGEST_ID:
+        return None
+    return np.where(is_class, labels, ignored).astype(np.uint8), names
+
+
+def error_ids(prediction: NDArray[Any], truth: NDArray[Any], info: DatasetInfo) -> NDArray[np.uint8]:
+    """(H, W) ids of :data:`ERROR_LABELS`."""
+    return np.where(truth == info.ignore_index, 2, prediction != truth).astype(np.uint8)
+
+
+def _log_to_wandb(
+    logger: WandbLogger, split: str, shown: Sequence[Shown], info: DatasetInfo, trainer: pl.Trainer
+) -> None:
+    import wandb
+
+    pictures = [
+        _wandb_image(
+            each.image,
+            {"predictions": each.prediction, "ground_truth": each.truth},
+            info,
+            partial(_panel, each, info),
+            f"{each.name}: mIoU {each.mean_iou:.3f}",
+            error_ids(each.prediction, each.truth, info),
+        )
+        for each in shown
+    ]
+    table = wandb.Table(columns=["name", "picture", "mIoU", "pAcc", "epoch", "step"])
+    for each, picture in zip(shown, pictures, strict=True):
+        figures = [None if np.isnan(value) else value for value in (each.mean_iou, each.pixel_accuracy)]
+        table.add_data(each.name, picture, *figures, trainer.current_epoch, trainer.global_step)
+    logged: Mapping[str, Any] = {f"{split}/pictures": pictures, f"{split}/samples": table}
+    logger.log_metrics(logged, trainer.global_step)
+
+
+def _wandb_image(
+    image: RGBImage,
+    labels: Mapping[str, NDArray[Any]],
+    info: DatasetInfo,
+    drawn: Callable[[], RGBImage],
+    caption: str,
+    errors: NDArray[np.uint8] | None = None,
+) -> Any:
+    """A picture with masks to switch on and off, or ``drawn`` where the ids do not fit into them."""
+    import wandb
+    from wandb.data_types import Classes
+
+    masks: dict[str, Any] = {}
+    classes: dict[int, str] = {}
+    for kind, ids in labels.items():
+        if (fitting := mask_ids(ids, info)) is None:
+            return wandb.Image(drawn(), caption=caption, file_type="jpg")
+        masks[kind] = {"mask_data": fitting[0], "class_labels": fitting[1]}
+        classes |= fitting[1]
+    if errors is not None:
+        masks["errors"] = {"mask_data": errors, "class_labels": ERROR_LABELS}
+    listed = Classes([{"id": number, "name": name} for number, name in sorted(classes.items())])
+    return wandb.Image(image, caption=caption, masks=masks, classes=listed, file_type="jpg")
+
+
+def _log_overlays(logger: Logger, tag: str, panels: Mapping[str, RGBImage], step: int) -> None:
+    for name, panel in panels.items():
+        logger.experiment.add_image(f"{tag}/{name}", panel, step, dataformats="HWC")  # type: ignore[attr-defined]
+
+
+def _panel(shown: Shown, info: DatasetInfo) -> RGBImage:
+    """Image, truth and prediction over it, errors, side by side."""
+    return np.hstack(
+        [
+            shown.image,
+            overlay(shown.image, shown.truth, info),
+            overlay(shown.image, shown.prediction, info),
+            error_map(shown.prediction, shown.truth, info),
+        ]
+    )
+
+
+def _gather(trainer: pl.Trainer, shown: list[Shown]) -> list[Shown]:
+    """Everybody's, on the main process: one collective call an evaluation."""
+    if trainer.world_size == 1:
+        return shown
+    parts: list[Any] | None = [None] * trainer.world_size if trainer.is_global_zero else None
+    torch.distributed.gather_object(shown, parts)
+    return [each for part in parts or () for each in part]
+
+
+def _targets(trainer: pl.Trainer) -> list[Logger]:
+    """Loggers that take pictures."""
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger | TensorBoardLogger)]
+
+
+def _data(trainer: pl.Trainer) -> SegmentationDataModule:
+    data: SegmentationDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
+    return data
+
+
+def _checked(ids: Sequence[str], names: Iterable[str], split: str) -> frozenset[str]:
+    if unknown := set(ids) - set(names):
+        raise ConfigError(f"SamplePictures: data.{split} has no sample {summarise(sorted(unknown))}")
+    return frozenset(ids)

@@ -1,0 +1,71 @@
+"""Logs whether a training is healthy: gradient norm, waiting for data, GPU memory."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.optim import Optimizer
+
+from lightning_seg.structures import Batch
+
+
+class Vitals(pl.Callback):
+    """Every ``trainer.log_every_n_steps`` optimiser steps, of the main process:
+
+    * ``train/grad_norm``: 2-norm of all gradients, before clipping;
+    * ``perf/data_wait``: share of the time since the last figure that passed between the end of a step and the
+      beginning of the next, validation apart. On a GPU, steps are launched and not awaited: what counts is whether the
+      share grows;
+    * ``perf/gpu_memory_gib``: the most that tensors have taken up, where there is a CUDA device.
+    """
+
+    def __init__(self) -> None:
+        self._restart()
+
+    def _restart(self) -> None:
+        self._since = self._step_ended = time.perf_counter()
+        self._waited = self._validated = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restart()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated -= time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated += time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self._waited += time.perf_counter() - self._step_ended
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        if _logs_step(trainer, trainer.global_step + 1):
+            gradients = [
+                parameter.grad
+                for group in optimizer.param_groups
+                for parameter in group["params"]
+                if parameter.grad is not None
+            ]
+            pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if trainer.global_step and _logs_step(trainer, trainer.global_step):
+            passed = time.perf_counter() - self._since - self._validated
+            pl_module.log("perf/data_wait", (self._waited - self._validated) / passed)
+            device = pl_module.device
+            if device.type == "cuda":
+                pl_module.log("perf/gpu_memory_gib", torch.cuda.max_memory_allocated(device) / 2**30)
+            self._restart()
+        self._step_ended = time.perf_counter()
+
+
+def _logs_step(trainer: pl.Trainer, step: int) -> bool:
+    interval = getattr(trainer, "log_every_n_steps", 50)
+    return bool(interval) and step % interval == 0

@@ -1,0 +1,50 @@
+"""What a data set holds, from reading some of its masks: class counts, and samples that show every class."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_seg.data.dataset import SegmentationDataset, read_labels
+from lightning_seg.data.decode import read_image
+
+ClassCounts = NDArray[np.int64]
+
+
+def draw_samples(length: int, count: int, seed: int) -> list[int]:
+    """At most ``count`` of the indices 0 to ``length`` − 1, in an order that depends on the seed alone."""
+    order = np.random.default_rng(seed).permutation(length)
+    return [int(index) for index in order[:count]]
+
+
+def count_classes(dataset: SegmentationDataset, indices: Sequence[int], num_classes: int) -> ClassCounts:
+    """Pixels of each class in the stored masks, (len(indices), K); ignored pixels are left out."""
+    counts = np.zeros((len(indices), num_classes), np.int64)
+    for row, index in enumerate(indices):
+        sample = dataset.samples[index]
+        labels = read_labels(sample, read_image(sample.image).shape[:2], dataset.table)
+        counted = labels[(labels >= 0) & (labels < num_classes)]
+        counts[row] = np.bincount(counted.ravel(), minlength=num_classes)
+    return counts
+
+
+def cover_classes(counts: ClassCounts, limit: int) -> list[int]:
+    """Rows that show as many classes as ``limit`` rows can, chosen greedily, then the first of the others.
+
+    >>> cover_classes(np.array([[5, 0, 0], [4, 1, 0], [0, 0, 2]]), 2)
+    [1, 2]
+
+    Args:
+        counts: pixels of each class in each sample, (N, K).
+        limit: how many rows.
+    """
+    present = counts > 0
+    chosen: list[int] = []
+    missing = np.ones(present.shape[1], bool)
+    while len(chosen) < min(limit, len(present)):
+        new = (present & missing).sum(1)
+        new[chosen] = -1
+        best = int(new.argmax())
+        chosen.append(best)
+        missing &= ~present[best]
+    return chosen

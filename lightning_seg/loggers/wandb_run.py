@@ -1,0 +1,270 @@
+"""Weights & Biases: one run of the service for one run folder, with or without a network."""
+
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import yaml
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+
+from lightning_seg.errors import describe
+from lightning_seg.loggers.guard import Guard, guarded
+
+RUN_ID_FILE = "wandb_id"
+"""In a run folder: the id that W&B knows the run by."""
+
+STEP = "trainer/global_step"
+
+_SECONDS_TO_CONNECT = 3.0
+
+
+class WandbRun(Guard):
+    """Stands before :class:`~pytorch_lightning.loggers.WandbLogger`, and ties it to a run folder.
+
+    Set by :func:`prepared`:
+
+    * ``folder``: of the command, where W&B's files go, unless ``save_dir`` or ``WANDB_DIR`` says otherwise;
+    * ``run_id``: what W&B knows the run by;
+    * ``evaluated_step``: optimiser steps of the checkpoint that is evaluated; None in training.
+    """
+
+    folder: Path
+    run_id: str
+    evaluated_step: int | None = None
+
+    # Of WandbLogger:
+    _wandb_init: dict[str, Any]
+    _experiment: Any
+    _offline: bool
+    _log_model: bool | str
+    _logged_model_time: dict[str, float]
+
+    def _open(self) -> Any:
+        if self._experiment is not None:
+            return self._experiment
+        import wandb
+
+        self._settle_folders()
+        reason = self._why_offline()
+        init = self._wandb_init
+        given = init.get("settings") or {}
+        ours = {"x_transaction_log_flush_interval": 1.0, "init_timeout": 30.0}  # seconds; a kill loses the first
+        init["settings"] = {**ours, **(given if isinstance(given, dict) else given.model_dump(exclude_unset=True))}
+        self._offline = False  # Lightning would set WANDB_MODE for the whole process
+        run = None
+        if reason is None:
+            try:
+                run = super()._open()
+            except Exception as error:
+                reason = f"the server does not take the run: {describe(error)}"
+        if reason is not None:
+            init["mode"] = "offline"
+            init["settings"]["silent"] = True  # our notice says it all
+            run = super()._open()
+        if isinstance(run, wandb.Run):
+            _define_metrics(run)
+            if reason is not None:
+                rank_zero_info(
+                    f"W&B is offline ({reason}): nothing is uploaded. Whenever you like: "
+                    f"wandb sync {os.path.relpath(run.settings.sync_dir)}"
+                )
+        return run
+
+    def _settle_folders(self) -> None:
+        """Put W&B's files into the run folder, and what it stages for upload too: a home has quotas.
+
+        Absolute paths: W&B's service is another process, which may have been started elsewhere.
+        """
+        if self._wandb_init.get("dir") in (None, "."):
+            self._wandb_init["dir"] = None if "WANDB_DIR" in os.environ else str(self.folder.resolve())
+        if os.environ.get("WANDB_DATA_DIR") in (None, os.environ.get("LIGHTNING_SEG_WANDB_DATA_DIR")):
+            staging = str(Path(self._wandb_init["dir"] or os.environ["WANDB_DIR"]).resolve() / "wandb" / "data")
+            os.environ["WANDB_DATA_DIR"] = os.environ["LIGHTNING_SEG_WANDB_DATA_DIR"] = staging
+
+    def _why_offline(self) -> str | None:
+        """Why nothing can be uploaded, in words; None where W&B is to be asked, or is switched off."""
+        import wandb
+
+        settings = wandb.setup().settings
+        mode = self._wandb_init.get("mode") or os.environ.get("WANDB_MODE") or settings.mode
+        if self._offline or mode in ("offline", "dryrun"):
+            return "as asked"
+        if mode == "disabled":
+            return None
+        if not _reachable(settings.base_url):
+            return f"{settings.base_url} does not answer"
+        if not wandb.login(prompt=False, verify=False):
+            return "no API key; wandb login stores one"
+        return None
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The resolved configuration of a training, which holds more than the model's arguments.
+
+        An evaluation leaves that of the training as it is.
+        """
+        if self.evaluated_step is None and (self.folder / "config.yaml").is_file():
+            self._try(self._log_config)
+
+    @rank_zero_only
+    def _log_config(self) -> None:
+        config = yaml.safe_load((self.folder / "config.yaml").read_text())
+        self.experiment.config.update(config, allow_val_change=True)
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Log at the step of the checkpoint where one is evaluated: Lightning counts from 0 then."""
+        if self.evaluated_step is not None:
+            step, metrics = self.evaluated_step, {name: value for name, value in metrics.items() if name != "epoch"}
+        super().log_metrics(metrics, step)
+
+    def after_save_checkpoint(self, checkpoint_callback: Checkpoint) -> None:
+        if self._log_model == "all":
+            self._try(self._upload_checkpoints, checkpoint_callback)
+        self._checkpoints = checkpoint_callback
+
+    def finalize(self, status: str) -> None:
+        """Upload what ``log_model`` asks for and end the run; a command after it goes on with the same id."""
+        if self._experiment is None:
+            return
+        if self._log_model and status == "success" and (checkpoints := getattr(self, "_checkpoints", None)):
+            self._try(self._upload_checkpoints, checkpoints)
+        self._try(self._experiment.finish, exit_code=0 if status == "success" else 1)
+        self._experiment = None
+
+    @rank_zero_only
+    def _upload_checkpoints(self, callback: Checkpoint) -> None:
+        """Log each file that is new or has changed as an artifact with the aliases ``best`` and ``last``."""
+        import wandb
+
+        if not isinstance(callback, ModelCheckpoint):
+            return
+        aliases: dict[str, list[str]] = {}
+        for alias, path in (("best", callback.best_model_path), ("last", callback.last_model_path)):
+            if path and Path(path).is_file():
+                aliases.setdefault(path, []).append(alias)
+        for path, names in aliases.items():
+            modified = Path(path).stat().st_mtime
+            if self._logged_model_time.get(path) == modified:
+                continue
+            score = callback.current_score if callback.best_model_score is None else callback.best_model_score
+            artifact = wandb.Artifact(
+                f"model-{self.run_id}",
+                type="model",
+                metadata={"file": Path(path).name, "monitor": callback.monitor, "best_score": _number(score)},
+            )
+            artifact.add_file(path, name="model.ckpt")
+            self.experiment.log_artifact(artifact, aliases=["latest", *names])
+            self._logged_model_time[path] = modified
+
+
+def prepared(
+    loggers: Sequence[Logger],
+    *,
+    folder: Path,
+    name: str,
+    run_id: str | None,
+    evaluated_step: int | None,
+) -> list[Logger]:
+    """The user's loggers, guarded, and those of W&B tied to the run folder.
+
+    Args:
+        loggers: beside the run's own.
+        folder: of the command.
+        name: what W&B calls a new run, unless the user or ``WANDB_NAME`` does.
+        run_id: what W&B knows the run by; see :func:`keep_run_id`. None on all processes but the first.
+        evaluated_step: optimiser steps of the checkpoint that is evaluated; None in training.
+    """
+    return [
+        _tied(logger, folder, name, run_id, evaluated_step) if isinstance(logger, WandbLogger) else guarded(logger)
+        for logger in loggers
+    ]
+
+
+def _tied(logger: WandbLogger, folder: Path, name: str, run_id: str | None, evaluated_step: int | None) -> Logger:
+    given = logger._wandb_init
+    tied: Any = guarded(logger, WandbRun)
+    tied.folder, tied.evaluated_step = folder, evaluated_step
+    tied.run_id = tied._id = given["id"] = run_id
+    if evaluated_step is None and not given.get("name") and "WANDB_NAME" not in os.environ:
+        given["name"] = name
+    return logger
+
+
+def keep_run_id(folder: Path, trained_in: Path, loggers: Sequence[Logger]) -> str | None:
+    """Decide what W&B knows a run by, and write it into its folder, on the main process.
+
+    ``WANDB_RUN_ID``, which sweeps set, wins; then the id that the user gives the logger; then that of the run which is
+    gone on with or evaluated; else it is a new one.
+
+    Args:
+        folder: of the command.
+        trained_in: that of the checkpoint that is evaluated; else the same, which holds an id where a run is resumed.
+        loggers: of the user.
+    """
+    mine = next((logger for logger in loggers if isinstance(logger, WandbLogger)), None)
+    if mine is None or getattr(rank_zero_only, "rank", 0) != 0:
+        return None
+    stored = trained_in / RUN_ID_FILE
+    run_id = os.environ.get("WANDB_RUN_ID") or mine._wandb_init.get("id")
+    if not run_id and stored.is_file():
+        run_id = stored.read_text().strip()
+    run_id = str(run_id or os.urandom(4).hex())
+    (folder / RUN_ID_FILE).write_text(run_id + "\n")
+    return run_id
+
+
+def without_missing(loggers: Any) -> Any:
+    """The ``trainer.logger`` setting without W&B, and a warning, where W&B is not installed or does not load."""
+    listed = loggers if isinstance(loggers, list) else [loggers]
+    wanted = [entry for entry in listed if str(_class_path(entry)).rpartition(".")[2] == "WandbLogger"]
+    if not wanted:
+        return loggers
+    try:
+        import wandb  # noqa: F401  # whether it loads is the question
+    except Exception as error:
+        rank_zero_warn(f"W&B does not load, and the run goes on without it (pip install wandb): {describe(error)}")
+        return [entry for entry in listed if entry not in wanted] or None
+    return loggers
+
+
+def _class_path(entry: Any) -> str | None:
+    return getattr(entry, "class_path", None) or (entry.get("class_path") if isinstance(entry, dict) else None)
+
+
+def _define_metrics(run: Any) -> None:
+    """Name the axes, and the summaries by which runs are compared: the best, not the last value."""
+    run.define_metric(STEP)
+    run.define_metric("epoch", step_metric=STEP)
+    for name, summary in (("val/mIoU", "max"), ("val/loss", "min")):
+        run.define_metric(name, step_metric=STEP, summary=summary)
+
+
+def _reachable(url: str) -> bool:
+    """Whether a server, or the proxy before it, takes a connection soon; looking its name up counts too."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxy = None if proxy_bypass(host) else getproxies().get(parts.scheme)
+    if proxy:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    answered = threading.Event()
+
+    def connect() -> None:
+        with suppress(OSError), socket.create_connection((parts.hostname or host, port), _SECONDS_TO_CONNECT):
+            answered.set()
+
+    thread = threading.Thread(target=connect, daemon=True)  # a name that does not resolve may take minutes
+    thread.start()
+    thread.join(_SECONDS_TO_CONNECT)
+    return answered.is_set()
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

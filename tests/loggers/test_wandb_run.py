@@ -1,0 +1,252 @@
+"""One run of W&B for one run folder, read back from the files that W&B writes."""
+
+import csv
+import os
+import pickle
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pytorch_lightning.loggers import WandbLogger
+
+from lightning_seg.cli import main
+from lightning_seg.loggers import guarded
+from tests.conftest import REPOSITORY, train_py
+from tests.loggers.offline import OfflineRun, offline_runs
+
+Experiment = Callable[..., Path]
+
+LOGGER = ["--trainer.logger", "pytorch_lightning.loggers.WandbLogger", "--trainer.logger.project", "p"]
+
+
+@pytest.fixture(autouse=True)
+def own_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_RUN_ID", "WANDB_DATA_DIR", "LIGHTNING_SEG_WANDB_DATA_DIR", "WANDB_DIR", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def logged(run: Path, name: str) -> list[tuple[int, float]]:
+    with (run / "metrics.csv").open() as file:
+        return [(int(row["step"]), float(row[name])) for row in csv.DictReader(file) if row.get(name)]
+
+
+def test_scalars_and_their_axes(experiment: Experiment, tmp_path: Path) -> None:
+    main(["fit", "--config", str(experiment()), *LOGGER])
+    folder = tmp_path / "runs/tiny/version_0"
+    (run,) = offline_runs(folder / "wandb")
+    assert (run.project, run.name) == ("p", "tiny/version_0")
+    for name in (
+        "train/loss",
+        "train/grad_norm",
+        "lr/0",
+        "perf/images_per_s",
+        "perf/data_wait",
+        "val/mIoU",
+        "val/loss",
+    ):
+        assert run.rows(name) == logged(folder, name), name
+        assert run.rows(name)
+    assert {step for step, _ in run.rows("train/loss")} == set(range(6))
+    assert all(norm > 0 for _, norm in run.rows("train/grad_norm"))
+    assert all(0 <= share <= 1 for _, share in run.rows("perf/data_wait"))
+    assert {row["epoch"] for row in run.history if "train/loss" in row} == {0, 1}
+    metrics = run.metrics
+    assert metrics["val/mIoU"].summary.max
+    assert metrics["val/loss"].summary.min
+    assert metrics["val/mIoU"].step_metric == metrics["val/loss"].step_metric == "trainer/global_step"
+    assert metrics["*"].step_metric == "trainer/global_step"
+    assert "epoch" in metrics
+    assert run.config["model"]["overrides"]["MODEL.RESNETS.DEPTH"] == 18
+    assert run.config["data"] == yaml.safe_load((folder / "config.yaml").read_text())["data"]
+
+
+def test_one_run_over_resuming_and_evaluating(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ["--config", str(experiment()), *LOGGER]
+    first = tmp_path / "runs/tiny/version_0"
+    main(["fit", *config, "--trainer.max_epochs", "1"])
+    run_id = (first / "wandb_id").read_text().strip()
+    time.sleep(1)  # W&B names its folders to the second
+    main(["fit", *config, "--ckpt_path", "last"])
+    before, after = offline_runs(first / "wandb")
+    assert before.run_id == after.run_id == run_id
+    assert [step for step, _ in before.rows("train/loss") + after.rows("train/loss")] == list(range(6))
+
+    main(["validate", *config, "--ckpt_path", "last"])
+    (evaluated,) = offline_runs(tmp_path / "runs/tiny/version_1")
+    assert evaluated.run_id == run_id
+    assert evaluated.rows("val/mIoU") == [(6, after.rows("val/mIoU")[-1][1])]
+    assert not any("epoch" in row for row in evaluated.history)
+    assert evaluated.name == ""  # keeps that of the training
+
+    monkeypatch.setenv("WANDB_RUN_ID", "sweep1")
+    main(["test", *config, "--ckpt_path", str(first / "checkpoints/last.ckpt")])
+    (other,) = offline_runs(tmp_path / "runs/tiny/version_2")
+    assert other.run_id == "sweep1"
+    assert other.rows("test/mIoU")[0][0] == 6
+
+    monkeypatch.delenv("WANDB_RUN_ID")
+    main(["fit", *config, "--trainer.max_steps", "1"])
+    assert (tmp_path / "runs/tiny/version_3/wandb_id").read_text().strip() != run_id
+
+
+def test_a_kill_loses_at_most_a_second(experiment: Experiment, tmp_path: Path) -> None:
+    arguments = ["fit", "--config", str(experiment()), *LOGGER, "--trainer.max_epochs", "1000"]
+    process = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "train.py"), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    table = tmp_path / "runs/tiny/version_0/metrics.csv"
+    try:
+        while not (table.is_file() and logged(table.parent, "val/mIoU")):
+            assert process.poll() is None
+            time.sleep(0.2)
+        known = len(logged(table.parent, "train/loss"))
+        time.sleep(2)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    (run,) = offline_runs(table.parent / "wandb", ended=False)
+    assert len(run.rows("train/loss")) >= known
+
+
+def test_two_processes_write_one_run(experiment: Experiment, tmp_path: Path) -> None:
+    arguments = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "1"]
+    done = train_py("fit", "--config", str(experiment()), *LOGGER, *arguments)
+    assert done.returncode == 0, done.stderr
+    (run,) = offline_runs(tmp_path)
+    assert run.rows("train/loss") == logged(tmp_path / "runs/tiny/version_0", "train/loss")
+    assert (done.stdout + done.stderr).count("wandb sync") == 1
+
+
+def test_without_key_or_network_it_says_so_and_never_asks(experiment: Experiment, tmp_path: Path) -> None:
+    """On a terminal, where W&B would ask for a key, with a server that nobody is."""
+    arguments = ["fit", "--config", str(experiment()), *LOGGER, "--trainer.max_steps", "1"]
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
+    for extra, reason in (
+        ({"WANDB_BASE_URL": "http://127.0.0.1:9"}, "does not answer"),
+        ({"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "a" * 40}, "does not answer"),
+    ):
+        main_side, process_side = pty.openpty()
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "train.py"), *arguments],
+            stdin=process_side, stdout=process_side, stderr=process_side,
+            env={**environment, "HOME": str(tmp_path), "COLUMNS": "500", **extra},
+        )  # fmt: skip
+        os.close(process_side)
+        said = b""
+        while True:
+            try:
+                said += os.read(main_side, 65536)
+            except OSError:
+                break
+        assert process.wait(timeout=60) == 0, said.decode()
+        assert time.monotonic() - started < 90
+        assert said.count(b"wandb sync") == 1
+        assert reason.encode() in said
+        assert b"wandb: " not in said, said.decode()
+    assert len(offline_runs(tmp_path)) == 2
+
+
+def test_a_server_without_a_key(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.delenv("WANDB_MODE")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        done = train_py("fit", "--config", str(experiment()), *LOGGER, "--trainer.max_steps", "1")
+    assert done.returncode == 0, done.stderr
+    assert "no API key" in done.stderr
+    assert len(offline_runs(tmp_path)) == 1
+
+
+def test_wandb_that_does_not_load(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "wandb.py").write_text("raise ImportError('broken installation')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'broken'}:{REPOSITORY}")
+    done = train_py("fit", "--config", str(experiment()), *LOGGER, "--trainer.max_steps", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("W&B does not load") == 1
+    assert len(logged(tmp_path / "runs/tiny/version_0", "train/loss")) == 2
+
+
+def test_wandb_that_cannot_start(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    import wandb
+
+    def fail(**_: Any) -> None:
+        raise RuntimeError("no service")
+
+    monkeypatch.setattr(wandb, "init", fail)
+    main(["fit", "--config", str(experiment()), *LOGGER, "--trainer.max_steps", "2"])
+    assert len([warning for warning in recwarn if "no service" in str(warning.message)]) == 1
+    assert len(logged(tmp_path / "runs/tiny/version_0", "train/loss")) == 2
+
+
+BROKEN = """
+from pytorch_lightning.loggers import CSVLogger
+
+class Broken(CSVLogger):
+    def log_metrics(self, metrics, step=None):
+        raise OSError("disk is full")
+    def finalize(self, status):
+        raise OSError("disk is still full")
+"""
+
+
+def test_any_logger_may_fail(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    (tmp_path / "broken_logger.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = ["--trainer.logger", "broken_logger.Broken", "--trainer.logger.save_dir", "elsewhere"]
+    main(["fit", "--config", str(experiment()), *arguments])
+    assert len([warning for warning in recwarn if "disk is full" in str(warning.message)]) == 1
+    assert len(logged(tmp_path / "runs/tiny/version_0", "train/loss")) == 6
+
+
+def test_a_guarded_logger_is_still_its_own_and_can_be_sent(tmp_path: Path) -> None:
+    from pytorch_lightning.loggers import CSVLogger
+
+    logger = guarded(CSVLogger(tmp_path))
+    assert isinstance(logger, CSVLogger)
+    assert type(logger).__name__ == "CSVLogger"
+    again = pickle.loads(pickle.dumps(logger))
+    assert isinstance(again, CSVLogger)
+    assert again.save_dir == logger.save_dir
+    assert WandbLogger is not type(logger)
+
+
+def test_predict_opens_no_run(experiment: Experiment, scenes: Path, tmp_path: Path) -> None:
+    config = ["--config", str(experiment())]
+    main(["fit", *config, "--trainer.max_steps", "1"])
+    main(["predict", *config, *LOGGER, "--ckpt_path", "last", "--data.predict", str(scenes / "val/images")])
+    assert offline_runs(tmp_path) == []
+    shutil.rmtree(tmp_path / "runs")
+
+
+def test_checkpoints_as_artifacts(experiment: Experiment, tmp_path: Path) -> None:
+    main(["fit", "--config", str(experiment()), *LOGGER, "--trainer.logger.log_model", "true"])
+    folder = tmp_path / "runs/tiny/version_0"
+    (run,) = offline_runs(folder / "wandb")
+    run_id = (folder / "wandb_id").read_text().strip()
+    models = [artifact for artifact in run.artifacts if artifact.type == "model"]
+    assert {artifact.name for artifact in models} == {f"model-{run_id}"}
+    aliases = sorted(alias for artifact in models for alias in artifact.aliases)
+    assert aliases == ["best", "last", "latest", "latest"]
+    main(["fit", "--config", str(experiment()), *LOGGER])
+    (plain,) = offline_runs(tmp_path / "runs/tiny/version_1")
+    assert not [artifact for artifact in plain.artifacts if artifact.type == "model"]
+    assert isinstance(plain, OfflineRun)
