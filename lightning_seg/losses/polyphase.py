@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_BAND_SHARE = 1 / 32
-"""Of the upsampled logits, at most, in each of three buffers: fewer bands would save no time that is worth the memory,
-and more would make threads wait for each other more often."""
+_BAND_SHARE = 1 / 16
+"""Of the upsampled logits, at most, in each of three buffers: at stride 4, one phase of the batch. Threads wait for each
+other after every operation, which costs most where other processes use the cores too, so there should be few."""
 
 _BAND_NUMBERS = {"cpu": 1 << 20, "other": 1 << 24}
 """In a buffer where that is more: 4 MB in a CPU's cache, but 64 MB on a GPU, which waits for many small operations."""
@@ -38,9 +38,9 @@ def visit(logits: Tensor, size: torch.Size, use: Callable[[Tensor, Region], None
     rows, columns = _phases(logits.shape[2], size[1], logits), _phases(logits.shape[3], size[2], logits)
     least = _BAND_NUMBERS["cpu" if logits.device.type == "cpu" else "other"] // logits.shape[1]
     numbers = max(least, int(math.prod(size) * _BAND_SHARE))  # of pixels
+    height = min(max(1, numbers // columns[0].length), rows[0].length)
+    images = min(max(1, numbers // (columns[0].length * rows[0].length)), len(padded))
     width = max(padded.shape[3], columns[0].length)
-    height = min(max(1, numbers // width), rows[0].length)
-    images = min(max(1, numbers // (width * rows[0].length)), len(padded))
     mixed, band, folded = (logits.new_empty(images * logits.shape[1] * height * width) for _ in range(3))
     for row in rows:
         for image in range(0, len(padded), images):

@@ -70,7 +70,7 @@ def test_equals_the_loss_of_upsampled_logits(kind: str, data: st.DataObject) -> 
     weights = data.draw(st.sampled_from([None, [0.5, 1.0, 0.25, 2.0, 1.5][: size[1]]]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(polyphase._BAND_NUMBERS, "cpu", data.draw(st.sampled_from([1, 60, 1000, 1 << 20])))
-        patch.setattr(polyphase, "_BAND_SHARE", data.draw(st.sampled_from([0.0, 1 / 32])))
+        patch.setattr(polyphase, "_BAND_SHARE", data.draw(st.sampled_from([0.0, 1 / 16])))
         assert_same(kind, logits.double(), target, 1e-9, class_weights=weights)
 
 
@@ -185,7 +185,7 @@ def test_never_holds_the_upsampled_logits(kind: str, upsampled: tuple[int, int])
     logits, target = make_small((2, 20, 128, 128), upsampled)
     with Largest() as largest:
         value_and_gradient(KINDS[kind](low_memory=True), logits, target)
-    assert largest.numbers <= max(1 << 20, 2 * 20 * 130 * 130)  # of the 5 million of an image
+    assert largest.numbers <= 1.1 * (1 << 20)  # of the 5 million of an image
     with Largest() as largest:
         value_and_gradient(KINDS[kind](low_memory=False), logits, target)
     assert largest.numbers >= 2 * 20 * 512 * 512
