@@ -175,3 +175,8 @@ def test_hyper_parameters_rebuild_the_module(tmp_path: Path) -> None:
     assert again.class_names == NAMES
     for name, value in module.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
+
+
+def test_boundary_iou_of_too_many_classes_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.boundary_iou counts at most 254 classes.*names 255: leave it false"):
+        make(class_names=[str(index) for index in range(255)], boundary_iou=True)
