@@ -11,6 +11,7 @@ metrics.csv are the same. Exit status 1 where one is not, or where a run hangs.
 import argparse
 import contextlib
 import csv
+import faulthandler
 import importlib
 import os
 import random
@@ -115,8 +116,8 @@ class Process:
         """Wait for the end, or for ``until``; says whether the process has ended."""
         while self.status is None and not until():
             if time.monotonic() - self.started > PATIENCE:
-                self.kill()
-                raise SystemExit(f"a run hangs: {self.folder}/log.txt")
+                os.killpg(self.pid, signal.SIGKILL)
+                raise SystemExit(f"a run hangs:\n{(self.folder / 'log.txt').read_text()[-6000:]}")
             ended, status = os.waitpid(self.pid, os.WNOHANG)
             if ended:
                 self.status = os.waitstatus_to_exitcode(status)
@@ -150,6 +151,7 @@ def _fork(arguments: list[str], folder: Path, log: Any) -> int:
         os.chdir(folder)
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+        faulthandler.dump_traceback_later(0.9 * PATIENCE)  # says where it hangs
         main(arguments)
         status = 0
     except SystemExit as stop:

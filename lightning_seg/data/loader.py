@@ -16,6 +16,9 @@ from lightning_seg.structures import Batch
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's ``mallopt`` (malloc.h)."""
 
+_SECONDS_AFTER_SIGTERM = 120
+"""How long a loading process goes on; schedulers send SIGKILL earlier."""
+
 
 class ErrorsAsItems(Dataset[Any]):
     """Hands a bad sample on as a value: raised in a worker, it would reach the user inside torch's stack trace."""
@@ -70,11 +73,13 @@ def prepare_worker(_: int = 0) -> None:
     """Make this process a loading process: one thread, since there is one process a CPU, and memory that stays.
 
     The C library would give the memory of each decoded image back to the system and ask for it again at the next one,
-    which costs up to half as much as decoding it. Schedulers signal all processes of a job: the training process
-    decides what follows, and ends this one.
+    which costs up to half as much as decoding it.
+
+    Schedulers signal all processes of a job. The training process decides what follows and still needs its batches, so
+    this one outlives SIGTERM for a while; not for ever, since that is also how Python ends a process that is stuck.
     """
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_AFTER_SIGTERM))
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     keep_memory()
