@@ -149,7 +149,7 @@ class SegmentationCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with what every run has, but for what the user replaces or switches off."""
-        from lightning_seg.callbacks import BadBatch, LastCheckpoint
+        from lightning_seg.callbacks import LastCheckpoint
 
         if self.subcommand == "fit":
             model, data = (self._get(self.config_init, name) for name in ("model", "data"))

@@ -146,7 +146,8 @@ class WandbRun(Guard):
         if not isinstance(callback, ModelCheckpoint):
             return
         aliases: dict[str, list[str]] = {}
-        for alias, path in (("best", callback.best_model_path), ("last", callback.last_model_path)):
+        last = Path(callback.dirpath or "") / "last.ckpt"  # written by LastCheckpoint
+        for alias, path in (("best", callback.best_model_path), ("last", str(last))):
             if path and Path(path).is_file():
                 aliases.setdefault(path, []).append(alias)
         for path, names in aliases.items():
