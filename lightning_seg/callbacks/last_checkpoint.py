@@ -101,7 +101,7 @@ class LastCheckpoint(Checkpoint):
             if trainer.is_global_zero:
                 _keep_as_previous(self.folder / LAST)
             self._alter = alter
-            trainer.save_checkpoint(self.folder / LAST)
+            trainer.save_checkpoint(self.folder / LAST, weights_only=False)  # more than the weights
             self._alter = None
             self._due, self._saved_step = False, trainer.global_step
         if self._stop:

@@ -55,6 +55,7 @@ class WandbRun(Guard):
         self._settle_folders()
         reason = self._why_offline()
         init = self._wandb_init
+        init.pop("anonymous", None)  # Lightning gives it always, and W&B warns that it means nothing any more
         given = init.get("settings") or {}
         ours = {"x_transaction_log_flush_interval": 1.0, "init_timeout": 30.0}  # seconds; a kill loses the first
         init["settings"] = {**ours, **(given if isinstance(given, dict) else given.model_dump(exclude_unset=True))}
