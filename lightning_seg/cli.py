@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from lightning_seg.arguments import MergingConfigFile, Parser
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, LightningSegError
-from lightning_seg.loggers import keep_run_id, prepared, without_missing
+from lightning_seg.loggers import SCHEME, fetch_checkpoint, keep_run_id, prepared, without_missing
 from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint
@@ -88,6 +88,8 @@ class SegmentationCLI(LightningCLI):
         settings, which = self.settings, self.settings.ckpt_path
         if which is None:
             return
+        if which.startswith(SCHEME):
+            which = settings.ckpt_path = str(fetch_checkpoint(which, self.root))
         if "://" in which:
             raise CheckpointError(f"checkpoint {which} is an address: download the file and give its path")
         if which not in ("last", "best"):
