@@ -22,7 +22,7 @@ from lightning_seg.checkpoint_io import DurableCheckpointIO
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, LaunchError, LightningSegError
 from lightning_seg.files import remove_drafts, replacing
-from lightning_seg.loggers import keep_run_id, prepared, without_missing
+from lightning_seg.loggers import SCHEME, fetch_checkpoint, keep_run_id, prepared, without_missing
 from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
 from lightning_seg.preflight import Preflight
@@ -121,6 +121,8 @@ class SegmentationCLI(LightningCLI):
         settings, which = self.settings, self.settings.ckpt_path
         if which is None:
             return
+        if which.startswith(SCHEME):
+            which = settings.ckpt_path = str(fetch_checkpoint(which, self.root))
         if "://" in which:
             raise CheckpointError(f"checkpoint {which} is an address: download the file and give its path")
         if which not in ("last", "best"):

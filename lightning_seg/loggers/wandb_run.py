@@ -94,17 +94,12 @@ class WandbRun(Guard):
         """Why nothing can be uploaded, in words; None where W&B is to be asked, or is switched off."""
         import wandb
 
-        settings = wandb.setup().settings
-        mode = self._wandb_init.get("mode") or os.environ.get("WANDB_MODE") or settings.mode
+        mode = self._wandb_init.get("mode") or os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
         if self._offline or mode in ("offline", "dryrun"):
             return "as asked"
         if mode == "disabled":
             return None
-        if not _reachable(settings.base_url):
-            return f"{settings.base_url} does not answer"
-        if not wandb.login(prompt=False, verify=False):
-            return "no API key; wandb login stores one"
-        return None
+        return why_unreachable()
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """The resolved configuration of a training, which holds more than the model's arguments.
@@ -246,6 +241,18 @@ def _define_metrics(run: Any) -> None:
     run.define_metric("epoch", step_metric=STEP)
     for name, summary in (("val/mIoU", "max"), ("val/loss", "min")):
         run.define_metric(name, step_metric=STEP, summary=summary)
+
+
+def why_unreachable() -> str | None:
+    """Why W&B's server cannot be used, in words; never asks for a key, and answers within seconds."""
+    import wandb
+
+    server = wandb.setup().settings.base_url
+    if not _reachable(server):
+        return f"{server} does not answer"
+    if not wandb.login(prompt=False, verify=False):
+        return "no API key; wandb login stores one"
+    return None
 
 
 def _reachable(url: str) -> bool:

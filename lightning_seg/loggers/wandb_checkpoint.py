@@ -1,0 +1,41 @@
+"""Checkpoints that lie in W&B: ``--ckpt_path wandb://ENTITY/PROJECT/model-ID:best``."""
+
+from pathlib import Path
+
+from lightning_seg.errors import CheckpointError, describe
+from lightning_seg.loggers.wandb_run import RUN_ID_FILE, why_unreachable
+
+SCHEME = "wandb://"
+
+
+def fetch_checkpoint(address: str, root: Path) -> Path:
+    """Download a checkpoint that ``log_model`` uploaded, unless it is there already.
+
+    It lies in a folder that is laid out as a run folder, so that an evaluation of it adds to the run that trained it.
+
+    Args:
+        address: ``wandb://`` and the artifact's name with an alias (``best``, ``last``) or version.
+        root: of all runs.
+
+    Raises:
+        CheckpointError: if W&B cannot be reached or does not have it, or if there is no one checkpoint in it.
+    """
+    import wandb
+
+    name = address.removeprefix(SCHEME)
+    if reason := why_unreachable():
+        raise CheckpointError(f"{address} cannot be downloaded: {reason}")
+    try:
+        artifact = wandb.Api().artifact(name, type="model")
+        folder = root / "wandb" / name.replace(":", "_")
+        artifact.download(root=str(folder / "checkpoints"))
+    except Exception as error:
+        raise CheckpointError(
+            f"{address} cannot be downloaded: {describe(error)}; expected {SCHEME}ENTITY/PROJECT/model-ID:best"
+        ) from error
+    files = sorted((folder / "checkpoints").glob("*.ckpt"))
+    if len(files) != 1:
+        raise CheckpointError(f"{address} holds {len(files)} .ckpt files, but must hold one")
+    run_id = artifact.name.partition(":")[0].removeprefix("model-")
+    (folder / RUN_ID_FILE).write_text(run_id + "\n")
+    return files[0]
