@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _BAND_SHARE = 1 / 16
-"""Of the upsampled logits, at most, in each of three buffers: at stride 4, one phase of the batch. Threads wait for each
-other after every operation, which costs most where other processes use the cores too, so there should be few."""
+"""Of the upsampled logits, at most, in each of three buffers: at stride 4, one phase of the batch. Threads wait for
+each other after every operation, which costs most where other processes use the cores too: better few than small."""
 
 _BAND_NUMBERS = {"cpu": 1 << 20, "other": 1 << 24}
 """In a buffer where that is more: 4 MB in a CPU's cache, but 64 MB on a GPU, which waits for many small operations."""
