@@ -167,7 +167,8 @@ def result(folder: Path) -> dict[str, Any]:
     with (run / "metrics.csv").open(newline="") as file:
         rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
     for row in rows:
-        row.pop("perf/images_per_s", None)
+        for name in [name for name in row if name.startswith("perf/")]:  # times differ
+            del row[name]
     return {
         "weights": [last["state_dict"], last["current_model_state"]],  # averaged, and as they were trained
         "optimiser": [last["optimizer_states"], last["lr_schedulers"], last["global_step"]],
