@@ -261,7 +261,7 @@ class SegmentationModule(pl.LightningModule):
             split,
             self.class_names,
             self.confusion.compute().cpu(),
-            self.image_iou.compute(),
+            self.image_iou.compute().reshape(-1),
             self.absent_classes,
             None if self.boundary is None else self.boundary.compute().cpu(),
         )
