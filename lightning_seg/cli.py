@@ -221,6 +221,7 @@ class SegmentationCLI(LightningCLI):
             MetricsFile,
             PredictionFiles,
             ProgressBar,
+            RankLog,
             ReseedSteps,
             ResultGrid,
             ResultTable,
@@ -229,7 +230,7 @@ class SegmentationCLI(LightningCLI):
             Vitals,
         )
 
-        callbacks: list[pl.Callback] = [ProgressBar()]
+        callbacks: list[pl.Callback] = [RankLog(), ProgressBar()]
         if self.subcommand == "predict":
             return [*callbacks, PredictionFiles(self.run.path, self.datamodule.info)]
         callbacks += [MetricsFile(self.run.path), ResultGrid(self.run.path), SamplePictures(), Dashboard()]

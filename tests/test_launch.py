@@ -128,4 +128,7 @@ def test_torchrun_trains_one_run(experiment: Callable[..., Path], tmp_path: Path
     runs = sorted((tmp_path / "runs" / "tiny").iterdir())
     assert [run.name for run in runs] == ["version_0"]
     assert (runs[0] / "checkpoints" / "last.ckpt").is_file()
+    assert [path.name for path in (runs[0] / "logs").iterdir()] == ["rank_1.log"]
+    assert "rank 1 of 2: fit on " in (runs[0] / "logs" / "rank_1.log").read_text()
+    assert "rank 1 of 2" not in done.stdout + done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "tiny.yaml"]

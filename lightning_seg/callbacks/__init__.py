@@ -7,6 +7,7 @@ from lightning_seg.callbacks.metrics_file import MetricsFile
 from lightning_seg.callbacks.pictures import ResultGrid
 from lightning_seg.callbacks.prediction_files import PredictionFiles
 from lightning_seg.callbacks.progress import ProgressBar
+from lightning_seg.callbacks.rank_log import RankLog
 from lightning_seg.callbacks.reseed import ReseedSteps
 from lightning_seg.callbacks.result_table import ResultTable
 from lightning_seg.callbacks.sample_pictures import SamplePictures
@@ -20,6 +21,7 @@ __all__ = [
     "MetricsFile",
     "PredictionFiles",
     "ProgressBar",
+    "RankLog",
     "ReseedSteps",
     "ResultGrid",
     "ResultTable",

@@ -1,5 +1,6 @@
 """Decoded samples in memory that all processes of a machine share: ``data.cache: ram``."""
 
+import math
 import mmap
 import os
 import socket
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_seg.data.decode import stored_pixels
+from lightning_seg.data.headers import read_header
 from lightning_seg.data.labels import Ids
 from lightning_seg.data.limits import usable_memory
 from lightning_seg.data.ranks import gather, this_rank
@@ -136,7 +137,9 @@ def _machine() -> str:
 
 def _pixels(samples: Sequence[Sample]) -> list[int]:
     with ThreadPoolExecutor(_READERS_OF_HEADERS) as readers:
-        return list(readers.map(lambda index: stored_pixels(samples[index].image), range(len(samples))))
+        return list(
+            readers.map(lambda index: math.prod(read_header(samples[index].image, "image").stored), range(len(samples)))
+        )
 
 
 def _check_memory(needed: int, count: int) -> None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from lightning_seg.data.headers import read_header
 from lightning_seg.errors import DataError, LossyMaskError
 
 try:
@@ -18,8 +19,7 @@ except ImportError:  # torchvision 0.29 says that a later release will be withou
 
 _DEEP_GREY_MODES = ("I;16", "I;16B", "I;16L", "I")
 _LOSSY_FORMATS = ("JPEG", "MPO", "JPEG2000")
-_ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
-"""EXIF's tag of the orientation, and the values that exchange height and width."""
+_SHRINKABLE_FORMATS = ("JPEG", "MPO")
 _PNG_DEPTH, _PNG_KIND = 24, 25
 """Where a PNG's header holds its bits per channel, and its kind: 0 grey, 2 RGB, 3 palette."""
 
@@ -60,11 +60,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     data = _bytes_of(path, "image")
     if (fast := _decode_plainly(data, for_image=True)) is not None:
         return fast
-    image = ImageOps.exif_transpose(_open(path, "image"))
-    if image.mode in _DEEP_GREY_MODES:
-        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
+    return _upright_rgb(_open(path, "image"))
 
 
 def read_reduced(path: Path, reduce: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
@@ -82,11 +78,11 @@ def read_reduced(path: Path, reduce: int) -> tuple[NDArray[np.uint8], tuple[int,
     Raises:
         DataError: as :func:`read_image`.
     """
-    if (size := _size_of_jpeg(path)) is None:
+    header = read_header(path, "image")
+    if header.format not in _SHRINKABLE_FORMATS:
         whole = read_image(path)
         return whole, (whole.shape[0], whole.shape[1])
-    reduced = ImageOps.exif_transpose(_open(path, "image", reduce))
-    return np.asarray(reduced.convert("RGB")), size
+    return _upright_rgb(_open(path, "image", reduce)), header.upright
 
 
 def read_mask(path: Path) -> StoredMask:
@@ -97,7 +93,7 @@ def read_mask(path: Path) -> StoredMask:
         LossyMaskError: if it is of a format that changes label values (JPEG).
     """
     data = _bytes_of(path, "mask")
-    if (plain := _decode_plainly(data, for_image=False)) is not None and _png_kind(data) == 0:
+    if (plain := _decode_plainly(data, for_image=False)) is not None:
         return StoredMask(values=plain)
     image = _open(path, "mask")
     lossy_webp = image.format == "WEBP" and data[12:16] == b"VP8 "
@@ -126,31 +122,13 @@ def read_mask(path: Path) -> StoredMask:
     )
 
 
-def stored_pixels(path: Path) -> int:
-    """Height times width of an image by its header.
-
-    Raises:
-        DataError: if the file is missing or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.height * image.width
-    except FileNotFoundError:
-        raise DataError(f"image {path} does not exist") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"image {path} cannot be read ({error}): replace or remove it") from None
-
-
-def _size_of_jpeg(path: Path) -> tuple[int, int] | None:
-    """Height and width of an upright JPEG by its header, about 60 µs; None: not that, or not readable."""
-    try:
-        with Image.open(path) as image:
-            if image.format not in ("JPEG", "MPO"):
-                return None
-            size = image.height, image.width
-            return size[::-1] if image.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE else size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
+def _upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3), turned as EXIF says; an upright RGB image is copied once."""
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode in _DEEP_GREY_MODES:
+        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _bytes_of(path: Path, what: str) -> bytes:

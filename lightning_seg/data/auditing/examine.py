@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.auditing.defects import Defect, Kind
-from lightning_seg.data.auditing.headers import Header, read_header
 from lightning_seg.data.auditing.lossy import is_lossy
 from lightning_seg.data.auditing.statistics import Moments
 from lightning_seg.data.decode import StoredMask, read_image, read_mask
+from lightning_seg.data.headers import Header, read_header
 from lightning_seg.data.labels import Ids, LabelTable
 from lightning_seg.data.rasterise import rasterise, region_of
 from lightning_seg.errors import DataError, LossyMaskError

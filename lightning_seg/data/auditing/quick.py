@@ -7,9 +7,9 @@ from pathlib import Path
 
 from lightning_seg.data.auditing.defects import Defect
 from lightning_seg.data.auditing.examine import Examination, compare_sizes, examine
-from lightning_seg.data.auditing.headers import read_header
 from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.pool import without_opencv_threads
+from lightning_seg.data.headers import read_header
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample
 

@@ -1,6 +1,5 @@
 """albumentations pipelines that pad masks with the ignore index and draw from a stream of their own."""
 
-import importlib.util
 import random
 import warnings
 from collections.abc import Iterator, Sequence
@@ -76,8 +75,6 @@ def leaves(transforms: Sequence[Transform]) -> Iterator[A.BasicTransform]:
 
 def _warn_of_other_licence() -> None:
     """Albumentationsx has the import name of albumentations, but is AGPL where albumentations is MIT."""
-    if importlib.util.find_spec("albumentations") is None:
-        return
     try:
         found = version("albumentationsx")
     except PackageNotFoundError:

@@ -14,15 +14,17 @@ _SIDEWAYS = (5, 6, 7, 8)
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Size and orientation of an image file.
+    """Size, orientation and format of an image file.
 
     Attributes:
         stored: height and width as the pixels are stored.
         orientation: EXIF's, 1 where they are upright.
+        format: Pillow's name of it, such as ``JPEG``.
     """
 
     stored: tuple[int, int]
     orientation: int
+    format: str | None
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -42,7 +44,7 @@ def read_header(path: Path, what: str) -> Header:
             # Pillow would decode a PNG to look for an orientation after its pixels.
             looks = image.format != "PNG" or "exif" in image.info
             orientation = image.getexif().get(_ORIENTATION, 1) if looks else 1
-            return Header((image.height, image.width), orientation if orientation in range(1, 9) else 1)
+            return Header((image.height, image.width), orientation if orientation in range(1, 9) else 1, image.format)
     except FileNotFoundError:
         raise DataError(f"{what} {path} does not exist") from None
     except Exception as error:  # of a damaged file: Pillow's formats raise what they like
