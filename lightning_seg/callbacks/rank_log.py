@@ -35,7 +35,8 @@ class RankLog(pl.Callback):
             os.dup2(self._file.fileno(), descriptor)
         print(
             f"{time.strftime('%Y-%m-%d %H:%M:%S')} rank {trainer.global_rank} of {trainer.world_size}: "
-            f"{TrainerFn(stage).value} on {socket.gethostname()}, process {os.getpid()}, {trainer.strategy.root_device}",
+            f"{TrainerFn(stage).value} on {socket.gethostname()}, "
+            f"process {os.getpid()}, {trainer.strategy.root_device}",
             file=self._file,
         )
 
