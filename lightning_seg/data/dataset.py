@@ -1,6 +1,7 @@
 """From samples on disk to Detectron2's dict format."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import albumentations as A
@@ -12,15 +13,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_seg.data.cache import SampleCache
-from lightning_seg.data.decode import read_image, read_mask, read_reduced
+from lightning_seg.data.decode import read_image, read_mask, read_part, read_reduced
+from lightning_seg.data.headers import Header, read_header
 from lightning_seg.data.labels import Ids, LabelTable
 from lightning_seg.data.rasterise import rasterise
 from lightning_seg.data.records import Records
 from lightning_seg.data.sampler import Draw
-from lightning_seg.data.transforms import coming_scale, reseed
+from lightning_seg.data.transforms import coming_pixels, leading_crop, reseed
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Annotations, Sample
 
+_PARTLY_DECODED = ("JPEG", "MPO")
 _REDUCTIONS = (2, 4, 8)
 """By what a JPEG can be shrunk while it is decoded."""
 
@@ -92,22 +95,30 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         return item
 
     def _read(self, index: int, sample: Sample) -> tuple[NDArray[np.uint8], Ids | None, tuple[int, int]]:
-        """Image, class ids and stored size; the image perhaps reduced to what the coming draw needs of it."""
+        """Image, class ids and stored size; of the image perhaps only what the coming draw uses."""
+        if sample.mask is None:
+            image = read_image(sample.image)
+            return image, None, (image.shape[0], image.shape[1])
         if self.cache is not None and (kept := self.cache.get(index)) is not None:
             return *kept, kept[1].shape[:2]
-        image, size = self._read_image(sample)
-        mask = None if sample.mask is None else read_labels(sample, size, self.table)
-        if self.cache is not None and mask is not None:
-            self.cache.put(index, image, mask)
-        return image, mask, size
-
-    def _read_image(self, sample: Sample) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-        if self.reduced_decoding:
-            scale = coming_scale(self.pipeline)
-            if reductions := [reduce for reduce in _REDUCTIONS if scale * reduce <= 1]:
-                return read_reduced(sample.image, max(reductions))
+        if self.cache is None and leading_crop(self.pipeline) is not None:
+            header = read_header(sample.image, "image")
+            mask = read_labels(sample, header.upright, self.table)
+            return self._read_used(sample.image, header, mask), mask, header.upright
         image = read_image(sample.image)
-        return image, (image.shape[0], image.shape[1])
+        mask = read_labels(sample, (image.shape[0], image.shape[1]), self.table)
+        if self.cache is not None:
+            self.cache.put(index, image, mask)
+        return image, mask, (image.shape[0], image.shape[1])
+
+    def _read_used(self, path: Path, header: Header, mask: Ids) -> NDArray[np.uint8]:
+        """The image, or what the coming draw uses of it where the file's format lets the rest be left out."""
+        coming = coming_pixels(self.pipeline, mask) if header.format in _PARTLY_DECODED else None
+        if coming is None:
+            return read_image(path)
+        if self.reduced_decoding and (reductions := [by for by in _REDUCTIONS if coming.scale * by <= 1]):
+            return read_reduced(path, max(reductions))
+        return read_part(path, coming.rows, coming.columns) if header.orientation == 1 else read_image(path)
 
 
 def read_labels(sample: Sample, size: tuple[int, int], table: LabelTable) -> Ids:

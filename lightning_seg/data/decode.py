@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from lightning_seg.data.headers import read_header
+from lightning_seg.data.jpeg import decode_part
 from lightning_seg.errors import DataError, LossyMaskError
 
 try:
@@ -19,7 +19,6 @@ except ImportError:  # torchvision 0.29 says that a later release will be withou
 
 _DEEP_GREY_MODES = ("I;16", "I;16B", "I;16L", "I")
 _LOSSY_FORMATS = ("JPEG", "MPO", "JPEG2000")
-_SHRINKABLE_FORMATS = ("JPEG", "MPO")
 _PNG_DEPTH, _PNG_KIND = 24, 25
 """Where a PNG's header holds its bits per channel, and its kind: 0 grey, 2 RGB, 3 palette."""
 
@@ -63,8 +62,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return _upright_rgb(_open(path, "image"))
 
 
-def read_reduced(path: Path, reduce: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Decode a JPEG at a fraction of its size, at about half the cost; other formats whole.
+def read_reduced(path: Path, reduce: int) -> NDArray[np.uint8]:
+    """Decode a JPEG at a fraction of its size, at about half the cost.
 
     The pixels are those of libjpeg's smaller transform: on average 0.3 grey levels from bilinear scaling at ½.
 
@@ -73,16 +72,25 @@ def read_reduced(path: Path, reduce: int) -> tuple[NDArray[np.uint8], tuple[int,
         reduce: 2, 4 or 8.
 
     Returns:
-        (h, w, 3) RGB uint8, upright, and the height and width of the whole image.
+        (h, w, 3) RGB uint8, upright.
 
     Raises:
         DataError: as :func:`read_image`.
     """
-    header = read_header(path, "image")
-    if header.format not in _SHRINKABLE_FORMATS:
-        whole = read_image(path)
-        return whole, (whole.shape[0], whole.shape[1])
-    return _upright_rgb(_open(path, "image", reduce)), header.upright
+    return _upright_rgb(_open(path, "image", reduce))
+
+
+def read_part(path: Path, rows: slice, columns: slice) -> NDArray[np.uint8]:
+    """Decode some rows and columns of an upright JPEG where libjpeg-turbo 3 is installed; else the whole.
+
+    Returns:
+        (H, W, 3) RGB uint8 of the whole size; pixels that were not asked for may hold anything.
+
+    Raises:
+        DataError: as :func:`read_image`, but not for damage behind the rows.
+    """
+    part = decode_part(_bytes_of(path, "image"), rows, columns)
+    return read_image(path) if part is None else part
 
 
 def read_mask(path: Path) -> StoredMask:

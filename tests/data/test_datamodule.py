@@ -9,10 +9,13 @@ import albumentations as A
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule, dataset
+from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule, dataset, decode
 from lightning_seg.data.decode import read_image, read_mask, read_reduced
+from lightning_seg.data.jpeg import decode_part
+from lightning_seg.data.sampler import Draw
 from lightning_seg.errors import ConfigError, DataError
 from tests.conftest import CLASSES, write_pair
 
@@ -142,6 +145,44 @@ def test_reduced_decoding_looks_almost_the_same(
     assert (reduced["height"], reduced["width"]) == (120, 200)
     assert torch.equal(whole["sem_seg"], reduced["sem_seg"])
     assert (whole["image"].float() - reduced["image"].float()).abs().mean() < 1.5
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("max_fraction", [1.0, 0.75])
+def test_samples_are_the_same_whether_all_of_a_jpeg_is_decoded(
+    tmp_path: Path, orientation: int, max_fraction: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    write_pair(tmp_path / "train", "a", rng.integers(0, 6, (90, 120), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    noise = rng.integers(0, 256, (90, 120, 3) if orientation == 1 else (120, 90, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "train/images/a.jpg", exif=exif)
+    crop = RandomScaleCrop(24, 40, (0.3, 3.0), max_fraction=max_fraction)
+    data = make(tmp_path, val=None, batch_size=1, train_transforms=[crop])
+    data.setup("fit")
+    decoded: list[bool] = []
+
+    def partly(data: bytes, rows: slice, columns: slice) -> NDArray[np.uint8] | None:
+        part = decode_part(data, rows, columns)
+        decoded.append(part is not None)
+        if part is None:
+            return None
+        rest = rng.integers(0, 256, part.shape, np.uint8)  # whatever may be there is not what the sample shows
+        rest[rows, columns] = part[rows, columns]
+        return rest
+
+    def samples() -> list[dict[str, Any]]:
+        return [data.datasets["train"][Draw(0, 0, position)] for position in range(60)]
+
+    monkeypatch.setattr(decode, "decode_part", partly)
+    ours = samples()
+    monkeypatch.setattr(decode, "decode_part", lambda *arguments: None)
+    for part, whole in zip(ours, samples(), strict=True):
+        assert torch.equal(part["image"], whole["image"])
+        assert torch.equal(part["sem_seg"], whole["sem_seg"])
+        assert (part["height"], part["width"]) == (90, 120)
+    assert bool(decoded) == (orientation == 1)
 
 
 def test_reduced_decoding_compares_whole_sizes(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_seg.data.decode import read_image, read_mask, read_reduced
+from lightning_seg.data.decode import read_image, read_mask, read_part, read_reduced
 from lightning_seg.errors import DataError
 
+WHOLE = (slice(0, 1), slice(0, 1))
 VALUES = np.array([[0, 1, 2], [2, 1, 255]], np.uint8)
 
 
@@ -139,16 +141,12 @@ def test_jpegs_decode_at_a_fraction_of_their_size(
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.full((37, 53, 3), 90, np.uint8)).save(tmp_path / "i.jpg", exif=exif)
-    reduced, size = read_reduced(tmp_path / "i.jpg", reduce)
-    assert size == read_image(tmp_path / "i.jpg").shape[:2]
+    reduced = read_reduced(tmp_path / "i.jpg", reduce)
     assert reduced.shape == ((shape[1], shape[0], 3) if orientation == 6 else shape)
     assert abs(reduced.astype(int) - 90).max() <= 1
 
 
-def test_other_formats_than_jpeg_are_decoded_whole(tmp_path: Path) -> None:
-    Image.fromarray(np.full((37, 53, 3), 90, np.uint8)).save(tmp_path / "i.png")
-    whole, size = read_reduced(tmp_path / "i.png", 4)
-    assert whole.shape == (37, 53, 3)
-    assert size == (37, 53)
+@pytest.mark.parametrize("read", [read_image, lambda path: read_part(path, *WHOLE)])
+def test_missing_files_are_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
     with pytest.raises(DataError, match=r"image .*none\.jpg does not exist"):
-        read_reduced(tmp_path / "none.jpg", 4)
+        read(tmp_path / "none.jpg")

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lightning_seg.data.transforms import RandomScaleCrop, build_pipeline, coming_scale, reseed, window
+from lightning_seg.data.transforms import RandomScaleCrop, build_pipeline, coming_pixels, reseed, window
 
 RNG = np.random.default_rng(0)
 IGNORE = 255
@@ -95,11 +95,11 @@ def test_draws_as_the_chain_of_albumentations_does(size: tuple[int, int]) -> Non
     for position in range(300):
         for pipeline in (chain, ours):
             reseed(pipeline, 0, 0, position)
-        scale = coming_scale(ours)
+        theirs, out = chain(**data), ours(**data)
+        scale = ours.transforms[0].params["scale"]
         if any(round(side * scale) != int(side * scale) for side in size):
             continue
         compared += 1
-        theirs, out = chain(**data), ours(**data)
         assert np.abs(out["image"].astype(int) - theirs["image"]).max() <= 1
     assert compared > 30
 
@@ -152,27 +152,32 @@ def test_image_smaller_than_its_mask(factor: int, size: tuple[int, int]) -> None
 
 
 @pytest.mark.parametrize("p", [1.0, 0.5])
-def test_scale_is_known_before_the_call(p: float) -> None:
-    transform = RandomScaleCrop(8, 8, p=p)
+@pytest.mark.parametrize("max_fraction", [1.0, 0.75])
+@pytest.mark.parametrize("interpolation", [cv2.INTER_LINEAR, cv2.INTER_CUBIC])
+def test_what_will_be_used_is_known_before_the_call(p: float, max_fraction: float, interpolation: int) -> None:
+    transform = RandomScaleCrop(20, 30, max_fraction=max_fraction, interpolation=interpolation, p=p)
     pipeline = build_pipeline([transform, A.HorizontalFlip()], IGNORE)
-    data, seen = sample(20, 20), set()
-    for position in range(30):
+    data, parts = sample(50, 70), set()
+    for position in range(40):
         reseed(pipeline, 0, 0, position)
-        scale = coming_scale(pipeline)
-        assert coming_scale(pipeline) == scale  # it draws nothing
-        pipeline(**data)
-        assert transform.params.get("scale", 1.0) == scale
-        seen.add(scale)
-        scale = transform.peek_scale()
-        transform(**data)
-        assert transform.params.get("scale", 1.0) == scale
-    assert len(seen) > 10
-    assert (1.0 in seen) == (p < 1)
+        coming = coming_pixels(pipeline, data["mask"])
+        assert coming_pixels(pipeline, data["mask"]) == coming  # it draws nothing
+        image = data["image"]
+        if coming is not None:
+            image = RNG.integers(0, 256, image.shape, np.uint8)
+            image[coming.rows, coming.columns] = data["image"][coming.rows, coming.columns]
+            parts.add((coming.rows.start, coming.rows.stop))
+        out = pipeline(image=image, mask=data["mask"])
+        assert transform.params.get("scale", 1.0) == pytest.approx(1.0 if coming is None else coming.scale, abs=0.01)
+        reseed(pipeline, 0, 0, position)
+        assert np.array_equal(out["image"], pipeline(**data)["image"])
+    assert (len(parts) > 10) == (interpolation == cv2.INTER_LINEAR)
 
 
-def test_scale_is_not_known_behind_another_transform() -> None:
-    assert coming_scale(build_pipeline([A.HorizontalFlip(), RandomScaleCrop(8, 8)], IGNORE)) == 1.0
-    assert coming_scale(build_pipeline([], IGNORE)) == 1.0
+def test_what_will_be_used_is_not_known_behind_another_transform() -> None:
+    mask = sample(20, 20)["mask"]
+    assert coming_pixels(build_pipeline([A.HorizontalFlip(), RandomScaleCrop(8, 8)], IGNORE), mask) is None
+    assert coming_pixels(build_pipeline([], IGNORE), mask) is None
 
 
 def test_without_a_mask() -> None:

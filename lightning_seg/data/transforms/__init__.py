@@ -2,7 +2,7 @@
 
 from lightning_seg.data.transforms.category_limited_crop import CategoryLimitedCrop
 from lightning_seg.data.transforms.contract import check_transforms
-from lightning_seg.data.transforms.pipeline import Transform, build_pipeline, coming_scale, reseed
+from lightning_seg.data.transforms.pipeline import Transform, build_pipeline, coming_pixels, leading_crop, reseed
 from lightning_seg.data.transforms.random_scale_crop import RandomScaleCrop
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Transform",
     "build_pipeline",
     "check_transforms",
-    "coming_scale",
+    "coming_pixels",
+    "leading_crop",
     "reseed",
 ]

@@ -3,11 +3,13 @@
 import random
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import albumentations as A
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_seg.data.transforms.random_scale_crop import RandomScaleCrop
 
@@ -15,6 +17,21 @@ Transform: TypeAlias = A.BasicTransform | A.BaseCompose
 
 _DEFAULT_FILLS = (0.0, 255.0)
 """What ``fill_mask`` is if nobody chose it, in albumentations' transforms and in this project's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComingPixels:
+    """What a pipeline will use of an image.
+
+    Attributes:
+        rows: of the image.
+        columns: of the image.
+        scale: factor by which the image will be scaled.
+    """
+
+    rows: slice
+    columns: slice
+    scale: float
 
 
 def build_pipeline(transforms: Sequence[Transform], ignore_index: int) -> A.Compose:
@@ -49,19 +66,31 @@ def reseed(pipeline: A.Compose, seed: int, epoch: int, position: int) -> None:
     pipeline.set_random_state(np.random.default_rng(entropy), random.Random(seed_of_python))
 
 
-def coming_scale(pipeline: A.Compose) -> float:
-    """Factor by which the next call's first transform will scale the image; 1 if it does not, or nobody can know.
+def leading_crop(pipeline: A.Compose) -> RandomScaleCrop | None:
+    """The first transform, if it tells beforehand what it will use."""
+    first = next(iter(pipeline.transforms), None)
+    return first if isinstance(first, RandomScaleCrop) else None
+
+
+def coming_pixels(pipeline: A.Compose, mask: NDArray[Any]) -> ComingPixels | None:
+    """What the next call will use of the image that belongs to a mask; None if all of it, or nobody can know.
 
     What is drawn does not change. It holds for a call ``pipeline(image=…, mask=…)`` right after it.
+
+    Args:
+        pipeline: nothing is known of one without a :func:`leading_crop`.
+        mask: (H, W) class ids.
     """
-    first = next(iter(pipeline.transforms), None)
-    if not isinstance(first, RandomScaleCrop):
-        return 1.0
+    if (first := leading_crop(pipeline)) is None:
+        return None
     state = pipeline.py_random.getstate()
     pipeline.py_random.random()  # Compose tosses a coin first, although it is called at p = 1
-    scale = first.peek_scale()
+    window = first.peek(mask)
     pipeline.py_random.setstate(state)
-    return scale
+    if window is None:
+        return None
+    rows, columns = window.used((mask.shape[0], mask.shape[1]), first.interpolation)
+    return ComingPixels(rows, columns, window.rows.scaled / mask.shape[0])
 
 
 def leaves(transforms: Sequence[Transform]) -> Iterator[A.BasicTransform]:

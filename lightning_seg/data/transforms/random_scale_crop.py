@@ -82,23 +82,22 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations 
         self.fill = fill
         self.fill_mask = fill_mask
 
-    def draw_scale(self) -> float:
-        """Draw the factor of one call: the first number that the transform draws, but for the coin where ``p < 1``."""
-        return float(self.py_random.uniform(*self.scale_limits))
+    def peek(self, mask: Array) -> Window | None:
+        """What the next call will show of an image with this mask, if nothing draws before it; None if it is left out.
 
-    def peek_scale(self) -> float:
-        """Factor that the next call will use if nothing draws before it; 1 if it will leave its input as it is.
-
-        An image that will be halved at least need not be decoded at its full size.
+        Of the image, no more than that need be decoded.
         """
         state = self.py_random.getstate()
         try:
-            return self.draw_scale() if self.should_apply() else 1.0
+            if not self.should_apply():
+                return None
+            window: Window = self.get_params_dependent_on_data({}, {"mask": mask})["window"]
+            return window
         finally:
             self.py_random.setstate(state)
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        scale = self.draw_scale()
+        scale = float(self.py_random.uniform(*self.scale_limits))
         mask = data.get("mask")
         height, width = (params["shape"] if mask is None else mask.shape)[:2]
         scaled = max(1, round(height * scale)), max(1, round(width * scale))

@@ -93,6 +93,17 @@ class Window:
     rows: Span
     columns: Span
 
+    def used(self, size: tuple[int, int], interpolation: int) -> tuple[slice, slice]:
+        """Rows and columns that :meth:`of_image` reads of an image of that height and width."""
+        if size == (self.rows.scaled, self.columns.scaled):
+            return self.rows.inside, self.columns.inside
+        if interpolation != cv2.INTER_LINEAR or not _EXACT_POSITIONS:
+            return slice(0, size[0]), slice(0, size[1])
+        rows, columns = self.rows.sampling(size[0])[0], self.columns.sampling(size[1])[0]
+        if (anchors := self._anchors(size)) is not None:
+            rows, columns = slice(anchors[0][1], rows.stop), slice(anchors[1][1], columns.stop)
+        return rows, columns
+
     def of_image(self, image: Array, interpolation: int) -> Array:
         """The part inside of ``cv2.resize`` of the whole (H, W) or (H, W, C) image.
 
@@ -102,20 +113,27 @@ class Window:
         inside = (self.rows.inside, self.columns.inside)
         if (self.rows.scaled, self.columns.scaled) == (height, width):
             return image[inside]
-        shown = (self.columns.inside.stop - self.columns.inside.start, self.rows.inside.stop - self.rows.inside.start)
         if interpolation != cv2.INTER_LINEAR or not _EXACT_POSITIONS:
             return cv2.resize(image, (self.columns.scaled, self.rows.scaled), interpolation=interpolation)[inside]
-        top, left = self.rows.anchor(height), self.columns.anchor(width)
-        resized = (self.rows.inside.stop - top[0]) * (self.columns.inside.stop - left[0])
-        if _RESIZE_COST * resized <= shown[0] * shown[1]:
-            used = image[top[1] : self.rows.sampling(height)[0].stop, left[1] : self.columns.sampling(width)[0].stop]
+        if (anchors := self._anchors((height, width))) is not None:
+            used = image[self.used((height, width), interpolation)]
             scaled = cv2.resize(used, None, fx=self.columns.scaled / width, fy=self.rows.scaled / height)
             if scaled.shape != used.shape:  # else cv2 took the factors, which are near 1, for 1
-                return np.asarray(scaled[_back(inside[0], top[0]), _back(inside[1], left[0])])
+                return np.asarray(scaled[_back(inside[0], anchors[0][0]), _back(inside[1], anchors[1][0])])
+        shown = (self.columns.inside.stop - self.columns.inside.start, self.rows.inside.stop - self.rows.inside.start)
         rows, step_y, offset_y = self.rows.sampling(height)
         columns, step_x, offset_x = self.columns.sampling(width)
         positions = np.array([[step_x, 0.0, offset_x], [0.0, step_y, offset_y]])
         return _sample(image[rows, columns], positions, shown)
+
+    def _anchors(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        """Anchors of rows and columns where ``cv2.resize`` from there is the faster way; else None."""
+        rows, columns = self.rows.anchor(size[0]), self.columns.anchor(size[1])
+        resized = (self.rows.inside.stop - rows[0]) * (self.columns.inside.stop - columns[0])
+        shown = (self.rows.inside.stop - self.rows.inside.start) * (
+            self.columns.inside.stop - self.columns.inside.start
+        )
+        return (rows, columns) if _RESIZE_COST * resized <= shown else None
 
     def of_mask(self, mask: Array) -> Array:
         """The part inside of ``cv2.resize`` of the whole (H, W) mask by ``INTER_NEAREST_EXACT``."""
