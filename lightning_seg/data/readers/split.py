@@ -54,9 +54,16 @@ class Split(Reader):
 
     def samples(self, root: Path | None) -> list[Sample]:
         try:
-            return self._chosen(self.of.samples(root))
+            samples = self.of.samples(root)
         except OrphanError as error:
             raise OrphanError(str(error), self._chosen(error.samples), error.orphans) from None
+        if chosen := self._chosen(samples):
+            return chosen
+        groups = {self._group(sample) for sample in samples}
+        raise DataError(
+            f"Split: no sample falls into {self.part} ({len(samples)} samples in {len(groups)} groups, "
+            f"fractions {self.fractions}): give it a larger fraction or smaller groups"
+        )
 
     def _chosen(self, samples: Sequence[Sample]) -> list[Sample]:
         groups: dict[str, list[Sample]] = defaultdict(list)
@@ -69,11 +76,6 @@ class Split(Reader):
             if self._part_at((taken + len(groups[group]) / 2) / len(samples)) == self.part:
                 chosen += groups[group]
             taken += len(groups[group])
-        if not chosen:
-            raise DataError(
-                f"Split: no sample falls into {self.part} ({len(samples)} samples in {len(groups)} groups, "
-                f"fractions {self.fractions}): give it a larger fraction or smaller groups"
-            )
         return sorted(chosen, key=lambda sample: sample.name)
 
     def _group(self, sample: Sample) -> str:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_seg.data import Reader, Split
+from lightning_seg.data import Folder, Reader, Split
+from lightning_seg.data.readers.reader import OrphanError
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Sample
 
@@ -62,3 +63,14 @@ def test_refuses_what_leaves_a_part_empty() -> None:
         names("test", group_by="city_[a-z]+")
     with pytest.raises(ConfigError, match="is no regular expression"):
         names("test", group_by="(")
+
+
+@pytest.mark.parametrize("pairs", [0, 1])
+def test_orphans_are_told_where_too_few_pairs_are_left_for_a_part(pairs: int, tmp_path: Path) -> None:
+    for name in ("i/0.jpg", "i/lone.jpg", "m/other.png", *["m/0.png"][:pairs]):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for part in ("train", "val"):
+        with pytest.raises(OrphanError, match=r"have no mask named .* lone.*1 masks in .* other\.png") as caught:
+            Split(of=Folder(images="i", masks="m"), part=part, fractions=[0.5, 0.5]).samples(tmp_path)  # type: ignore[arg-type]
+        assert {orphan.path.name for orphan in caught.value.orphans} >= {"lone.jpg", "other.png"}
