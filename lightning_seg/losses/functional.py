@@ -64,12 +64,11 @@ def ohem_cross_entropy(
         min_kept: number of pixels in the whole batch, not per image, at least 1; all that count if there are fewer.
         class_weights: (K,), at least 0; they do not change which pixels are hard.
     """
-    logits, target, _ = _prepare(logits, target, ignore_index)
-    with torch.no_grad():
-        kept = target.where(
-            kept_by_ohem(_pixel_losses(logits, target, ignore_index), threshold, min_kept), ignore_index
-        )
-    return cross_entropy(logits, kept, ignore_index=ignore_index, class_weights=class_weights)
+    logits, target, counted = _prepare(logits, target, ignore_index)
+    losses = _pixel_losses(logits, target, ignore_index)
+    kept = kept_by_ohem(losses.detach(), threshold, min_kept) & counted
+    weights = pixel_weights(target, kept, _cast(class_weights, logits))
+    return divide((weights * losses).sum(), weights.sum())
 
 
 def kept_by_ohem(losses: Tensor, threshold: float, min_kept: int) -> Tensor:

@@ -11,7 +11,8 @@ from lightning_seg.losses.criteria import Criterion, resize
 class WeightedSum(Criterion):
     """Several losses at once, each multiplied by its weight, under its own name.
 
-    A name that occurs again gets ``_2``, ``_3`` and so on, in the order given. Logits are resized once for all.
+    A name that occurs again gets ``_2``, ``_3`` and so on, in the order given. Logits are resized once, for the parts
+    without ``low_memory``.
 
     >>> from lightning_seg.losses import CrossEntropy, Dice
     >>> both = WeightedSum([CrossEntropy(), Dice()], weights=[1.0, 0.5])
@@ -28,7 +29,7 @@ class WeightedSum(Criterion):
     """
 
     def __init__(self, criteria: list[Criterion], weights: list[float]) -> None:
-        super().__init__()
+        super().__init__(low_memory=any(criterion.low_memory for criterion in criteria))
         self._require(len(criteria) > 0, "criteria", "empty", "a list of one loss or more")
         counts = f"{len(weights)} numbers for {len(criteria)} criteria"
         self._require(len(criteria) == len(weights), "weights", counts, "one number for each")
@@ -38,10 +39,11 @@ class WeightedSum(Criterion):
 
     def forward(self, logits: Tensor, targets: Tensor, ignore_index: int) -> dict[str, Tensor]:
         """The weighted parts by name; what they take and raise is as in :meth:`Criterion.forward`."""
-        logits = resize(logits, targets)
+        upsampled = logits if all(part.low_memory for part in self.criteria) else resize(logits, targets)
         losses: dict[str, Tensor] = {}
         for criterion, weight in zip(self.criteria, self.weights, strict=True):
-            for name, part in criterion(logits, targets, ignore_index).items():
+            given = logits if criterion.low_memory else upsampled
+            for name, part in criterion(given, targets, ignore_index).items():
                 losses[_unused(name, losses)] = weight * part
         return losses
 

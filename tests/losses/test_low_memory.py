@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lightning_seg.losses import OHEM, Criterion, CrossEntropy, HardPixelMining, polyphase
+from lightning_seg.losses import OHEM, Criterion, CrossEntropy, HardPixelMining, WeightedSum, polyphase
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.conftest import MODELS
@@ -189,6 +189,22 @@ def test_never_holds_the_upsampled_logits(kind: str, upsampled: tuple[int, int])
     with Largest() as largest:
         value_and_gradient(KINDS[kind](low_memory=False), logits, target)
     assert largest.numbers >= 2 * 20 * 512 * 512
+
+
+def test_a_weighted_sum_upsamples_for_none_of_its_parts_of_low_memory() -> None:
+    logits, target = make_small((2, 20, 64, 64), (256, 256))
+    pairs = [
+        [CrossEntropy(low_memory=low), WeightedSum([OHEM(low_memory=low), HardPixelMining()], [0.5, 1.0])]
+        for low in (True, False)
+    ]
+    low, high = (WeightedSum(parts, [1.0, 2.0])(logits, target, IGNORE) for parts in pairs)
+    assert low.keys() == high.keys()
+    assert all(torch.allclose(low[name], high[name], rtol=1e-5) for name in low)
+    with Largest() as largest:
+        WeightedSum([CrossEntropy(low_memory=True), WeightedSum([OHEM(low_memory=True)], [0.5])], [1.0, 2.0])(
+            logits, target, IGNORE
+        )
+    assert largest.numbers < 20 * 256 * 256
 
 
 @pytest.mark.parametrize("name", MODELS)
