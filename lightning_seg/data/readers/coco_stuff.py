@@ -21,12 +21,14 @@ STUFF = (
 )  # fmt: skip
 FIRST_STUFF_VALUE = 91
 UNLABELLED = 255
+CONVERTED = "*_labelTrainIds.png"
 
 
 class CocoStuff(Reader):
     """COCO's images with COCO-Stuff's pixel maps: ``<split>/`` and ``stuffthingmaps/<split>/`` below ``root``.
 
-    The layout of mmsegmentation, ``images/<split>/`` and ``annotations/<split>/``, is read as well. Stored values are
+    The layout of mmsegmentation, ``images/<split>/`` and ``annotations/<split>/``, is read as well, but for the
+    ``*_labelTrainIds.png`` that its converter lays beside the maps. Stored values are
     COCO's ids less one: 0 to 89 for things, of which ten are unused, 91 to 181 for stuff; 255 is ignored. Names of
     things are those that Detectron2 lists.
 
@@ -57,6 +59,6 @@ class CocoStuff(Reader):
         ]
         for images, masks in layouts:
             if images.is_dir() and masks.is_dir():
-                return Folder(images=str(images), masks=str(masks)).samples(None)
+                return Folder(images=str(images), masks=str(masks), skip=[CONVERTED]).samples(None)
         missing = next(folder for folder in layouts[0] if not folder.is_dir())
         raise DataError(f"CocoStuff: {missing} does not exist: check data.root and the reader's root and split")

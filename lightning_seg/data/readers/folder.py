@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lightning_seg.data.readers.pairing import complete, pair
@@ -29,6 +30,7 @@ class Folder(Reader):
             not named so are no images.
         mask_name: the mask's file name, with the same ``{stem}``; its suffix in any case.
         image_suffixes: what counts as an image, in any case; hidden files never do.
+        skip: names of files that are neither image nor mask, as patterns such as ``*_color.png``.
         list: a text file that chooses samples, one a line: a stem, an image path, or an image and a mask path
             (between them a tab, or spaces where no path has any). Paths are relative to ``images`` (``masks``)
             or to ``data.root``.
@@ -42,6 +44,7 @@ class Folder(Reader):
         image_name: str = "{stem}",
         mask_name: str = "{stem}.png",
         image_suffixes: Sequence[str] = IMAGE_SUFFIXES,
+        skip: Sequence[str] = (),
         list: str | None = None,
         strip_prefix: str = "",
     ) -> None:
@@ -55,6 +58,7 @@ class Folder(Reader):
         self.image_name = image_name
         self.mask_name = mask_name
         self.image_suffixes = tuple(suffix.lower() for suffix in image_suffixes)
+        self.skip = tuple(skip)
         self.list = list
         self.strip_prefix = strip_prefix
 
@@ -76,7 +80,7 @@ class Folder(Reader):
 
         image_of: dict[str, Path] = {}
         doubles: dict[str, list[str]] = defaultdict(list)
-        for path in files_below(images):
+        for path in self._files_below(images):
             match = is_image.fullmatch(path.stem)
             if path.suffix.lower() not in self.image_suffixes or match is None:
                 continue
@@ -98,7 +102,7 @@ class Folder(Reader):
             )
 
         mask_of: dict[str, Path] = {}
-        for path in files_below(masks):
+        for path in self._files_below(masks):
             if match := looks_like_a_mask(path):
                 mask_of[_name(path, masks, match[1])] = path
         samples = [Sample(name, image_of[name], mask_of[name]) for name in sorted(image_of) if name in mask_of]
@@ -118,7 +122,7 @@ class Folder(Reader):
         if messages:
             jpeg_of = {
                 _name(path, masks, match[1]): path
-                for path in (files_below(masks) if images != masks else ())
+                for path in (self._files_below(masks) if images != masks else ())
                 if path.suffix.lower() in _LOSSY_SUFFIXES and (match := is_mask.fullmatch(path.stem))
             }
             orphans = [
@@ -130,6 +134,11 @@ class Folder(Reader):
             orphans += [Orphan("orphan_mask", mask_of[name], f"has no image in {images}") for name in without_image]
             raise OrphanError("; ".join(messages), samples, orphans)
         return samples
+
+    def _files_below(self, folder: Path) -> Iterator[Path]:
+        return (
+            path for path in files_below(folder) if not any(fnmatchcase(path.name, pattern) for pattern in self.skip)
+        )
 
     def _listed(self, file: Path, root: Path | None, images: Path | None, masks: Path | None) -> list[Sample]:
         if not file.is_file():

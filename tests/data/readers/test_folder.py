@@ -38,6 +38,14 @@ def test_one_folder_with_a_template(tmp_path: Path) -> None:
     ]
 
 
+def test_skips_what_lies_beside(tmp_path: Path) -> None:
+    touch(tmp_path, "d/a.jpg", "d/a.png", "d/a_color.png", "d/thumbnail.jpg")
+    reader = Folder(images="d", masks="d", image_suffixes=[".jpg"], skip=["*_color.png", "thumb*"])
+    assert found(reader, tmp_path) == [("a", "d/a.jpg", "d/a.png")]
+    with pytest.raises(DataError, match=r"no mask named .*: thumbnail.* have no image .*: a_color\.png"):
+        Folder(images="d", masks="d", image_suffixes=[".jpg"]).samples(tmp_path)
+
+
 def test_home_and_variables_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "i/a.jpg", "m/a.png")
     monkeypatch.setenv("MY_DATA", str(tmp_path))

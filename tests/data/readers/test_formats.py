@@ -60,7 +60,7 @@ def test_vocs_extra_annotations(tmp_path: Path) -> None:
 
 
 def test_mmsegmentations_layout_of_coco_stuff(tmp_path: Path) -> None:
-    touch(tmp_path, "images/val2017/a.jpg", "annotations/val2017/a.png")
+    touch(tmp_path, "images/val2017/a.jpg", "annotations/val2017/a.png", "annotations/val2017/a_labelTrainIds.png")
     (sample,) = CocoStuff(root=".", split="val2017").samples(tmp_path)
     assert sample.mask == tmp_path / "annotations/val2017/a.png"
 
