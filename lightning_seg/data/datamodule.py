@@ -17,7 +17,7 @@ from lightning_seg.data.auditing.quick import refuse_visible_defects
 from lightning_seg.data.cache import share_caches
 from lightning_seg.data.class_pixels import ClassPixels, count_class_pixels
 from lightning_seg.data.dataset import SegmentationDataset
-from lightning_seg.data.labelling import IGNORE, Labelling
+from lightning_seg.data.labelling import IGNORE, Labelling, split_keys
 from lightning_seg.data.labels import LabelTable, Unknown
 from lightning_seg.data.limits import usable_cpus
 from lightning_seg.data.loader import SegmentationLoader, build_loader
@@ -51,8 +51,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             holds ids of ``classes``.
         palette: colours, ``{name: "#rrggbb"}`` or ``[r, g, b]``, of classes and of ``ignore``: decode colour masks, and
             show classes in pictures; others get one chosen for them.
-        unknown: ``refuse``: a stored value or colour without a meaning is an error; ``ignore``: it is
-            read as ignored pixels.
+        unknown: ``refuse``: a stored value or colour without a meaning is an error, and so is a class that the source
+            names and ``classes`` does not; ``ignore``: they are read as ignored pixels.
         sampler: ``shuffle``: every training sample once an epoch; ``rare_class``: DAFormer's rare-class sampling, which
             draws a class by its rarity, then a sample that shows it, as often as there are samples.
         train_transforms: albumentations for training; ``fill_mask`` is set to the ignore index in all of them.
@@ -282,13 +282,19 @@ class SegmentationDataModule(pl.LightningDataModule):
                 break
         if source is None:
             raise ConfigError("data.classes is empty: list the class names in id order")
-        value_of = {name: value for value, name in source.values.items()}
-        mapped = [label_map.get(value_of.get(name, ""), label_map.get(name, name)) for name in source.names]
-        return [name for name in dict.fromkeys(mapped) if name != IGNORE], source.palette
+        by_value, by_name = split_keys(label_map)
+        targets: dict[str, list[str]] = {}
+        for value, name in source.values.items():
+            if name is not None:
+                targets.setdefault(name, []).append(by_value.get(value, by_name.get(name, name)))
+        mapped = [target for name in source.names for target in targets.get(name, [by_name.get(name, name)])]
+        names = [name for name in dict.fromkeys(mapped) if name != IGNORE]
+        return names, {name: colour for name, colour in source.palette.items() if name in names}
 
     def _announce(self, part: str, table: LabelTable) -> None:
         """Print once how labels are read, where that is not plain."""
-        if self.labelling.label_map and not any(
+        plain = not self.labelling.label_map and self.labelling.unknown == "refuse"
+        if not plain and not any(
             dataset.table.values == table.values and dataset.table.colours == table.colours
             for dataset in self.datasets.values()
         ):

@@ -31,13 +31,19 @@ class Labelling:
         Raises:
             ConfigError: if a name is no class, or a value has no meaning.
         """
-        by_value, by_name = _split_keys(self.label_map)
-        values = {} if source is None else self._values_of(source, by_value, by_name, reader)
+        by_value, by_name = split_keys(self.label_map)
         if source is None:
-            if not by_value:
-                values = {index: index for index in range(self.info.num_classes)}
+            values = {} if by_value else {index: index for index in range(self.info.num_classes)}
             values.setdefault(self.info.ignore_index, self.info.ignore_index)
-            values.update({value: self._id(name, f"data.label_map, value {value}") for value, name in by_value.items()})
+        else:
+            values = {
+                value: self.info.ignore_index
+                if name is None
+                else self._id_of_source(name, by_name, f"{reader} stores {name} as {value}, but")
+                for value, name in source.values.items()
+                if value not in by_value
+            }
+        values.update({value: self._id(name, f"data.label_map, value {value}") for value, name in by_value.items()})
         colours: dict[Colour, int] = {}
         for name, colour in self.palette.items():
             index = self._id(by_name.get(name, name), f"data.palette, {name}")
@@ -56,19 +62,16 @@ class Labelling:
             )
         rest = None
         if source is not None and source.rest is not None:
-            rest = self._id(by_name.get(source.rest, source.rest), f"the rest of {reader}")
+            rest = self._id_of_source(source.rest, by_name, f"the rest of {reader}")
         return LabelTable(self.info, values, colours, rest=rest, unknown=self.unknown)
 
-    def _values_of(
-        self, source: SourceLabels, by_value: Mapping[int, str], by_name: Mapping[str, str], reader: str
-    ) -> dict[int, int]:
-        values = {}
-        for value, name in {**source.values, **by_value}.items():
-            target = by_value.get(value, by_name.get(name, name) if name is not None else IGNORE)
-            known = target == IGNORE or target in self.info.names
-            if known or self.unknown == "refuse":
-                values[value] = self._id(target, f"{reader} stores {name or target} as {value}, but")
-        return values
+    def _id_of_source(self, name: str, by_name: Mapping[str, str], where: str) -> int:
+        """What a source's own name stands for; with ``unknown: ignore`` one that is not trained is ignored."""
+        if name in by_name:
+            return self._id(by_name[name], f"data.label_map, {name}")
+        if name not in self.info.names and self.unknown == "ignore":
+            return self.info.ignore_index
+        return self._id(name, where)
 
     def _id(self, name: str, where: str) -> int:
         if name == IGNORE:
@@ -81,7 +84,7 @@ class Labelling:
         )
 
 
-def _split_keys(label_map: Mapping[int | str, str]) -> tuple[dict[int, str], dict[str, str]]:
+def split_keys(label_map: Mapping[int | str, str]) -> tuple[dict[int, str], dict[str, str]]:
     """Stored values and names apart; a command line can only give text."""
     by_value: dict[int, str] = {}
     by_name: dict[str, str] = {}

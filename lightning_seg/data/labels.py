@@ -28,7 +28,7 @@ class LabelTable:
         values: class id, or the ignore index, of each stored value or category id.
         colours: the same of each colour.
         rest: id of what no region covers.
-        unknown: what happens to a value or colour that is in neither.
+        unknown: what happens to a value or colour that is in neither; the first one to be ignored is told.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class LabelTable:
         self.colours = dict(colours)
         self.rest = info.ignore_index if rest is None else rest
         self.unknown = unknown
+        self._told = False
         # A byte must hold the ids, the ignore index, and a sign of its own for what is foreign.
         shallow = 0 <= info.ignore_index <= 255 and info.num_classes < 255
         self.dtype = np.dtype(np.uint8 if shallow else np.int32)
@@ -64,7 +65,9 @@ class LabelTable:
             message = self.describe(foreign, source)
             if self.unknown == "refuse":
                 raise DataError(message)
-            warnings.warn(f"{message} (read as ignored: data.unknown is ignore)", stacklevel=2)
+            if not self._told:
+                warnings.warn(f"{message} (read as ignored, as all such: data.unknown is ignore)", stacklevel=2)
+            self._told = True
         return ids
 
     def look_up(self, stored: StoredMask, source: Path) -> tuple[Ids, dict[int | Colour, int]]:

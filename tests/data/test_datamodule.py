@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule, dataset, decode
+from lightning_seg.data import Cityscapes, Folder, RandomScaleCrop, SegmentationDataModule, dataset, decode
 from lightning_seg.data.decode import read_image, read_mask, read_reduced
 from lightning_seg.data.jpeg import decode_part
 from lightning_seg.data.sampler import Draw
@@ -38,6 +38,15 @@ def test_samples_are_detectron2s_format(scenes: Path) -> None:
     assert sample["sem_seg"].shape == (24, 40)
     assert (sample["height"], sample["width"]) == (48, 64) == image.shape[:2]
     assert np.array_equal(sample["truth"], mask)
+
+
+@pytest.mark.parametrize("seven", [7, "7"])
+def test_classes_of_a_source_are_mapped_by_value_and_by_name(seven: int | str) -> None:
+    label_map = {seven: "way", "car": "vehicle", 27: "vehicle", "sky": "ignore", 11: "ignore"}
+    data = SegmentationDataModule(train=Cityscapes(root=".", split="train"), label_map=label_map)
+    assert data.class_names[:3] == ["way", "sidewalk", "wall"]
+    assert data.class_names.count("vehicle") == 1
+    assert not {"road", "car", "truck", "sky", "building"} & set(data.class_names)
 
 
 def test_without_transforms_pixels_are_untouched_rgb(scenes: Path) -> None:

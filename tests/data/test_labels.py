@@ -69,9 +69,27 @@ def test_the_source_names_its_values() -> None:
         ConfigError, match=r"data\.train stores truck as 27, but: 'truck' is not in data\.classes: add it"
     ):
         make_table(("road", "car"), source=SOURCE)
-    ignoring = make_table(("road", "car"), source=SOURCE, unknown="ignore")
-    with pytest.warns(UserWarning, match=r"class id 27 in 1 pixels.*read as ignored"):
-        assert decode(ignoring, values(7, 27)) == [0, 255]
+    with pytest.raises(ConfigError, match=r"data\.label_map, value 27: 'vehicel' is not in .*did you mean vehicle"):
+        make_table(("road", "vehicle"), source=SOURCE, label_map={"car": "vehicle", 27: "vehicel"})
+
+
+def test_what_the_source_names_but_is_not_trained_may_be_ignored() -> None:
+    source = SourceLabels(("rest", *SOURCE.names), SOURCE.values, {}, rest="rest")
+    table = make_table(("road", "car"), source=source, unknown="ignore")
+    assert str(table) == "  road: 7\n  car: 26\n  ignored: 27, 0"
+    assert table.rest == 255
+    assert table.look_up(values(7, 27), MASK)[1] == {}
+    with pytest.raises(ConfigError, match=r"data\.label_map, truck: 'cra' is not in data\.classes"):
+        make_table(("road", "car"), source=source, unknown="ignore", label_map={"truck": "cra"})
+    with pytest.raises(ConfigError, match=r"data\.label_map, value 99: 'cra' is not in data\.classes"):
+        make_table(("road", "car"), source=source, unknown="ignore", label_map={99: "cra"})
+
+
+def test_values_without_a_meaning_may_be_ignored_and_are_told_once() -> None:
+    table = make_table(source=None, unknown="ignore")
+    with pytest.warns(UserWarning, match=r"class id 27 in 1 pixels.*read as ignored") as told:
+        assert [decode(table, values(0, value)) for value in (27, 28)] == [[0, 255], [0, 255]]
+    assert len(told) == 1
 
 
 def test_names_that_lead_nowhere_are_refused() -> None:
