@@ -1,7 +1,6 @@
 """The data of one experiment: readers, transforms and loaders for every stage."""
 
 import glob
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_seg.data.auditing.listing import list_splits
+from lightning_seg.data.auditing.listing import Listing, list_split
 from lightning_seg.data.auditing.quick import refuse_visible_defects
 from lightning_seg.data.cache import share_caches
 from lightning_seg.data.class_pixels import ClassPixels, count_class_pixels
@@ -23,8 +22,8 @@ from lightning_seg.data.limits import usable_cpus
 from lightning_seg.data.loader import SegmentationLoader, build_loader
 from lightning_seg.data.ranks import gather
 from lightning_seg.data.readers import Reader
-from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
-from lightning_seg.data.readers.reader import resolve, unique_names
+from lightning_seg.data.readers.folder import IMAGE_SUFFIXES, files_below
+from lightning_seg.data.readers.reader import common_folder, resolve, unique_names
 from lightning_seg.data.sampler import EvaluationSampler, RareClassSampler, TrainSampler
 from lightning_seg.data.transforms import RandomScaleCrop, Transform, build_pipeline, check_transforms
 from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError
@@ -123,7 +122,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.datasets: dict[str, SegmentationDataset] = {}
-        self._listed: dict[str, list[Sample]] = {}
+        self._listings: dict[str, Listing] = {}
         self.class_pixels: NDArray[np.int64] | None = None
 
     @property
@@ -150,10 +149,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             if reader is not None:
                 reader.prepare(self.root)
         if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            readers = {part: self.readers[part] for part in ("train", "val")}
-            listings = list_splits(readers, self.root, self.labelling)
-            refuse_visible_defects(listings)
-            self._listed = {part: listing.samples for part, listing in listings.items()}
+            parts = [part for part in ("train", "val") if self.readers[part] is not None]
+            refuse_visible_defects({part: self._list(part) for part in parts})
 
     def setup(self, stage: str) -> None:
         """List the samples of a stage.
@@ -168,9 +165,12 @@ class SegmentationDataModule(pl.LightningDataModule):
                 continue
             if part == "predict":
                 samples, table = self._images_to_predict(), LabelTable(self.info, {}, {})
-            elif (reader := self.readers[part]) is not None:
-                table = self.labelling.table(reader.labels(self.root), f"data.{part}")
-                samples = self._listed.pop(part) if part in self._listed else reader.samples(self.root)
+            elif self.readers[part] is not None:
+                listing = self._list(part)
+                if listing.refusal is not None:
+                    raise DataError(listing.refusal)
+                samples, table = listing.samples, listing.table
+                del self._listings[part]
                 self._announce(part, table)
             elif part == "val" and stage == "fit":
                 continue
@@ -188,6 +188,9 @@ class SegmentationDataModule(pl.LightningDataModule):
                 keep_truth=part in ("val", "test"),
                 reduced_decoding=self.reduced_decoding and part == "train",
             )
+        for reader in self.readers.values():
+            if reader is not None:
+                reader.release()
         if stage == "fit" and self.cache == "ram":
             fresh = [self.datasets[part] for part in parts if part in self.datasets]
             fresh = [dataset for dataset in fresh if dataset.cache is None]
@@ -204,12 +207,20 @@ class SegmentationDataModule(pl.LightningDataModule):
         Raises:
             DataError: from the reader, which may also mean that :meth:`prepare_data` must come first.
         """
-        reader = self.readers["train"]
-        if reader is None:
+        if self.readers["train"] is None:
             return None
-        if "train" not in self._listed:
-            self._listed["train"] = reader.samples(self.root)
-        return len(self._listed["train"])
+        listing = self._list("train")
+        if listing.refusal is not None:
+            raise DataError(listing.refusal)
+        return len(listing.samples)
+
+    def _list(self, part: str) -> Listing:
+        """List a split once, and keep it for :meth:`setup`."""
+        reader = self.readers[part]
+        assert reader is not None
+        if part not in self._listings:
+            self._listings[part] = list_split(part, reader, self.root, self.labelling)
+        return self._listings[part]
 
     def train_dataloader(self) -> SegmentationLoader:
         dataset = self.datasets["train"]
@@ -311,7 +322,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             paths = _images_at(source)
         if not paths:
             raise DataError(f"data.predict {self.predict_from!r} matches no image: expected a file, a folder or a glob")
-        base = source if source.is_dir() else Path(os.path.commonpath([path.parent for path in paths]))
+        base = source if source.is_dir() else common_folder(paths)
         names = unique_names([path.relative_to(base) for path in paths])
         return [Sample(name, path) for name, path in zip(names, paths, strict=True)]
 
@@ -321,9 +332,8 @@ def _images_at(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     if source.is_dir():
-        paths = [path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
-    else:
-        paths = [Path(match) for match in glob.glob(str(source), recursive=True)]
+        return [path for path in files_below(source) if path.suffix.lower() in IMAGE_SUFFIXES]
+    paths = [Path(match) for match in glob.glob(str(source), recursive=True)]
     return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
 
 

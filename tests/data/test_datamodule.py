@@ -1,5 +1,7 @@
 """Samples, batches and errors of the data module."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,13 +13,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pytorch_lightning.trainer.states import TrainerFn
 
-from lightning_seg.data import Cityscapes, Folder, RandomScaleCrop, SegmentationDataModule, dataset, decode
+from lightning_seg.data import Cityscapes, Coco, Folder, RandomScaleCrop, SegmentationDataModule, Split, dataset, decode
 from lightning_seg.data.decode import read_image, read_mask, read_reduced
 from lightning_seg.data.jpeg import decode_part
+from lightning_seg.data.readers.coco import _read
 from lightning_seg.data.sampler import Draw
 from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.structures import Sample
 from tests.conftest import CLASSES, write_pair
+from tests.data.layouts import catalog_of_annotations
 
 
 def make(root: Path, **settings: Any) -> SegmentationDataModule:
@@ -241,6 +247,38 @@ def test_batch_larger_than_the_data(scenes: Path) -> None:
         data.train_dataloader()
 
 
+class Counted(Folder):
+    """Counts how often it is asked."""
+
+    listed = 0
+
+    def samples(self, root: Path | None) -> list[Sample]:
+        self.listed += 1
+        return super().samples(root)
+
+
+def test_lists_a_split_once(scenes: Path) -> None:
+    readers = {part: Counted(images=f"{part}/images", masks=f"{part}/masks") for part in ("train", "val")}
+    data = make(scenes, **readers)
+    data.trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING))  # type: ignore[assignment]
+    assert data.count_training_samples() == 6
+    data.prepare_data()
+    data.setup("fit")
+    assert [reader.listed for reader in readers.values()] == [1, 1]
+
+
+def test_what_was_read_to_list_the_samples_is_released(tmp_path: Path) -> None:
+    registered = catalog_of_annotations(tmp_path, ["a", "b"])
+    whole = Coco(annotations="all.json", images="i", background=None)
+    parts = {"train": Split(of=whole, part="train", fractions=[0.5, 0.5]), "val": registered}
+    content = weakref.ref(_read(tmp_path / "all.json"))
+    data = SegmentationDataModule(**parts, root=str(tmp_path), num_workers=0)
+    data.setup("fit")
+    gc.collect()
+    assert content() is None
+    assert registered._loaded is None
+
+
 def test_stage_without_reader(scenes: Path) -> None:
     with pytest.raises(ConfigError, match=r"test needs data\.test"):
         make(scenes).setup("test")
@@ -251,17 +289,21 @@ def test_stage_without_reader(scenes: Path) -> None:
 
 
 def test_images_to_predict_keep_folders_and_never_collide(tmp_path: Path) -> None:
-    for name in ("a.jpg", "a.png", "sub/a.jpg", "sub/b.jpg", "._b.jpg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    folder = tmp_path / "all"
+    for name in ("a.jpg", "a.png", "sub/a.jpg", "sub/b.jpg", "._b.jpg", ".trash/c.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.new("RGB", (4, 4)).save(folder / name)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "there").symlink_to(folder / "sub")
 
     def names(predict: Path) -> list[str]:
         data = SegmentationDataModule(classes=CLASSES, predict=str(predict), num_workers=0)
         data.setup("predict")
         return [sample.name for sample in data.datasets["predict"].samples]
 
-    assert names(tmp_path) == ["a.jpg", "a.png", "sub/a", "sub/b"]
-    assert names(tmp_path / "sub" / "a.jpg") == ["a"]
-    assert names(tmp_path / "sub" / "*.jpg") == ["a", "b"]
+    assert names(folder) == ["a.jpg", "a.png", "sub/a", "sub/b"]
+    assert names(tmp_path / "linked") == ["there/a", "there/b"]
+    assert names(folder / "sub" / "a.jpg") == ["a"]
+    assert names(folder / "sub" / "*.jpg") == ["a", "b"]
     with pytest.raises(DataError, match="matches no image"):
-        names(tmp_path / "*.bmp")
+        names(folder / "*.bmp")

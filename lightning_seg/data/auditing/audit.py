@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_seg.data.auditing.defects import Defect, common_folder, without_repeats
+from lightning_seg.data.auditing.defects import Defect, without_repeats
 from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.pool import Track, examine_all
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA, SplitStatistics, class_weights
+from lightning_seg.data.readers.reader import common_folder
 from lightning_seg.structures import Annotations, DatasetInfo
 
 WATCHED_FOR_CLASSES = ("train", "val")

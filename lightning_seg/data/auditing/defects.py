@@ -1,7 +1,6 @@
 """The defects that a data set can have."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 Kind = Literal[
@@ -67,9 +66,3 @@ def without_repeats(defects: list[Defect]) -> list[Defect]:
     for defect in defects:
         first.setdefault((defect.kind, defect.path, defect.detail), defect)
     return sorted(first.values(), key=lambda defect: KINDS.index(defect.kind))
-
-
-def common_folder(paths: list[Path]) -> Path:
-    """The deepest folder that holds all of them."""
-    parents = [set(path.parents) for path in paths]
-    return max(set.intersection(*parents), key=lambda parent: len(parent.parts), default=Path()) if paths else Path()

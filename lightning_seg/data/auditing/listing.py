@@ -32,25 +32,30 @@ class Listing:
 
 
 def list_splits(readers: Mapping[str, Reader | None], root: Path | None, labelling: Labelling) -> dict[str, Listing]:
-    """List every split that has a reader.
+    """List every split that has a reader, as :func:`list_split` does; the readers keep nothing."""
+    used = {split: reader for split, reader in readers.items() if reader is not None}
+    listings = {split: list_split(split, reader, root, labelling) for split, reader in used.items()}
+    for reader in used.values():
+        reader.release()
+    return listings
+
+
+def list_split(split: str, reader: Reader, root: Path | None, labelling: Labelling) -> Listing:
+    """List a split.
 
     Raises:
         ConfigError: if a table of labels cannot be made.
         DataError: if nothing can be listed.
     """
-    listings: dict[str, Listing] = {}
-    for split, reader in readers.items():
-        if reader is None:
-            continue
-        source = reader.labels(root)
-        table = labelling.table(source, f"data.{split}")
-        try:
-            listings[split] = Listing(reader.samples(root), table)
-        except OrphanError as error:
-            defects = [Defect(orphan.kind, split, str(orphan.path), orphan.detail) for orphan in error.orphans]
-            listings[split] = Listing(error.samples, table, defects, str(error))
-        listings[split].lost = _classes_without_a_value(source, table)
-    return listings
+    source = reader.labels(root)
+    table = labelling.table(source, f"data.{split}")
+    try:
+        listing = Listing(reader.samples(root), table)
+    except OrphanError as error:
+        defects = [Defect(orphan.kind, split, str(orphan.path), orphan.detail) for orphan in error.orphans]
+        listing = Listing(error.samples, table, defects, str(error))
+    listing.lost = _classes_without_a_value(source, table)
+    return listing
 
 
 def _classes_without_a_value(source: SourceLabels | None, table: LabelTable) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg.data.readers.coco import labels_of_categories
-from lightning_seg.data.readers.reader import Reader, unique_names
+from lightning_seg.data.readers.reader import Reader, common_folder, unique_names
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Annotations, Colour, Sample, Segment, SourceLabels, summarise
 
@@ -46,11 +46,16 @@ class Catalog(Reader):
 
     def samples(self, root: Path | None) -> list[Sample]:
         dicts = self._dicts()
-        names = unique_names(_below_common_folder([Path(entry["file_name"]) for entry in dicts]))
+        images = [Path(entry["file_name"]) for entry in dicts]
+        above = common_folder(images)
+        names = unique_names([image.relative_to(above) for image in images])
         return [
             self._sample(name, entry)
             for name, entry in sorted(zip(names, dicts, strict=True), key=lambda pair: pair[0])
         ]
+
+    def release(self) -> None:
+        self._loaded = None
 
     def _dicts(self) -> list[dict[str, Any]]:
         from detectron2.data import DatasetCatalog
@@ -88,12 +93,6 @@ def _plain(shape: Any) -> Any:
     if isinstance(shape, dict) or shape is None:
         return shape
     return [list(polygon) for polygon in shape]
-
-
-def _below_common_folder(paths: list[Path]) -> list[Path]:
-    parents = [set(path.parents) for path in paths]
-    common = max(set.intersection(*parents), key=lambda parent: len(parent.parts), default=Path())
-    return [path.relative_to(common) for path in paths]
 
 
 def _palette(names: list[str], colours: Any) -> dict[str, Colour]:

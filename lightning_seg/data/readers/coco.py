@@ -60,6 +60,9 @@ class Coco(Reader):
             )
         return samples
 
+    def release(self) -> None:
+        _read.cache_clear()
+
 
 class _Content:
     """A COCO file, checked for references that lead nowhere."""
@@ -111,7 +114,7 @@ def labels_of_categories(categories: dict[int, str], background: str | None) -> 
 
 @lru_cache(maxsize=4)
 def _read(file: Path) -> _Content:
-    """Read once for labels and samples, which a large file makes worth it."""
+    """Read once for labels and samples, and for all parts of a split, which a large file makes worth it."""
     return _Content(file)
 
 

@@ -158,9 +158,8 @@ class Folder(Reader):
             image_names = columns[:1] if has_suffix else [columns[0] + suffix for suffix in self.image_suffixes]
             name = name.with_suffix("") if has_suffix else name
             mask_name = (name.parent / self.mask_name.format(stem=name.name)).as_posix()
-            found = pair(
-                image_names, image_folders, columns[1] if len(columns) == 2 else mask_name, mask_folders, where
-            )
+            mask_name = columns[1] if len(columns) == 2 else mask_name
+            found = pair(image_names, image_folders, mask_name, mask_folders, where, may_strip=True)
             if name.as_posix() in seen:
                 raise DataError(f"{where} names {name} again, first seen in line {seen[name.as_posix()]}: remove one")
             seen[name.as_posix()] = number

@@ -8,7 +8,13 @@ from lightning_seg.structures import Sample
 
 
 def pair(
-    image_names: Sequence[str], image_folders: Sequence[Path], mask_name: str, mask_folders: Sequence[Path], where: str
+    image_names: Sequence[str],
+    image_folders: Sequence[Path],
+    mask_name: str,
+    mask_folders: Sequence[Path],
+    where: str,
+    *,
+    may_strip: bool = False,
 ) -> tuple[Path, Path] | Orphan:
     """The first image and the first mask that exist, or what is left where one does not.
 
@@ -18,21 +24,25 @@ def pair(
         mask_name: path of the mask.
         mask_folders: what it may be relative to.
         where: file and line that name them, for messages.
+        may_strip: whether the reader has a ``strip_prefix`` to advise.
     """
-    images = [resolve(name, folder) for name in image_names for folder in image_folders]
-    masks = [resolve(mask_name, folder) for folder in mask_folders]
-    image = next((path for path in images if path.is_file()), None)
-    mask = next((path for path in masks if path.is_file()), None)
+    image = _first_file(image_names, image_folders)
+    mask = _first_file([mask_name], mask_folders)
     if image is not None and mask is not None:
         return image, mask
-    what, name, missing = ("image", image_names[0], images[0]) if image is None else ("mask", mask_name, masks[0])
-    detail = (
-        f"{where} names {what} {name!r}, but {missing} does not exist: "
-        "check data.root, or remove a prefix that is no real path with strip_prefix"
+    what, name, folder = (
+        ("image", image_names[0], image_folders[0]) if image is None else ("mask", mask_name, mask_folders[0])
     )
+    missing = resolve(name, folder)
+    advice = ", or remove a prefix that is no real path with strip_prefix" if may_strip and "/" in name else ""
+    detail = f"{where} names {what} {name!r}, but {missing} does not exist: check data.root{advice}"
     if image is not None:
         return Orphan("orphan_image", image, detail)
-    return Orphan("unreadable", images[0], detail) if mask is None else Orphan("orphan_mask", mask, detail)
+    return Orphan("unreadable", missing, detail) if mask is None else Orphan("orphan_mask", mask, detail)
+
+
+def _first_file(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
+    return next((path for name in names for folder in folders if (path := resolve(name, folder)).is_file()), None)
 
 
 def complete(samples: Iterable[Sample], orphans: Sequence[Orphan]) -> list[Sample]:

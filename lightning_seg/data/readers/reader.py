@@ -61,6 +61,10 @@ class Reader(ABC):
         """
         return None
 
+    def release(self) -> None:
+        """Forget what was read for :meth:`labels` and :meth:`samples`; called once all is listed."""
+        return
+
     @abstractmethod
     def samples(self, root: Path | None) -> list[Sample]:
         """Find the samples, sorted by name.
@@ -87,6 +91,16 @@ def existing_split(folder: Path, split: str) -> Path:
         return folder / split
     there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else "nothing"
     raise DataError(f"{folder / split} does not exist: in {folder} there is {there}; check data.root, root and split")
+
+
+def common_folder(paths: Sequence[Path]) -> Path:
+    """The deepest folder that holds all of them; the working directory where there is none.
+
+    >>> common_folder([Path("a/b/1.jpg"), Path("a/c/2.jpg")]).as_posix()
+    'a'
+    """
+    parents = [set(path.parents) for path in paths]
+    return max(set.intersection(*parents), key=lambda parent: len(parent.parts), default=Path()) if paths else Path()
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

@@ -65,6 +65,9 @@ class Split(Reader):
             f"fractions {self.fractions}): give it a larger fraction or smaller groups"
         )
 
+    def release(self) -> None:
+        self.of.release()
+
     def _chosen(self, samples: Sequence[Sample]) -> list[Sample]:
         groups: dict[str, list[Sample]] = defaultdict(list)
         for sample in samples:

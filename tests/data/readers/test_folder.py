@@ -101,7 +101,8 @@ def test_list_with_tabs_may_hold_spaces(tmp_path: Path) -> None:
         ("", "is empty"),
         ("a b c\n", r"line 1 has 3 columns"),
         ("a\na\n", r"line 2 names a again, first seen in line 1"),
-        ("a\nz\n", r"line 2 names image 'z\.jpg', but .*z\.jpg does not exist"),
+        ("a\nz\n", r"line 2 names image 'z\.jpg', but .*z\.jpg does not exist: check data\.root$"),
+        ("x/z.jpg\n", r"line 1 names image 'x/z\.jpg', .*: check data\.root, or remove a prefix .* with strip_prefix$"),
     ],
 )
 def test_refuses_lists(tmp_path: Path, text: str, message: str) -> None:

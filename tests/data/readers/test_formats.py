@@ -123,7 +123,12 @@ def test_the_metadata_says_what_is_ignored() -> None:
             "image,mask,split\na.jpg,a.png,train\na.jpg,b.png,train\n",
             r"names a\.jpg more than once in this split",
         ),
-        ("m.csv", "image,mask,split\nb.jpg,a.png,train\n", r"line 2 names image 'b\.jpg', but .*b\.jpg does not exist"),
+        (
+            "m.csv",
+            "image,mask,split\nb.jpg,a.png,train\n",
+            r"line 2 names image 'b\.jpg', but .*b\.jpg does not exist: check data\.root$",
+        ),
+        ("m.csv", "image,mask,split\na.jpg,x/b.png,train\n", r"line 2 names mask 'x/b\.png', .*: check data\.root$"),
         ("m.jsonl", '{"image": "a.jpg"\n', r"m\.jsonl, line 1 is no JSON"),
         ("m.jsonl", "[1]\n", r"line 1 is no JSON object"),
         ("m.txt", "", r"m\.txt is neither \.csv nor \.jsonl"),
