@@ -122,20 +122,14 @@ def _ratio(part: Tensor, whole: Tensor, included: Tensor) -> Tensor:
     return torch.where(included, part / whole.clamp(min=1), torch.nan)
 
 
-def accuracy_per_class(matrix: Tensor) -> Tensor:
-    """Share of a class's true pixels that are predicted as such (recall), (K,); NaN where it has none."""
-    matrix = matrix.double()
-    return matrix.diagonal() / matrix.sum(1)
-
-
 def mean_iou(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") -> Tensor:
     """Mean over the classes that :func:`iou_per_class` gives an IoU, scalar; NaN without any counted pixel."""
     return iou_per_class(matrix, absent_classes).nanmean()
 
 
 def mean_accuracy(matrix: Tensor) -> Tensor:
-    """Mean over the classes in the ground truth of :func:`accuracy_per_class`, scalar."""
-    return accuracy_per_class(matrix).nanmean()
+    """Mean over the classes in the ground truth of :func:`recall_per_class`, scalar."""
+    return recall_per_class(matrix).nanmean()
 
 
 def pixel_accuracy(matrix: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Pretrained weights: fetched, read without running any code in them, and matched by name and shape."""
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -58,7 +57,7 @@ def load_weights(
         CheckpointError: if the file cannot be fetched or read, could run code, or does not fit.
         DependencyError: if timm is needed and missing.
     """
-    place = re.sub(r"\?matching_heuristics=True$", "", source)
+    place = source.removesuffix("?matching_heuristics=True")
     stored = read_weights(fetch_weights(place), source)
     here = network.state_dict()
     renamed = rename(stored, here)

@@ -11,7 +11,8 @@ from urllib.request import Request, urlopen
 
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_seg.errors import CheckpointError, DependencyError
+from lightning_seg.errors import CheckpointError
+from lightning_seg.models.backbones.catalogue import require_timm
 
 _TIMEOUT = 4.0
 """Seconds that a server has to answer before it counts as out of reach."""
@@ -107,12 +108,10 @@ def _fetch_url(url: str, source: str) -> Path:
 
 def _fetch_timm(name: str, source: str) -> Path:
     """The file of timm's pretrained weights: from the cache of this project, then Hugging Face's, then the hub."""
-    try:
-        import timm
-        from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
-        from huggingface_hub.errors import EntryNotFoundError
-    except ImportError:
-        raise DependencyError(f"weights {source} need timm: pip install timm") from None
+    require_timm(f"model.weights {source}")
+    import timm
+    from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
 
     config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
     if config is None or not config.has_weights:

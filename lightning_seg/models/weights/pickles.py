@@ -57,7 +57,7 @@ class _Dtype:
 
     __slots__ = ("value",)
 
-    def __init__(self, code: Any, *_: Any) -> None:
+    def __init__(self, code: Any) -> None:
         if not isinstance(code, str) or not _TYPE_CODE.fullmatch(code):
             raise pickle.UnpicklingError(f"it declares an array of type {str(code)[:40]!r}, but numbers are expected")
         self.value = np.dtype(code)
