@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lightning_seg.data.readers.folder import Folder, files_below
+from lightning_seg.data.readers.folder import Folder, entries_below
 from lightning_seg.data.readers.reader import Reader, existing_split, resolve
 from lightning_seg.structures import Sample, SourceLabels
 
@@ -48,6 +48,10 @@ class Cityscapes(Reader):
 
     def _kind(self, root: Path | None) -> str:
         """Which masks there are; the published ones where there are none, so that prediction needs no data set."""
-        stems = [path.stem for path in files_below(resolve(self.root, root) / "gtFine" / self.split)]
-        found = [kind for kind in (LABEL_IDS, TRAIN_IDS) if any(stem.endswith(kind) for stem in stems)]
-        return found[0] if found else LABEL_IDS
+        found = LABEL_IDS
+        for path in entries_below(resolve(self.root, root) / "gtFine" / self.split):
+            if path.stem.endswith(LABEL_IDS):  # mostly in the first city
+                return LABEL_IDS
+            if path.stem.endswith(TRAIN_IDS):
+                found = TRAIN_IDS
+        return found

@@ -3,7 +3,6 @@
 import os
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -79,7 +78,7 @@ class Folder(Reader):
             return is_mask.fullmatch(path.stem) if path.suffix.lower() == mask_suffix else None
 
         image_of: dict[str, Path] = {}
-        doubles: dict[str, list[str]] = defaultdict(list)
+        doubles: set[str] = set()
         for path in self._files_below(images):
             match = is_image.fullmatch(path.stem)
             if path.suffix.lower() not in self.image_suffixes or match is None:
@@ -88,7 +87,7 @@ class Folder(Reader):
                 continue
             name = _name(path, images, match[1])
             if name in image_of:
-                doubles[name].append(path.name)
+                doubles.add(name)
             image_of[name] = path
         if not image_of:
             raise DataError(
@@ -203,7 +202,11 @@ def _name(path: Path, folder: Path, stem: str) -> str:
 
 def files_below(folder: Path) -> Iterator[Path]:
     """Every file below a folder in a fixed order, through links, without hidden ones (``._x.png`` of macOS)."""
-    found: list[Path] = []
+    yield from sorted(path for path in entries_below(folder) if path.is_file())
+
+
+def entries_below(folder: Path) -> Iterator[Path]:
+    """The same in any order, unchecked (a link may lead nowhere), and no further than it is asked for."""
     seen: set[Path] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = Path(place).resolve()
@@ -212,5 +215,4 @@ def files_below(folder: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place) / name for name in names if not name.startswith(".")]
-    yield from sorted(path for path in found if path.is_file())
+        yield from (Path(place) / name for name in names if not name.startswith("."))

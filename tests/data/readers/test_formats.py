@@ -35,6 +35,16 @@ def test_labels_are_the_published_ones(tmp_path: Path) -> None:
     assert 11 not in stuff.values  # street sign, which COCO does not annotate
 
 
+def test_cityscapes_masks_are_the_published_ones_where_both_kinds_are(tmp_path: Path) -> None:
+    touch(tmp_path, "leftImg8bit/val/a_leftImg8bit.png", "gtFine/val/a_gtFine_labelTrainIds.png")
+    reader = Cityscapes(root=".", split="val")
+    assert reader.labels(tmp_path).values[0] == "road"
+    touch(tmp_path, "gtFine/val/a_gtFine_labelIds.png")
+    assert reader.labels(tmp_path).values[7] == "road"
+    (sample,) = reader.samples(tmp_path)
+    assert sample.mask == tmp_path / "gtFine/val/a_gtFine_labelIds.png"
+
+
 @pytest.mark.parametrize(
     ("reader", "message"),
     [
