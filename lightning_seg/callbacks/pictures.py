@@ -1,4 +1,4 @@
-"""Label maps as pictures: colours, overlays and the grid that a run ends with."""
+"""Label maps as pictures: overlays and the grid that a run ends with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data.colours import colourise
 from lightning_seg.data.decode import read_image
 from lightning_seg.metrics.functional import confusion_matrix, mean_iou
 from lightning_seg.structures import IGNORE_COLOUR, Batch, DatasetInfo
@@ -22,14 +23,6 @@ RIGHT, WRONG = (225, 225, 225), (200, 30, 30)
 """Colours of the error map; ignored pixels are black."""
 
 _LONGEST_SIDE = 512
-
-
-def colourise(labels: NDArray[Any], info: DatasetInfo) -> RGBImage:
-    """(H, W) class ids to (H, W, 3) RGB; whatever is no class gets :data:`IGNORE_COLOUR`."""
-    colours = np.array([*info.palette, IGNORE_COLOUR], np.uint8)
-    ids = labels.astype(np.intp)
-    picture: RGBImage = colours[np.where((ids >= 0) & (ids < info.num_classes), ids, info.num_classes)]
-    return picture
 
 
 def overlay(image: RGBImage, labels: NDArray[Any], info: DatasetInfo, opacity: float = 0.55) -> RGBImage:

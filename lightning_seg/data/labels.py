@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -83,9 +83,10 @@ class LabelTable:
                 return np.require(stored.values, requirements="W"), {}
             ids, keys = self._ids_of_values(stored.values), stored.values
         else:
-            keys = self._packed(colours)
+            keys = pack(colours)
             if self._by_colour is None:
-                self._by_colour = self._lookup({_pack(colour): i for colour, i in self.colours.items()}, _COLOURS)
+                packed = {int(pack(np.array(colour))): index for colour, index in self.colours.items()}
+                self._by_colour = self._lookup(packed, _COLOURS)
             ids = self._by_colour[keys]
         unknown = ids == self._foreign
         if not unknown.any():
@@ -154,10 +155,6 @@ class LabelTable:
                 ids[values == value] = index
         return ids
 
-    def _packed(self, colours: NDArray[np.uint8]) -> NDArray[np.int32]:
-        wide = colours.astype(np.int32)
-        return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2])
-
     def _lookup(self, table: Mapping[int, int], size: int) -> Ids:
         lookup = np.full(size, self._foreign, self.dtype)
         for value, index in table.items():
@@ -188,8 +185,10 @@ def _run_of_own_ids(by_value: Ids, foreign: int) -> tuple[int, int] | None:
     return (int(known[0]), int(known[-1])) if known[-1] - known[0] == len(known) - 1 else None
 
 
-def _pack(colour: Colour) -> int:
-    return colour[0] << 16 | colour[1] << 8 | colour[2]
+def pack(colours: NDArray[Any]) -> NDArray[np.int32]:
+    """One number for each colour: (…, 3), 0 to 255, to (…)."""
+    wide = colours.astype(np.int32)
+    return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2])
 
 
 def _unpack(value: int) -> Colour:

@@ -5,6 +5,7 @@ run lengths: whatever it would not survive is refused before it gets there, by a
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,22 @@ def rasterise(annotations: Annotations, size: tuple[int, int], table: LabelTable
             f"{annotations} states {annotations.size[1]}×{annotations.size[0]} pixels, but the image has "
             f"{size[1]}×{size[0]}: annotate the image as it is stored and turned by its EXIF orientation"
         )
-    regions = []
-    for order, segment in enumerate(annotations.segments):
-        region = region_of(segment, size, annotations.file)
-        regions.append((not segment.crowd, -int(np.count_nonzero(region)), order, segment.category, region))
+    regions = [(segment, region_of(segment, size, annotations.file)) for segment in annotations.segments]
+    return paint(regions, annotations, size, table)
+
+
+def paint(
+    regions: Sequence[tuple[Segment, NDArray[np.bool_]]], source: Annotations, size: tuple[int, int], table: LabelTable
+) -> Ids:
+    """As :func:`rasterise`, of some of the source's segments and the (H, W) that each covers.
+
+    Raises:
+        DataError: if the table does not know a category.
+    """
     ids = np.full(size, table.rest, table.dtype)
-    for *_, category, region in sorted(regions, key=lambda entry: entry[:3]):
-        ids[region] = table.id_of(category, annotations)
+    # sorting is stable: of two as large the later one lies above
+    for segment, region in sorted(regions, key=lambda entry: (not entry[0].crowd, -int(np.count_nonzero(entry[1])))):
+        ids[region] = table.id_of(segment.category, source)
     return ids
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_seg.callbacks.pictures import RIGHT, WRONG, colourise, error_map, overlay
+from lightning_seg.callbacks.pictures import RIGHT, WRONG, error_map, overlay
 from lightning_seg.callbacks.prediction_files import save_labels
+from lightning_seg.data.colours import colourise
 from lightning_seg.structures import IGNORE_COLOUR, DatasetInfo, default_palette
 
 INFO = DatasetInfo(("a", "b"), 255, ((10, 20, 30), (200, 100, 0)))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_seg.callbacks.pictures import colourise
 from lightning_seg.callbacks.sample_pictures import error_ids, mask_ids, reduce, reduce_labels
 from lightning_seg.cli import main
+from lightning_seg.data.colours import colourise
 from lightning_seg.data.survey import cover_classes
 from lightning_seg.structures import DatasetInfo, default_palette
 from tests.conftest import CLASSES, train_py

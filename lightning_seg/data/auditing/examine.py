@@ -14,7 +14,7 @@ from lightning_seg.data.auditing.statistics import Moments
 from lightning_seg.data.decode import StoredMask, read_image, read_mask
 from lightning_seg.data.headers import Header, read_header
 from lightning_seg.data.labels import Ids, LabelTable
-from lightning_seg.data.rasterise import rasterise, region_of
+from lightning_seg.data.rasterise import paint, rasterise, region_of
 from lightning_seg.errors import DataError, LossyMaskError
 from lightning_seg.structures import Annotations, Sample, summarise
 
@@ -178,7 +178,7 @@ def _examine_regions(
     sound = []
     for segment in regions.segments:
         try:
-            pixels = int(np.count_nonzero(region_of(segment, size, regions.file)))
+            region = region_of(segment, size, regions.file)
         except Exception as error:  # a user's annotations hold anything
             message = _as_message(error, f"{regions.file}, annotation {segment.annotation}")
             found.report("unreadable", where, f"{message} (image {sample.image})")
@@ -187,12 +187,12 @@ def _examine_regions(
             found.report(
                 "unknown_id",
                 where,
-                f"{regions.file}, annotation {segment.annotation} has category {segment.category} in {pixels} pixels, "
-                f"which its categories do not list (image {sample.image})",
+                f"{regions.file}, annotation {segment.annotation} has category {segment.category} in "
+                f"{np.count_nonzero(region)} pixels, which its categories do not list (image {sample.image})",
             )
             continue
-        sound.append(segment)
-    _count(rasterise(Annotations(regions.file, tuple(sound)), size, table), table, sample.image, found)
+        sound.append((segment, region))
+    _count(paint(sound, regions, size, table), table, sample.image, found)
 
 
 def _count(ids: Ids, table: LabelTable, path: Path, found: Examination) -> None:

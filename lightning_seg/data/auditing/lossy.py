@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.decode import StoredMask
+from lightning_seg.data.labels import pack
 from lightning_seg.structures import Colour
 
 RADIUS = 8
@@ -50,15 +51,8 @@ def is_lossy(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> bool:
 
 def foreign_pixels(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> NDArray[np.bool_]:
     """Where the foreign values or colours are, (H, W)."""
-    keys = labels_of(stored, foreign).astype(np.int64)
-    weights = np.array([65536, 256, 1] if keys.shape[2] == 3 else [1])
-    wanted = [
-        sum(part * int(weight) for part, weight in zip(label, weights, strict=True))
-        if isinstance(label, tuple)
-        else label
-        for label in foreign
-    ]
-    return np.isin(keys @ weights, wanted)
+    labels, wanted = labels_of(stored, foreign), np.array(list(foreign))
+    return np.isin(pack(labels), pack(wanted)) if wanted.ndim == 2 else np.isin(labels[..., 0], wanted)
 
 
 def labels_of(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> NDArray[np.float32]:

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.auditing.lossy import foreign_pixels
+from lightning_seg.data.colours import colourise
 from lightning_seg.data.decode import read_image, read_mask
-from lightning_seg.data.labels import Ids, LabelTable
+from lightning_seg.data.labels import LabelTable
 from lightning_seg.data.rasterise import rasterise
-from lightning_seg.structures import Annotations, DatasetInfo, Sample
+from lightning_seg.structures import Annotations, Sample
 
 HEIGHT = 120
 QUALITY = 80
@@ -46,19 +47,14 @@ def _labels(sample: Sample, image: RGB | None, table: LabelTable) -> RGB:
     if isinstance(sample.mask, Annotations):
         assert image is not None
         ids = rasterise(sample.mask, (image.shape[0], image.shape[1]), table)
-        return _blend(_coloured(ids, table.info), image)
+        return _blend(colourise(ids, table.info), image)
     assert sample.mask is not None
     stored = read_mask(sample.mask)
     ids, foreign = table.look_up(stored, sample.mask)
-    coloured = _coloured(ids, table.info)
+    coloured = colourise(ids, table.info)
     if foreign:
         coloured[foreign_pixels(stored, foreign)] = _FOREIGN
     return _blend(coloured, image) if image is not None and image.shape == coloured.shape else coloured
-
-
-def _coloured(ids: Ids, info: DatasetInfo) -> RGB:
-    colours = np.array([*info.palette, (0, 0, 0)], np.uint8)
-    return colours[np.where((ids >= 0) & (ids < info.num_classes) & (ids != info.ignore_index), ids, info.num_classes)]
 
 
 def _blend(coloured: RGB, image: RGB) -> RGB:

@@ -42,8 +42,9 @@ def examine_all(listings: Mapping[str, Listing], track: Track, workers: int | No
     places = [(split, index) for split, (records, _) in splits.items() for index in range(len(records))]
     workers = min(workers or usable_cpus(), math.ceil(len(places) / _CHUNK))
     if workers <= 1:
-        _start(splits)
-        yield from track(map(_examine_at, places), len(places))
+        with warnings.catch_warnings():
+            _start(splits)
+            yield from track(map(_examine_at, places), len(places))
         return
     with without_opencv_threads(), ProcessPoolExecutor(workers, initializer=_start, initargs=(splits, True)) as pool:
         try:

@@ -1,6 +1,7 @@
 """Samples are examined in several processes as in one."""
 
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def test_any_number_of_processes_finds_the_same(tmp_path: Path) -> None:
     root = planted.build(tmp_path)
     planted.truncated_image(root)
     cv2.GaussianBlur(planted.pixels(0, (2000, 2000)), (0, 0), 3)  # starts OpenCV's threads before the fork
+    filters = list(warnings.filters)
     alone = figures(root, 1)
+    assert warnings.filters == filters
     assert len(alone) == sum(planted.COUNT.values())
     assert figures(root, 2) == alone
 
