@@ -100,7 +100,7 @@ def _log_dataset(logger: WandbLogger, data: SegmentationDataModule, step: int) -
     import wandb
 
     train = data.datasets["train"]
-    counts = count_classes(train, draw_samples(len(train), _SURVEYED, data.seed), data.info.num_classes)
+    counts = count_classes(train, draw_samples(len(train), _SURVEYED, data.seed))
     pixels, images = counts.sum(0), (counts > 0).sum(0)
     share = pixels / max(1, pixels.sum())
     rows = [[name, float(part), int(number)] for name, part, number in zip(data.info.names, share, images, strict=True)]

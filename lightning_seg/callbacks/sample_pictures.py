@@ -137,7 +137,7 @@ class SamplePictures(pl.Callback):
         """Names among the ``visited`` first samples of the split, which are all but for ``limit_val_batches``."""
         dataset = data.datasets[split]
         candidates = draw_samples(min(visited, len(dataset)), max(_CANDIDATES, self.count), data.seed)
-        counts = count_classes(dataset, candidates, data.info.num_classes)
+        counts = count_classes(dataset, candidates)
         return frozenset(dataset.samples[candidates[row]].name for row in cover_classes(counts, self.count))
 
     def _collect(self, trainer: pl.Trainer, split: str, predictions: list[Tensor], batch: Batch) -> None:

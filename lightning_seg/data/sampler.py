@@ -8,6 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, DistributedSampler
 
+TEMPERATURE = 0.01
+MIN_PIXELS = 3000
+"""Of rare-class sampling, as DAFormer trains (its configs' ``class_temp`` and ``min_pixels``)."""
+
 
 class Draw(NamedTuple):
     """What a training sample is asked by: all that its augmentation may depend on, but for the seed."""
@@ -87,8 +91,8 @@ class RareClassSampler(TrainSampler):
         dataset: Dataset[object],
         class_pixels: NDArray[np.int64],
         *,
-        temperature: float = 0.01,
-        min_pixels: int = 3000,
+        temperature: float = TEMPERATURE,
+        min_pixels: int = MIN_PIXELS,
         num_replicas: int,
         rank: int,
         seed: int,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.data.dataset import SegmentationDataset, read_labels
-from lightning_seg.data.decode import read_image
+from lightning_seg.data.class_pixels import ClassPixels
+from lightning_seg.data.dataset import SegmentationDataset
 
 ClassCounts = NDArray[np.int64]
 
@@ -17,15 +17,10 @@ def draw_samples(length: int, count: int, seed: int) -> list[int]:
     return [int(index) for index in order[:count]]
 
 
-def count_classes(dataset: SegmentationDataset, indices: Sequence[int], num_classes: int) -> ClassCounts:
+def count_classes(dataset: SegmentationDataset, indices: Sequence[int]) -> ClassCounts:
     """Pixels of each class in the stored masks, (len(indices), K); ignored pixels are left out."""
-    counts = np.zeros((len(indices), num_classes), np.int64)
-    for row, index in enumerate(indices):
-        sample = dataset.samples[index]
-        labels = read_labels(sample, read_image(sample.image).shape[:2], dataset.table)
-        counted = labels[(labels >= 0) & (labels < num_classes)]
-        counts[row] = np.bincount(counted.ravel(), minlength=num_classes)
-    return counts
+    pixels = ClassPixels(dataset.samples, dataset.table)
+    return np.array([pixels[index] for index in indices], np.int64).reshape(-1, dataset.table.info.num_classes)
 
 
 def cover_classes(counts: ClassCounts, limit: int) -> list[int]:
