@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElastic
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins import LayerSync
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_seg.arguments import MergingConfigFile, Parser
@@ -256,6 +258,16 @@ class SegmentationCLI(LightningCLI):
         text = self._parser(self.subcommand).dump(settings, skip_unset=False)
         with replacing(self.run.path / "config.yaml", "w") as file:
             file.write(text)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run; an error of this process also ends those that it started, which may wait for it for ever."""
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception:
+            launcher = self.trainer.strategy.launcher
+            if isinstance(launcher, _SubprocessScriptLauncher):
+                launcher.kill(signal.SIGKILL)  # LastCheckpoint has them answer SIGTERM at the end of a step
+            raise
 
     def validate(self, **kwargs: Any) -> None:
         """Validate; ``verbose`` switches the table of results here, not Lightning's list of all that is logged."""
