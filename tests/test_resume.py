@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.plugins.environments import SLURMEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 
 from lightning_seg.callbacks.last_checkpoint import _keep_as_previous
 from lightning_seg.callbacks.stop_signals import StopSignals
@@ -119,3 +121,4 @@ def test_slurm_does_not_requeue_by_itself(monkeypatch: pytest.MonkeyPatch) -> No
     assert environment.auto_requeue is False
     own = SLURMEnvironment(auto_requeue=True)
     assert [plugin for plugin in plugins([own], False) if isinstance(plugin, SLURMEnvironment)] == [own]
+    assert plugins([], False, DDPStrategy(cluster_environment=own, checkpoint_io=TorchCheckpointIO())) == []
