@@ -238,6 +238,7 @@ class SegmentationCLI(LightningCLI):
             ResultGrid,
             ResultTable,
             SamplePictures,
+            SkippedSamples,
             Throughput,
             Vitals,
         )
@@ -250,6 +251,8 @@ class SegmentationCLI(LightningCLI):
             callbacks.append(ResultTable())
         if self.subcommand == "fit":
             callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals()]
+            if self.datamodule.skip_unreadable:
+                callbacks.append(SkippedSamples())
             if self.datamodule.readers["val"] is not None:
                 best = ModelCheckpoint(
                     self.run.checkpoints, "best", monitor="val/mIoU", mode="max", enable_version_counter=False

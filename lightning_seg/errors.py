@@ -23,6 +23,10 @@ class DataError(LightningSegError):
     """An image, a mask or a folder that cannot be used as it is."""
 
 
+class UnreadableError(DataError):
+    """A file that cannot be opened or decoded, or annotations that cannot be painted."""
+
+
 class LossyMaskError(DataError):
     """A mask in a format that changes label values."""
 

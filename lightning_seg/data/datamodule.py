@@ -53,6 +53,9 @@ class SegmentationDataModule(pl.LightningDataModule):
             show classes in pictures; others get one chosen for them.
         unknown: ``refuse``: a stored value or colour without a meaning is an error; ``ignore``: it is
             read as ignored pixels.
+        unreadable: ``refuse``: a training sample that cannot be opened or decoded is an error; ``skip``: the next one
+            of the data set takes its place, a warning names it once, and ``data/skipped`` counts them. Evaluation
+            always refuses.
         sampler: ``shuffle``: every training sample once an epoch; ``rare_class``: DAFormer's rare-class sampling, which
             draws a class by its rarity, then a sample that shows it, as often as there are samples.
         train_transforms: albumentations for training; ``fill_mask`` is set to the ignore index in all of them.
@@ -82,6 +85,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         label_map: dict[int | str, str] | None = None,
         palette: dict[str, str | list[int]] | None = None,
         unknown: Unknown = "refuse",
+        unreadable: Literal["refuse", "skip"] = "refuse",
         sampler: Literal["shuffle", "rare_class"] = "shuffle",
         train_transforms: list[Transform] | None = None,
         eval_transforms: list[Transform] | None = None,
@@ -104,6 +108,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         names, usual = (classes, {}) if classes else self._classes_of_source(label_map or {})
         self.info = _dataset_info(names, ignore_index, {**usual, **colours}, known={*(label_map or {}), IGNORE})
         self.labelling = Labelling(self.info, label_map or {}, colours, unknown)
+        self.skip_unreadable = unreadable == "skip"
         self.sampler = sampler
         self.train_transforms = train_transforms or []
         self.eval_transforms = eval_transforms or []
@@ -152,7 +157,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             readers = {part: self.readers[part] for part in ("train", "val")}
             listings = list_splits(readers, self.root, self.labelling)
-            refuse_visible_defects(listings)
+            refuse_visible_defects(listings, skip_unreadable=["train"] if self.skip_unreadable else [])
             self._listed = {part: listing.samples for part, listing in listings.items()}
 
     def setup(self, stage: str) -> None:
@@ -187,12 +192,14 @@ class SegmentationDataModule(pl.LightningDataModule):
                 seed=self.seed,
                 keep_truth=part in ("val", "test"),
                 reduced_decoding=self.reduced_decoding and part == "train",
+                skip_unreadable=self.skip_unreadable and part == "train",
             )
         if stage == "fit" and self.cache == "ram":
             fresh = [self.datasets[part] for part in parts if part in self.datasets]
             fresh = [dataset for dataset in fresh if dataset.cache is None]
             id_bytes = [dataset.table.dtype.itemsize for dataset in fresh]
-            caches = share_caches([dataset.samples for dataset in fresh], id_bytes)
+            skips = [dataset.skip_unreadable for dataset in fresh]
+            caches = share_caches([dataset.samples for dataset in fresh], id_bytes, skips)
             for dataset, kept in zip(fresh, caches, strict=True):
                 dataset.cache = kept
         if "train" in parts and self.sampler == "rare_class" and self.class_pixels is None:
@@ -259,7 +266,8 @@ class SegmentationDataModule(pl.LightningDataModule):
     def _count_class_pixels(self) -> NDArray[np.int64]:
         """(N, C) of the training masks; each process counts a part of them."""
         world_size, rank = self._processes()
-        pixels = ClassPixels(self.datasets["train"].samples, self.datasets["train"].table)
+        train = self.datasets["train"]
+        pixels = ClassPixels(train.samples, train.table, skip_unreadable=train.skip_unreadable)
         mine = range(rank, len(pixels), world_size)
         counted = np.empty((len(pixels), self.info.num_classes), np.int64)
         for first, part in enumerate(gather(lambda: count_class_pixels(pixels, mine, self._workers()))):

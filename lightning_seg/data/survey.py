@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.data.dataset import SegmentationDataset, read_labels
 from lightning_seg.data.decode import read_image
+from lightning_seg.errors import UnreadableError
 
 ClassCounts = NDArray[np.int64]
 
@@ -18,11 +19,19 @@ def draw_samples(length: int, count: int, seed: int) -> list[int]:
 
 
 def count_classes(dataset: SegmentationDataset, indices: Sequence[int], num_classes: int) -> ClassCounts:
-    """Pixels of each class in the stored masks, (len(indices), K); ignored pixels are left out."""
+    """Pixels of each class in the stored masks, (len(indices), K); ignored pixels are left out.
+
+    None are counted of a sample that cannot be read, where the data set skips those.
+    """
     counts = np.zeros((len(indices), num_classes), np.int64)
     for row, index in enumerate(indices):
         sample = dataset.samples[index]
-        labels = read_labels(sample, read_image(sample.image).shape[:2], dataset.table)
+        try:
+            labels = read_labels(sample, read_image(sample.image).shape[:2], dataset.table)
+        except UnreadableError:
+            if dataset.skip_unreadable:
+                continue
+            raise
         counted = labels[(labels >= 0) & (labels < num_classes)]
         counts[row] = np.bincount(counted.ravel(), minlength=num_classes)
     return counts
