@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElastic
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins import LayerSync
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_seg.arguments import MergingConfigFile, Parser
@@ -22,9 +24,11 @@ from lightning_seg.checkpoint_io import DurableCheckpointIO
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, LaunchError, LightningSegError
 from lightning_seg.files import remove_drafts, replacing
+from lightning_seg.launch import late_rank
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, keep_run_id, prepared, without_missing
 from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
+from lightning_seg.plan import resolve_processes
 from lightning_seg.preflight import Preflight
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint, next_version
 
@@ -80,6 +84,9 @@ class SegmentationCLI(LightningCLI):
     def parse_arguments(self, parser: Parser, args: Any) -> None:  # type: ignore[override]
         """Parse; Lightning's own warns where a caller in Python, a test say, has arguments of its own."""
         self.config = parser.parse_args(sys.argv[1:] if args is None else args)
+        trainer = self.config[self.config.subcommand].trainer
+        if (rank := late_rank(os.environ, resolve_processes(trainer))) is not None:
+            rank_zero_only.rank = rank  # type: ignore[attr-defined]  # Lightning's own way to say so
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config as it is: Lightning would let the checkpoint's settings win over explicit flags."""
@@ -126,9 +133,9 @@ class SegmentationCLI(LightningCLI):
         if "://" in which:
             raise CheckpointError(f"checkpoint {which} is an address: download the file and give its path")
         if which not in ("last", "best"):
-            checkpoint_step(Path(which))
+            checkpoint_step(Path(which), to_train=self.subcommand == "fit")
             return
-        found = newest_checkpoint(self.root, settings.name, which)
+        found = newest_checkpoint(self.root, settings.name, which, to_train=self.subcommand == "fit")
         folder = self.root / settings.name
         if found is not None:
             run, path = found
@@ -169,28 +176,33 @@ class SegmentationCLI(LightningCLI):
         }
         left_out = tuple(
             kind for kind, off in switched_off.items() if off or any(isinstance(callback, kind) for callback in given)
-        ) + tuple(type(callback) for callback in given if type(callback).__module__.startswith("lightning_seg."))
-        callbacks = given + [callback for callback in self._callbacks() if not isinstance(callback, left_out)]
+        )
+        callbacks = given + [
+            callback
+            for callback in self._callbacks()
+            if not isinstance(callback, left_out) and not any(isinstance(other, type(callback)) for other in given)
+        ]
         # last.ckpt after best.ckpt: a run that is killed between the two goes on from before both, or has both.
         kwargs["callbacks"] = sorted(callbacks, key=lambda callback: isinstance(callback, LastCheckpoint))
         if trainer.logger is not False:
             # The first one's folder is where checkpoints go.
             kwargs["logger"] = [self._metrics_table(), *self._loggers(_as_list(trainer.logger))]
-        kwargs["plugins"] = self._plugins(_as_list(trainer.plugins), trainer.sync_batchnorm)
+        kwargs["plugins"] = self._plugins(_as_list(trainer.plugins), trainer.sync_batchnorm, trainer.strategy)
         kwargs["default_root_dir"] = str(self.run.path)  # where callbacks write; Slurm's hpc_ckpt files are not there
         self._prepare_folder()
         return super().instantiate_trainer(**kwargs)
 
     @staticmethod
-    def _plugins(given: list[Any], sync_batchnorm: bool) -> list[Any]:
-        """Those of the user and, of each kind that has none, the project's own."""
+    def _plugins(given: list[Any], sync_batchnorm: bool, strategy: Any = "auto") -> list[Any]:
+        """Those of the user and, of each kind that has none, also not in the user's strategy, the project's own."""
         own: list[Any] = [DurableCheckpointIO()]
         if sync_batchnorm:
             own.append(SyncBatchNorm())
         if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
             own.append(SLURMEnvironment(auto_requeue=False))  # LastCheckpoint answers the signals
         kinds = (CheckpointIO, LayerSync, ClusterEnvironment)
-        taken = tuple(kind for kind in kinds if any(isinstance(plugin, kind) for plugin in given))
+        of_strategy = [getattr(strategy, name, None) for name in ("_checkpoint_io", "cluster_environment")]
+        taken = tuple(kind for kind in kinds if any(isinstance(plugin, kind) for plugin in [*given, *of_strategy]))
         return given + [plugin for plugin in own if not isinstance(plugin, taken)]
 
     def _loggers(self, given: list[Any]) -> list[Any]:
@@ -226,6 +238,7 @@ class SegmentationCLI(LightningCLI):
             ResultGrid,
             ResultTable,
             SamplePictures,
+            SkippedSamples,
             Throughput,
             Vitals,
         )
@@ -238,6 +251,8 @@ class SegmentationCLI(LightningCLI):
             callbacks.append(ResultTable())
         if self.subcommand == "fit":
             callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals()]
+            if self.datamodule.skip_unreadable:
+                callbacks.append(SkippedSamples())
             if self.datamodule.readers["val"] is not None:
                 best = ModelCheckpoint(
                     self.run.checkpoints, "best", monitor="val/mIoU", mode="max", enable_version_counter=False
@@ -256,6 +271,16 @@ class SegmentationCLI(LightningCLI):
         text = self._parser(self.subcommand).dump(settings, skip_unset=False)
         with replacing(self.run.path / "config.yaml", "w") as file:
             file.write(text)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run; an error of this process also ends those that it started, which may wait for it for ever."""
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception:
+            launcher = self.trainer.strategy.launcher
+            if isinstance(launcher, _SubprocessScriptLauncher):
+                launcher.kill(signal.SIGKILL)  # LastCheckpoint has them answer SIGTERM at the end of a step
+            raise
 
     def validate(self, **kwargs: Any) -> None:
         """Validate; ``verbose`` switches the table of results here, not Lightning's list of all that is logged."""

@@ -23,6 +23,10 @@ class DataError(LightningSegError):
     """An image, a mask or a folder that cannot be used as it is."""
 
 
+class UnreadableError(DataError):
+    """A file that cannot be opened or decoded, or annotations that cannot be painted."""
+
+
 class LossyMaskError(DataError):
     """A mask in a format that changes label values."""
 
@@ -57,13 +61,16 @@ class LaunchError(LightningSegError):
 def describe(error: BaseException) -> str:
     """Kind and message of an error of someone else's code, and the line of that code where it arose.
 
-    The line is the innermost outside torch, whose own says nothing of which layer or setting it was.
+    The line is the innermost outside torch, whose own says nothing of which layer or setting it was, and outside
+    Python's imports. A syntax error's message names its line itself.
     """
     frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if f"{os.sep}torch{os.sep}" not in frame.filename
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if f"{os.sep}torch{os.sep}" not in frame.filename and "importlib" not in frame.filename
     ]
     what = f"{type(error).__name__}: {error}"
-    if not frames:
+    if not frames or isinstance(error, SyntaxError):
         return what
     file = Path(frames[-1].filename)
     return f"{what} ({file.parent.name}/{file.name}, line {frames[-1].lineno}: {frames[-1].line})"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_seg.errors import ConfigError
+from lightning_seg.errors import ConfigError, describe
 
 
 def import_user_code(sources: Sequence[str], setting: str) -> None:
@@ -21,13 +21,16 @@ def import_user_code(sources: Sequence[str], setting: str) -> None:
         ConfigError: if one does not exist or raises, naming the file and line at fault.
     """
     for source in sources:
+        path = Path(source).expanduser().resolve() if source.endswith(".py") else None
+        if path is not None and not path.is_file():
+            raise ConfigError(f"{setting} {source} does not exist (looked for {path})")
         try:
-            if source.endswith(".py"):
-                _import_file(Path(source).expanduser().resolve())
-            else:
+            if path is None:
                 importlib.import_module(source)
+            else:
+                _import_file(path)
         except Exception as error:  # it is the user's code: anything may come
-            raise ConfigError(f"{setting} {source} failed: {type(error).__name__}: {error}{_line(error)}") from error
+            raise ConfigError(f"{setting} {source} failed: {describe(error)}") from error
 
 
 def _import_file(path: Path) -> None:
@@ -36,8 +39,8 @@ def _import_file(path: Path) -> None:
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -45,12 +48,3 @@ def _import_file(path: Path) -> None:
     except BaseException:
         del sys.modules[name]
         raise
-
-
-def _line(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None or isinstance(error, FileNotFoundError):
-        return ""
-    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"

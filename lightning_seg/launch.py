@@ -51,6 +51,18 @@ def find_launcher(environment: Mapping[str, str]) -> Launcher:
     return "variables" if "LOCAL_RANK" in environment else "Lightning"
 
 
+def late_rank(environment: Mapping[str, str], processes: Processes) -> int | None:
+    """Rank of a process on machines that are started one by one; None: Lightning knows it from the start.
+
+    Until its trainer is there, Lightning takes the first process of every such machine for the first of all.
+    """
+    by_machine = processes.nodes > 1 and "RANK" not in environment
+    if not by_machine or find_launcher(environment) not in ("Lightning", "variables"):
+        return None
+    reader = _Variables(environment)
+    return _node_rank(reader) * processes.devices + (reader.number("LOCAL_RANK") or 0)
+
+
 def describe_launch(environment: Mapping[str, str], processes: Processes) -> str:
     """One line for a person."""
     launcher = find_launcher(environment)
@@ -119,6 +131,10 @@ class _Variables:
             return None
 
 
+def _node_rank(reader: _Variables) -> int:
+    return reader.number("NODE_RANK" if "NODE_RANK" in reader.environment else "GROUP_RANK") or 0
+
+
 def _check_slurm(reader: _Variables, processes: Processes) -> None:
     problems = reader.problems
     tasks, nodes = reader.number("SLURM_NTASKS"), reader.number("SLURM_NNODES")
@@ -152,7 +168,7 @@ def _check_slurm(reader: _Variables, processes: Processes) -> None:
 def _check_ranks(reader: _Variables, processes: Processes, launcher: Launcher) -> None:
     problems, environment = reader.problems, reader.environment
     rank, world, local = (reader.number(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    node = reader.number("NODE_RANK" if "NODE_RANK" in environment else "GROUP_RANK") or 0
+    node = _node_rank(reader)
     needed = ("RANK", "WORLD_SIZE", "LOCAL_RANK") if launcher == "torchrun" or "RANK" in environment else ()
     if missing := [name for name in needed if name not in environment]:
         there = ", ".join(f"{name} {environment[name]}" for name in needed if name in environment)

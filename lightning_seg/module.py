@@ -150,7 +150,8 @@ class SegmentationModule(pl.LightningModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         self.log_dict({f"train/{name}": part for name, part in losses.items()}, batch_size=len(batch))
         for name, group in self._parameter_groups():
-            self.log(f"lr/{name}", group["lr"], batch_size=len(batch))
+            rate = torch.as_tensor(group["lr"], dtype=torch.float32)  # of a number, Lightning makes a tensor on the GPU
+            self.log(f"lr/{name}", rate, batch_size=len(batch))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Tensor]]:

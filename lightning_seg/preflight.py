@@ -2,11 +2,13 @@
 
 import math
 import os
+import pkgutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric.plugins import ClusterEnvironment
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -42,7 +44,7 @@ class Preflight:
 
     def check_launch(self) -> None:
         """Whether the processes that were started are those of ``trainer``."""
-        if self.settings.trainer.plugins is None:  # a cluster environment of the user's own has rules of its own
+        if not _has_own_environment(self.settings.trainer):  # which has rules of its own
             self.problems += launch_problems(self.environment, self.processes)
         if not self.dry or self.processes.available:  # a login node may lack what the job will have
             self.problems += device_problems(self.environment, self.processes)
@@ -153,6 +155,14 @@ def schedule_problems(scheduler: Any, total_steps: float | None) -> list[str]:
                 "there"
             )
     return problems
+
+
+def _has_own_environment(trainer: Any) -> bool:
+    """Whether the settings give a ``ClusterEnvironment``, among the plugins or to a strategy."""
+    plugins = trainer.plugins if isinstance(trainer.plugins, list) else [trainer.plugins]
+    kinds = [pkgutil.resolve_name(plugin.class_path) for plugin in plugins if hasattr(plugin, "class_path")]
+    of_strategy = getattr(trainer.strategy, "init_args", None) or {}
+    return any(issubclass(kind, ClusterEnvironment) for kind in kinds) or bool(of_strategy.get("cluster_environment"))
 
 
 def describe_loggers(loggers: Any, environment: Mapping[str, str]) -> str:

@@ -57,13 +57,14 @@ def next_version(root: Path, name: str) -> int:
     return max((number for number, _ in _versions(root, name)), default=-1) + 1
 
 
-def newest_checkpoint(root: Path, name: str, which: str) -> tuple[RunFolder, Path] | None:
+def newest_checkpoint(root: Path, name: str, which: str, *, to_train: bool = False) -> tuple[RunFolder, Path] | None:
     """The newest run of that name with a checkpoint that can be loaded, and that checkpoint.
 
     Args:
         root: of all runs.
         name: of the config.
         which: ``last``: the newest file of the run; ``best``: the one with the best ``val/mIoU``.
+        to_train: pass over those of weights alone.
     """
     for _, run in sorted(_versions(root, name), reverse=True, key=lambda pair: pair[0]):
         files = sorted(run.checkpoints.glob("*.ckpt"), key=lambda file: (file.stat().st_mtime_ns, file.stem == "last"))
@@ -71,7 +72,7 @@ def newest_checkpoint(root: Path, name: str, which: str) -> tuple[RunFolder, Pat
             if which == "best" and not file.stem.startswith("best"):
                 continue
             try:
-                checkpoint_step(file)
+                checkpoint_step(file, to_train=to_train)
             except CheckpointError as error:
                 rank_zero_warn(f"{error}; looking for an older one")
                 continue
@@ -79,11 +80,16 @@ def newest_checkpoint(root: Path, name: str, which: str) -> tuple[RunFolder, Pat
     return None
 
 
-def checkpoint_step(path: Path) -> int:
+def checkpoint_step(path: Path, *, to_train: bool = False) -> int:
     """The number of optimiser steps that a checkpoint was saved after; a check that it can be loaded.
 
+    Args:
+        path: of the file.
+        to_train: whether a training is to go on from it.
+
     Raises:
-        CheckpointError: if the file does not exist, is damaged, holds code, or is no Lightning checkpoint.
+        CheckpointError: if the file does not exist, is damaged, holds code, is no Lightning checkpoint, or has not what
+            is needed to train.
     """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
@@ -91,6 +97,11 @@ def checkpoint_step(path: Path) -> int:
     if "state_dict" not in checkpoint:
         raise CheckpointError(
             f"{path} is no checkpoint of this program: plain weights are given as model.weights, not as ckpt_path"
+        )
+    if to_train and "optimizer_states" not in checkpoint:
+        raise CheckpointError(
+            f"checkpoint {path} holds weights alone (save_weights_only), from which no training goes on: give it as "
+            "model.weights to begin one with them"
         )
     return int(checkpoint.get("global_step", 0))
 

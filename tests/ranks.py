@@ -1,10 +1,13 @@
-"""A callback for runs of several processes: what each of them has trained."""
+"""Callbacks for runs of several processes: what each of them has trained, and one that fails."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+
+from lightning_seg.errors import DataError
 
 
 class RankFile(pl.Callback):
@@ -22,3 +25,12 @@ class RankFile(pl.Callback):
         loss = float(torch.as_tensor(outputs["loss"]))
         with (self.folder / f"rank_{trainer.global_rank}.csv").open("a") as file:
             file.write(f"{self.step},{loss!r}\n")
+
+
+class FirstFails(pl.Callback):
+    """An error of the first process, while the others are busy for longer than a test may take."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.is_global_zero:
+            raise DataError("the disk is gone")
+        time.sleep(300)

@@ -14,7 +14,8 @@ import torch
 import yaml
 from PIL import Image
 
-from lightning_seg.cli import main
+from lightning_seg.callbacks import Throughput, Vitals
+from lightning_seg.cli import SegmentationCLI, main
 from lightning_seg.module import SegmentationModule
 from tests.conftest import CLASSES, REPOSITORY, train_py, write_pair
 from tests.models.test_lazy import OPTIMIZER, TINY
@@ -106,8 +107,10 @@ def test_rerun_resume_and_saved_config(
     assert "starting afresh" in capsys.readouterr().err
     first = logged(runs / "version_0", "train/loss")
     (runs / "version_0" / "checkpoints" / "torn.ckpt").write_bytes(b"torn")
+    torch.save({"state_dict": {}, "global_step": 99}, runs / "version_0" / "checkpoints" / "weights.ckpt")
 
-    main(["fit", "--config", config, "--ckpt_path", "last"])  # two epochs: goes on with the second
+    with pytest.warns(UserWarning, match=r"weights\.ckpt holds weights alone .* looking for an older one"):
+        main(["fit", "--config", config, "--ckpt_path", "last"])  # two epochs: goes on with the second
     assert [path.name for path in runs.iterdir()] == ["version_0"]
     resumed = logged(runs / "version_0", "train/loss")
     assert resumed[:3] == first
@@ -140,6 +143,20 @@ def test_predictions_keep_folders_and_sizes(experiment: Experiment, scenes: Path
     masks = tmp_path / "runs/tiny/version_1/predictions/masks"
     sizes = {path.relative_to(masks).as_posix(): Image.open(path).size for path in masks.rglob("*.png")}
     assert sizes == {"a.jpg.png": (50, 30), "a.png.png": (31, 64), "sub/a.png": (40, 40)}
+
+
+class OwnThroughput(Throughput):
+    """A user's, in place of the default one."""
+
+
+def test_a_subclass_replaces_a_default_callback(experiment: Experiment) -> None:
+    given = ["--trainer.callbacks+", "tests.test_cli.OwnThroughput"]
+    ran = SegmentationCLI(
+        ["fit", "--config", str(experiment()), *given, "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0"]
+    )
+    kinds = [type(callback) for callback in ran.trainer.callbacks]
+    assert [kind for kind in kinds if issubclass(kind, Throughput)] == [OwnThroughput]
+    assert Vitals in kinds
 
 
 def settings(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:

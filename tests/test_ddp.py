@@ -69,3 +69,13 @@ def test_two_processes_equal_one(experiment: Experiment, pairs: Path) -> None:
         assert found.keys() == weights.keys()
         for name, expected in weights.items():
             torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_an_error_of_the_first_process_ends_the_others(experiment: Experiment) -> None:
+    """Else they would hold the pipe to this test open, and their GPUs."""
+    done = train_py(
+        "fit", "--config", str(experiment(batch_size=1)), "--trainer.devices", "2",
+        "--trainer.callbacks+", "tests.ranks.FirstFails", timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "error: the disk is gone" in done.stderr

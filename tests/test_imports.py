@@ -22,9 +22,10 @@ def test_runs_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("source", "text", "message"),
     [
-        ("none.py", None, r"model\.imports none\.py failed: FileNotFoundError: .*none\.py does not exist"),
-        ("bad.py", "x = 1\nx.y", r"AttributeError: .* \(.*bad\.py, line 2\)"),
-        ("torn.py", "def", r"SyntaxError"),
+        ("none.py", None, r"model\.imports none\.py does not exist \(looked for .*none\.py\)"),
+        ("bad.py", "x = 1\nx.y", r"AttributeError: .* \(.*bad\.py, line 2: x\.y\)"),
+        ("lost.py", "x = 1\nopen('gone')", r"FileNotFoundError: .*'gone' \(.*lost\.py, line 2: open\('gone'\)\)"),
+        ("torn.py", "def", r"SyntaxError: .*\(torn\.py, line 1\)$"),
         ("no_such_module", None, r"ModuleNotFoundError: No module named 'no_such_module'"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_seg.launch import Processes, device_problems, find_launcher, launch_problems
+from lightning_seg.launch import Processes, device_problems, find_launcher, late_rank, launch_problems
 from tests.conftest import REPOSITORY
 
 RANK_0 = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
@@ -96,6 +96,40 @@ def test_devices_that_are_not_there() -> None:
     assert "--gpus-per-node" in shown
     assert "64 processes, but this machine has 2 CPUs" in device_problems({}, Processes(64, 1, "cpu", 2))[0]
     assert device_problems(SLURM, Processes(64, 1, "cpu", 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "nodes", "rank"),
+    [
+        ({"NODE_RANK": "1"}, 2, 4),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "3"}, 2, 7),
+        ({}, 2, 0),
+        ({"NODE_RANK": "1"}, 1, None),  # left over from something else
+        ({"NODE_RANK": "1", "RANK": "5"}, 2, None),
+        (SLURM, 2, None),
+        (TORCHRUN, 2, None),
+    ],
+)
+def test_rank_of_machines_started_one_by_one(environment: dict[str, str], nodes: int, rank: int | None) -> None:
+    assert late_rank(environment, Processes(4, nodes)) == rank
+
+
+def test_two_machines_started_by_hand_train_one_run(experiment: Callable[..., Path], tmp_path: Path) -> None:
+    command = [
+        sys.executable, str(REPOSITORY / "train.py"), "fit", "--config", str(experiment(batch_size=1)),
+        "--trainer.num_nodes", "2", "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0",
+        "--model.overrides.MODEL.SEM_SEG_HEAD.IN_FEATURES", "[p2, p3]",
+    ]  # fmt: skip
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29519"}
+    machines = [
+        subprocess.Popen(command, env={**shared, "NODE_RANK": node}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for node in "01"
+    ]
+    first, second = (machine.communicate(timeout=300)[0].decode() for machine in machines)
+    assert [machine.returncode for machine in machines] == [0, 0], first + second
+    assert [run.name for run in (tmp_path / "runs" / "tiny").iterdir()] == ["version_0"]
+    assert "which are frozen" in first
+    assert "which are frozen" not in second
 
 
 def test_torchrun_inside_slurm_is_torchrun() -> None:

@@ -1,5 +1,6 @@
 """A dry run says what would be trained and all that is wrong; a fit refuses the same before it starts."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,26 @@ def test_a_fit_refuses_the_same(
     assert caught.value.code == 1
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+ENVIRONMENT = "lightning_fabric.plugins.environments.LightningEnvironment"
+OWN = {"class_path": "pytorch_lightning.strategies.DDPStrategy", "init_args": {"cluster_environment": ENVIRONMENT}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "checked"),
+    [
+        (["--trainer.plugins", "lightning_fabric.plugins.TorchCheckpointIO"], True),
+        (["--trainer.plugins", ENVIRONMENT], False),
+        (["--trainer.strategy", "pytorch_lightning.strategies.DDPStrategy"], True),
+        (["--trainer.strategy", json.dumps(OWN)], False),
+    ],
+)
+def test_only_a_cluster_environment_has_rules_of_its_own(
+    experiment: Experiment, capsys: pytest.CaptureFixture[str], arguments: list[str], checked: bool
+) -> None:
+    _, _, errors = dry_run(capsys, "--config", str(experiment(batch_size=1)), "--trainer.num_nodes", "2", *arguments)
+    assert any("MASTER_ADDR and MASTER_PORT not set" in error for error in errors) == checked
 
 
 def test_dry_run_belongs_to_fit(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.plugins.environments import SLURMEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 
 from lightning_seg.callbacks.last_checkpoint import _keep_as_previous
 from lightning_seg.callbacks.stop_signals import StopSignals
@@ -32,18 +34,31 @@ PLATEAU = ("--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau")
 FALLS = ("--model.lr_scheduler.patience", "0", "--model.lr_scheduler.threshold", "1", "--trainer.max_epochs", "2")
 
 
+EPOCHS = ("--trainer.val_check_interval", "1.0")
+
+
 @pytest.mark.parametrize(
-    ("settings", "stops", "num_rows"), [((), [1, 2, 4, 5, 6, 8], 15), ((*PLATEAU, *FALLS), [2, 4], 10)]
+    ("settings", "during", "stops", "num_rows"),
+    [
+        ((), "training", [1, 2, 4, 5, 6, 8], 15),
+        ((), "validating", [2, 6], 15),
+        (EPOCHS, "validating", [4, 8, 12], 15),
+        ((*PLATEAU, *FALLS), "training", [2, 4], 10),
+    ],
 )
 def test_stopping_after_any_step_changes_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     one_thread: None,
     settings: tuple[str, ...],
+    during: str,
     stops: list[int],
     num_rows: int,
 ) -> None:
-    """Steps before an ordinary one (1, 5), before a validation (2, 6) and at the end of an epoch (4, 8)."""
+    """Steps before an ordinary one (1, 5), before a validation (2, 6) and at the end of an epoch (4, 8).
+
+    The signal comes in the step, or in the validation that follows it.
+    """
     spec = importlib.util.spec_from_file_location("kill", REPOSITORY / "benchmarks/kill.py")
     assert spec is not None
     assert spec.loader is not None
@@ -58,7 +73,9 @@ def test_stopping_after_any_step_changes_nothing(
 
     monkeypatch.chdir(tmp_path / "stopped")
     stops = list(stops)
-    monkeypatch.setattr(StopSignals, "agreed", lambda _, trainer: 75 * (trainer.global_step in stops[:1]))
+    monkeypatch.setattr(
+        StopSignals, "agreed", lambda _, trainer: 75 * (getattr(trainer, during) and trainer.global_step in stops[:1])
+    )
     while stops:
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
@@ -104,3 +121,4 @@ def test_slurm_does_not_requeue_by_itself(monkeypatch: pytest.MonkeyPatch) -> No
     assert environment.auto_requeue is False
     own = SLURMEnvironment(auto_requeue=True)
     assert [plugin for plugin in plugins([own], False) if isinstance(plugin, SLURMEnvironment)] == [own]
+    assert plugins([], False, DDPStrategy(cluster_environment=own, checkpoint_io=TorchCheckpointIO())) == []

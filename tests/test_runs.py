@@ -12,7 +12,7 @@ from lightning_seg.runs import checkpoint_step, new_run, newest_checkpoint
 
 def save(path: Path, step: int, time: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": {}, "global_step": step}, path)
+    torch.save({"state_dict": {}, "global_step": step, "optimizer_states": []}, path)
     os.utime(path, (time, time))
     return path
 
@@ -43,6 +43,18 @@ def test_newest_loadable_checkpoint(tmp_path: Path) -> None:
     last.write_bytes(last.read_bytes()[:50])
     with pytest.warns(UserWarning, match="last.ckpt cannot be read.*looking for an older one"):
         assert found("last") == best
+
+
+def test_no_training_goes_on_from_weights_alone(tmp_path: Path) -> None:
+    last = save(tmp_path / "n/version_2/checkpoints/last.ckpt", 9, 100)
+    weights = last.with_name("weights.ckpt")
+    torch.save({"state_dict": {}, "global_step": 12}, weights)
+    for to_train, expected in ((True, last), (False, weights)):
+        found = newest_checkpoint(tmp_path, "n", "last", to_train=to_train)
+        assert found is not None
+        assert found[1] == expected
+    with pytest.raises(CheckpointError, match=r"weights\.ckpt holds weights alone .* give it as model\.weights"):
+        checkpoint_step(weights, to_train=True)
 
 
 def test_checkpoint_step_checks_the_file(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from lightning_seg.callbacks.rank_log import RankLog
 from lightning_seg.callbacks.reseed import ReseedSteps
 from lightning_seg.callbacks.result_table import ResultTable
 from lightning_seg.callbacks.sample_pictures import SamplePictures
+from lightning_seg.callbacks.skipped_samples import SkippedSamples
 from lightning_seg.callbacks.throughput import Throughput
 from lightning_seg.callbacks.vitals import Vitals
 
@@ -26,6 +27,7 @@ __all__ = [
     "ResultGrid",
     "ResultTable",
     "SamplePictures",
+    "SkippedSamples",
     "Throughput",
     "Vitals",
 ]

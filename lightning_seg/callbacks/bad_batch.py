@@ -38,6 +38,9 @@ class BadBatch(pl.Callback):
         self._batch_idx = 0
         self._found = ""
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.folder = Path(trainer.strategy.broadcast(trainer.default_root_dir))
+
     def state_dict(self) -> dict[str, Any]:
         return {"skipped": self.skipped} if self.skipped else {}
 
@@ -52,10 +55,10 @@ class BadBatch(pl.Callback):
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         if torch.isfinite(loss):
             return
-        path = Path(trainer.default_root_dir) / "bad_batch" / f"{trainer.global_step}_{trainer.global_rank}.json"
+        path = self.folder / "bad_batch" / f"{trainer.global_step}_{trainer.global_rank}.json"
         with replacing(path, "w") as file:
             json.dump(self._facts(trainer, loss), file, indent=1)
-        config = path.parent.parent / "config.yaml"
+        config = self.folder / "config.yaml"
         if config.is_file():
             (path.parent / "config.yaml").write_bytes(config.read_bytes())
         names = ", ".join(sample["file_name"] for sample in self._batch)

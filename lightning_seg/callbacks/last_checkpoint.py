@@ -79,7 +79,8 @@ class LastCheckpoint(Checkpoint):
         if not trainer.sanity_checking and trainer.state.fn == "fit":
             self._due = True
             self._stop = self._signals.agreed(trainer)
-            self._save_if_due(trainer)
+            if not trainer.is_last_batch:  # else the epoch ends next, and with it ModelCheckpoint may save the best
+                self._save_if_due(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop = 0

@@ -20,14 +20,10 @@ class MetricsFile(pl.Callback):
         self.path = folder / "metrics.json"
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._write(trainer, pl_module)
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._write(trainer, pl_module)
-
-    def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         if isinstance(pl_module, SegmentationModule) and pl_module.report is not None:
             with replacing(self.path, "w") as file:
                 json.dump(pl_module.report.as_json(), file, indent=1)
+
+    on_test_end = on_validation_end

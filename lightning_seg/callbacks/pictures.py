@@ -15,6 +15,7 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.colours import colourise
 from lightning_seg.data.decode import read_image
 from lightning_seg.metrics.functional import confusion_matrix, mean_iou
+from lightning_seg.module import SegmentationModule
 from lightning_seg.structures import IGNORE_COLOUR, Batch, DatasetInfo
 
 RGBImage = NDArray[np.uint8]
@@ -58,8 +59,7 @@ class ResultGrid(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._examples = []
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._examples = []
+    on_test_start = on_validation_start
 
     def on_validation_batch_end(
         self,
@@ -70,7 +70,7 @@ class ResultGrid(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._collect(trainer, outputs, batch, batch_idx, trainer.num_val_batches)
+        self._collect(trainer, pl_module, outputs, batch, batch_idx, trainer.num_val_batches)
 
     def on_test_batch_end(
         self,
@@ -81,21 +81,21 @@ class ResultGrid(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._collect(trainer, outputs, batch, batch_idx, trainer.num_test_batches)
+        self._collect(trainer, pl_module, outputs, batch, batch_idx, trainer.num_test_batches)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.state.fn == "validate":
+        if trainer.state.fn != "fit":
             self._save(trainer)
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save(trainer)
+    on_test_end = on_validation_end
 
     def _collect(
         self,
         trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
         outputs: dict[str, list[Tensor]],
         batch: Batch,
         batch_idx: int,
@@ -104,6 +104,7 @@ class ResultGrid(pl.Callback):
         chosen = np.linspace(0, num_batches[0] - 1, self.rows).round()
         if not batch or not trainer.is_global_zero or trainer.sanity_checking or batch_idx not in chosen:
             return
+        assert isinstance(pl_module, SegmentationModule)
         info = _info(trainer)
         sample, prediction = batch[0], outputs["predictions"][0]
         matrix = confusion_matrix(prediction, sample["truth"], info.num_classes, info.ignore_index)
@@ -113,7 +114,7 @@ class ResultGrid(pl.Callback):
                 read_image(Path(sample["file_name"])),
                 sample["truth"].cpu().numpy(),
                 prediction.cpu().numpy(),
-                mean_iou(matrix).item(),
+                mean_iou(matrix, pl_module.absent_classes).item(),
             )
         )
 
@@ -135,13 +136,11 @@ def error_map(prediction: NDArray[Any], truth: NDArray[Any], info: DatasetInfo) 
 
 
 def _draw_grid(examples: Sequence[_Example], info: DatasetInfo, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     aspect = examples[0].image.shape[0] / examples[0].image.shape[1]
     figure = Figure(figsize=(12, len(examples) * (3 * aspect + 0.28) + 0.7), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(examples), 4, squeeze=False)
     for row, example in zip(axes, examples, strict=True):
         panels = (

@@ -49,8 +49,10 @@ class ProgressBar(RichProgressBar):
         dataloader_idx: int = 0,
     ) -> None:
         super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and isinstance(pl_module, SegmentationModule):
-            self._running_miou = mean_iou(pl_module.confusion.matrix).item()  # of this process alone
+        if self.is_disabled or trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        if isinstance(pl_module, SegmentationModule):  # of this process alone
+            self._running_miou = mean_iou(pl_module.confusion.matrix, pl_module.absent_classes).item()
             self._update_metrics(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -17,15 +17,12 @@ class ResultTable(pl.Callback):
     """Prints one row a class and one for the split when ``validate`` or ``test`` ends, on the main process."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.state.fn == "validate":
-            self._print(trainer, pl_module)
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._print(trainer, pl_module)
-
-    def _print(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero and isinstance(pl_module, SegmentationModule) and pl_module.report is not None:
+        if trainer.state.fn == "fit" or not trainer.is_global_zero:
+            return
+        if isinstance(pl_module, SegmentationModule) and pl_module.report is not None:
             get_console().print(result_table(pl_module.report))
+
+    on_test_end = on_validation_end
 
 
 def result_table(report: Report) -> Table:

@@ -19,7 +19,7 @@ from lightning_seg.data.headers import read_header
 from lightning_seg.data.labels import Ids
 from lightning_seg.data.limits import usable_memory
 from lightning_seg.data.ranks import gather, this_rank
-from lightning_seg.errors import ConfigError
+from lightning_seg.errors import ConfigError, UnreadableError
 from lightning_seg.structures import Sample
 
 GIB = 2**30
@@ -78,7 +78,9 @@ class SampleCache:
         return image.copy(), ids.copy()
 
     def put(self, index: int, image: NDArray[np.uint8], ids: Ids) -> None:
-        """Keep a sample, of as many pixels as was said."""
+        """Keep a sample, of as many pixels as was said; one of none, whose header cannot be read, has no place."""
+        if self._ends[index] == self._ends[index + 1]:
+            return
         kept_image, kept_ids = self._views(index, *ids.shape)
         kept_image[...] = image
         kept_ids[...] = ids
@@ -102,16 +104,19 @@ def _received(file: Any) -> SampleCache:
     return SampleCache(file.detach())
 
 
-def share_caches(samples: Sequence[Sequence[Sample]], id_bytes: Sequence[int]) -> list[SampleCache]:
+def share_caches(
+    samples: Sequence[Sequence[Sample]], id_bytes: Sequence[int], skip_unreadable: Sequence[bool]
+) -> list[SampleCache]:
     """Empty caches, one a data set, which all training processes of a machine share.
 
     Args:
         samples: of each data set, with masks.
         id_bytes: of each data set.
+        skip_unreadable: of each data set: whether an image that cannot be read is passed over.
 
     Raises:
         ConfigError: if they will not fit into memory.
-        DataError: if an image cannot be read.
+        UnreadableError: if an image cannot be read.
     """
     machines = gather(_machine)
     first = machines.index(machines[this_rank()])
@@ -119,7 +124,7 @@ def share_caches(samples: Sequence[Sequence[Sample]], id_bytes: Sequence[int]) -
 
     def create() -> list[str]:
         if first == this_rank():
-            pixels = [_pixels(of_set) for of_set in samples]
+            pixels = [_pixels(of_set, skip) for of_set, skip in zip(samples, skip_unreadable, strict=True)]
             needed = sum(sum(counts) * (3 + size) for counts, size in zip(pixels, id_bytes, strict=True))
             _check_memory(needed, sum(map(len, pixels)))
             caches.extend(SampleCache.create(counts, size) for counts, size in zip(pixels, id_bytes, strict=True))
@@ -135,11 +140,17 @@ def _machine() -> str:
     return f"{socket.gethostname()} {processes.readlink() if processes.exists() else this_rank()}"
 
 
-def _pixels(samples: Sequence[Sample]) -> list[int]:
+def _pixels(samples: Sequence[Sample], skip_unreadable: bool) -> list[int]:
+    def count(index: int) -> int:
+        try:
+            return math.prod(read_header(samples[index].image, "image").stored)
+        except UnreadableError:
+            if skip_unreadable:
+                return 0
+            raise
+
     with ThreadPoolExecutor(_READERS_OF_HEADERS) as readers:
-        return list(
-            readers.map(lambda index: math.prod(read_header(samples[index].image, "image").stored), range(len(samples)))
-        )
+        return list(readers.map(count, range(len(samples))))
 
 
 def _check_memory(needed: int, count: int) -> None:

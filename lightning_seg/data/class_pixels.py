@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_seg.data.dataset import read_labels
 from lightning_seg.data.decode import read_image, read_mask
 from lightning_seg.data.labels import LabelTable
-from lightning_seg.data.loader import ErrorsAsItems, prepare_worker
-from lightning_seg.errors import DataError
+from lightning_seg.data.loader import ErrorsAsItems, prepare_worker, warn_of_unreadable
+from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Annotations, Sample
 
 
@@ -23,11 +23,13 @@ class ClassPixels(Dataset[NDArray[np.int64]]):
     Args:
         samples: with masks.
         table: what they store.
+        skip_unreadable: count nothing in a sample that cannot be read, rather than refuse it.
     """
 
-    def __init__(self, samples: Sequence[Sample], table: LabelTable) -> None:
+    def __init__(self, samples: Sequence[Sample], table: LabelTable, *, skip_unreadable: bool = False) -> None:
         self.samples = samples
         self.table = table
+        self.skip_unreadable = skip_unreadable
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -62,9 +64,13 @@ def count_class_pixels(pixels: ClassPixels, indices: Sequence[int], num_workers:
     rows = []
     silent = rank_zero_only.rank != 0  # type: ignore[attr-defined]  # set by Lightning
     for row in track(loader, "Counting the pixels of each class", total=len(indices), disable=silent):
-        if isinstance(row, DataError):
+        if isinstance(row, UnreadableError) and pixels.skip_unreadable:
+            warn_of_unreadable(str(row))
+            rows.append(np.zeros(pixels.table.info.num_classes, np.int64))
+        elif isinstance(row, DataError):
             raise row
-        rows.append(row)
+        else:
+            rows.append(row)
     return np.array(rows, np.int64).reshape(len(indices), pixels.table.info.num_classes)
 
 

@@ -52,6 +52,9 @@ class SegmentationDataModule(pl.LightningDataModule):
             show classes in pictures; others get one chosen for them.
         unknown: ``refuse``: a stored value or colour without a meaning is an error, and so is a class that the source
             names and ``classes`` does not; ``ignore``: they are read as ignored pixels.
+        unreadable: ``refuse``: a training sample that cannot be opened or decoded is an error; ``skip``: the next one
+            of the data set takes its place, a warning names it once, and ``data/skipped`` counts them. Evaluation
+            always refuses.
         sampler: ``shuffle``: every training sample once an epoch; ``rare_class``: DAFormer's rare-class sampling, which
             draws a class by its rarity, then a sample that shows it, as often as there are samples.
         train_transforms: albumentations for training; ``fill_mask`` is set to the ignore index in all of them.
@@ -81,6 +84,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         label_map: dict[int | str, str] | None = None,
         palette: dict[str, str | list[int]] | None = None,
         unknown: Unknown = "refuse",
+        unreadable: Literal["refuse", "skip"] = "refuse",
         sampler: Literal["shuffle", "rare_class"] = "shuffle",
         train_transforms: list[Transform] | None = None,
         eval_transforms: list[Transform] | None = None,
@@ -103,6 +107,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         names, usual = (classes, {}) if classes else self._classes_of_source(label_map or {})
         self.info = _dataset_info(names, ignore_index, {**usual, **colours}, known={*(label_map or {}), IGNORE})
         self.labelling = Labelling(self.info, label_map or {}, colours, unknown)
+        self.skip_unreadable = unreadable == "skip"
         self.sampler = sampler
         self.train_transforms = train_transforms or []
         self.eval_transforms = eval_transforms or []
@@ -150,7 +155,10 @@ class SegmentationDataModule(pl.LightningDataModule):
                 reader.prepare(self.root)
         if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             parts = [part for part in ("train", "val") if self.readers[part] is not None]
-            refuse_visible_defects({part: self._list(part) for part in parts})
+            refuse_visible_defects(
+                {part: self._list(part) for part in parts},
+                skip_unreadable=["train"] if self.skip_unreadable else [],
+            )
 
     def setup(self, stage: str) -> None:
         """List the samples of a stage.
@@ -187,6 +195,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 seed=self.seed,
                 keep_truth=part in ("val", "test"),
                 reduced_decoding=self.reduced_decoding and part == "train",
+                skip_unreadable=self.skip_unreadable and part == "train",
             )
         for reader in self.readers.values():
             if reader is not None:
@@ -195,7 +204,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             fresh = [self.datasets[part] for part in parts if part in self.datasets]
             fresh = [dataset for dataset in fresh if dataset.cache is None]
             id_bytes = [dataset.table.dtype.itemsize for dataset in fresh]
-            caches = share_caches([dataset.samples for dataset in fresh], id_bytes)
+            skips = [dataset.skip_unreadable for dataset in fresh]
+            caches = share_caches([dataset.samples for dataset in fresh], id_bytes, skips)
             for dataset, kept in zip(fresh, caches, strict=True):
                 dataset.cache = kept
         if "train" in parts and self.sampler == "rare_class" and self.class_pixels is None:
@@ -270,7 +280,8 @@ class SegmentationDataModule(pl.LightningDataModule):
     def _count_class_pixels(self) -> NDArray[np.int64]:
         """(N, C) of the training masks; each process counts a part of them."""
         world_size, rank = self._processes()
-        pixels = ClassPixels(self.datasets["train"].samples, self.datasets["train"].table)
+        train = self.datasets["train"]
+        pixels = ClassPixels(train.samples, train.table, skip_unreadable=train.skip_unreadable)
         mine = range(rank, len(pixels), world_size)
         counted = np.empty((len(pixels), self.info.num_classes), np.int64)
         for first, part in enumerate(gather(lambda: count_class_pixels(pixels, mine, self._workers()))):

@@ -20,12 +20,15 @@ from lightning_seg.data.rasterise import rasterise
 from lightning_seg.data.records import Records
 from lightning_seg.data.sampler import Draw
 from lightning_seg.data.transforms import coming_pixels, leading_crop, reseed
-from lightning_seg.errors import DataError
+from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Annotations, Sample
 
 _PARTLY_DECODED = ("JPEG", "MPO")
 _REDUCTIONS = (2, 4, 8)
 """By what a JPEG can be shrunk while it is decoded."""
+
+_MOST_IN_A_ROW = 16
+"""Unreadable samples, one after the other, of which the last is no longer an accident."""
 
 
 class SegmentationDataset(Dataset[dict[str, Any]]):
@@ -39,7 +42,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     * ``file_name``, ``sem_seg_file_name``, ``name``
 
     and, with ``keep_truth``, ``truth``: (height, width), the mask as it is stored. Without masks (prediction)
-    the keys of the mask are missing.
+    the keys of the mask are missing. ``unreadable`` lists why others could not stand here.
 
     Args:
         samples: what to read.
@@ -48,6 +51,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         seed: of the augmentation, together with the epoch and position that the sampler asks with.
         keep_truth: add the mask at its stored size, for evaluation.
         reduced_decoding: decode a JPEG at ½, ¼ or ⅛ where the pipeline scales it to that or less.
+        skip_unreadable: put the next sample in the place of one that cannot be read, with the same random draw.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         seed: int,
         keep_truth: bool,
         reduced_decoding: bool = False,
+        skip_unreadable: bool = False,
     ) -> None:
         self.samples = Records(samples)
         self.table = table
@@ -66,6 +71,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self.seed = seed
         self.keep_truth = keep_truth
         self.reduced_decoding = reduced_decoding
+        self.skip_unreadable = skip_unreadable
         self.cache: SampleCache | None = None
 
     def __len__(self) -> int:
@@ -78,6 +84,24 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             DataError: if a file cannot be read, sizes differ, or the mask has values that are no class.
         """
         index, epoch, position = key if isinstance(key, Draw) else (key, 0, key)
+        unreadable: list[str] = []
+        while True:
+            try:
+                item = self._item(index, epoch, position)
+            except UnreadableError as error:
+                if not self.skip_unreadable:
+                    raise
+                unreadable.append(str(error))
+            else:
+                return {**item, "unreadable": unreadable} if unreadable else item
+            if len(unreadable) == min(_MOST_IN_A_ROW, len(self)):
+                raise DataError(
+                    f"{len(unreadable)} samples in a row cannot be read, the first and the last of them: "
+                    f"{unreadable[0]}; {unreadable[-1]}"
+                )
+            index = (index + 1) % len(self)
+
+    def _item(self, index: int, epoch: int, position: int) -> dict[str, Any]:
         sample = self.samples[index]
         reseed(self.pipeline, self.seed, epoch, position)
         image, mask, (height, width) = self._read(index, sample)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from lightning_seg.data.jpeg import decode_part
-from lightning_seg.errors import DataError, LossyMaskError
+from lightning_seg.errors import LossyMaskError, UnreadableError
 
 try:
     from torchvision.io import ImageReadMode, decode_image
@@ -54,7 +54,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         (H, W, 3) RGB uint8. 16-bit greys keep their upper eight bits.
 
     Raises:
-        DataError: if the file is missing, truncated or no image.
+        UnreadableError: if the file is missing, truncated or no image.
     """
     data = _bytes_of(path, "image")
     if (fast := _decode_plainly(data, for_image=True)) is not None:
@@ -75,7 +75,7 @@ def read_reduced(path: Path, reduce: int) -> NDArray[np.uint8]:
         (h, w, 3) RGB uint8, upright.
 
     Raises:
-        DataError: as :func:`read_image`.
+        UnreadableError: as :func:`read_image`.
     """
     return _upright_rgb(_open(path, "image", reduce))
 
@@ -87,7 +87,7 @@ def read_part(path: Path, rows: slice, columns: slice) -> NDArray[np.uint8]:
         (H, W, 3) RGB uint8 of the whole size; pixels that were not asked for may hold anything.
 
     Raises:
-        DataError: as :func:`read_image`, but not for damage behind the rows.
+        UnreadableError: as :func:`read_image`, but not for damage behind the rows.
     """
     part = decode_part(_bytes_of(path, "image"), rows, columns)
     return read_image(path) if part is None else part
@@ -97,7 +97,7 @@ def read_mask(path: Path) -> StoredMask:
     """Decode a label file to what it stores: indices of a palette image, never its grey levels.
 
     Raises:
-        DataError: if the file is missing or unreadable.
+        UnreadableError: if the file is missing or unreadable.
         LossyMaskError: if it is of a format that changes label values (JPEG).
     """
     data = _bytes_of(path, "mask")
@@ -111,7 +111,7 @@ def read_mask(path: Path) -> StoredMask:
             "save masks as PNG"
         )
     if getattr(image, "n_frames", 1) > 1:
-        raise DataError(f"mask {path} has {image.n_frames} frames: expected a single image")  # type: ignore[attr-defined]
+        raise UnreadableError(f"mask {path} has {image.n_frames} frames: expected a single image")  # type: ignore[attr-defined]
     if image.mode in ("1", "L"):
         return StoredMask(values=_unstretched(np.asarray(image).astype(np.uint8), path))
     if image.mode == "P":
@@ -124,7 +124,7 @@ def read_mask(path: Path) -> StoredMask:
     if image.mode in ("RGB", "RGBA", "RGBX") and _png_depth(data) != 16:
         pixels = np.asarray(image)
         return StoredMask(colours=pixels[..., :3], alpha=pixels[..., 3] if image.mode == "RGBA" else None)
-    raise DataError(
+    raise UnreadableError(
         f"mask {path} has mode {image.mode}{' of 16 bits' if _png_depth(data) == 16 else ''}: expected class ids "
         "(grey, 16-bit or palette image) or colours (RGB, RGBA)"
     )
@@ -143,9 +143,9 @@ def _bytes_of(path: Path, what: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{what} {path} does not exist") from None
+        raise UnreadableError(f"{what} {path} does not exist") from None
     except OSError as error:
-        raise DataError(f"{what} {path} cannot be read ({error.strerror}): mend or remove it") from None
+        raise UnreadableError(f"{what} {path} cannot be read ({error.strerror}): mend or remove it") from None
 
 
 def _png_depth(data: bytes) -> int | None:
@@ -194,5 +194,5 @@ def _open(path: Path, what: str, reduce: int = 1) -> Image.Image:
             image.draft("RGB", (image.width // reduce, image.height // reduce))
         image.load()  # Image.open reads the header alone, and verify() lets truncated files pass
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{what} {path} cannot be read ({error}): replace or remove it") from None
+        raise UnreadableError(f"{what} {path} cannot be read ({error}): replace or remove it") from None
     return image

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lightning_seg.errors import DataError
+from lightning_seg.errors import UnreadableError
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -37,7 +37,7 @@ def read_header(path: Path, what: str) -> Header:
     """Read no pixel.
 
     Raises:
-        DataError: if the file is missing or no image.
+        UnreadableError: if the file is missing or no image.
     """
     try:
         with Image.open(path) as image:
@@ -46,6 +46,6 @@ def read_header(path: Path, what: str) -> Header:
             orientation = image.getexif().get(_ORIENTATION, 1) if looks else 1
             return Header((image.height, image.width), orientation if orientation in range(1, 9) else 1, image.format)
     except FileNotFoundError:
-        raise DataError(f"{what} {path} does not exist") from None
+        raise UnreadableError(f"{what} {path} does not exist") from None
     except Exception as error:  # of a damaged file: Pillow's formats raise what they like
-        raise DataError(f"{what} {path} cannot be read ({error}): replace or remove it") from None
+        raise UnreadableError(f"{what} {path} cannot be read ({error}): replace or remove it") from None

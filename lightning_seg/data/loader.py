@@ -2,7 +2,9 @@
 
 import contextlib
 import ctypes
+import functools
 import signal
+import warnings
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -63,10 +65,19 @@ class SegmentationLoader(DataLoader[Any]):
         for batch in super().__iter__():
             if isinstance(batch, DataError):
                 raise batch
+            for sample in batch:
+                for message in sample.get("unreadable", ()):
+                    warn_of_unreadable(message)
             empty = False
             yield batch
         if empty:
             yield []
+
+
+@functools.cache
+def warn_of_unreadable(message: str) -> None:
+    """Say once a process what is passed over, and why."""
+    warnings.warn(f"{message} (passed over: data.unreadable is skip)", stacklevel=2)
 
 
 def prepare_worker(_: int = 0) -> None:

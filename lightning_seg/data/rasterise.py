@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from lightning_seg.data.labels import Ids, LabelTable
-from lightning_seg.errors import DataError
+from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Annotations, Segment
 
 MARGIN = 1.0
@@ -32,7 +32,8 @@ def rasterise(annotations: Annotations, size: tuple[int, int], table: LabelTable
         (H, W) class ids and the ignore index.
 
     Raises:
-        DataError: if the image has another size than stated, or a region cannot be painted.
+        DataError: if the image has another size than stated.
+        UnreadableError: if a region cannot be painted.
     """
     if annotations.size is not None and annotations.size != size:
         raise DataError(
@@ -62,7 +63,7 @@ def region_of(segment: Segment, size: tuple[int, int], file: str) -> NDArray[np.
     """One region as (H, W) bool, exactly as ``pycocotools.coco.COCO.annToMask`` gives it.
 
     Raises:
-        DataError: if its polygons or run lengths are broken, or would be for pycocotools.
+        UnreadableError: if its polygons or run lengths are broken, or would be for pycocotools.
     """
     where = f"{file}, annotation {segment.annotation}"
     if isinstance(segment.shape, dict):
@@ -75,7 +76,7 @@ def region_of(segment: Segment, size: tuple[int, int], file: str) -> NDArray[np.
 
 def _checked_polygons(shape: Any, size: tuple[int, int], where: str) -> list[list[float]]:
     if not isinstance(shape, list | tuple) or not shape:
-        raise DataError(f"{where} has no polygon: its segmentation should be a list of polygons, or run lengths")
+        raise UnreadableError(f"{where} has no polygon: its segmentation should be a list of polygons, or run lengths")
     height, width = size
     polygons: list[list[float]] = []
     for polygon in shape:
@@ -84,15 +85,15 @@ def _checked_polygons(shape: Any, size: tuple[int, int], where: str) -> list[lis
         except (TypeError, ValueError):
             points = np.empty((0, 0))
         if points.ndim != 1 or len(points) < 6 or len(points) % 2:
-            raise DataError(
+            raise UnreadableError(
                 f"{where} has a polygon {str(polygon)[:60]}: expected [x0, y0, x1, y1, …], three points or more"
             )
         if not np.isfinite(points).all():
-            raise DataError(f"{where} has a polygon with a coordinate that is no number")
+            raise UnreadableError(f"{where} has a polygon with a coordinate that is no number")
         low, high = points.min(), points.max()
         limit = (1 + MARGIN) * max(height, width)
         if low < -MARGIN * max(height, width) or high > limit:
-            raise DataError(
+            raise UnreadableError(
                 f"{where} has a polygon that reaches from {low:g} to {high:g}, far outside its {width}×{height} image"
             )
         polygons.append(points.tolist())
@@ -102,14 +103,14 @@ def _checked_polygons(shape: Any, size: tuple[int, int], where: str) -> list[lis
 def _checked_run_lengths(shape: dict[str, Any], size: tuple[int, int], where: str) -> Any:
     stated = shape.get("size")
     if not isinstance(stated, list | tuple) or tuple(stated) != size:
-        raise DataError(f"{where} has run lengths for {stated} (height, width), but the image is {list(size)}")
+        raise UnreadableError(f"{where} has run lengths for {stated} (height, width), but the image is {list(size)}")
     counts = shape.get("counts")
     try:
         runs = _runs_of(counts) if isinstance(counts, str | bytes) else [_whole(run) for run in counts or []]
     except (TypeError, ValueError, IndexError):
         runs = [-1]
     if min(runs, default=-1) < 0 or sum(runs) != math.prod(size):
-        raise DataError(
+        raise UnreadableError(
             f"{where} has broken run lengths: they must cover the {size[1]}×{size[0]} pixels, no more or less"
         )
     return coco_mask.frPyObjects({"size": list(size), "counts": runs}, *size)

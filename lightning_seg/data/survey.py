@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.data.class_pixels import ClassPixels
 from lightning_seg.data.dataset import SegmentationDataset
+from lightning_seg.errors import UnreadableError
 
 ClassCounts = NDArray[np.int64]
 
@@ -18,9 +19,19 @@ def draw_samples(length: int, count: int, seed: int) -> list[int]:
 
 
 def count_classes(dataset: SegmentationDataset, indices: Sequence[int]) -> ClassCounts:
-    """Pixels of each class in the stored masks, (len(indices), K); ignored pixels are left out."""
+    """Pixels of each class in the stored masks, (len(indices), K); ignored pixels are left out.
+
+    None are counted of a sample that cannot be read, where the data set skips those.
+    """
     pixels = ClassPixels(dataset.samples, dataset.table)
-    return np.array([pixels[index] for index in indices], np.int64).reshape(-1, dataset.table.info.num_classes)
+    counts = np.zeros((len(indices), dataset.table.info.num_classes), np.int64)
+    for row, index in enumerate(indices):
+        try:
+            counts[row] = pixels[index]
+        except UnreadableError:
+            if not dataset.skip_unreadable:
+                raise
+    return counts
 
 
 def cover_classes(counts: ClassCounts, limit: int) -> list[int]:

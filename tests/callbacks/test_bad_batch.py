@@ -3,13 +3,16 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from lightning_seg.callbacks import BadBatch
 from lightning_seg.cli import main
+from lightning_seg.errors import LossError
 from lightning_seg.module import SegmentationModule
 
 Experiment = Callable[..., Path]
@@ -65,3 +68,16 @@ def test_skips_as_often_as_it_may(
     with pytest.raises(SystemExit), pytest.warns(UserWarning, match="step left out"):
         main(["fit", "--config", config, *ARGUMENTS, *SKIP, "1"])
     assert "1 steps were left out; this one cannot be, since BadBatch has skip: 1" in capsys.readouterr().err
+
+
+def test_another_process_writes_into_the_folder_of_the_first(tmp_path: Path) -> None:
+    trainer: Any = SimpleNamespace(
+        strategy=SimpleNamespace(broadcast=lambda _: str(tmp_path / "version_0")), default_root_dir=str(tmp_path),
+        global_step=4, global_rank=1, current_epoch=0, datamodule=SimpleNamespace(seed=0),
+    )  # fmt: skip
+    module: Any = SimpleNamespace()
+    callback = BadBatch()
+    callback.setup(trainer, module, "fit")
+    with pytest.raises(LossError):
+        callback.on_before_backward(trainer, module, torch.tensor(float("nan")))
+    assert [*tmp_path.rglob("*.json")] == [tmp_path / "version_0/bad_batch/4_1.json"]

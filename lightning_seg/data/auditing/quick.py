@@ -1,7 +1,7 @@
 """What a few seconds can tell before a run: the listing, headers, and a small fixed sample of whole files."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -25,12 +25,15 @@ SHOWN = 5
 COMMAND = "python -m lightning_seg.audit --config …"
 
 
-def refuse_visible_defects(listings: Mapping[str, Listing], seconds: float = SECONDS) -> None:
+def refuse_visible_defects(
+    listings: Mapping[str, Listing], seconds: float = SECONDS, *, skip_unreadable: Container[str] = ()
+) -> None:
     """Stop before a run where a quick look finds what would stop it later; leave the rest to the audit.
 
     Args:
         listings: of the splits that the run reads.
         seconds: after which no further file is opened.
+        skip_unreadable: splits of which the run passes over what cannot be read.
 
     Raises:
         DataError: with the first defects, and the command that finds all.
@@ -38,7 +41,11 @@ def refuse_visible_defects(listings: Mapping[str, Listing], seconds: float = SEC
     with without_opencv_threads():  # the loader's workers are forked from here
         defects = look_quickly(listings, time.monotonic() + seconds)
     found = [f"data.{split}: {listing.refusal}" for split, listing in listings.items() if listing.refusal]
-    found += [f"data.{defect.split}: {defect.detail}" for defect in defects]
+    found += [
+        f"data.{defect.split}: {defect.detail}"
+        for defect in defects
+        if defect.kind != "unreadable" or defect.split not in skip_unreadable
+    ]
     if found:
         more = f"\nand {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise DataError(

@@ -1,0 +1,46 @@
+"""The figures that are shown while a validation runs are those of its end."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_seg.callbacks import ProgressBar, pictures
+from lightning_seg.cli import main
+from lightning_seg.metrics.functional import mean_iou
+from tests.conftest import CLASSES
+
+ABSENT = [f"never seen {index}" for index in range(12)]
+
+
+def test_live_miou_follows_the_rule_of_the_module(
+    experiment: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With classes that are predicted and never there, rules differ."""
+    shown: list[float] = []
+    update = ProgressBar._update_metrics
+
+    def record(self: ProgressBar, *arguments: Any) -> None:
+        if self._running_miou is not None:
+            shown.append(self._running_miou)
+        update(self, *arguments)
+
+    monkeypatch.setattr(ProgressBar, "_update_metrics", record)
+    titles: list[float] = []
+
+    def draw(examples: Sequence[pictures._Example], *_: Any) -> None:
+        titles.extend(example.mean_iou for example in examples)
+
+    monkeypatch.setattr(pictures, "_draw_grid", draw)
+    main(
+        ["fit", "--config", str(experiment(classes=CLASSES + ABSENT)), "--model.absent_classes", "mmseg",
+         "--trainer.max_steps", "1", "--trainer.val_check_interval", "1"]
+    )  # fmt: skip
+    metrics = json.loads((tmp_path / "runs/tiny/version_0/metrics.json").read_text())
+    assert len(shown) == 3
+    assert shown[-1] == metrics["mIoU"]
+    assert mean_iou(torch.tensor(metrics["confusion_matrix"]), "detectron2") != metrics["mIoU"]
+    assert sum(titles) / 3 == pytest.approx(metrics["mIoU_per_image"])

@@ -1,0 +1,163 @@
+"""Training samples that cannot be read: an error with their path, or another in their place."""
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import albumentations as A
+import numpy as np
+import pytest
+
+from lightning_seg.cli import main
+from lightning_seg.data import Coco, RandomScaleCrop, SegmentationDataModule
+from lightning_seg.data.sampler import Draw
+from lightning_seg.errors import DataError, UnreadableError
+from tests.conftest import train_py, write_pair
+from tests.data.test_datamodule import SEEN, epochs, make
+from tests.test_cli import Experiment, logged
+
+SETTINGS = [{}, {"cache": "ram"}, {"sampler": "rare_class"}]
+
+
+def spoil(file: Path) -> str:
+    """Cut a file off in its first bytes, so that not even a part of it can be decoded; returns its path."""
+    file.write_bytes(file.read_bytes()[:64])
+    return str(file)
+
+
+@pytest.fixture
+def broken(scenes: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    """The scenes, but the second training image and the fourth training mask are cut off, with the paths of those."""
+    root = tmp_path / "broken"
+    shutil.copytree(scenes, root)
+    images, masks = (sorted((root / "train" / kind).iterdir()) for kind in ("images", "masks"))
+    return root, [spoil(images[1]), spoil(masks[3])]
+
+
+def augmented(root: Path, **settings: Any) -> SegmentationDataModule:
+    transforms = [RandomScaleCrop(32, 40), A.RandomBrightnessContrast(p=1.0)]
+    return make(root, **{"train_transforms": transforms, "seed": 4, "val": None, "unreadable": "skip", **settings})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_refused_with_its_path(broken: tuple[Path, list[str]], workers: int) -> None:
+    root, paths = broken
+    data = make(root, val=None, num_workers=workers)
+    data.setup("fit")
+    with pytest.raises(UnreadableError) as caught:
+        list(data.train_dataloader())
+    assert any(path in str(caught.value) for path in paths)
+
+
+@pytest.mark.filterwarnings("ignore:.*data.unreadable is skip")
+@pytest.mark.parametrize("settings", SETTINGS, ids=["plain", "cache", "rare"])
+class TestOthersInTheirPlace:
+    def test_the_next_one_with_the_same_draw(self, broken: tuple[Path, list[str]], settings: dict[str, Any]) -> None:
+        data = augmented(broken[0], **settings)
+        (seen,) = epochs(data, 1)
+        train = data.datasets["train"]
+        order = data.train_dataloader().sampler.order()  # type: ignore[union-attr]
+        if not settings:
+            assert sorted(order) == list(range(6))
+        for position, (index, (name, image, _)) in enumerate(zip(order, seen, strict=True)):
+            there = {1: 2, 3: 4}.get(index, index)
+            expected = train[Draw(there, 0, position)]
+            assert (name, image) == (expected["name"], expected["image"].numpy().tobytes())
+
+    def test_whatever_the_workers_and_ranks(self, broken: tuple[Path, list[str]], settings: dict[str, Any]) -> None:
+        alone = epochs(augmented(broken[0], **settings), 2)
+        assert epochs(augmented(broken[0], num_workers=2, **settings), 2) == alone
+        ranks: list[SEEN] = []
+        for rank in range(2):
+            data = augmented(broken[0], batch_size=1, **settings)
+            data.setup("fit")
+            data.trainer = SimpleNamespace(world_size=2, global_rank=rank, num_devices=2, training=False)  # type: ignore[assignment]
+            ranks.append(epochs(data, 2))
+        for epoch in range(2):
+            pairs = zip(ranks[0][epoch], ranks[1][epoch], strict=True)
+            assert [sample for pair in pairs for sample in pair] == alone[epoch]
+
+
+def test_each_file_is_named_once(broken: tuple[Path, list[str]]) -> None:
+    root, paths = broken
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        epochs(augmented(root, num_workers=1), 3)
+    messages = [str(warning.message) for warning in said if "data.unreadable is skip" in str(warning.message)]
+    assert sorted(path for path in paths for message in messages if path in message) == paths
+    assert len(messages) == 2
+
+
+def test_too_many_in_a_row_are_no_accident(broken: tuple[Path, list[str]]) -> None:
+    for file in (broken[0] / "train" / "images").iterdir():
+        spoil(file)
+    data = augmented(broken[0])
+    data.setup("fit")
+    with pytest.raises(DataError, match=r"^6 samples in a row cannot be read, the first and the last of them: image "):
+        list(data.train_dataloader())
+
+
+def test_what_can_be_read_and_is_wrong_is_refused(broken: tuple[Path, list[str]]) -> None:
+    root, _ = broken
+    write_pair(root / "train", "0", np.full((8, 8), 77, np.uint8))
+    data = augmented(root)
+    data.setup("fit")
+    with pytest.raises(DataError, match="class id 77"):
+        data.datasets["train"][0]
+
+
+def test_evaluation_refuses(broken: tuple[Path, list[str]]) -> None:
+    root, _ = broken
+    path = spoil(min((root / "val" / "masks").iterdir()))
+    data = make(root, train=None, unreadable="skip")
+    data.setup("validate")
+    with pytest.raises(UnreadableError, match=path):
+        list(data.val_dataloader())
+
+
+@pytest.mark.filterwarnings("ignore:.*data.unreadable is skip")
+def test_regions_that_cannot_be_painted(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_pair(tmp_path, name, np.zeros((8, 10), np.uint8))
+    region = {"category_id": 3, "iscrowd": 0}
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+        "categories": [{"id": 3, "name": "cat"}],
+        "annotations": [
+            {"id": 7, "image_id": 1, "segmentation": [[0, 0, 4, 0]], **region},
+            {"id": 8, "image_id": 2, "segmentation": [[0, 0, 4, 0, 4, 8]], **region},
+        ],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    reader = Coco(annotations="coco.json", images="images")
+    data = SegmentationDataModule(train=reader, root=str(tmp_path), num_workers=0, batch_size=2, unreadable="skip")
+    data.setup("fit")
+    (batch,) = data.train_dataloader()
+    assert [sample["name"] for sample in batch] == ["b", "b"]
+    assert [message for sample in batch for message in sample.get("unreadable", [])] == [
+        f"{tmp_path / 'coco.json'}, annotation 7 has a polygon [0, 0, 4, 0]: expected [x0, y0, x1, y1, …], three "
+        "points or more"
+    ]
+
+
+def test_a_run_passes_over_them_and_counts(
+    experiment: Experiment, broken: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, paths = broken
+    config = str(experiment(root=str(root)))
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", config])
+    assert all(path in capsys.readouterr().err for path in paths[:1])
+
+    command = ["fit", "--config", config, "--name", "skip", "--data.unreadable", "skip", "--ckpt_path", "last"]
+    with pytest.warns(UserWarning, match=r"passed over: data\.unreadable is skip"):
+        main([*command, "--trainer.max_epochs", "1"])
+    done = train_py(*command, "--trainer.devices", "2", "--data.batch_size", "1")  # the same batches
+    assert done.returncode == 0, done.stderr
+    counts = logged(tmp_path / "runs/skip/version_0", "data/skipped")
+    assert len(counts) == 6
+    assert counts == sorted(counts)
+    assert [counts[2], counts[5]] == [2, 4]
