@@ -225,6 +225,7 @@ class SegmentationCLI(LightningCLI):
             ReseedSteps,
             ResultGrid,
             ResultTable,
+            RunArtifacts,
             SamplePictures,
             Throughput,
             Vitals,
@@ -234,6 +235,7 @@ class SegmentationCLI(LightningCLI):
         if self.subcommand == "predict":
             return [*callbacks, PredictionFiles(self.run.path, self.datamodule.info)]
         callbacks += [MetricsFile(self.run.path), ResultGrid(self.run.path), SamplePictures(), Dashboard()]
+        callbacks.append(RunArtifacts())
         if self.subcommand in ("validate", "test") and self.settings.verbose:
             callbacks.append(ResultTable())
         if self.subcommand == "fit":

@@ -9,6 +9,7 @@ from pytorch_lightning.loggers import WandbLogger
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.survey import count_classes, draw_samples
 from lightning_seg.errors import Forgiving
+from lightning_seg.loggers import usable
 from lightning_seg.metrics import Report
 from lightning_seg.module import SegmentationModule
 
@@ -117,6 +118,4 @@ def _log_dataset(logger: WandbLogger, data: SegmentationDataModule, step: int) -
 
 
 def _wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:
-    if not trainer.is_global_zero:
-        return []
-    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+    return usable(trainer.loggers, WandbLogger) if trainer.is_global_zero else []

@@ -1,6 +1,6 @@
 """Any logger, but one whose failure does not end the run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from pytorch_lightning.callbacks import Checkpoint
@@ -20,7 +20,8 @@ class Guard(Logger):
     """
 
     _forgiving: Forgiving | None = None
-    _closed = False
+    closed = False
+    """Whether it could not be opened, and takes nothing any more; known on the main process."""
 
     @property
     def forgiving(self) -> Forgiving:
@@ -31,10 +32,10 @@ class Guard(Logger):
     @property
     def experiment(self) -> Any:
         """What the logger writes to; something that takes every call where it could not be opened."""
-        if getattr(rank_zero_only, "rank", 0) == 0 and not self._closed:
+        if getattr(rank_zero_only, "rank", 0) == 0 and not self.closed:
             with self.forgiving:
                 return self._open()
-            self._closed = True
+            self.closed = True
         return DummyExperiment()
 
     def _open(self) -> Any:
@@ -63,7 +64,7 @@ class Guard(Logger):
         return _blank, type(self).__bases__, super().__reduce_ex__(protocol)[2]
 
     def _try(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        if not self._closed:
+        if not self.closed:
             with self.forgiving:
                 method(*args, **kwargs)
 
@@ -82,3 +83,9 @@ def guarded(logger: LoggerType, guard: type[Any] = Guard) -> LoggerType:
     """The same object, still an instance of its own class, behind a guard."""
     logger.__class__ = _class(guard, type(logger))
     return logger
+
+
+def usable(loggers: Iterable[Logger], *kinds: type[LoggerType]) -> list[LoggerType]:
+    """The loggers of some kinds, but for those that could not be opened."""
+    of_kind = [logger for logger in loggers if isinstance(logger, kinds)]
+    return [logger for logger in of_kind if not (isinstance(logger, Guard) and logger.closed)]
