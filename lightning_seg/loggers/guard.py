@@ -38,9 +38,20 @@ class Guard(Logger):
             self.closed = True
         return DummyExperiment()
 
+    @experiment.setter
+    def experiment(self, value: Any) -> None:
+        """What a logger may assign to an attribute of its own, it may still assign."""
+        own = _own_experiment(type(self))
+        if hasattr(own, "__set__"):
+            own.__set__(self, value)
+        else:
+            vars(self)["experiment"] = value
+
     def _open(self) -> Any:
-        has_one = any("experiment" in vars(kind) for kind in type(self).__mro__ if not issubclass(kind, Guard))
-        return super().experiment if has_one else None  # type: ignore[misc]  # Lightning's base class has none
+        own = _own_experiment(type(self))
+        if hasattr(own, "__get__"):
+            return super().experiment  # type: ignore[misc]  # Lightning's base class has none
+        return vars(self).get("experiment", own)  # a plain attribute, which the property above hides
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         self._try(super().log_metrics, metrics, step)  # type: ignore[safe-super]  # a real logger's, not the base's
@@ -67,6 +78,12 @@ class Guard(Logger):
         if not self.closed:
             with self.forgiving:
                 method(*args, **kwargs)
+
+
+def _own_experiment(kind: type[Any]) -> Any:
+    """``experiment`` as the class of a logger has it, behind its guard; None where only instances do, or nothing."""
+    classes = (vars(base) for base in kind.__mro__ if not issubclass(base, Guard))
+    return next((names["experiment"] for names in classes if "experiment" in names), None)
 
 
 def _blank(guard: type[Any], kind: type[Logger]) -> Logger:
