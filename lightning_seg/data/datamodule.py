@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_seg.data.auditing.listing import list_splits
+from lightning_seg.data.auditing.listing import Listing, list_splits
 from lightning_seg.data.auditing.quick import refuse_visible_defects
 from lightning_seg.data.cache import share_caches
 from lightning_seg.data.class_pixels import ClassPixels, count_class_pixels
@@ -123,7 +123,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.datasets: dict[str, SegmentationDataset] = {}
-        self._listed: dict[str, list[Sample]] = {}
+        self._listings: dict[str, Listing] = {}
         self.class_pixels: NDArray[np.int64] | None = None
 
     @property
@@ -150,10 +150,9 @@ class SegmentationDataModule(pl.LightningDataModule):
             if reader is not None:
                 reader.prepare(self.root)
         if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            readers = {part: self.readers[part] for part in ("train", "val")}
-            listings = list_splits(readers, self.root, self.labelling)
-            refuse_visible_defects(listings)
-            self._listed = {part: listing.samples for part, listing in listings.items()}
+            for part in ("train", "val"):
+                self._list(part)
+            refuse_visible_defects(self._listings)
 
     def setup(self, stage: str) -> None:
         """List the samples of a stage.
@@ -170,7 +169,8 @@ class SegmentationDataModule(pl.LightningDataModule):
                 samples, table = self._images_to_predict(), LabelTable(self.info, {}, {})
             elif (reader := self.readers[part]) is not None:
                 table = self.labelling.table(reader.labels(self.root), f"data.{part}")
-                samples = self._listed.pop(part) if part in self._listed else reader.samples(self.root)
+                listing = self._listings.pop(part, None)
+                samples = reader.samples(self.root) if listing is None or listing.refusal else listing.samples
                 self._announce(part, table)
             elif part == "val" and stage == "fit":
                 continue
@@ -198,18 +198,31 @@ class SegmentationDataModule(pl.LightningDataModule):
         if "train" in parts and self.sampler == "rare_class" and self.class_pixels is None:
             self.class_pixels = self._count_class_pixels()
 
-    def count_training_samples(self) -> int | None:
-        """How many samples ``data.train`` has, found once and kept for :meth:`setup`; None without a reader.
+    def count_training_samples(self, prepared: bool) -> int | None:
+        """How many samples ``data.train`` has, listed once and kept for what comes after.
+
+        Args:
+            prepared: whether :meth:`prepare_data` has been called.
+
+        Returns:
+            None without a reader, and where the reader has yet to write what it lists.
 
         Raises:
-            DataError: from the reader, which may also mean that :meth:`prepare_data` must come first.
+            DataError: from the reader.
         """
         reader = self.readers["train"]
-        if reader is None:
+        if reader is None or (reader.prepares and not prepared):
             return None
-        if "train" not in self._listed:
-            self._listed["train"] = reader.samples(self.root)
-        return len(self._listed["train"])
+        self._list("train")
+        listing = self._listings["train"]
+        if listing.refusal:
+            raise DataError(listing.refusal)
+        return len(listing.samples)
+
+    def _list(self, part: str) -> None:
+        """List a split, if it has a reader and is not listed yet; kept until its samples are set up."""
+        if part not in self._listings:
+            self._listings |= list_splits({part: self.readers[part]}, self.root, self.labelling)
 
     def train_dataloader(self) -> SegmentationLoader:
         dataset = self.datasets["train"]
