@@ -237,6 +237,7 @@ class SegmentationCLI(LightningCLI):
             ReseedSteps,
             ResultGrid,
             ResultTable,
+            RunArtifacts,
             SamplePictures,
             SkippedSamples,
             Throughput,
@@ -247,6 +248,7 @@ class SegmentationCLI(LightningCLI):
         if self.subcommand == "predict":
             return [*callbacks, PredictionFiles(self.run.path, self.datamodule.info)]
         callbacks += [MetricsFile(self.run.path), ResultGrid(self.run.path), SamplePictures(), Dashboard()]
+        callbacks.append(RunArtifacts())
         if self.subcommand in ("validate", "test") and self.settings.verbose:
             callbacks.append(ResultTable())
         if self.subcommand == "fit":

@@ -93,7 +93,7 @@ class Preflight:
         try:
             if self.dry:
                 data.prepare_data()
-            return data.count_training_samples()
+            return data.count_training_samples(prepared=self.dry)
         except DataError as error:  # without a dry run, setup says the same after prepare_data
             if self.dry:
                 self.problems.append(str(error))

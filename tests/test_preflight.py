@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,39 @@ def test_missing_data_is_a_line(experiment: Experiment, capsys: pytest.CaptureFi
     code, _, errors = dry_run(capsys, "--config", str(experiment()), "--data.root", "nowhere")
     assert code == 1
     assert "data.root nowhere does not exist" in errors[0]
+
+
+READERS = """
+from lightning_seg.data import Folder
+
+LISTED, PREPARED = [], []
+
+class Counted(Folder):
+    def samples(self, root):
+        LISTED.append((self.images, bool(PREPARED)))
+        return super().samples(root)
+
+class Written(Counted):
+    def prepare(self, root):
+        PREPARED.append(self.images)
+"""
+
+
+@pytest.mark.parametrize("kind", ["Counted", "Written", "Split"])
+def test_samples_are_listed_once_and_after_they_are_written(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    (tmp_path / "own_readers.py").write_text(READERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_readers", raising=False)
+    train = {"class_path": f"own_readers.{kind}", "init_args": {"images": "train/images", "masks": "train/masks"}}
+    if kind == "Split":
+        train["class_path"] = "own_readers.Written"
+        split = {"of": train, "part": "train", "fractions": [1.0, 0.0, 0.0]}
+        train = {"class_path": "lightning_seg.data.Split", "init_args": split}
+    main(["fit", "--config", str(experiment(train=train)), "--trainer.max_steps", "1"])
+    listed = sys.modules["own_readers"].LISTED
+    assert listed == [("train/images", kind != "Counted")]
 
 
 @pytest.mark.parametrize(

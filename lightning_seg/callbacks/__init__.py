@@ -10,6 +10,7 @@ from lightning_seg.callbacks.progress import ProgressBar
 from lightning_seg.callbacks.rank_log import RankLog
 from lightning_seg.callbacks.reseed import ReseedSteps
 from lightning_seg.callbacks.result_table import ResultTable
+from lightning_seg.callbacks.run_artifacts import RunArtifacts
 from lightning_seg.callbacks.sample_pictures import SamplePictures
 from lightning_seg.callbacks.skipped_samples import SkippedSamples
 from lightning_seg.callbacks.throughput import Throughput
@@ -26,6 +27,7 @@ __all__ = [
     "ReseedSteps",
     "ResultGrid",
     "ResultTable",
+    "RunArtifacts",
     "SamplePictures",
     "SkippedSamples",
     "Throughput",

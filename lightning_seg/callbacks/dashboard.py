@@ -1,5 +1,6 @@
 """Tables and charts of W&B: IoU of each class, what is taken for what, and what the data holds."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from pytorch_lightning.loggers import WandbLogger
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.survey import count_classes, draw_samples
 from lightning_seg.errors import Forgiving
+from lightning_seg.loggers import usable
 from lightning_seg.metrics import Report
 from lightning_seg.module import SegmentationModule
 
@@ -23,7 +25,7 @@ class Dashboard(pl.Callback):
     """Logs to W&B, on the main process:
 
     * ``val/IoU_bars``: IoU of each class in the last evaluation, as a bar chart (``test/…`` likewise);
-    * ``val/IoU_by_epoch``: a table with a row a validation, which a resumed run goes on with;
+    * ``val/IoU_by_epoch`` (``fit``): a table with a row a validation, which a resumed run goes on with;
     * ``val/confusion_matrix``: the share of each true class's pixels that is predicted as each class;
     * ``data/classes``: pixels of each class in some training masks, and ``dataset`` in the run's configuration.
     """
@@ -58,27 +60,32 @@ class Dashboard(pl.Callback):
             self._rows.append([trainer.current_epoch, trainer.global_step, *figures])
         for logger in _wandb_loggers(trainer):
             with self._forgiving:
-                logger.log_metrics(self._charts(report), trainer.global_step)
+                charts = _charts(report)
+                if trainer.state.fn == "fit":  # an evaluation's checkpoint brings the rows of its training
+                    charts["val/IoU_by_epoch"] = self._by_epoch(report.class_names)
+                logger.log_metrics(charts, trainer.global_step)
 
-    def _charts(self, report: Report) -> dict[str, Any]:
+    def _by_epoch(self, class_names: Sequence[str]) -> Any:
         import wandb
 
-        split = report.split
-        bars = wandb.Table(columns=["class", "IoU"], data=[[name, value] for name, value in _figures(report)])
-        cells = wandb.Table(columns=["Actual", "Predicted", "nPredictions"], data=_cells(report))
-        charts: dict[str, Any] = {
-            f"{split}/IoU_bars": wandb.plot.bar(bars, "class", "IoU", title=f"IoU of each class ({split})"),
-            f"{split}/confusion_matrix": wandb.plot_table(
-                "wandb/confusion_matrix/v1",
-                cells,
-                {name: name for name in ("Actual", "Predicted", "nPredictions")},
-                {"title": f"Share of each true class's pixels ({split})"},
-            ),
-        }
-        if self._rows:
-            columns: list[str | int] = ["epoch", "step", *report.class_names]
-            charts[f"{split}/IoU_by_epoch"] = wandb.Table(columns=columns, data=self._rows)
-        return charts
+        return wandb.Table(columns=["epoch", "step", *class_names], data=self._rows)
+
+
+def _charts(report: Report) -> dict[str, Any]:
+    import wandb
+
+    split = report.split
+    bars = wandb.Table(columns=["class", "IoU"], data=[[name, value] for name, value in _figures(report)])
+    cells = wandb.Table(columns=["Actual", "Predicted", "nPredictions"], data=_cells(report))
+    return {
+        f"{split}/IoU_bars": wandb.plot.bar(bars, "class", "IoU", title=f"IoU of each class ({split})"),
+        f"{split}/confusion_matrix": wandb.plot_table(
+            "wandb/confusion_matrix/v1",
+            cells,
+            {name: name for name in ("Actual", "Predicted", "nPredictions")},
+            {"title": f"Share of each true class's pixels ({split})"},
+        ),
+    }
 
 
 def _figures(report: Report) -> list[tuple[str, float]]:
@@ -117,6 +124,4 @@ def _log_dataset(logger: WandbLogger, data: SegmentationDataModule, step: int) -
 
 
 def _wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:
-    if not trainer.is_global_zero:
-        return []
-    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+    return usable(trainer.loggers, WandbLogger) if trainer.is_global_zero else []

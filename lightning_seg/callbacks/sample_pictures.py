@@ -1,6 +1,6 @@
 """The same evaluated samples after every validation, and what the first training batches look like."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.decode import read_image
 from lightning_seg.data.survey import count_classes, cover_classes, draw_samples
 from lightning_seg.errors import ConfigError, Forgiving
+from lightning_seg.loggers import usable
 from lightning_seg.metrics.functional import confusion_matrix, mean_iou, pixel_accuracy
 from lightning_seg.structures import Batch, DatasetInfo, summarise
 
@@ -55,21 +56,39 @@ class SamplePictures(pl.Callback):
 
     Args:
         count: how many samples, chosen by the data's seed so that they show as many classes as possible.
-        ids: their names instead, as ``metrics`` and ``predictions.png`` show them (``folder/stem``).
+        ids: their names in ``data.val`` instead, as ``predictions.png`` shows them (``folder/stem``). ``test`` shows
+            those that ``data.test`` has too, and chooses where it has none.
         longest_side: of a picture, in pixels; larger ones are reduced.
+
+    Raises:
+        ConfigError: before anything is trained or evaluated, if ``data.val`` lacks one of ``ids``.
     """
 
     def __init__(self, count: int = 8, ids: list[str] | None = None, longest_side: int = 512) -> None:
         self.count = count
         self.ids = ids
         self.longest_side = longest_side
+        self._named: frozenset[str] = frozenset()
         self._chosen: dict[str, frozenset[str]] = {}
         self._shown: list[Shown] = []
         self._seen_in_training: list[dict[str, Any]] | None = None
         self._forgiving = Forgiving("drawing sample pictures")
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Look for ``ids``: on every process, since one that stops alone leaves the others waiting."""
+        split = "test" if stage == "test" else "val"
+        dataset = _data(trainer).datasets.get(split)
+        if self.ids is None or dataset is None:
+            return
+        self._named = frozenset(self.ids) & {sample.name for sample in dataset.samples}
+        if split == "val" and (unknown := set(self.ids) - self._named):
+            raise ConfigError(
+                f"SamplePictures(ids): data.val has no sample {summarise(sorted(unknown))}: give names as "
+                "predictions.png shows them"
+            )
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        new = trainer.global_step == 0 and trainer.is_global_zero and bool(_targets(trainer))
+        new = trainer.global_step == 0 and trainer.is_global_zero and bool(_open_targets(trainer))
         self._seen_in_training = [] if new else None
 
     def on_train_batch_start(
@@ -122,15 +141,12 @@ class SamplePictures(pl.Callback):
         self._shown = []
         if trainer.sanity_checking or not _targets(trainer) or split in self._chosen:
             return
-        names: frozenset[str] = frozenset()
-        if trainer.is_global_zero:
+        names = self._named
+        if not names and trainer.is_global_zero and _open_targets(trainer):
             data = _data(trainer)
             visited = int(num_batches[0]) * data.eval_batch_size * trainer.world_size
-            if self.ids is not None:
-                names = _checked(self.ids, (sample.name for sample in data.datasets[split].samples), split)
-            else:
-                with self._forgiving:
-                    names = self._cover(data, split, visited)
+            with self._forgiving:
+                names = self._cover(data, split, visited)
         self._chosen[split] = trainer.strategy.broadcast(names)
 
     def _cover(self, data: SegmentationDataModule, split: str, visited: int) -> frozenset[str]:
@@ -168,7 +184,7 @@ class SamplePictures(pl.Callback):
             return
         shown.sort(key=lambda each: (np.nan_to_num(each.mean_iou, nan=2.0), each.name))  # the worst first
         info = _data(trainer).info
-        for logger in _targets(trainer):
+        for logger in _open_targets(trainer):
             with self._forgiving:
                 if isinstance(logger, WandbLogger):
                     _log_to_wandb(logger, split, shown, info, trainer)
@@ -185,7 +201,7 @@ class SamplePictures(pl.Callback):
             )
             for sample in batch
         }
-        for logger in _targets(trainer):
+        for logger in _open_targets(trainer):
             if isinstance(logger, WandbLogger):
                 pictures = [
                     _wandb_image(image, {"ground_truth": labels}, info, partial(overlay, image, labels, info), name)
@@ -320,16 +336,15 @@ def _gather(trainer: pl.Trainer, shown: list[Shown]) -> list[Shown]:
 
 
 def _targets(trainer: pl.Trainer) -> list[Logger]:
-    """Loggers that take pictures."""
+    """Loggers that take pictures, the same on all processes."""
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger | TensorBoardLogger)]
+
+
+def _open_targets(trainer: pl.Trainer) -> list[Logger]:
+    """Those that are there to be written to; only the main process knows."""
+    return usable(trainer.loggers, WandbLogger, TensorBoardLogger)
 
 
 def _data(trainer: pl.Trainer) -> SegmentationDataModule:
     data: SegmentationDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
     return data
-
-
-def _checked(ids: Sequence[str], names: Iterable[str], split: str) -> frozenset[str]:
-    if unknown := set(ids) - set(names):
-        raise ConfigError(f"SamplePictures: data.{split} has no sample {summarise(sorted(unknown))}")
-    return frozenset(ids)

@@ -211,13 +211,20 @@ class SegmentationDataModule(pl.LightningDataModule):
         if "train" in parts and self.sampler == "rare_class" and self.class_pixels is None:
             self.class_pixels = self._count_class_pixels()
 
-    def count_training_samples(self) -> int | None:
-        """How many samples ``data.train`` has, found once and kept for :meth:`setup`; None without a reader.
+    def count_training_samples(self, prepared: bool) -> int | None:
+        """How many samples ``data.train`` has, listed once and kept for what comes after.
+
+        Args:
+            prepared: whether :meth:`prepare_data` has been called.
+
+        Returns:
+            None without a reader, and where the reader has yet to write what it lists.
 
         Raises:
-            DataError: from the reader, which may also mean that :meth:`prepare_data` must come first.
+            DataError: from the reader.
         """
-        if self.readers["train"] is None:
+        reader = self.readers["train"]
+        if reader is None or (reader.prepares and not prepared):
             return None
         listing = self._list("train")
         if listing.refusal is not None:

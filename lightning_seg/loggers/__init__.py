@@ -1,7 +1,16 @@
 """Loggers as a run folder needs them: one identity, never a prompt, and no failure that ends a training."""
 
-from lightning_seg.loggers.guard import guarded
+from lightning_seg.loggers.guard import guarded, usable
 from lightning_seg.loggers.wandb_checkpoint import SCHEME, fetch_checkpoint
 from lightning_seg.loggers.wandb_run import RUN_ID_FILE, keep_run_id, prepared, without_missing
 
-__all__ = ["RUN_ID_FILE", "SCHEME", "fetch_checkpoint", "guarded", "keep_run_id", "prepared", "without_missing"]
+__all__ = [
+    "RUN_ID_FILE",
+    "SCHEME",
+    "fetch_checkpoint",
+    "guarded",
+    "keep_run_id",
+    "prepared",
+    "usable",
+    "without_missing",
+]

@@ -1,6 +1,6 @@
 """Any logger, but one whose failure does not end the run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from pytorch_lightning.callbacks import Checkpoint
@@ -20,7 +20,8 @@ class Guard(Logger):
     """
 
     _forgiving: Forgiving | None = None
-    _closed = False
+    closed = False
+    """Whether it could not be opened, and takes nothing any more; known on the main process."""
 
     @property
     def forgiving(self) -> Forgiving:
@@ -31,15 +32,26 @@ class Guard(Logger):
     @property
     def experiment(self) -> Any:
         """What the logger writes to; something that takes every call where it could not be opened."""
-        if getattr(rank_zero_only, "rank", 0) == 0 and not self._closed:
+        if getattr(rank_zero_only, "rank", 0) == 0 and not self.closed:
             with self.forgiving:
                 return self._open()
-            self._closed = True
+            self.closed = True
         return DummyExperiment()
 
+    @experiment.setter
+    def experiment(self, value: Any) -> None:
+        """What a logger may assign to an attribute of its own, it may still assign."""
+        own = _own_experiment(type(self))
+        if hasattr(own, "__set__"):
+            own.__set__(self, value)
+        else:
+            vars(self)["experiment"] = value
+
     def _open(self) -> Any:
-        has_one = any("experiment" in vars(kind) for kind in type(self).__mro__ if not issubclass(kind, Guard))
-        return super().experiment if has_one else None  # type: ignore[misc]  # Lightning's base class has none
+        own = _own_experiment(type(self))
+        if hasattr(own, "__get__"):
+            return super().experiment  # type: ignore[misc]  # Lightning's base class has none
+        return vars(self).get("experiment", own)  # a plain attribute, which the property above hides
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         self._try(super().log_metrics, metrics, step)  # type: ignore[safe-super]  # a real logger's, not the base's
@@ -63,9 +75,15 @@ class Guard(Logger):
         return _blank, type(self).__bases__, super().__reduce_ex__(protocol)[2]
 
     def _try(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        if not self._closed:
+        if not self.closed:
             with self.forgiving:
                 method(*args, **kwargs)
+
+
+def _own_experiment(kind: type[Any]) -> Any:
+    """``experiment`` as the class of a logger has it, behind its guard; None where only instances do, or nothing."""
+    classes = (vars(base) for base in kind.__mro__ if not issubclass(base, Guard))
+    return next((names["experiment"] for names in classes if "experiment" in names), None)
 
 
 def _blank(guard: type[Any], kind: type[Logger]) -> Logger:
@@ -82,3 +100,9 @@ def guarded(logger: LoggerType, guard: type[Any] = Guard) -> LoggerType:
     """The same object, still an instance of its own class, behind a guard."""
     logger.__class__ = _class(guard, type(logger))
     return logger
+
+
+def usable(loggers: Iterable[Logger], *kinds: type[LoggerType]) -> list[LoggerType]:
+    """The loggers of some kinds, but for those that could not be opened."""
+    of_kind = [logger for logger in loggers if isinstance(logger, kinds)]
+    return [logger for logger in of_kind if not (isinstance(logger, Guard) and logger.closed)]

@@ -1,17 +1,21 @@
 """Checkpoints that lie in W&B: ``--ckpt_path wandb://ENTITY/PROJECT/model-ID:best``."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from lightning_seg.errors import CheckpointError, describe
+from lightning_seg.files import DRAFT_SUFFIX
 from lightning_seg.loggers.wandb_run import RUN_ID_FILE, why_unreachable
 
 SCHEME = "wandb://"
 
 
 def fetch_checkpoint(address: str, root: Path) -> Path:
-    """Download a checkpoint that ``log_model`` uploaded, unless it is there already.
+    """Download a checkpoint that ``log_model`` uploaded, unless that version is there already.
 
     It lies in a folder that is laid out as a run folder, so that an evaluation of it adds to the run that trained it.
+    All processes of a run may do so at once.
 
     Args:
         address: ``wandb://`` and the artifact's name with an alias (``best``, ``last``) or version.
@@ -27,8 +31,10 @@ def fetch_checkpoint(address: str, root: Path) -> Path:
         raise CheckpointError(f"{address} cannot be downloaded: {reason}")
     try:
         artifact = wandb.Api().artifact(name, type="model")
-        folder = root / "wandb" / name.replace(":", "_")
-        artifact.download(root=str(folder / "checkpoints"))
+        # `best` moves on to other versions; a version never changes.
+        folder = root / "wandb" / f"{name.partition(':')[0]}_{artifact.version}"
+        if not folder.is_dir():
+            _download(artifact, folder)
     except Exception as error:
         raise CheckpointError(
             f"{address} cannot be downloaded: {describe(error)}; expected {SCHEME}ENTITY/PROJECT/model-ID:best"
@@ -36,6 +42,19 @@ def fetch_checkpoint(address: str, root: Path) -> Path:
     files = sorted((folder / "checkpoints").glob("*.ckpt"))
     if len(files) != 1:
         raise CheckpointError(f"{address} holds {len(files)} .ckpt files, but must hold one")
-    run_id = artifact.name.partition(":")[0].removeprefix("model-")
-    (folder / RUN_ID_FILE).write_text(run_id + "\n")
     return files[0]
+
+
+def _download(artifact: Any, folder: Path) -> None:
+    """Make the folder from a draft beside it, whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(suffix=DRAFT_SUFFIX, dir=folder.parent) as made:
+        draft = Path(made, "run")
+        artifact.download(root=str(draft / "checkpoints"))
+        run_id = artifact.name.partition(":")[0].removeprefix("model-")
+        (draft / RUN_ID_FILE).write_text(run_id + "\n")
+        try:
+            draft.replace(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster
+                raise

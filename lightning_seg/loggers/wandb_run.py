@@ -40,6 +40,8 @@ class WandbRun(Guard):
     run_id: str
     evaluated_step: int | None = None
 
+    _checkpoints: Checkpoint | None = None
+
     # Of WandbLogger:
     _wandb_init: dict[str, Any]
     _experiment: Any
@@ -129,33 +131,31 @@ class WandbRun(Guard):
         """Upload what ``log_model`` asks for and end the run; a command after it goes on with the same id."""
         if self._experiment is None:
             return
-        if self._log_model and status == "success" and (checkpoints := getattr(self, "_checkpoints", None)):
-            self._try(self._upload_checkpoints, checkpoints)
+        if self._log_model and status == "success" and self.evaluated_step is None:
+            self._try(self._upload_checkpoints, self._checkpoints)
         self._try(self._experiment.finish, exit_code=0 if status == "success" else 1)
         self._experiment = None
 
     @rank_zero_only
-    def _upload_checkpoints(self, callback: Checkpoint) -> None:
+    def _upload_checkpoints(self, callback: Checkpoint | None) -> None:
         """Log each file that is new or has changed as an artifact with the aliases ``best`` and ``last``."""
         import wandb
 
-        if not isinstance(callback, ModelCheckpoint):
-            return
+        best, facts = "", {}
+        if isinstance(callback, ModelCheckpoint):  # there is none without a validation
+            best = callback.best_model_path
+            score = callback.current_score if callback.best_model_score is None else callback.best_model_score
+            facts = {"monitor": callback.monitor, "best_score": _number(score)}
         aliases: dict[str, list[str]] = {}
-        last = Path(callback.dirpath or "") / "last.ckpt"  # written by LastCheckpoint
-        for alias, path in (("best", callback.best_model_path), ("last", str(last))):
+        for alias, path in (("best", best), ("last", str(self.folder / "checkpoints" / "last.ckpt"))):
             if path and Path(path).is_file():
                 aliases.setdefault(path, []).append(alias)
         for path, names in aliases.items():
             modified = Path(path).stat().st_mtime
             if self._logged_model_time.get(path) == modified:
                 continue
-            score = callback.current_score if callback.best_model_score is None else callback.best_model_score
-            artifact = wandb.Artifact(
-                f"model-{self.run_id}",
-                type="model",
-                metadata={"file": Path(path).name, "monitor": callback.monitor, "best_score": _number(score)},
-            )
+            metadata = {"file": Path(path).name, **facts}
+            artifact = wandb.Artifact(f"model-{self.run_id}", type="model", metadata=metadata)
             artifact.add_file(path, name="model.ckpt")
             self.experiment.log_artifact(artifact, aliases=["latest", *names])
             self._logged_model_time[path] = modified

@@ -14,7 +14,7 @@ from lightning_seg.cli import main
 from lightning_seg.data.colours import colourise
 from lightning_seg.data.survey import cover_classes
 from lightning_seg.structures import DatasetInfo, default_palette
-from tests.conftest import CLASSES, train_py
+from tests.conftest import CLASSES, train_py, write_pair
 from tests.loggers.offline import OfflineRun, offline_runs
 
 Experiment = Callable[..., Path]
@@ -109,6 +109,65 @@ def test_samples_of_another_process_and_by_name(experiment: Experiment, tmp_path
     assert set(found) == set(chosen)  # the second sample is the other process's
     assert {mask.shape for mask in found.values()} == {(24, 32)}
     assert len(run.rows("train/pictures")) == 1
+
+
+def by_name(*ids: str) -> list[str]:
+    return [
+        "--trainer.callbacks",
+        json.dumps([{"class_path": "lightning_seg.callbacks.SamplePictures", "init_args": {"ids": list(ids)}}]),
+    ]
+
+
+@pytest.mark.parametrize("devices", ["1", "2"])
+def test_a_name_that_does_not_exist_stops_all_processes_at_once(experiment: Experiment, devices: str) -> None:
+    done = train_py(
+        "fit", "--config", str(experiment()), *LOGGER, *by_name("0001", "nobody"), "--data.batch_size", "1",
+        "--trainer.devices", devices, "--trainer.strategy", "ddp" if devices == "2" else "auto", timeout=120,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "error: SamplePictures(ids): data.val has no sample nobody" in done.stderr
+    assert "Epoch 0" not in done.stdout
+
+
+def test_names_that_only_other_splits_have(experiment: Experiment, tmp_path: Path) -> None:
+    config = ["--config", str(experiment())]
+    main(["fit", *config, *LOGGER, "--trainer.max_epochs", "1"])
+    for version, ids, shown in ((1, ("0001", "of val"), {"0001"}), (2, ("of val",), {"0000", "0001", "0002"})):
+        main(["test", *config, *LOGGER, *by_name(*ids), "--ckpt_path", "last"])
+        (run,) = offline_runs(tmp_path / f"runs/tiny/version_{version}")
+        ((_, row),) = run.rows("test/pictures")
+        assert set(masks(run, row, "predictions")) == shown
+        assert run.rows("test/IoU_bars_table")
+        assert not run.rows("test/IoU_by_epoch")  # the checkpoint has the validation's rows
+
+
+def test_more_classes_than_masks_can_hold(experiment: Experiment, tmp_path: Path) -> None:
+    """300 of them, in 16-bit masks: pictures are overlays, and all else is as with few."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2)):
+        for number in range(count):
+            labels = random.integers(0, 300, (6, 8)).astype(np.uint16).repeat(8, 0).repeat(8, 1)
+            write_pair(tmp_path / "many" / split, str(number), labels)
+    classes = [f"class {number}" for number in range(300)]
+    config = ["--config", str(experiment(root=str(tmp_path / "many"), classes=classes, ignore_index=65535)), *LOGGER]
+    main(["fit", *config, "--trainer.max_epochs", "1"])
+    images = str(tmp_path / "many/val/images")
+    main(["predict", *config, "--ckpt_path", "last", "--data.predict", images])
+    (run,) = offline_runs(tmp_path / "runs/tiny/version_0")
+    for name, count, panels in (("val/pictures", 2, 4), ("train/pictures", 4, 1)):
+        ((_, row),) = run.rows(name)
+        assert row["count"] == count
+        assert "all_masks" not in row
+        for file in row["filenames"]:
+            assert Image.open(run.file.parent / "files" / file).size == (panels * 64, 48)
+    metrics = json.loads((tmp_path / "runs/tiny/version_0/metrics.json").read_text())
+    assert sum(map(sum, metrics["confusion_matrix"])) == 2 * 48 * 64
+    cells = table(run, run.rows("val/confusion_matrix_table")[-1][1])["data"]
+    assert len(cells) == 2500
+    assert len(table(run, run.rows("data/classes_table")[0][1])["data"]) == 300
+    predicted = Image.open(tmp_path / "runs/tiny/version_1/predictions/masks/0.png")
+    assert predicted.mode == "I;16"
+    assert np.asarray(predicted).max() < 300
 
 
 def test_overlays_for_tensorboard(experiment: Experiment, tmp_path: Path) -> None:

@@ -190,9 +190,11 @@ def test_wandb_that_cannot_start(
         raise RuntimeError("no service")
 
     monkeypatch.setattr(wandb, "init", fail)
-    main(["fit", "--config", str(experiment()), *LOGGER, "--trainer.max_steps", "2"])
-    assert len([warning for warning in recwarn if "no service" in str(warning.message)]) == 1
-    assert len(logged(tmp_path / "runs/tiny/version_0", "train/loss")) == 2
+    main(["fit", "--config", str(experiment()), *LOGGER, "--trainer.max_epochs", "1"])
+    assert len([warning for warning in recwarn if "goes on without it" in str(warning.message)]) == 1
+    main(["test", "--config", str(experiment()), *LOGGER, "--ckpt_path", "last"])
+    assert len([warning for warning in recwarn if "goes on without it" in str(warning.message)]) == 2
+    assert len(logged(tmp_path / "runs/tiny/version_0", "train/loss")) == 3
 
 
 BROKEN = """
@@ -229,6 +231,41 @@ def test_a_guarded_logger_is_still_its_own_and_can_be_sent(tmp_path: Path) -> No
     assert WandbLogger is not type(logger)
 
 
+OWN_EXPERIMENT = """
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+class Plain(Logger):
+    name, version = "plain", "0"
+    def __init__(self):
+        super().__init__()
+        self.experiment = []
+    def log_hyperparams(self, *_, **__): pass
+    def log_metrics(self, metrics, step=None):
+        self.experiment = [*self.experiment, metrics]
+
+class Lazy(Plain):
+    _list = None
+    @property
+    def experiment(self):
+        return self._list
+    @experiment.setter
+    def experiment(self, value):
+        self._list = value
+"""
+
+
+@pytest.mark.parametrize("name", ["Plain", "Lazy"])
+def test_a_logger_keeps_its_own_experiment(name: str) -> None:
+    """Lightning's base class has no such attribute, so that a subclass may use the name as it likes."""
+    space: dict[str, Any] = {"__name__": "own_experiment"}
+    exec(OWN_EXPERIMENT, space)
+    logger = guarded(space[name]())
+    logger.log_metrics({"a": 1})
+    logger.log_metrics({"a": 2})
+    assert logger.experiment == [{"a": 1}, {"a": 2}]
+    assert not logger.forgiving.failed
+
+
 def test_predict_opens_no_run(experiment: Experiment, scenes: Path, tmp_path: Path) -> None:
     config = ["--config", str(experiment())]
     main(["fit", *config, "--trainer.max_steps", "1"])
@@ -250,3 +287,13 @@ def test_checkpoints_as_artifacts(experiment: Experiment, tmp_path: Path) -> Non
     (plain,) = offline_runs(tmp_path / "runs/tiny/version_1")
     assert not [artifact for artifact in plain.artifacts if artifact.type == "model"]
     assert isinstance(plain, OfflineRun)
+
+
+def test_the_last_checkpoint_as_artifact_where_nothing_is_validated(experiment: Experiment, tmp_path: Path) -> None:
+    """There is no best one then, and no ModelCheckpoint."""
+    config = ["--config", str(experiment(val=None)), *LOGGER, "--trainer.max_steps", "2"]
+    main(["fit", *config, "--trainer.logger.log_model", "true"])
+    (run,) = offline_runs(tmp_path)
+    (model,) = [artifact for artifact in run.artifacts if artifact.type == "model"]
+    assert sorted(model.aliases) == ["last", "latest"]
+    assert model.manifest.contents[0].size == (tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt").stat().st_size

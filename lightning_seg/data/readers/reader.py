@@ -53,6 +53,11 @@ class Reader(ABC):
         """Write to disk whatever must exist before reading; called once a machine, before :meth:`samples`."""
         return
 
+    @property
+    def prepares(self) -> bool:
+        """Whether :meth:`prepare` does anything, so that what is listed before it may not be what is there after."""
+        return type(self).prepare is not Reader.prepare
+
     def labels(self, root: Path | None) -> SourceLabels | None:
         """What the source says of its own labels; None: its masks hold whatever ``data`` says.
 

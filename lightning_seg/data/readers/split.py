@@ -49,6 +49,10 @@ class Split(Reader):
     def prepare(self, root: Path | None) -> None:
         self.of.prepare(root)
 
+    @property
+    def prepares(self) -> bool:
+        return self.of.prepares
+
     def labels(self, root: Path | None) -> SourceLabels | None:
         return self.of.labels(root)
 
