@@ -31,6 +31,31 @@ def overlay(image: RGBImage, labels: NDArray[Any], info: DatasetInfo, opacity: f
     return cv2.addWeighted(image, 1 - opacity, colourise(labels, info), opacity, 0).astype(np.uint8)
 
 
+def reduce(picture: RGBImage, longest_side: int) -> RGBImage:
+    """The (H, W, 3) picture, averaged down to where its longest side fits."""
+    scale = longest_side / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    return cv2.resize(picture, _reduced_size(picture.shape, scale), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def reduce_labels(labels: NDArray[Any], longest_side: int) -> NDArray[Any]:
+    """The (H, W) ids, thinned out to the size that :func:`reduce` gives the image."""
+    scale = longest_side / max(labels.shape)
+    if scale >= 1:
+        return labels
+    width, height = _reduced_size(labels.shape, scale)
+    rows = (np.arange(height) + 0.5) * labels.shape[0] / height
+    columns = (np.arange(width) + 0.5) * labels.shape[1] / width
+    thinned: NDArray[Any] = labels[rows.astype(int)[:, None], columns.astype(int)]
+    return thinned
+
+
+def _reduced_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
+    """Width and height, as OpenCV wants them."""
+    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+
+
 @dataclass(frozen=True)
 class _Example:
     name: str
@@ -150,7 +175,7 @@ def _draw_grid(examples: Sequence[_Example], info: DatasetInfo, path: Path) -> N
             ("errors", error_map(example.prediction, example.truth, info)),
         )
         for axis, (title, picture) in zip(row, panels, strict=True):
-            axis.imshow(_shrink(picture))
+            axis.imshow(reduce(picture, _LONGEST_SIDE))
             axis.set_title(title, fontsize=9)
             axis.set_axis_off()
     legend = [
@@ -159,10 +184,3 @@ def _draw_grid(examples: Sequence[_Example], info: DatasetInfo, path: Path) -> N
     ]
     figure.legend(handles=legend[:40], loc="outside lower center", ncols=min(8, len(legend)), fontsize=8, frameon=False)
     figure.savefig(path)
-
-
-def _shrink(picture: RGBImage) -> RGBImage:
-    scale = _LONGEST_SIDE / max(picture.shape[:2])
-    if scale >= 1:
-        return picture
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8)

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -14,13 +13,14 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from lightning_seg.callbacks.pictures import RGBImage, error_map, overlay
+from lightning_seg.callbacks.pictures import RGBImage, error_map, overlay, reduce, reduce_labels
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.decode import read_image
 from lightning_seg.data.survey import count_classes, cover_classes, draw_samples
 from lightning_seg.errors import ConfigError, Forgiving
 from lightning_seg.loggers import usable
 from lightning_seg.metrics.functional import confusion_matrix, mean_iou, pixel_accuracy
+from lightning_seg.module import SegmentationModule
 from lightning_seg.structures import Batch, DatasetInfo, summarise
 
 _CANDIDATES = 48
@@ -163,16 +163,18 @@ class SamplePictures(pl.Callback):
         for sample, prediction in zip(batch, predictions, strict=True):
             if sample["name"] in chosen:
                 with self._forgiving:
-                    self._shown.append(self._show(sample, prediction, _data(trainer).info))
+                    self._shown.append(self._show(trainer, sample, prediction))
 
-    def _show(self, sample: dict[str, Any], prediction: Tensor, info: DatasetInfo) -> Shown:
+    def _show(self, trainer: pl.Trainer, sample: dict[str, Any], prediction: Tensor) -> Shown:
+        info, module = _data(trainer).info, trainer.lightning_module
+        assert isinstance(module, SegmentationModule)
         matrix = confusion_matrix(prediction, sample["truth"], info.num_classes, info.ignore_index)
         return Shown(
             sample["name"],
             reduce(read_image(Path(sample["file_name"])), self.longest_side),
             reduce_labels(sample["truth"].cpu().numpy(), self.longest_side),
             reduce_labels(prediction.cpu().numpy(), self.longest_side),
-            mean_iou(matrix).item(),
+            mean_iou(matrix, module.absent_classes).item(),
             pixel_accuracy(matrix).item(),
         )
 
@@ -213,31 +215,6 @@ class SamplePictures(pl.Callback):
                     name: np.hstack([image, overlay(image, labels, info)]) for name, (image, labels) in pairs.items()
                 }
                 _log_overlays(logger, "train/pictures", panels, trainer.global_step)
-
-
-def reduce(picture: RGBImage, longest_side: int) -> RGBImage:
-    """The (H, W, 3) picture, averaged down to where its longest side fits."""
-    scale = longest_side / max(picture.shape[:2])
-    if scale >= 1:
-        return picture
-    return cv2.resize(picture, _reduced_size(picture.shape, scale), interpolation=cv2.INTER_AREA).astype(np.uint8)
-
-
-def reduce_labels(labels: NDArray[Any], longest_side: int) -> NDArray[Any]:
-    """The (H, W) ids, thinned out to the size that :func:`reduce` gives the image."""
-    scale = longest_side / max(labels.shape)
-    if scale >= 1:
-        return labels
-    width, height = _reduced_size(labels.shape, scale)
-    rows = (np.arange(height) + 0.5) * labels.shape[0] / height
-    columns = (np.arange(width) + 0.5) * labels.shape[1] / width
-    thinned: NDArray[Any] = labels[rows.astype(int)[:, None], columns.astype(int)]
-    return thinned
-
-
-def _reduced_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
-    """Width and height, as OpenCV wants them."""
-    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
 
 def mask_ids(labels: NDArray[Any], info: DatasetInfo) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
