@@ -183,11 +183,14 @@ class SegmentationModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_report("test")
 
-    def configure_optimizers(self) -> Any:
+    def build_optimizer(self) -> Optimizer:
+        """The optimiser of the training, or one like it to look at."""
         if self.make_optimizer is None:
-            optimizer = self.recipe.build_optimizer(self.segmentor.network)
-        else:
-            optimizer = self.make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+            return self.recipe.build_optimizer(self.segmentor.trained_parts())
+        return self.make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.build_optimizer()
         if self.make_lr_scheduler is None:
             scheduler = self.recipe.build_lr_scheduler(optimizer, self.trainer.estimated_stepping_batches)
         else:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fabric.plugins import ClusterEnvironment
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_seg.data import SegmentationDataModule
@@ -109,7 +108,7 @@ def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> l
         return problems
     if model.make_lr_scheduler is None:
         return problems + [problem for problem in [model.recipe.schedule_problem()] if problem]
-    return problems + schedule_problems(model.make_lr_scheduler(_optimizer(model)), plan.total_steps)
+    return problems + schedule_problems(model.make_lr_scheduler(model.build_optimizer()), plan.total_steps)
 
 
 def folder_problem(folder: Path) -> str | None:
@@ -206,7 +205,7 @@ def table(
     environment: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     """What a dry run prints: names and values."""
-    optimizer = _optimizer(model)
+    optimizer = model.build_optimizer()
     rates = " and ".join(f"{rate:g}" for rate in sorted({group["lr"] for group in optimizer.param_groups}))
     schedule = "the config's schedule" if model.make_lr_scheduler is None else "model.lr_scheduler"
     goes_on = "new" if resumed_step is None else f"goes on after step {resumed_step}"
@@ -219,13 +218,6 @@ def table(
         ("run folder", f"{folder}: {goes_on}, {'not writable' if folder_problem(folder) else 'can be written'}"),
         ("loggers", describe_loggers(settings.trainer.logger, environment)),
     ]
-
-
-def _optimizer(model: SegmentationModule) -> Optimizer:
-    """One like that of the training, to look at."""
-    if model.make_optimizer is None:
-        return model.recipe.build_optimizer(model.segmentor.network)
-    return model.make_optimizer(parameter for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _ends(scheduler: Any, start: int = 0) -> Iterator[tuple[str, int, bool]]:

@@ -106,6 +106,15 @@ def test_own_optimizer_and_scheduler_step_by_step(tmp_path: Path) -> None:
     assert float(trainer.callback_metrics["lr/0"]) == pytest.approx(0.1 * 0.5**2)  # that of the last step taken
 
 
+@pytest.mark.parametrize("config", [ZOO, "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py"])
+def test_an_auxiliary_head_is_trained_too(config: str) -> None:
+    overrides = TINY_OVERRIDES if config == ZOO else {"model.backbone.bottom_up.freeze_at": 0}
+    plain, module = (make(overrides, config=config, auxiliary_stage=stage) for stage in (None, "res4"))
+    before, after = ([len(group["params"]) for group in one.build_optimizer().param_groups] for one in (plain, module))
+    assert sum(after) == sum(parameter.requires_grad for parameter in module.parameters())
+    assert sum(after) - sum(before) == len(list(module.segmentor.auxiliary.parameters())) == 5
+
+
 def test_loss_is_logged_with_its_parts(tmp_path: Path) -> None:
     trainer = fit(make(), [make_batch([(32, 32), (32, 32)])], tmp_path)
     assert trainer.callback_metrics["train/loss"] == trainer.callback_metrics["train/loss_sem_seg"]
