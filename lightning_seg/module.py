@@ -20,6 +20,7 @@ from lightning_seg.metrics import AbsentClasses, ConfusionMatrix, ImageIoU, Repo
 from lightning_seg.metrics.boundary import MAX_CLASSES, boundary_confusion_matrix
 from lightning_seg.metrics.functional import confusion_matrix
 from lightning_seg.models.normalisation import refuse_dropped_activations, without_sync
+from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.weights import load_weights
@@ -52,6 +53,9 @@ class SegmentationModule(pl.LightningModule):
         fresh_head: leave the head of ``weights`` out where it is for another number of classes; else an error.
         allow_missing: beginnings of names of tensors that ``weights`` need not have, such as
             ``[sem_seg_head.decoder]``; they stay random.
+        backbone_lr_factor: multiplies the learning rate of Detectron2's backbone, a feature pyramid included.
+        layer_decay: multiplies the rate of each block of the backbone once more for every block after it, as Detectron2
+            does for ViTs; 1: none. See :class:`lightning_seg.models.rates.Rates`.
         absent_classes: which classes mIoU averages over: ``detectron2``: those in the ground truth; ``mmseg`` and
             ``torchmetrics``: also those that are only predicted.
         boundary_iou: also count at boundaries as Detectron2's evaluator does, for at most 254 classes; takes longer
@@ -79,6 +83,8 @@ class SegmentationModule(pl.LightningModule):
         channels_last: bool = False,
         fresh_head: bool = False,
         allow_missing: list[str] | None = None,
+        backbone_lr_factor: float = 1.0,
+        layer_decay: float = 1.0,
         absent_classes: AbsentClasses = "detectron2",
         boundary_iou: bool = False,
         optimizer: Callable[..., Optimizer] | None = None,
@@ -90,6 +96,7 @@ class SegmentationModule(pl.LightningModule):
                 f"model.boundary_iou counts at most {MAX_CLASSES} classes, as in Detectron2, but data.classes names "
                 f"{len(class_names)}: leave it false"
             )
+        self.rates = Rates(backbone_lr_factor, layer_decay)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
         import_user_code(imports or [], "model.imports")
         self.recipe = load_recipe(config, overrides or {})
@@ -109,6 +116,7 @@ class SegmentationModule(pl.LightningModule):
             auxiliary_weight=auxiliary_weight,
             channels_last=channels_last,
         )
+        self.rates.factors(self.segmentor.network.backbone)  # refused here, not after the data have been read
         for notice in self.segmentor.notices:
             rank_zero_info(notice)
         self.confusion = ConfusionMatrix(len(class_names))
@@ -186,15 +194,29 @@ class SegmentationModule(pl.LightningModule):
     def build_optimizer(self) -> Optimizer:
         """The optimiser of the training, or one like it to look at."""
         if self.make_optimizer is None:
-            return self.recipe.build_optimizer(self.segmentor.trained_parts())
-        return self.make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+            optimizer = self.recipe.build_optimizer(self.segmentor.trained_parts())
+        else:
+            optimizer = self.make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        split_groups(optimizer, self.segmentor.network.backbone, self.rates)
+        return optimizer
+
+    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float) -> LRScheduler:
+        """The schedule of the training over so many optimiser steps, which must be stepped after each.
+
+        Raises:
+            ConfigError: if ``lr_scheduler`` would undo ``backbone_lr_factor`` or ``layer_decay``.
+        """
+        if self.make_lr_scheduler is None:
+            return self.recipe.build_lr_scheduler(optimizer, total_steps)
+        before = [group["lr"] for group in optimizer.param_groups]
+        scheduler = self.make_lr_scheduler(optimizer)
+        if self.rates.differ:
+            refuse_levelled(scheduler, before)
+        return scheduler
 
     def configure_optimizers(self) -> Any:
         optimizer = self.build_optimizer()
-        if self.make_lr_scheduler is None:
-            scheduler = self.recipe.build_lr_scheduler(optimizer, self.trainer.estimated_stepping_batches)
-        else:
-            scheduler = self.make_lr_scheduler(optimizer)
+        scheduler = self.build_lr_scheduler(optimizer, self.trainer.estimated_stepping_batches)
         if isinstance(scheduler, ReduceLROnPlateau):
             return [optimizer], [{"scheduler": scheduler, "monitor": "val/loss", "strict": False}]
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]

@@ -108,7 +108,11 @@ def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> l
         return problems
     if model.make_lr_scheduler is None:
         return problems + [problem for problem in [model.recipe.schedule_problem()] if problem]
-    return problems + schedule_problems(model.make_lr_scheduler(model.build_optimizer()), plan.total_steps)
+    try:
+        scheduler = model.build_lr_scheduler(model.build_optimizer(), plan.total_steps or math.inf)
+    except ConfigError as error:
+        return [*problems, str(error)]
+    return problems + schedule_problems(scheduler, plan.total_steps)
 
 
 def folder_problem(folder: Path) -> str | None:
@@ -206,13 +210,14 @@ def table(
 ) -> list[tuple[str, str]]:
     """What a dry run prints: names and values."""
     optimizer = model.build_optimizer()
-    rates = " and ".join(f"{rate:g}" for rate in sorted({group["lr"] for group in optimizer.param_groups}))
+    rates = sorted({group["lr"] for group in optimizer.param_groups})
+    shown = " and ".join(f"{rate:g}" for rate in rates) if len(rates) < 4 else f"{rates[0]:g} to {rates[-1]:g}"
     schedule = "the config's schedule" if model.make_lr_scheduler is None else "model.lr_scheduler"
     goes_on = "new" if resumed_step is None else f"goes on after step {resumed_step}"
     return [
         ("started by", describe_launch(environment, plan.processes)),
         *plan_rows(plan),
-        ("learning rate", f"{rates}, {type(optimizer).__name__}, {schedule}"),
+        ("learning rate", f"{shown}, {type(optimizer).__name__}, {schedule}"),
         ("precision", str(settings.trainer.precision or "32-true")),
         ("weights", settings.ckpt_path or model.weights or "random"),
         ("run folder", f"{folder}: {goes_on}, {'not writable' if folder_problem(folder) else 'can be written'}"),

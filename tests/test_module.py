@@ -115,6 +115,21 @@ def test_an_auxiliary_head_is_trained_too(config: str) -> None:
     assert sum(after) - sum(before) == len(list(module.segmentor.auxiliary.parameters())) == 5
 
 
+def test_rates_by_depth_are_logged_by_name(tmp_path: Path) -> None:
+    module = make(
+        backbone_lr_factor=0.1,
+        layer_decay=0.5,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5),
+    )
+    trainer = fit(module, [make_batch([(32, 32), (32, 32)], seed=step) for step in range(2)], tmp_path)
+    logged = {name: float(rate) for name, rate in trainer.callback_metrics.items() if name.startswith("lr/")}
+    blocks = [f"bottom_up.res{stage}.{block}" for stage in (2, 3, 4, 5) for block in (0, 1)]
+    assert list(logged) == [f"lr/{place}" for place in ("backbone_stem", *blocks, "backbone", "head")]
+    expected = [0.1 * 0.5**power for power in range(9, -1, -1)]
+    assert list(logged.values()) == pytest.approx([0.05 * rate for rate in expected] + [0.05])
+
+
 def test_loss_is_logged_with_its_parts(tmp_path: Path) -> None:
     trainer = fit(make(), [make_batch([(32, 32), (32, 32)])], tmp_path)
     assert trainer.callback_metrics["train/loss"] == trainer.callback_metrics["train/loss_sem_seg"]
