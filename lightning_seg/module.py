@@ -21,7 +21,7 @@ from lightning_seg.metrics.boundary import MAX_CLASSES, boundary_confusion_matri
 from lightning_seg.metrics.functional import confusion_matrix
 from lightning_seg.models.normalisation import refuse_dropped_activations, without_sync
 from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
-from lightning_seg.models.recipe import load_recipe
+from lightning_seg.models.recipe import Recipe, load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.weights import load_weights
 from lightning_seg.structures import Batch, summarise
@@ -56,6 +56,9 @@ class SegmentationModule(pl.LightningModule):
         backbone_lr_factor: multiplies the learning rate of Detectron2's backbone, a feature pyramid included.
         layer_decay: multiplies the rate of each block of the backbone once more for every block after it, as Detectron2
             does for ViTs; 1: none. See :class:`lightning_seg.models.rates.Rates`.
+        scale_lr: multiply the config's learning rate by the global batch (processes × batch × accumulation) over the
+            one that the config is made for (``SOLVER.IMS_PER_BATCH``): the rule of Detectron2's
+            ``DefaultTrainer.auto_scale_workers``.
         absent_classes: which classes mIoU averages over: ``detectron2``: those in the ground truth; ``mmseg`` and
             ``torchmetrics``: also those that are only predicted.
         boundary_iou: also count at boundaries as Detectron2's evaluator does, for at most 254 classes; takes longer
@@ -85,6 +88,7 @@ class SegmentationModule(pl.LightningModule):
         allow_missing: list[str] | None = None,
         backbone_lr_factor: float = 1.0,
         layer_decay: float = 1.0,
+        scale_lr: bool = False,
         absent_classes: AbsentClasses = "detectron2",
         boundary_iou: bool = False,
         optimizer: Callable[..., Optimizer] | None = None,
@@ -100,6 +104,9 @@ class SegmentationModule(pl.LightningModule):
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
         import_user_code(imports or [], "model.imports")
         self.recipe = load_recipe(config, overrides or {})
+        if scale_lr:
+            _refuse_to_scale(self.recipe, own_optimizer=optimizer is not None)
+        self.scale_lr = scale_lr
         self.class_names = list(class_names)
         self.weights: str = self.recipe.weights if weights is None else weights
         self.fresh_head = fresh_head
@@ -191,23 +198,34 @@ class SegmentationModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_report("test")
 
-    def build_optimizer(self) -> Optimizer:
-        """The optimiser of the training, or one like it to look at."""
+    def lr_scale(self, global_batch: int) -> float:
+        """What the config's learning rate is multiplied by for so many samples per optimiser step."""
+        return global_batch / (self.recipe.reference_batch or 1) if self.scale_lr else 1.0
+
+    def describe_lr_scale(self, global_batch: int) -> str:
+        """The same in words."""
+        recipe = self.recipe
+        return f"the config's × global batch {global_batch} / {recipe.reference_batch_key} {recipe.reference_batch}"
+
+    def build_optimizer(self, lr_scale: float = 1.0) -> Optimizer:
+        """The optimiser of the training, or one like it to look at; only the config's own has its rate multiplied."""
         if self.make_optimizer is None:
-            optimizer = self.recipe.build_optimizer(self.segmentor.trained_parts())
+            optimizer = self.recipe.build_optimizer(self.segmentor.trained_parts(), lr_scale)
         else:
             optimizer = self.make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         split_groups(optimizer, self.segmentor.network.backbone, self.rates)
         return optimizer
 
-    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float) -> LRScheduler:
+    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float, lr_scale: float = 1.0) -> LRScheduler:
         """The schedule of the training over so many optimiser steps, which must be stepped after each.
+
+        ``lr_scale`` is that of the optimiser.
 
         Raises:
             ConfigError: if ``lr_scheduler`` would undo ``backbone_lr_factor`` or ``layer_decay``.
         """
         if self.make_lr_scheduler is None:
-            return self.recipe.build_lr_scheduler(optimizer, total_steps)
+            return self.recipe.build_lr_scheduler(optimizer, total_steps, lr_scale)
         before = [group["lr"] for group in optimizer.param_groups]
         scheduler = self.make_lr_scheduler(optimizer)
         if self.rates.differ:
@@ -215,8 +233,14 @@ class SegmentationModule(pl.LightningModule):
         return scheduler
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.build_optimizer()
-        scheduler = self.build_lr_scheduler(optimizer, self.trainer.estimated_stepping_batches)
+        lr_scale = 1.0
+        if self.scale_lr:
+            global_batch = self._global_batch()
+            lr_scale = self.lr_scale(global_batch)
+            if self.trainer.ckpt_path is None:  # else the checkpoint's rates hold
+                rank_zero_info(f"Learning rate: {self.describe_lr_scale(global_batch)}")
+        optimizer = self.build_optimizer(lr_scale)
+        scheduler = self.build_lr_scheduler(optimizer, self.trainer.estimated_stepping_batches, lr_scale)
         if isinstance(scheduler, ReduceLROnPlateau):
             return [optimizer], [{"scheduler": scheduler, "monitor": "val/loss", "strict": False}]
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
@@ -246,6 +270,13 @@ class SegmentationModule(pl.LightningModule):
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         if stored is not None and list(stored) != self.class_names:
             rank_zero_warn(f"the checkpoint's classes are {summarise(stored)}, here {summarise(self.class_names)}")
+
+    def _global_batch(self) -> int:
+        """Samples per optimiser step."""
+        batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]  # of fit
+        if batch_size is None:
+            raise ConfigError("model.scale_lr needs a data module that says its batch_size, as SegmentationDataModule")
+        return int(self.trainer.world_size * batch_size * self.trainer.accumulate_grad_batches)
 
     def _evaluation_step(self, batch: Batch) -> dict[str, list[Tensor]]:
         """Count one batch; returns ``predictions``, the label maps as of :meth:`predict_step`, for who watches."""
@@ -303,6 +334,19 @@ class SegmentationModule(pl.LightningModule):
     def _parameter_groups(self) -> list[tuple[str, Mapping[str, Any]]]:
         groups = self.trainer.optimizers[0].param_groups
         return [(group.get("name", str(index)), group) for index, group in enumerate(groups)]
+
+
+def _refuse_to_scale(recipe: Recipe, *, own_optimizer: bool) -> None:
+    if own_optimizer:
+        raise ConfigError(
+            "model.scale_lr scales the rate of the config's own optimiser, but model.optimizer is given: set its lr, "
+            "or leave one of the two out"
+        )
+    if not recipe.reference_batch or recipe.reference_batch < 1:
+        raise ConfigError(
+            f"model.scale_lr needs {recipe.reference_batch_key} in model.config, the batch that its learning rate is "
+            f"made for, but it is {recipe.reference_batch}: add it, or leave scale_lr out"
+        )
 
 
 def _refuse_other_model(here: Mapping[str, Any], stored: Mapping[str, Any]) -> None:

@@ -209,15 +209,16 @@ def table(
     environment: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     """What a dry run prints: names and values."""
-    optimizer = model.build_optimizer()
+    optimizer = model.build_optimizer(model.lr_scale(plan.global_batch))
     rates = sorted({group["lr"] for group in optimizer.param_groups})
     shown = " and ".join(f"{rate:g}" for rate in rates) if len(rates) < 4 else f"{rates[0]:g} to {rates[-1]:g}"
+    scaled = f" ({model.describe_lr_scale(plan.global_batch)})" if model.scale_lr else ""
     schedule = "the config's schedule" if model.make_lr_scheduler is None else "model.lr_scheduler"
     goes_on = "new" if resumed_step is None else f"goes on after step {resumed_step}"
     return [
         ("started by", describe_launch(environment, plan.processes)),
         *plan_rows(plan),
-        ("learning rate", f"{shown}, {type(optimizer).__name__}, {schedule}"),
+        ("learning rate", f"{shown}{scaled}, {type(optimizer).__name__}, {schedule}"),
         ("precision", str(settings.trainer.precision or "32-true")),
         ("weights", settings.ckpt_path or model.weights or "random"),
         ("run folder", f"{folder}: {goes_on}, {'not writable' if folder_problem(folder) else 'can be written'}"),

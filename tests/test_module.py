@@ -130,6 +130,24 @@ def test_rates_by_depth_are_logged_by_name(tmp_path: Path) -> None:
     assert list(logged.values()) == pytest.approx([0.05 * rate for rate in expected] + [0.05])
 
 
+def test_scale_lr_needs_rates_that_it_can_scale() -> None:
+    with pytest.raises(ConfigError, match=r"model\.optimizer is given: set its lr"):
+        make(scale_lr=True, optimizer=torch.optim.AdamW)
+    with pytest.raises(ConfigError, match=r"needs SOLVER\.IMS_PER_BATCH in model\.config.*it is 0"):
+        make({**TINY_OVERRIDES, "SOLVER.IMS_PER_BATCH": 0}, scale_lr=True)
+    with pytest.raises(ConfigError, match=r"needs dataloader\.train\.total_batch_size.*it is None"):
+        make({"model.sem_seg_head.norm": "BN"}, config="common/models/panoptic_fpn.py", scale_lr=True)
+
+
+def test_scale_lr_of_a_lazy_config_and_a_loader_without_a_size(tmp_path: Path) -> None:
+    config, overrides = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py", {"dataloader.train.total_batch_size": 32}
+    module = make(overrides, config=config, scale_lr=True)
+    rate, scaled = (module.build_optimizer(scale).param_groups[0]["lr"] for scale in (1.0, module.lr_scale(8)))
+    assert (rate, scaled) == (0.02, 0.005)
+    with pytest.raises(ConfigError, match="needs a data module that says its batch_size"):
+        fit(module, [make_batch([(32, 32)])], tmp_path)
+
+
 def test_loss_is_logged_with_its_parts(tmp_path: Path) -> None:
     trainer = fit(make(), [make_batch([(32, 32), (32, 32)])], tmp_path)
     assert trainer.callback_metrics["train/loss"] == trainer.callback_metrics["train/loss_sem_seg"]
