@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric
 
+from lightning_seg.checkpoints import averaging_problems, refuse_other_model, resume_problems
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
@@ -130,12 +131,13 @@ class SegmentationModule(pl.LightningModule):
         self.boundary = ConfusionMatrix(len(class_names)) if boundary_iou else None
         self.image_iou = ImageIoU(absent_classes)
         self.mean_loss = MeanMetric(nan_strategy="disable")
-        self._has_weights = False
+        self._has_weights = self._trains = False
         self.report: Report | None = None
         """The figures of the last evaluation that ended."""
 
     def setup(self, stage: str) -> None:
         """Load pretrained weights, unless there are others already, and fit the network to the device."""
+        self._trains = stage == "fit"
         if self.trainer.strategy.root_device.type == "cpu" and without_sync(self.segmentor):
             rank_zero_info("SyncBN needs a GPU: on the CPU, each process normalises its own batch")
         self.load_pretrained()
@@ -154,6 +156,8 @@ class SegmentationModule(pl.LightningModule):
             self._has_weights = True
 
     def on_fit_start(self) -> None:
+        if problems := averaging_problems(self.trainer.callbacks):  # type: ignore[attr-defined]  # of pl.Trainer
+            raise ConfigError(problems[0])
         refuse_dropped_activations(self.segmentor)
         if not self._has_weights and (warning := self.recipe.warn_of_frozen_random()):
             rank_zero_warn(warning)
@@ -264,8 +268,14 @@ class SegmentationModule(pl.LightningModule):
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another model before torch lists every tensor that differs."""
-        _refuse_other_model(self.state_dict(), checkpoint["state_dict"])
+        """Refuse a checkpoint of another model, and one that a training would not go on from as it was.
+
+        Raises:
+            CheckpointError: says what differs.
+        """
+        refuse_other_model(self.state_dict(), checkpoint["state_dict"])
+        if self._trains and (problems := resume_problems(checkpoint, self.hparams, self.trainer.callbacks)):  # type: ignore[attr-defined]
+            raise CheckpointError("; ".join(problems))
         self._has_weights = True
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         if stored is not None and list(stored) != self.class_names:
@@ -346,26 +356,4 @@ def _refuse_to_scale(recipe: Recipe, *, own_optimizer: bool) -> None:
         raise ConfigError(
             f"model.scale_lr needs {recipe.reference_batch_key} in model.config, the batch that its learning rate is "
             f"made for, but it is {recipe.reference_batch}: add it, or leave scale_lr out"
-        )
-
-
-def _refuse_other_model(here: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
-    reshaped = [name for name in here if name in stored and here[name].shape != stored[name].shape]
-    missing = [name for name in here if name not in stored]
-    foreign = [name for name in stored if name not in here]
-    reasons = []
-    if reshaped:
-        name = reshaped[0]
-        reasons.append(
-            f"{len(reshaped)} tensors differ in shape, such as {name}: {tuple(stored[name].shape)} in the checkpoint, "
-            f"{tuple(here[name].shape)} here"
-        )
-    if missing:
-        reasons.append(f"{len(missing)} tensors are not in it, such as {missing[0]}")
-    if foreign:
-        reasons.append(f"{len(foreign)} tensors in it are not in this model, such as {foreign[0]}")
-    if reasons:
-        raise CheckpointError(
-            f"the checkpoint was made for another model: {'; '.join(reasons)}. "
-            "Give the config and overrides that it was trained with, such as the config.yaml of its run"
         )

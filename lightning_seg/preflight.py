@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from lightning_fabric.plugins import ClusterEnvironment
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_seg.checkpoints import averaging_problems, resume_problems
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, LaunchError
 from lightning_seg.launch import describe_launch, device_problems, launch_problems
 from lightning_seg.models.config import find_config, require_detectron2
+from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
 from lightning_seg.plan import Plan, make_plan, plan_problems, plan_rows, resolve_processes
 
@@ -39,6 +42,7 @@ class Preflight:
         self.trains = command == "fit"
         self.dry = self.trains and bool(settings.dry_run)
         self.problems: list[str] = []
+        self.checkpoint: Path | None = None
         self.processes = resolve_processes(settings.trainer)
 
     def check_launch(self) -> None:
@@ -54,6 +58,8 @@ class Preflight:
             resolve()
         except CheckpointError as error:
             self.problems.append(str(error))
+        else:
+            self.checkpoint = None if self.settings.ckpt_path is None else Path(self.settings.ckpt_path)
 
     def check_files(self, folder: Path) -> None:
         """Whether a training has its files, and can write to the run's folder."""
@@ -67,6 +73,13 @@ class Preflight:
             find_config(model.config)
         except ConfigError as error:  # nothing can be built
             raise LaunchError([*self.problems, str(error)]) from None
+
+    def check_callbacks(self, model: SegmentationModule, callbacks: Sequence[pl.Callback]) -> None:
+        """Whether weights are averaged as they should be, and the checkpoint's training can go on like this."""
+        self.problems += averaging_problems(callbacks)
+        if self.checkpoint is not None:
+            checkpoint = read_checkpoint(self.checkpoint, f"checkpoint {self.checkpoint}")
+            self.problems += resume_problems(checkpoint, model.hparams, callbacks)
 
     def check_training(
         self, model: SegmentationModule, data: SegmentationDataModule, folder: Path, resumed_step: int | None
