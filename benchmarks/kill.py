@@ -88,7 +88,7 @@ def write_config(folder: Path) -> Path:
             "enable_model_summary": False,
             "callbacks": [
                 {"class_path": "lightning_seg.callbacks.LastCheckpoint", "init_args": {"every_n_steps": 2}},
-                {"class_path": "pytorch_lightning.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.5}},
+                {"class_path": "lightning_seg.callbacks.EMA", "init_args": {"decay": 0.9}},
             ],
         },
     }

@@ -160,15 +160,16 @@ class SegmentationCLI(LightningCLI):
         """Build the trainer with what every run has, but for what the user replaces or switches off."""
         from lightning_seg.callbacks import LastCheckpoint
 
+        trainer = self._get(self.config_init, "trainer")
+        given = _as_list(trainer.callbacks)
         if self.subcommand == "fit":
             model, data = (self._get(self.config_init, name) for name in ("model", "data"))
             resumed = self.resumed_step if self.resumed_run is not None else None
+            self.preflight.check_callbacks(model, given)
             self.preflight.check_training(model, data, self._run_path(), resumed)
             if self.preflight.dry:
                 sys.exit(0)
         self.run = self.resumed_run or new_run(self.root, self.settings.name)
-        trainer = self._get(self.config_init, "trainer")
-        given = _as_list(trainer.callbacks)
         switched_off = {
             ModelCheckpoint: trainer.enable_checkpointing is False,
             LastCheckpoint: trainer.enable_checkpointing is False,

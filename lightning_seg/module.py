@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric
 
+from lightning_seg.checkpoints import averaging_problems, refuse_other_model, resume_problems
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
@@ -20,7 +21,8 @@ from lightning_seg.metrics import AbsentClasses, ConfusionMatrix, ImageIoU, Repo
 from lightning_seg.metrics.boundary import MAX_CLASSES, boundary_confusion_matrix
 from lightning_seg.metrics.functional import confusion_matrix
 from lightning_seg.models.normalisation import refuse_dropped_activations, without_sync
-from lightning_seg.models.recipe import load_recipe
+from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
+from lightning_seg.models.recipe import Recipe, load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.weights import load_weights
 from lightning_seg.structures import Batch, summarise
@@ -52,6 +54,12 @@ class SegmentationModule(pl.LightningModule):
         fresh_head: leave the head of ``weights`` out where it is for another number of classes; else an error.
         allow_missing: beginnings of names of tensors that ``weights`` need not have, such as
             ``[sem_seg_head.decoder]``; they stay random.
+        backbone_lr_factor: multiplies the learning rate of Detectron2's backbone, a feature pyramid included.
+        layer_decay: multiplies the rate of each block of the backbone once more for every block after it, as Detectron2
+            does for ViTs; 1: none. See :class:`lightning_seg.models.rates.Rates`.
+        scale_lr: multiply the config's learning rate by the global batch (processes × batch × accumulation) over the
+            one that the config is made for (``SOLVER.IMS_PER_BATCH``): the rule of Detectron2's
+            ``DefaultTrainer.auto_scale_workers``.
         absent_classes: which classes mIoU averages over: ``detectron2``: those in the ground truth; ``mmseg`` and
             ``torchmetrics``: also those that are only predicted.
         boundary_iou: also count at boundaries as Detectron2's evaluator does, for at most 254 classes; takes longer
@@ -79,6 +87,9 @@ class SegmentationModule(pl.LightningModule):
         channels_last: bool = False,
         fresh_head: bool = False,
         allow_missing: list[str] | None = None,
+        backbone_lr_factor: float = 1.0,
+        layer_decay: float = 1.0,
+        scale_lr: bool = False,
         absent_classes: AbsentClasses = "detectron2",
         boundary_iou: bool = False,
         optimizer: Callable[..., Optimizer] | None = None,
@@ -90,9 +101,13 @@ class SegmentationModule(pl.LightningModule):
                 f"model.boundary_iou counts at most {MAX_CLASSES} classes, as in Detectron2, but data.classes names "
                 f"{len(class_names)}: leave it false"
             )
+        self.rates = Rates(backbone_lr_factor, layer_decay)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
         import_user_code(imports or [], "model.imports")
         self.recipe = load_recipe(config, overrides or {})
+        if scale_lr:
+            _refuse_to_scale(self.recipe, own_optimizer=optimizer is not None)
+        self.scale_lr = scale_lr
         self.class_names = list(class_names)
         self.weights: str = self.recipe.weights if weights is None else weights
         self.fresh_head = fresh_head
@@ -109,18 +124,20 @@ class SegmentationModule(pl.LightningModule):
             auxiliary_weight=auxiliary_weight,
             channels_last=channels_last,
         )
+        self.rates.factors(self.segmentor.network.backbone)  # refused here, not after the data have been read
         for notice in self.segmentor.notices:
             rank_zero_info(notice)
         self.confusion = ConfusionMatrix(len(class_names))
         self.boundary = ConfusionMatrix(len(class_names)) if boundary_iou else None
         self.image_iou = ImageIoU(absent_classes)
         self.mean_loss = MeanMetric(nan_strategy="disable")
-        self._has_weights = False
+        self._has_weights = self._trains = False
         self.report: Report | None = None
         """The figures of the last evaluation that ended."""
 
     def setup(self, stage: str) -> None:
         """Load pretrained weights, unless there are others already, and fit the network to the device."""
+        self._trains = stage == "fit"
         if self.trainer.strategy.root_device.type == "cpu" and without_sync(self.segmentor):
             rank_zero_info("SyncBN needs a GPU: on the CPU, each process normalises its own batch")
         self.load_pretrained()
@@ -139,6 +156,8 @@ class SegmentationModule(pl.LightningModule):
             self._has_weights = True
 
     def on_fit_start(self) -> None:
+        if problems := averaging_problems(self.trainer.callbacks):  # type: ignore[attr-defined]  # of pl.Trainer
+            raise ConfigError(problems[0])
         refuse_dropped_activations(self.segmentor)
         if not self._has_weights and (warning := self.recipe.warn_of_frozen_random()):
             rank_zero_warn(warning)
@@ -183,15 +202,49 @@ class SegmentationModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_report("test")
 
-    def configure_optimizers(self) -> Any:
+    def lr_scale(self, global_batch: int) -> float:
+        """What the config's learning rate is multiplied by for so many samples per optimiser step."""
+        return global_batch / (self.recipe.reference_batch or 1) if self.scale_lr else 1.0
+
+    def describe_lr_scale(self, global_batch: int) -> str:
+        """The same in words."""
+        recipe = self.recipe
+        return f"the config's × global batch {global_batch} / {recipe.reference_batch_key} {recipe.reference_batch}"
+
+    def build_optimizer(self, lr_scale: float = 1.0) -> Optimizer:
+        """The optimiser of the training, or one like it to look at; only the config's own has its rate multiplied."""
         if self.make_optimizer is None:
-            optimizer = self.recipe.build_optimizer(self.segmentor.network)
+            optimizer = self.recipe.build_optimizer(self.segmentor.trained_parts(), lr_scale)
         else:
             optimizer = self.make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        split_groups(optimizer, self.segmentor.network.backbone, self.rates)
+        return optimizer
+
+    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float, lr_scale: float = 1.0) -> LRScheduler:
+        """The schedule of the training over so many optimiser steps, which must be stepped after each.
+
+        ``lr_scale`` is that of the optimiser.
+
+        Raises:
+            ConfigError: if ``lr_scheduler`` would undo ``backbone_lr_factor`` or ``layer_decay``.
+        """
         if self.make_lr_scheduler is None:
-            scheduler = self.recipe.build_lr_scheduler(optimizer, self.trainer.estimated_stepping_batches)
-        else:
-            scheduler = self.make_lr_scheduler(optimizer)
+            return self.recipe.build_lr_scheduler(optimizer, total_steps, lr_scale)
+        before = [group["lr"] for group in optimizer.param_groups]
+        scheduler = self.make_lr_scheduler(optimizer)
+        if self.rates.differ:
+            refuse_levelled(scheduler, before)
+        return scheduler
+
+    def configure_optimizers(self) -> Any:
+        lr_scale = 1.0
+        if self.scale_lr:
+            global_batch = self._global_batch()
+            lr_scale = self.lr_scale(global_batch)
+            if self.trainer.ckpt_path is None:  # else the checkpoint's rates hold
+                rank_zero_info(f"Learning rate: {self.describe_lr_scale(global_batch)}")
+        optimizer = self.build_optimizer(lr_scale)
+        scheduler = self.build_lr_scheduler(optimizer, self.trainer.estimated_stepping_batches, lr_scale)
         if isinstance(scheduler, ReduceLROnPlateau):
             return [optimizer], [{"scheduler": scheduler, "monitor": "val/loss", "strict": False}]
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
@@ -215,12 +268,25 @@ class SegmentationModule(pl.LightningModule):
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another model before torch lists every tensor that differs."""
-        _refuse_other_model(self.state_dict(), checkpoint["state_dict"])
+        """Refuse a checkpoint of another model, and one that a training would not go on from as it was.
+
+        Raises:
+            CheckpointError: says what differs.
+        """
+        refuse_other_model(self.state_dict(), checkpoint["state_dict"])
+        if self._trains and (problems := resume_problems(checkpoint, self.hparams, self.trainer.callbacks)):  # type: ignore[attr-defined]
+            raise CheckpointError("; ".join(problems))
         self._has_weights = True
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         if stored is not None and list(stored) != self.class_names:
             rank_zero_warn(f"the checkpoint's classes are {summarise(stored)}, here {summarise(self.class_names)}")
+
+    def _global_batch(self) -> int:
+        """Samples per optimiser step."""
+        batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]  # of fit
+        if batch_size is None:
+            raise ConfigError("model.scale_lr needs a data module that says its batch_size, as SegmentationDataModule")
+        return int(self.trainer.world_size * batch_size * self.trainer.accumulate_grad_batches)
 
     def _evaluation_step(self, batch: Batch) -> dict[str, list[Tensor]]:
         """Count one batch; returns ``predictions``, the label maps as of :meth:`predict_step`, for who watches."""
@@ -280,23 +346,14 @@ class SegmentationModule(pl.LightningModule):
         return [(group.get("name", str(index)), group) for index, group in enumerate(groups)]
 
 
-def _refuse_other_model(here: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
-    reshaped = [name for name in here if name in stored and here[name].shape != stored[name].shape]
-    missing = [name for name in here if name not in stored]
-    foreign = [name for name in stored if name not in here]
-    reasons = []
-    if reshaped:
-        name = reshaped[0]
-        reasons.append(
-            f"{len(reshaped)} tensors differ in shape, such as {name}: {tuple(stored[name].shape)} in the checkpoint, "
-            f"{tuple(here[name].shape)} here"
+def _refuse_to_scale(recipe: Recipe, *, own_optimizer: bool) -> None:
+    if own_optimizer:
+        raise ConfigError(
+            "model.scale_lr scales the rate of the config's own optimiser, but model.optimizer is given: set its lr, "
+            "or leave one of the two out"
         )
-    if missing:
-        reasons.append(f"{len(missing)} tensors are not in it, such as {missing[0]}")
-    if foreign:
-        reasons.append(f"{len(foreign)} tensors in it are not in this model, such as {foreign[0]}")
-    if reasons:
-        raise CheckpointError(
-            f"the checkpoint was made for another model: {'; '.join(reasons)}. "
-            "Give the config and overrides that it was trained with, such as the config.yaml of its run"
+    if not recipe.reference_batch or recipe.reference_batch < 1:
+        raise ConfigError(
+            f"model.scale_lr needs {recipe.reference_batch_key} in model.config, the batch that its learning rate is "
+            f"made for, but it is {recipe.reference_batch}: add it, or leave scale_lr out"
         )

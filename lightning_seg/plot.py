@@ -17,7 +17,7 @@ from typing import Any
 
 from lightning_seg.errors import ConfigError, LightningSegError
 
-CURVES = ("train/loss", "val/loss", "val/mIoU", "val/pAcc", "lr/0", "train/grad_norm", "perf/images_per_s")
+CURVES = ("train/loss", "val/loss", "val/mIoU", "val/pAcc", "lr/0", "lr/head", "train/grad_norm", "perf/images_per_s")
 """Drawn where at least one run has them."""
 
 _AVERAGES = ("mIoU", "mAcc", "pAcc", "fwIoU")

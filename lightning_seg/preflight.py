@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from lightning_fabric.plugins import ClusterEnvironment
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_seg.checkpoints import averaging_problems, resume_problems
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, LaunchError
 from lightning_seg.launch import describe_launch, device_problems, launch_problems
 from lightning_seg.models.config import find_config, require_detectron2
+from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
 from lightning_seg.plan import Plan, make_plan, plan_problems, plan_rows, resolve_processes
 
@@ -40,6 +42,7 @@ class Preflight:
         self.trains = command == "fit"
         self.dry = self.trains and bool(settings.dry_run)
         self.problems: list[str] = []
+        self.checkpoint: Path | None = None
         self.processes = resolve_processes(settings.trainer)
 
     def check_launch(self) -> None:
@@ -55,6 +58,8 @@ class Preflight:
             resolve()
         except CheckpointError as error:
             self.problems.append(str(error))
+        else:
+            self.checkpoint = None if self.settings.ckpt_path is None else Path(self.settings.ckpt_path)
 
     def check_files(self, folder: Path) -> None:
         """Whether a training has its files, and can write to the run's folder."""
@@ -68,6 +73,13 @@ class Preflight:
             find_config(model.config)
         except ConfigError as error:  # nothing can be built
             raise LaunchError([*self.problems, str(error)]) from None
+
+    def check_callbacks(self, model: SegmentationModule, callbacks: Sequence[pl.Callback]) -> None:
+        """Whether weights are averaged as they should be, and the checkpoint's training can go on like this."""
+        self.problems += averaging_problems(callbacks)
+        if self.checkpoint is not None:
+            checkpoint = read_checkpoint(self.checkpoint, f"checkpoint {self.checkpoint}")
+            self.problems += resume_problems(checkpoint, model.hparams, callbacks)
 
     def check_training(
         self, model: SegmentationModule, data: SegmentationDataModule, folder: Path, resumed_step: int | None
@@ -109,7 +121,11 @@ def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> l
         return problems
     if model.make_lr_scheduler is None:
         return problems + [problem for problem in [model.recipe.schedule_problem()] if problem]
-    return problems + schedule_problems(model.make_lr_scheduler(_optimizer(model)), plan.total_steps)
+    try:
+        scheduler = model.build_lr_scheduler(model.build_optimizer(), plan.total_steps or math.inf)
+    except ConfigError as error:
+        return [*problems, str(error)]
+    return problems + schedule_problems(scheduler, plan.total_steps)
 
 
 def folder_problem(folder: Path) -> str | None:
@@ -206,26 +222,21 @@ def table(
     environment: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     """What a dry run prints: names and values."""
-    optimizer = _optimizer(model)
-    rates = " and ".join(f"{rate:g}" for rate in sorted({group["lr"] for group in optimizer.param_groups}))
+    optimizer = model.build_optimizer(model.lr_scale(plan.global_batch))
+    rates = sorted({group["lr"] for group in optimizer.param_groups})
+    shown = " and ".join(f"{rate:g}" for rate in rates) if len(rates) < 4 else f"{rates[0]:g} to {rates[-1]:g}"
+    scaled = f" ({model.describe_lr_scale(plan.global_batch)})" if model.scale_lr else ""
     schedule = "the config's schedule" if model.make_lr_scheduler is None else "model.lr_scheduler"
     goes_on = "new" if resumed_step is None else f"goes on after step {resumed_step}"
     return [
         ("started by", describe_launch(environment, plan.processes)),
         *plan_rows(plan),
-        ("learning rate", f"{rates}, {type(optimizer).__name__}, {schedule}"),
+        ("learning rate", f"{shown}{scaled}, {type(optimizer).__name__}, {schedule}"),
         ("precision", str(settings.trainer.precision or "32-true")),
         ("weights", settings.ckpt_path or model.weights or "random"),
         ("run folder", f"{folder}: {goes_on}, {'not writable' if folder_problem(folder) else 'can be written'}"),
         ("loggers", describe_loggers(settings.trainer.logger, environment)),
     ]
-
-
-def _optimizer(model: SegmentationModule) -> Optimizer:
-    """One like that of the training, to look at."""
-    if model.make_optimizer is None:
-        return model.recipe.build_optimizer(model.segmentor.network)
-    return model.make_optimizer(parameter for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _ends(scheduler: Any, start: int = 0) -> Iterator[tuple[str, int, bool]]:

@@ -106,6 +106,48 @@ def test_own_optimizer_and_scheduler_step_by_step(tmp_path: Path) -> None:
     assert float(trainer.callback_metrics["lr/0"]) == pytest.approx(0.1 * 0.5**2)  # that of the last step taken
 
 
+@pytest.mark.parametrize("config", [ZOO, "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py"])
+def test_an_auxiliary_head_is_trained_too(config: str) -> None:
+    overrides = TINY_OVERRIDES if config == ZOO else {"model.backbone.bottom_up.freeze_at": 0}
+    plain, module = (make(overrides, config=config, auxiliary_stage=stage) for stage in (None, "res4"))
+    before, after = ([len(group["params"]) for group in one.build_optimizer().param_groups] for one in (plain, module))
+    assert sum(after) == sum(parameter.requires_grad for parameter in module.parameters())
+    assert sum(after) - sum(before) == len(list(module.segmentor.auxiliary.parameters())) == 5
+
+
+def test_rates_by_depth_are_logged_by_name(tmp_path: Path) -> None:
+    module = make(
+        backbone_lr_factor=0.1,
+        layer_decay=0.5,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5),
+    )
+    trainer = fit(module, [make_batch([(32, 32), (32, 32)], seed=step) for step in range(2)], tmp_path)
+    logged = {name: float(rate) for name, rate in trainer.callback_metrics.items() if name.startswith("lr/")}
+    blocks = [f"bottom_up.res{stage}.{block}" for stage in (2, 3, 4, 5) for block in (0, 1)]
+    assert list(logged) == [f"lr/{place}" for place in ("backbone_stem", *blocks, "backbone", "head")]
+    expected = [0.1 * 0.5**power for power in range(9, -1, -1)]
+    assert list(logged.values()) == pytest.approx([0.05 * rate for rate in expected] + [0.05])
+
+
+def test_scale_lr_needs_rates_that_it_can_scale() -> None:
+    with pytest.raises(ConfigError, match=r"model\.optimizer is given: set its lr"):
+        make(scale_lr=True, optimizer=torch.optim.AdamW)
+    with pytest.raises(ConfigError, match=r"needs SOLVER\.IMS_PER_BATCH in model\.config.*it is 0"):
+        make({**TINY_OVERRIDES, "SOLVER.IMS_PER_BATCH": 0}, scale_lr=True)
+    with pytest.raises(ConfigError, match=r"needs dataloader\.train\.total_batch_size.*it is None"):
+        make({"model.sem_seg_head.norm": "BN"}, config="common/models/panoptic_fpn.py", scale_lr=True)
+
+
+def test_scale_lr_of_a_lazy_config_and_a_loader_without_a_size(tmp_path: Path) -> None:
+    config, overrides = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py", {"dataloader.train.total_batch_size": 32}
+    module = make(overrides, config=config, scale_lr=True)
+    rate, scaled = (module.build_optimizer(scale).param_groups[0]["lr"] for scale in (1.0, module.lr_scale(8)))
+    assert (rate, scaled) == (0.02, 0.005)
+    with pytest.raises(ConfigError, match="needs a data module that says its batch_size"):
+        fit(module, [make_batch([(32, 32)])], tmp_path)
+
+
 def test_loss_is_logged_with_its_parts(tmp_path: Path) -> None:
     trainer = fit(make(), [make_batch([(32, 32), (32, 32)])], tmp_path)
     assert trainer.callback_metrics["train/loss"] == trainer.callback_metrics["train/loss_sem_seg"]

@@ -1,5 +1,6 @@
 """A dry run says what would be trained and all that is wrong; a fit refuses the same before it starts."""
 
+import csv
 import json
 import math
 import sys
@@ -57,6 +58,33 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
+def test_dry_run_shows_the_rates_by_depth(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(experiment())
+    _, out, _ = dry_run(capsys, "--config", config, "--model.backbone_lr_factor", "0.1")
+    assert "0.002 and 0.02, SGD" in out
+    _, out, _ = dry_run(capsys, "--config", config, "--model.layer_decay", "0.5")
+    assert "3.90625e-05 to 0.02, SGD" in out
+
+
+def test_a_scaled_rate_is_shown_and_said_and_trained(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = [
+        "--config", str(experiment(batch_size=1)), "--model.scale_lr", "true", "--trainer.accumulate_grad_batches", "2",
+        "--model.overrides.SOLVER.IMS_PER_BATCH", "8", "--model.overrides.SOLVER.WARMUP_ITERS", "0",
+        "--trainer.max_epochs", "1",
+    ]  # fmt: skip
+    _, out, _ = dry_run(capsys, *arguments)
+    said = "the config's × global batch 2 / SOLVER.IMS_PER_BATCH 8"
+    assert f"0.005 ({said}), SGD" in out
+    with caplog.at_level("INFO"):
+        main(["fit", *arguments])
+    assert [record.getMessage() for record in caplog.records].count(f"Learning rate: {said}") == 1
+    with (tmp_path / "runs/tiny/version_0/metrics.csv").open(newline="") as file:
+        logged = [float(row["lr/0"]) for row in csv.DictReader(file) if row["lr/0"]]
+    assert logged[0] == pytest.approx(0.02 * 2 / 8, rel=1e-6)
+
+
 def test_every_mistake_at_once(
     experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +121,20 @@ def test_every_mistake_at_once(
         (["--trainer.default_root_dir", "tiny.yaml"], "tiny.yaml is a file"),
         (["--model.overrides.SOLVER.WARMUP_ITERS", "30"], "SOLVER.WARMUP_ITERS is 30 of SOLVER.MAX_ITER 10 steps"),
         (["--trainer.accelerator", "cpu", "--trainer.devices", "500"], "asks for 500 processes, but this machine has"),
+        (["--model.layer_decay", "1.5"], "model.layer_decay is 1.5, but must be above 0 and at most 1"),
+        (
+            [
+                "--model.backbone_lr_factor",
+                "0.1",
+                "--model.lr_scheduler",
+                "torch.optim.lr_scheduler.OneCycleLR",
+                "--model.lr_scheduler.max_lr",
+                "0.1",
+                "--model.lr_scheduler.total_steps",
+                "6",
+            ],
+            "model.lr_scheduler: OneCycleLR sets the rate of every parameter group itself",
+        ),
         (["--trainer.num_nodes", "2"], "MASTER_ADDR and MASTER_PORT not set"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from lightning_seg.callbacks.bad_batch import BadBatch
 from lightning_seg.callbacks.dashboard import Dashboard
+from lightning_seg.callbacks.ema import EMA
 from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
 from lightning_seg.callbacks.metrics_file import MetricsFile
 from lightning_seg.callbacks.pictures import ResultGrid
@@ -17,6 +18,7 @@ from lightning_seg.callbacks.throughput import Throughput
 from lightning_seg.callbacks.vitals import Vitals
 
 __all__ = [
+    "EMA",
     "BadBatch",
     "Dashboard",
     "LastCheckpoint",

@@ -1,7 +1,8 @@
 """A Detectron2 LazyConfig file, which is Python code, as a recipe.
 
-Read of it are ``model``, ``optimizer``, ``lr_multiplier``, ``train.init_checkpoint`` and, for a training without an
-end, ``train.max_iter``. Data and the rest of ``train`` are this project's and the trainer's.
+Read of it are ``model``, ``optimizer``, ``lr_multiplier``, ``train.init_checkpoint``, for a training without an end
+``train.max_iter``, and for ``model.scale_lr`` ``dataloader.train.total_batch_size``. Data and the rest of ``train`` are
+this project's and the trainer's.
 """
 
 import builtins
@@ -46,6 +47,7 @@ class LazyRecipe:
     """
 
     keys = LAZY_KEYS
+    reference_batch_key = "dataloader.train.total_batch_size"
 
     def __init__(self, config: str, overrides: Mapping[str, Any]) -> None:
         require_detectron2()
@@ -60,6 +62,7 @@ class LazyRecipe:
             self.notices = () if notice is None else (notice,)
             self.bgr = _is_bgr(model)
             self.weights = str(OmegaConf.select(self._tree, "train.init_checkpoint", default=""))
+            self.reference_batch: int | None = OmegaConf.select(self._tree, self.reference_batch_key)
         except (AttributeError, ValueError) as error:  # OmegaConf's, such as a reference to nothing
             raise ConfigError(f"model.config {path} cannot be resolved: {error}") from error
 
@@ -82,8 +85,8 @@ class LazyRecipe:
         except Exception as error:  # it is the user's code: anything may come
             raise ConfigError(f"Detectron2 refuses this model: {describe(error)}") from error
 
-    def build_optimizer(self, network: nn.Module) -> Optimizer:
-        """The file's ``optimizer`` with ``params.model`` set to the network.
+    def build_optimizer(self, network: nn.Module, lr_scale: float = 1.0) -> Optimizer:
+        """The file's ``optimizer`` with ``params.model`` set to the network, and its rates multiplied.
 
         Raises:
             ConfigError: if the file has none, or it fails.
@@ -107,10 +110,15 @@ class LazyRecipe:
             for name, value in settings.items():
                 if isinstance(value, ListConfig):  # Adam's betas: a checkpoint with one would not load safely
                     settings[name] = tuple(value)
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * lr_scale
         return optimizer
 
-    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float) -> LRScheduler:
-        """The file's ``lr_multiplier``, a function of the fraction of the run; a constant rate where it has none."""
+    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float, lr_scale: float = 1.0) -> LRScheduler:
+        """The file's ``lr_multiplier``, a function of the fraction of the run; a constant rate where it has none.
+
+        It multiplies the optimiser's rates, whatever they were scaled by.
+        """
         from detectron2.config import instantiate
         from detectron2.solver import LRMultiplier
         from fvcore.common.param_scheduler import ConstantParamScheduler, ParamScheduler

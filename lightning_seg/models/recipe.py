@@ -20,6 +20,8 @@ class Recipe(Protocol):
         notices: what a user should know, such as which parts of the config are not used.
         bgr: whether the network wants its channels in the order blue, green, red.
         weights: where the config says that pretrained weights are; "" for nowhere.
+        reference_batch: samples per optimiser step that the config's learning rate is made for; None if it says none.
+        reference_batch_key: what the config calls that.
         keys: how the config calls what weights may ask for.
     """
 
@@ -28,6 +30,8 @@ class Recipe(Protocol):
 
     bgr: bool
     weights: str
+    reference_batch: int | None
+    reference_batch_key: str
 
     @property
     def keys(self) -> ConfigKeys: ...
@@ -35,11 +39,17 @@ class Recipe(Protocol):
     def build_network(self, num_classes: int, ignore_index: int) -> Any:
         """A ``SemanticSegmentor`` on the CPU; Any, because Detectron2 has no types."""
 
-    def build_optimizer(self, network: nn.Module) -> Optimizer:
-        """The config's optimiser for the parameters that are trained, without gradient clipping."""
+    def build_optimizer(self, network: nn.Module, lr_scale: float = 1.0) -> Optimizer:
+        """The config's optimiser for the parameters that are trained, at the config's rate times ``lr_scale``.
 
-    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float) -> LRScheduler:
-        """The config's schedule over so many optimiser steps, to be stepped after each; then the last rate holds."""
+        Without gradient clipping.
+        """
+
+    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float, lr_scale: float = 1.0) -> LRScheduler:
+        """The config's schedule over so many optimiser steps, to be stepped after each; then the last rate holds.
+
+        ``lr_scale`` is that of the optimiser: a final rate that the config gives in numbers stays as it is.
+        """
 
     def schedule_problem(self) -> str | None:
         """Why the config's own schedule cannot be meant: a warm-up longer than the run; None where all is well."""

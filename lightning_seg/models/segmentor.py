@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +104,15 @@ class Segmentor(nn.Module):
         if channels_last:
             self.to(memory_format=torch.channels_last)
         self._try_on_probe()
+
+    def trained_parts(self) -> nn.Module:
+        """What an optimiser is built for: the network with its names, and beside its head the auxiliary one."""
+        if self.auxiliary is None:
+            return cast(nn.Module, self.network)
+        parts = nn.Module()
+        for name, part in [*self.network.named_children(), ("auxiliary", self.auxiliary)]:
+            parts.add_module(name, part)
+        return parts
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The network's training losses, as ``build_model(cfg)(batch)`` gives them; zero where no pixel counts."""

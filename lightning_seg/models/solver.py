@@ -93,6 +93,13 @@ class HoldLast(LRScheduler):
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
 
+def scale_rate(cfg: "CfgNode", scale: float) -> "CfgNode":
+    """Multiply ``BASE_LR``, and nothing else of the rates, as Detectron2's ``DefaultTrainer.auto_scale_workers``."""
+    cfg = cfg.clone()
+    cfg.SOLVER.BASE_LR = cfg.SOLVER.BASE_LR * scale
+    return cfg
+
+
 def stretch_schedule(cfg: "CfgNode", total_steps: float) -> "CfgNode":
     """Scale ``MAX_ITER``, ``STEPS`` and ``WARMUP_ITERS`` to another number of steps.
 

@@ -39,6 +39,7 @@ class YamlRecipe:
     """
 
     keys = YAML_KEYS
+    reference_batch_key = "SOLVER.IMS_PER_BATCH"
 
     def __init__(self, cfg: "CfgNode") -> None:
         self._cfg = cfg.clone()
@@ -47,6 +48,7 @@ class YamlRecipe:
         _refuse_unsupported(self._cfg)
         self.bgr: bool = cfg.INPUT.FORMAT == "BGR"
         self.weights: str = cfg.MODEL.WEIGHTS
+        self.reference_batch: int | None = cfg.SOLVER.IMS_PER_BATCH
 
     def build_network(self, num_classes: int, ignore_index: int) -> Any:
         cfg = self._cfg.clone()
@@ -54,11 +56,11 @@ class YamlRecipe:
         cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = ignore_index
         return _build(cfg)
 
-    def build_optimizer(self, network: nn.Module) -> Optimizer:
-        return solver.build_optimizer(self._cfg, network)
+    def build_optimizer(self, network: nn.Module, lr_scale: float = 1.0) -> Optimizer:
+        return solver.build_optimizer(solver.scale_rate(self._cfg, lr_scale), network)
 
-    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float) -> LRScheduler:
-        return solver.build_lr_scheduler(self._cfg, optimizer, total_steps)
+    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float, lr_scale: float = 1.0) -> LRScheduler:
+        return solver.build_lr_scheduler(solver.scale_rate(self._cfg, lr_scale), optimizer, total_steps)
 
     def schedule_problem(self) -> str | None:
         return solver.schedule_problem(self._cfg)

@@ -88,6 +88,30 @@ def test_stretches_to_the_real_number_of_steps() -> None:
     assert stretch_schedule(cfg, math.inf).SOLVER == cfg.SOLVER == stretch_schedule(cfg, 90000).SOLVER
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_scaling_is_that_of_auto_scale_workers(name: str) -> None:
+    from detectron2.engine import DefaultTrainer
+    from detectron2.projects.deeplab import build_lr_scheduler as schedule
+    from detectron2.solver import build_optimizer as detectron2s
+
+    overrides = {
+        **TINY_OVERRIDES, "SOLVER.LR_SCHEDULER_NAME": name, "SOLVER.BASE_LR": 0.03, "SOLVER.BASE_LR_END": 0.001,
+        "SOLVER.BIAS_LR_FACTOR": 2.0, "SOLVER.IMS_PER_BATCH": 16, "SOLVER.REFERENCE_WORLD_SIZE": 8,
+        "SOLVER.MAX_ITER": 60,
+    }  # fmt: skip
+    recipe = load_recipe(ZOO, overrides)
+    network = recipe.build_network(5, 255)
+    theirs = DefaultTrainer.auto_scale_workers(load_config(ZOO, overrides), 3)
+    scale = theirs.SOLVER.IMS_PER_BATCH / recipe.reference_batch
+    assert (theirs.SOLVER.IMS_PER_BATCH, theirs.SOLVER.MAX_ITER, scale) == (6, 160, 0.375)
+    ours = recipe.build_lr_scheduler(recipe.build_optimizer(network, scale), 160, scale)
+    for found, expected in itertools.islice(
+        zip(rates(ours), rates(schedule(theirs, detectron2s(theirs, network))), strict=True), 160
+    ):
+        assert found == expected
+        assert max(found) == 2 * min(found) > 0
+
+
 def test_an_unknown_schedule_is_refused_with_the_known() -> None:
     with pytest.raises(ConfigError, match=r"'WarmupPoly', but one of WarmupMultiStepLR.* WarmupPolyLR is needed"):
         load_recipe(ZOO, {"SOLVER.LR_SCHEDULER_NAME": "WarmupPoly"})

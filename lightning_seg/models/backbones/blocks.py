@@ -6,6 +6,9 @@ from torch import nn
 
 from lightning_seg.errors import ConfigError
 
+STEM, ABOVE = "backbone_stem", "backbone"
+"""Where parameters are that are in no block: before the first one, or after the last."""
+
 _BLOCK = re.compile(r"(^|\.)((res|layer)\d+\.\d+|s\d+\.b\d+|blocks\.\d+(\.\d+)?)$")
 """Names of blocks in Detectron2's and timm's ResNets, in RegNets, and in transformers and most others."""
 
@@ -27,3 +30,30 @@ def blocks_of(backbone: nn.Module) -> dict[str, nn.Module]:
             "those of your backbone blocks.0, blocks.1, …"
         )
     return found
+
+
+def places_in(backbone: nn.Module) -> dict[str, str]:
+    """The place of each parameter on the way from image to head: :data:`STEM`, a block's name, or :data:`ABOVE`.
+
+    What lies between two blocks belongs to the first. A pyramid around the network that has the blocks lies above them,
+    and so do the residual branches that Detectron2's ViT adds to pretrained blocks (``.residual.``): both begin anew.
+
+    Returns:
+        A place by the parameter's name, in the order of ``backbone.named_parameters()``.
+
+    Raises:
+        ConfigError: as of :func:`blocks_of`.
+    """
+    blocks = list(blocks_of(backbone))
+    inner = [f"{name}." for name, module in backbone.named_modules() if name and hasattr(module, "output_shape")]
+    network = max((name for name in inner if all(block.startswith(name) for block in blocks)), key=len, default="")
+    places: dict[str, str] = {}
+    place = STEM
+    for name, _ in backbone.named_parameters():
+        block = next((block for block in blocks if name.startswith(f"{block}.")), None)
+        if block is not None:
+            place = block
+        elif place == blocks[-1]:
+            place = ABOVE
+        places[name] = place if name.startswith(network) and ".residual." not in name else ABOVE
+    return places

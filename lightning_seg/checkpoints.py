@@ -1,0 +1,76 @@
+"""Whether a checkpoint belongs to the model and to the training that are to go on from it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EMAWeightAveraging, WeightAveraging
+from torch import Tensor
+
+from lightning_seg.errors import CheckpointError
+
+_RATES = ("backbone_lr_factor", "layer_decay")
+"""Settings of the model that a checkpoint's optimiser has taken in."""
+
+
+def averaging_problems(callbacks: Sequence[pl.Callback]) -> list[str]:
+    """Whether Lightning's own averaging is asked for, which spoils integer buffers without a word."""
+    if not any(type(callback) is EMAWeightAveraging for callback in callbacks):
+        return []
+    return [
+        "trainer.callbacks: pytorch_lightning's EMAWeightAveraging rounds integer buffers down, such as Swin's table "
+        "of positions: give lightning_seg.callbacks.EMA, which takes the same options"
+    ]
+
+
+def resume_problems(
+    checkpoint: Mapping[str, Any], settings: Mapping[str, Any], callbacks: Sequence[pl.Callback]
+) -> list[str]:
+    """Why a training cannot go on from a checkpoint as it was.
+
+    Args:
+        checkpoint: Lightning's.
+        settings: of the model here.
+        callbacks: of the trainer here.
+    """
+    problems: list[str] = []
+    if "current_model_state" in checkpoint and not any(isinstance(callback, WeightAveraging) for callback in callbacks):
+        problems.append(
+            "the checkpoint is of a training with averaged weights: add lightning_seg.callbacks.EMA to "
+            "trainer.callbacks, or start anew from the average with model.weights in place of ckpt_path"
+        )
+    stored = checkpoint.get("hyper_parameters", {})
+    pairs = [(name, stored.get(name, 1.0), settings.get(name, 1.0)) for name in _RATES]
+    return problems + [
+        f"the checkpoint's optimiser has model.{name} {before:g}, here it is {here:g}: give the same, or start anew "
+        "from its weights with model.weights in place of ckpt_path"
+        for name, before, here in pairs
+        if before != here
+    ]
+
+
+def refuse_other_model(here: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint of another model before torch lists every tensor that differs.
+
+    Raises:
+        CheckpointError: names one tensor of each kind of difference.
+    """
+    reshaped = [name for name in here if name in stored and here[name].shape != stored[name].shape]
+    missing = [name for name in here if name not in stored]
+    foreign = [name for name in stored if name not in here]
+    reasons = []
+    if reshaped:
+        name = reshaped[0]
+        reasons.append(
+            f"{len(reshaped)} tensors differ in shape, such as {name}: {tuple(stored[name].shape)} in the checkpoint, "
+            f"{tuple(here[name].shape)} here"
+        )
+    if missing:
+        reasons.append(f"{len(missing)} tensors are not in it, such as {missing[0]}")
+    if foreign:
+        reasons.append(f"{len(foreign)} tensors in it are not in this model, such as {foreign[0]}")
+    if reasons:
+        raise CheckpointError(
+            f"the checkpoint was made for another model: {'; '.join(reasons)}. "
+            "Give the config and overrides that it was trained with, such as the config.yaml of its run"
+        )

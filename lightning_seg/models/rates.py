@@ -1,0 +1,107 @@
+"""Learning rates that differ between backbone and head, and from block to block of the backbone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lightning_seg.errors import ConfigError
+from lightning_seg.models.backbones.blocks import ABOVE, STEM, blocks_of, places_in
+
+_HEAD = "head"
+_PER_PARAMETER = ("params", "param_names")
+"""What a parameter group of torch's has one of for each of its parameters."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What learning rates are multiplied by.
+
+    Args:
+        backbone: all of Detectron2's backbone, a feature pyramid included.
+        layer_decay: the factor from one block to the one before it. With n blocks, the i-th (from 1) has the rate
+            ``layer_decay ** (n + 1 - i)``, all before the first has that of i = 0, all after the last has 1: the rule
+            of ``get_vit_lr_decay_rate`` in ``detectron2/modeling/backbone/vit.py``.
+
+    Raises:
+        ConfigError: if a factor is out of its range.
+    """
+
+    backbone: float = 1.0
+    layer_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.backbone > 0:
+            raise ConfigError(
+                f"model.backbone_lr_factor is {self.backbone:g}, but must be above 0: to keep stages as they are, set "
+                "MODEL.BACKBONE.FREEZE_AT"
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(
+                f"model.layer_decay is {self.layer_decay:g}, but must be above 0 and at most 1 (ViTs: 0.65 to 0.9)"
+            )
+
+    @property
+    def differ(self) -> bool:
+        return self != Rates()
+
+    def factors(self, backbone: nn.Module) -> dict[str, float]:
+        """The factor of each place of a backbone, from the image on, see :func:`places_in`.
+
+        Raises:
+            ConfigError: if there is a decay, but there are no blocks that it could go by.
+        """
+        if self.layer_decay == 1:
+            return {ABOVE: self.backbone}
+        try:
+            places = [STEM, *blocks_of(backbone), ABOVE]
+        except ConfigError as error:
+            raise ConfigError(f"model.layer_decay goes by blocks: {error}") from error
+        return {
+            place: self.backbone * self.layer_decay ** (len(places) - 1 - depth) for depth, place in enumerate(places)
+        }
+
+
+def split_groups(optimizer: Optimizer, backbone: nn.Module, rates: Rates) -> None:
+    """Split an optimiser's parameter groups by the places of the backbone and multiply their rates, in place.
+
+    All other settings of a group stay. Each part gets the ``name`` of its place, with the number of the group that it
+    was in where that was not the first. Nothing changes where all factors are 1.
+    """
+    if not rates.differ:
+        return
+    factors = rates.factors(backbone)
+    places = places_in(backbone) if rates.layer_decay < 1 else {}
+    place_of = {parameter: places.get(name, ABOVE) for name, parameter in backbone.named_parameters()}
+    split: list[dict[str, Any]] = []
+    for number, group in enumerate(optimizer.param_groups):
+        members: dict[str, list[int]] = {}
+        for index, parameter in enumerate(group["params"]):
+            members.setdefault(place_of.get(parameter, _HEAD), []).append(index)
+        for place in [place for place in (*factors, _HEAD) if place in members]:
+            part = {key: [group[key][index] for index in members[place]] for key in _PER_PARAMETER if key in group}
+            name = f"{place}_{number}" if number else place
+            split.append({**group, **part, "lr": group["lr"] * factors.get(place, 1.0), "name": name})
+    optimizer.param_groups[:] = split
+
+
+def refuse_levelled(scheduler: LRScheduler, before: list[float]) -> None:
+    """Refuse a schedule that sets every group's rate by itself, as ``OneCycleLR`` does with one ``max_lr``.
+
+    Args:
+        scheduler: newly made.
+        before: the groups' rates before it was made.
+
+    Raises:
+        ConfigError: if the ratios of the rates are others now.
+    """
+    after = [group["lr"] for group in scheduler.optimizer.param_groups]
+    largest = max(range(len(before)), key=before.__getitem__)
+    products = [(rate * before[largest], old * after[largest]) for rate, old in zip(after, before, strict=True)]
+    if any(abs(found - wanted) > 1e-6 * abs(wanted) for found, wanted in products):
+        raise ConfigError(
+            f"model.lr_scheduler: {type(scheduler).__name__} sets the rate of every parameter group itself, so that "
+            "model.backbone_lr_factor and model.layer_decay would not hold: choose one that multiplies rates"
+        )
