@@ -49,6 +49,8 @@ class SegmentationModule(pl.LightningModule):
         auxiliary_weight: of that head's loss.
         channels_last: keep weights and features in that memory format: the same numbers to rounding, and much faster
             where convolutions are depthwise or run on tensor cores.
+        activation_checkpointing: of the backbone's blocks, keep only the inputs for the backward pass, which computes
+            the rest again: less memory, more time, the same numbers.
         fresh_head: leave the head of ``weights`` out where it is for another number of classes; else an error.
         allow_missing: beginnings of names of tensors that ``weights`` need not have, such as
             ``[sem_seg_head.decoder]``; they stay random.
@@ -77,6 +79,7 @@ class SegmentationModule(pl.LightningModule):
         auxiliary_stage: str | None = None,
         auxiliary_weight: float = 0.4,
         channels_last: bool = False,
+        activation_checkpointing: bool = False,
         fresh_head: bool = False,
         allow_missing: list[str] | None = None,
         absent_classes: AbsentClasses = "detectron2",
@@ -108,6 +111,7 @@ class SegmentationModule(pl.LightningModule):
             auxiliary_stage=auxiliary_stage,
             auxiliary_weight=auxiliary_weight,
             channels_last=channels_last,
+            activation_checkpointing=activation_checkpointing,
         )
         for notice in self.segmentor.notices:
             rank_zero_info(notice)

@@ -33,9 +33,11 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train(config: Path, pairs: Path, devices: int, batch_size: int, accumulate: int) -> tuple[list[float], dict]:  # type: ignore[type-arg]
+def train(
+    config: Path, pairs: Path, devices: int, batch_size: int, accumulate: int, *options: str
+) -> tuple[list[float], dict]:  # type: ignore[type-arg]
     """Losses of the steps and the last weights."""
-    name = f"{devices}x{batch_size}x{accumulate}"
+    name = "x".join(map(str, (devices, batch_size, accumulate, *options)))
     ranks = config.parent / name
     listener = {"class_path": "tests.ranks.RankFile", "init_args": {"folder": str(ranks)}}
     done = train_py(
@@ -44,6 +46,7 @@ def train(config: Path, pairs: Path, devices: int, batch_size: int, accumulate: 
         f"--trainer.devices={devices}", f"--data.batch_size={batch_size}",
         f"--trainer.accumulate_grad_batches={accumulate}", f"--trainer.max_steps={STEPS}",
         "--trainer.strategy", "ddp" if devices > 1 else "auto", "--trainer.callbacks", json.dumps([listener]),
+        *options,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "find_unused_parameters" not in done.stderr
@@ -63,8 +66,8 @@ def test_two_processes_equal_one(experiment: Experiment, pairs: Path) -> None:
     config = experiment()
     losses, weights = train(config, pairs, devices=1, batch_size=8, accumulate=1)
     assert len(set(losses)) == STEPS
-    for batch_size, accumulate in ((4, 1), (2, 2)):
-        others, found = train(config, pairs, 2, batch_size, accumulate)
+    for batch_size, accumulate, *options in ((4, 1), (2, 2), (4, 1, "--model.activation_checkpointing=true")):
+        others, found = train(config, pairs, 2, batch_size, accumulate, *options)
         assert others == pytest.approx(losses, rel=1e-5)
         assert found.keys() == weights.keys()
         for name, expected in weights.items():
