@@ -33,6 +33,8 @@ class _Recomputed:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not (self.block.training and torch.is_grad_enabled()):
             return self._forward(*args, **kwargs)
+        if torch.compiler.is_compiling():  # it writes buffers once, at the end of its graph, and knows no contexts
+            return checkpoint(self._forward, *args, use_reentrant=False, **kwargs)
         return checkpoint(self._forward, *args, use_reentrant=False, context_fn=self._contexts, **kwargs)
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
