@@ -27,6 +27,7 @@ from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
 from lightning_seg.preflight import Preflight
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint, next_version
+from lightning_seg.sharded import register_sharded
 
 
 class SegmentationCLI(LightningCLI):
@@ -38,6 +39,7 @@ class SegmentationCLI(LightningCLI):
     preflight: Preflight
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
+        register_sharded()
         environment = {"default_env": True}
         super().__init__(
             SegmentationModule,

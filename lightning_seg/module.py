@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric
@@ -23,6 +24,7 @@ from lightning_seg.models.compilation import compile_network, compiler_problem
 from lightning_seg.models.normalisation import refuse_dropped_activations, without_sync
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
+from lightning_seg.models.sharding import shard
 from lightning_seg.models.weights import load_weights
 from lightning_seg.structures import Batch, summarise
 
@@ -135,6 +137,11 @@ class SegmentationModule(pl.LightningModule):
         self.load_pretrained()
         if self.compiles:
             self._compile()
+
+    def configure_model(self) -> None:
+        """Spread the network over processes where the strategy is one that does so."""
+        if self.device_mesh is not None and not isinstance(self.segmentor, FSDPModule):
+            shard(self.segmentor, self.device_mesh["data_parallel"])
 
     def _compile(self) -> None:
         """Compile the network, or say why not."""

@@ -17,6 +17,9 @@ from lightning_seg.models.config import find_config, require_detectron2
 from lightning_seg.module import SegmentationModule
 from lightning_seg.plan import Plan, make_plan, plan_problems, plan_rows, resolve_processes
 
+_SHARDING = ("fsdp", "deepspeed", "modelparallel")
+"""What the names of Lightning's strategies that spread a network over processes contain, but for underscores."""
+
 _LENGTHS = ("total_steps", "total_iters", "T_max")
 """What torch's schedules call the number of steps that they are made for."""
 
@@ -44,6 +47,7 @@ class Preflight:
         """Whether the processes that were started are those of ``trainer``."""
         if self.settings.trainer.plugins is None:  # a cluster environment of the user's own has rules of its own
             self.problems += launch_problems(self.environment, self.processes)
+        self.problems += strategy_problems(self.settings.trainer.strategy, compiles=self.settings.model.compile)
         if not self.dry or self.processes.available:  # a login node may lack what the job will have
             self.problems += device_problems(self.environment, self.processes)
 
@@ -108,6 +112,19 @@ def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> l
     if model.make_lr_scheduler is None:
         return problems + [problem for problem in [model.recipe.schedule_problem()] if problem]
     return problems + schedule_problems(model.make_lr_scheduler(_optimizer(model)), plan.total_steps)
+
+
+def strategy_problems(strategy: Any, *, compiles: bool) -> list[str]:
+    """Whether a strategy spreads the network in a way that checkpoints, evaluation or compiling do not go with."""
+    name = str(getattr(strategy, "class_path", strategy))
+    if any(kind in name.lower().replace("_", "") for kind in _SHARDING):
+        return [
+            f"trainer.strategy {name} writes checkpoints of its own kind and would wait for ever where processes have "
+            "different numbers of validation batches: use sharded, which is FSDP2 without either"
+        ]
+    if name == "sharded" and compiles:
+        return ["trainer.strategy sharded does not go with model.compile: leave one of them out"]
+    return []
 
 
 def folder_problem(folder: Path) -> str | None:

@@ -25,11 +25,15 @@ OVERRIDES = {
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16 pairs without ignored pixels: the mean over processes of their means is then the mean over all pixels."""
+    """16 pairs without ignored pixels: the mean over processes of their means is then the mean over all pixels.
+
+    And one for validation, which leaves other processes without any.
+    """
     root = tmp_path_factory.mktemp("pairs")
-    for index in range(16):
+    for index in range(17):
         blocks = np.random.default_rng(index).integers(0, 6, (6, 8), dtype=np.uint8)
-        write_pair(root / "train", f"{index:02d}", np.kron(blocks, np.ones((8, 8), np.uint8)))
+        part = "train" if index < 16 else "val"
+        write_pair(root / part, f"{index:02d}", np.kron(blocks, np.ones((8, 8), np.uint8)))
     return root
 
 
@@ -50,6 +54,14 @@ def train(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "find_unused_parameters" not in done.stderr
+    losses = losses_of(ranks, devices)
+    checkpoint = torch.load(config.parent / f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == STEPS
+    return losses, checkpoint["state_dict"]
+
+
+def losses_of(ranks: Path, devices: int) -> list[float]:
+    """Means over the processes, of each step from the first."""
     files = sorted(ranks.glob("rank_*.csv"))
     assert len(files) == devices
     losses: dict[int, float] = defaultdict(float)
@@ -57,9 +69,7 @@ def train(
         for line in file.read_text().splitlines():
             step, loss = line.split(",")
             losses[int(step)] += float(loss) / devices  # Lightning has divided it by the accumulation
-    checkpoint = torch.load(config.parent / f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] == STEPS
-    return [losses[step] for step in range(STEPS)], checkpoint["state_dict"]
+    return [losses[step] for step in range(STEPS)]
 
 
 def test_two_processes_equal_one(experiment: Experiment, pairs: Path) -> None:

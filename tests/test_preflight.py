@@ -92,6 +92,13 @@ def test_every_mistake_at_once(
         (["--model.overrides.SOLVER.WARMUP_ITERS", "30"], "SOLVER.WARMUP_ITERS is 30 of SOLVER.MAX_ITER 10 steps"),
         (["--trainer.accelerator", "cpu", "--trainer.devices", "500"], "asks for 500 processes, but this machine has"),
         (["--trainer.num_nodes", "2"], "MASTER_ADDR and MASTER_PORT not set"),
+        (["--trainer.strategy", "fsdp"], "trainer.strategy fsdp writes checkpoints of its own kind and would wait"),
+        (["--trainer.strategy", "deepspeed_stage_2"], "deepspeed_stage_2 writes checkpoints of its own kind"),
+        (
+            ["--trainer.strategy", '{"class_path": "pytorch_lightning.strategies.ModelParallelStrategy"}'],
+            "strategies.ModelParallelStrategy writes checkpoints of its own kind",
+        ),
+        (["--trainer.strategy", "sharded", "--model.compile", "true"], "sharded does not go with model.compile"),
     ],
 )
 def test_a_fit_refuses_the_same(
