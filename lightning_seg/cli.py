@@ -31,6 +31,7 @@ from lightning_seg.module import SegmentationModule
 from lightning_seg.plan import resolve_processes
 from lightning_seg.preflight import Preflight
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint, next_version
+from lightning_seg.sharded import register_sharded
 
 
 class SegmentationCLI(LightningCLI):
@@ -42,6 +43,7 @@ class SegmentationCLI(LightningCLI):
     preflight: Preflight
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
+        register_sharded()
         environment = {"default_env": True}
         super().__init__(
             SegmentationModule,

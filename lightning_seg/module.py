@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric
@@ -20,10 +21,12 @@ from lightning_seg.losses import Criterion
 from lightning_seg.metrics import AbsentClasses, ConfusionMatrix, ImageIoU, Report
 from lightning_seg.metrics.boundary import MAX_CLASSES, boundary_confusion_matrix
 from lightning_seg.metrics.functional import confusion_matrix
+from lightning_seg.models.compilation import compile_network, compiler_problem
 from lightning_seg.models.normalisation import refuse_dropped_activations, without_sync
 from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
 from lightning_seg.models.recipe import Recipe, load_recipe
 from lightning_seg.models.segmentor import Segmentor
+from lightning_seg.models.sharding import shard
 from lightning_seg.models.weights import load_weights
 from lightning_seg.structures import Batch, summarise
 
@@ -51,6 +54,10 @@ class SegmentationModule(pl.LightningModule):
         auxiliary_weight: of that head's loss.
         channels_last: keep weights and features in that memory format: the same numbers to rounding, and much faster
             where convolutions are depthwise or run on tensor cores.
+        activation_checkpointing: of the backbone's blocks, keep only the inputs for the backward pass, which computes
+            the rest again: less memory, more time, the same numbers.
+        compile: the backbone and the head's layers, with ``torch.compile``: the same numbers to rounding, but that
+            dropout and drop path draw others. Takes a minute or more at the start, and a C++ compiler.
         fresh_head: leave the head of ``weights`` out where it is for another number of classes; else an error.
         allow_missing: beginnings of names of tensors that ``weights`` need not have, such as
             ``[sem_seg_head.decoder]``; they stay random.
@@ -85,6 +92,8 @@ class SegmentationModule(pl.LightningModule):
         auxiliary_stage: str | None = None,
         auxiliary_weight: float = 0.4,
         channels_last: bool = False,
+        activation_checkpointing: bool = False,
+        compile: bool = False,
         fresh_head: bool = False,
         allow_missing: list[str] | None = None,
         backbone_lr_factor: float = 1.0,
@@ -123,7 +132,9 @@ class SegmentationModule(pl.LightningModule):
             auxiliary_stage=auxiliary_stage,
             auxiliary_weight=auxiliary_weight,
             channels_last=channels_last,
+            activation_checkpointing=activation_checkpointing,
         )
+        self.compiles = compile
         self.rates.factors(self.segmentor.network.backbone)  # refused here, not after the data have been read
         for notice in self.segmentor.notices:
             rank_zero_info(notice)
@@ -141,6 +152,22 @@ class SegmentationModule(pl.LightningModule):
         if self.trainer.strategy.root_device.type == "cpu" and without_sync(self.segmentor):
             rank_zero_info("SyncBN needs a GPU: on the CPU, each process normalises its own batch")
         self.load_pretrained()
+        if self.compiles:
+            self._compile()
+
+    def configure_model(self) -> None:
+        """Spread the network over processes where the strategy is one that does so."""
+        if self.device_mesh is not None and not isinstance(self.segmentor, FSDPModule):
+            shard(self.segmentor, self.device_mesh["data_parallel"])
+
+    def _compile(self) -> None:
+        """Compile the network, or say why not."""
+        self.compiles = False  # the next command finds it done, or the same reason
+        if problem := compiler_problem(self.trainer.strategy.root_device):
+            rank_zero_warn(f"model.compile: goes on without, to the same results up to rounding, because of {problem}")
+        else:
+            rank_zero_info("Compiling the network at its first batches: a minute or more")
+            compile_network(self.segmentor.network)
 
     def load_pretrained(self) -> None:
         """Load ``weights`` into the network, unless it has some already."""

@@ -21,6 +21,9 @@ from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
 from lightning_seg.plan import Plan, make_plan, plan_problems, plan_rows, resolve_processes
 
+_SHARDING = ("fsdp", "deepspeed", "modelparallel")
+"""What the names of Lightning's strategies that spread a network over processes contain, but for underscores."""
+
 _LENGTHS = ("total_steps", "total_iters", "T_max")
 """What torch's schedules call the number of steps that they are made for."""
 
@@ -49,6 +52,7 @@ class Preflight:
         """Whether the processes that were started are those of ``trainer``."""
         if not _has_own_environment(self.settings.trainer):  # which has rules of its own
             self.problems += launch_problems(self.environment, self.processes)
+        self.problems += strategy_problems(self.settings.trainer.strategy, compiles=self.settings.model.compile)
         if not self.dry or self.processes.available:  # a login node may lack what the job will have
             self.problems += device_problems(self.environment, self.processes)
 
@@ -126,6 +130,19 @@ def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> l
     except ConfigError as error:
         return [*problems, str(error)]
     return problems + schedule_problems(scheduler, plan.total_steps)
+
+
+def strategy_problems(strategy: Any, *, compiles: bool) -> list[str]:
+    """Whether a strategy spreads the network in a way that checkpoints, evaluation or compiling do not go with."""
+    name = str(getattr(strategy, "class_path", strategy))
+    if any(kind in name.lower().replace("_", "") for kind in _SHARDING):
+        return [
+            f"trainer.strategy {name} writes checkpoints of its own kind and would wait for ever where processes have "
+            "different numbers of validation batches: use sharded, which is FSDP2 without either"
+        ]
+    if name == "sharded" and compiles:
+        return ["trainer.strategy sharded does not go with model.compile: leave one of them out"]
+    return []
 
 
 def folder_problem(folder: Path) -> str | None:

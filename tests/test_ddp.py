@@ -25,17 +25,23 @@ OVERRIDES = {
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16 pairs without ignored pixels: the mean over processes of their means is then the mean over all pixels."""
+    """16 pairs without ignored pixels: the mean over processes of their means is then the mean over all pixels.
+
+    And one for validation, which leaves other processes without any.
+    """
     root = tmp_path_factory.mktemp("pairs")
-    for index in range(16):
+    for index in range(17):
         blocks = np.random.default_rng(index).integers(0, 6, (6, 8), dtype=np.uint8)
-        write_pair(root / "train", f"{index:02d}", np.kron(blocks, np.ones((8, 8), np.uint8)))
+        part = "train" if index < 16 else "val"
+        write_pair(root / part, f"{index:02d}", np.kron(blocks, np.ones((8, 8), np.uint8)))
     return root
 
 
-def train(config: Path, pairs: Path, devices: int, batch_size: int, accumulate: int) -> tuple[list[float], dict]:  # type: ignore[type-arg]
+def train(
+    config: Path, pairs: Path, devices: int, batch_size: int, accumulate: int, *options: str
+) -> tuple[list[float], dict]:  # type: ignore[type-arg]
     """Losses of the steps and the last weights."""
-    name = f"{devices}x{batch_size}x{accumulate}"
+    name = "x".join(map(str, (devices, batch_size, accumulate, *options)))
     ranks = config.parent / name
     listener = {"class_path": "tests.ranks.RankFile", "init_args": {"folder": str(ranks)}}
     done = train_py(
@@ -44,9 +50,18 @@ def train(config: Path, pairs: Path, devices: int, batch_size: int, accumulate: 
         f"--trainer.devices={devices}", f"--data.batch_size={batch_size}",
         f"--trainer.accumulate_grad_batches={accumulate}", f"--trainer.max_steps={STEPS}",
         "--trainer.strategy", "ddp" if devices > 1 else "auto", "--trainer.callbacks", json.dumps([listener]),
+        *options,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "find_unused_parameters" not in done.stderr
+    losses = losses_of(ranks, devices)
+    checkpoint = torch.load(config.parent / f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == STEPS
+    return losses, checkpoint["state_dict"]
+
+
+def losses_of(ranks: Path, devices: int) -> list[float]:
+    """Means over the processes, of each step from the first."""
     files = sorted(ranks.glob("rank_*.csv"))
     assert len(files) == devices
     losses: dict[int, float] = defaultdict(float)
@@ -54,17 +69,15 @@ def train(config: Path, pairs: Path, devices: int, batch_size: int, accumulate: 
         for line in file.read_text().splitlines():
             step, loss = line.split(",")
             losses[int(step)] += float(loss) / devices  # Lightning has divided it by the accumulation
-    checkpoint = torch.load(config.parent / f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] == STEPS
-    return [losses[step] for step in range(STEPS)], checkpoint["state_dict"]
+    return [losses[step] for step in range(STEPS)]
 
 
 def test_two_processes_equal_one(experiment: Experiment, pairs: Path) -> None:
     config = experiment()
     losses, weights = train(config, pairs, devices=1, batch_size=8, accumulate=1)
     assert len(set(losses)) == STEPS
-    for batch_size, accumulate in ((4, 1), (2, 2)):
-        others, found = train(config, pairs, 2, batch_size, accumulate)
+    for batch_size, accumulate, *options in ((4, 1), (2, 2), (4, 1, "--model.activation_checkpointing=true")):
+        others, found = train(config, pairs, 2, batch_size, accumulate, *options)
         assert others == pytest.approx(losses, rel=1e-5)
         assert found.keys() == weights.keys()
         for name, expected in weights.items():

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from lightning_seg.errors import ConfigError, DataError, describe
 from lightning_seg.models.auxiliary import AuxiliaryHead
 from lightning_seg.models.recipe import Recipe
+from lightning_seg.models.recompute import recompute_blocks
 from lightning_seg.models.seam import (
     evaluation_logits,
     owner_of_losses,
@@ -63,6 +64,8 @@ class Segmentor(nn.Module):
         auxiliary_weight: of that head's loss.
         channels_last: keep weights and features in that memory format: the same numbers to rounding, and much faster
             where convolutions are depthwise or run on tensor cores.
+        activation_checkpointing: of the backbone's blocks, keep only the inputs for the backward pass, which computes
+            the rest again: less memory, more time, the same numbers.
 
     Raises:
         ConfigError: if the config describes another kind of model, or one that Detectron2 refuses or that would
@@ -85,6 +88,7 @@ class Segmentor(nn.Module):
         auxiliary_stage: str | None = None,
         auxiliary_weight: float = 0.4,
         channels_last: bool = False,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.notices = list(recipe.notices)
@@ -104,6 +108,8 @@ class Segmentor(nn.Module):
         if channels_last:
             self.to(memory_format=torch.channels_last)
         self._try_on_probe()
+        if activation_checkpointing:
+            recompute_blocks(self.network.backbone)
 
     def trained_parts(self) -> nn.Module:
         """What an optimiser is built for: the network with its names, and beside its head the auxiliary one."""

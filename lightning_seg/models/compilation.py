@@ -1,0 +1,41 @@
+"""Compiling a network in place: names of modules and tensors stay, so checkpoints fit with and without."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_seg.errors import describe
+from lightning_seg.models.seam import owner_of_losses
+
+
+def compile_network(network: Any) -> None:
+    """Compile the backbone and, where the head has ``layers``, those, at their first call.
+
+    What is around them depends on the data (lists of images, losses over the pixels that count) or draws points. Each
+    is compiled once for training and once for evaluation, and for another size once more, then for all sizes. Copies
+    and pickles of the backbone run plain.
+
+    Args:
+        network: a ``SemanticSegmentor`` of Detectron2.
+    """
+    network.backbone.compile()
+    head: nn.Module = owner_of_losses(network.sem_seg_head)
+    layers = getattr(type(head), "layers", None)
+    if layers is not None:
+        # No bound method, which a copy of the head would share with it.
+        vars(head)["layers"] = partial(torch.compile(layers), head)
+
+
+def compiler_problem(device: torch.device) -> str | None:
+    """Why nothing can be compiled for a device, in one line; tried on a sum."""
+    try:
+        torch.compile(_sum, options={"force_disable_caches": True})(torch.ones(64, device=device))
+    except Exception as error:  # there are many: no compiler, a broken one, no headers of Python …
+        return describe(error).splitlines()[0]
+    return None
+
+
+def _sum(tensor: Tensor) -> Tensor:
+    return (tensor + 1).sum()

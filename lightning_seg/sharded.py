@@ -1,0 +1,98 @@
+"""``trainer.strategy: sharded``: FSDP2 with checkpoints like those of one process."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.strategies import ModelParallelStrategy, ParallelStrategy, StrategyRegistry
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_map
+
+from lightning_seg.models.sharding import gather, scatter
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """Each process holds its part of weights, gradients and optimiser states.
+
+    Checkpoints are single files that any strategy reads, and those of any strategy are read: Lightning's own numbers
+    the optimiser's parameters in another order. In evaluation each process holds all weights, since processes may have
+    different numbers of batches.
+    """
+
+    lightning_restore_optimizer = True
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
+        super().setup_environment()
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """All weights, on the main process; the others give their part for them."""
+        assert self.lightning_module is not None
+        state: dict[str, Any] = self._whole(self.lightning_module.state_dict())
+        return state
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        state: dict[str, Any] = self._whole(optimizer.state_dict())
+        return state
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None) -> None:
+        ParallelStrategy.save_checkpoint(self, checkpoint, filepath, storage_options)
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        return ParallelStrategy.load_checkpoint(self, checkpoint_path, weights_only)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        assert self.lightning_module is not None
+        own = self.lightning_module.state_dict()
+        parts = {name: _part(tensor, own.get(name)) for name, tensor in checkpoint["state_dict"].items()}
+        self.lightning_module.load_state_dict(parts, strict=strict)
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            parts = {
+                number: {
+                    key: _part(value, parameters[number]) if _is_like(value, parameters[number]) else value
+                    for key, value in values.items()
+                }
+                for number, values in state["state"].items()
+            }
+            optimizer.load_state_dict({**state, "state": parts})
+
+    def on_validation_start(self) -> None:
+        assert self.lightning_module is not None
+        gather(self.lightning_module)
+
+    def on_validation_end(self) -> None:
+        assert self.lightning_module is not None
+        scatter(self.lightning_module)
+
+    on_test_start = on_predict_start = on_validation_start
+    on_test_end = on_predict_end = on_validation_end
+
+    def _whole(self, state: Any) -> Any:
+        def whole(value: Any) -> Any:
+            if isinstance(value, DTensor):
+                full = value.full_tensor()  # with all processes
+                return full.cpu() if self.is_global_zero else None
+            return value
+
+        return tree_map(whole, state)
+
+
+def _part(whole: Any, own: Any) -> Any:
+    """Of a tensor that all processes have, this one's part, spread as ``own`` is."""
+    if not isinstance(own, DTensor):
+        return whole
+    return distribute_tensor(whole.to(own.device), own.device_mesh, own.placements)
+
+
+def _is_like(value: Any, parameter: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == parameter.shape
+
+
+def register_sharded() -> None:
+    """Let ``Trainer(strategy="sharded")`` mean :class:`ShardedStrategy`."""
+    StrategyRegistry.register("sharded", ShardedStrategy, override=True)

@@ -1,0 +1,109 @@
+"""A compiled network computes what a plain one does; where nothing can be compiled, one line says so."""
+
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_seg.models.compilation import compile_network, compiler_problem
+from lightning_seg.models.recipe import load_recipe
+from lightning_seg.models.segmentor import Segmentor
+from tests.conftest import MODELS
+from tests.models.test_contract import BACKBONES, SMALL, ZOO
+from tests.models.test_recompute import saved_bytes
+from tests.models.test_segmentor import IGNORE, make_batch
+from tests.test_module import fit, make
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SIZES = [(64, 96), (64, 96)]
+TIMM, LEVELS = BACKBONES["timm resnet"]
+SMALLEST = {**SMALL, **TIMM, "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["stage3"], "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 8}
+
+
+def build(overrides: dict[str, Any], **settings: Any) -> Segmentor:
+    torch.manual_seed(0)
+    return Segmentor(load_recipe(ZOO, overrides), num_classes=5, ignore_index=IGNORE, **settings)
+
+
+def train(segmentor: Segmentor) -> dict[str, Tensor]:
+    """Losses and gradients of one step, and what norms have counted."""
+    torch.manual_seed(1)  # the points of PointRend
+    losses = segmentor.train().losses(make_batch(SIZES))
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    gradients = {f"{name}.grad": p.grad for name, p in segmentor.named_parameters() if p.grad is not None}
+    return {**losses, **gradients, **dict(segmentor.named_buffers())}
+
+
+def logits(segmentor: Segmentor, size: tuple[int, int]) -> Tensor:
+    torch.manual_seed(2)
+    with torch.no_grad():
+        return segmentor.eval().evaluate(make_batch([size])).logits
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    found, expected = found.detach().double(), expected.detach().double()
+    return float((found - expected).norm() / expected.norm().clamp(min=1e-12))
+
+
+def test_equals_plain() -> None:
+    plain, compiled = build(SMALLEST), build(SMALLEST)
+    compile_network(compiled.network)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    expected, found = train(plain), train(compiled)
+    assert found.keys() == expected.keys()
+    assert max(distance(found[name], expected[name]) for name in expected) < 1e-4
+    assert distance(logits(compiled, SIZES[0]), logits(plain, SIZES[0])) < 1e-5
+
+
+@pytest.fixture
+def without_inductor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trace alone, forward and backward; the traced operators are then run as they are."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_heads_are_traced(without_inductor: None, name: str) -> None:
+    plain, compiled = build(MODELS[name]), build(MODELS[name])
+    compile_network(compiled.network)
+    copy = deepcopy(compiled)
+    expected, found = train(plain), train(compiled)
+    assert max(distance(found[name], expected[name]) for name in expected) < 1e-5
+    for size in [(64, 96), (65, 97)]:
+        assert distance(logits(compiled, size), logits(plain, size)) < 1e-5
+    before = logits(compiled, (64, 96))
+    with torch.no_grad():
+        for parameter in copy.parameters():
+            parameter.zero_()
+    assert not logits(copy, (64, 96)).any()
+    assert torch.equal(logits(compiled, (64, 96)), before)
+
+
+def test_recomputed_blocks_are_traced(without_inductor: None) -> None:
+    settings = {**MODELS["SemSegFPN"], "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["p5"]}
+    plain, compiled, kept = build(settings), build(settings, activation_checkpointing=True), build(settings)
+    compile_network(compiled.network)
+    compile_network(kept.network)
+    expected, found = train(plain), train(compiled)
+    assert max(distance(found[name], expected[name]) for name in expected) < 1e-5
+    assert saved_bytes(compiled) < 0.75 * saved_bytes(kept)
+
+
+def test_goes_on_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch._dynamo.reset()  # what is compiled needs no compiler
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "none")))
+    assert "InvalidCxxCompiler" in str(compiler_problem(torch.device("cpu")))
+    modules = {compiled: make(compile=compiled) for compiled in (True, False)}
+    fit(modules[False], [make_batch(SIZES)], tmp_path)
+    with pytest.warns(
+        UserWarning, match=r"model\.compile: goes on without, .* because of .*InvalidCxxCompiler"
+    ) as said:
+        fit(modules[True], [make_batch(SIZES)], tmp_path)
+    assert not any("\n" in str(warning.message) for warning in said if "model.compile" in str(warning.message))
+    weights = modules[False].state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in modules[True].state_dict().items())
