@@ -1,4 +1,7 @@
-"""The command line: ``fit``, ``validate``, ``test`` and ``predict`` over one YAML."""
+"""The command line: ``fit``, ``validate``, ``test`` and ``predict`` over one YAML.
+
+Long, because Lightning's CLI is one class, whose steps share what was parsed.
+"""
 
 import logging
 import os

@@ -1,4 +1,7 @@
-"""The LightningModule: batch to losses or logits, to metric, to log."""
+"""The LightningModule: batch to losses or logits, to metric, to log.
+
+Long, because Lightning asks one class for all hooks, and a third of it says what its settings mean.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any

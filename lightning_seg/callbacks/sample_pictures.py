@@ -1,6 +1,6 @@
 """The same evaluated samples after every validation, and what the first training batches look like."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from lightning_seg.callbacks.pictures import RGBImage, error_map, overlay, reduce, reduce_labels
+from lightning_seg.callbacks.wandb_masks import error_ids, wandb_image
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.decode import read_image
 from lightning_seg.data.survey import count_classes, cover_classes, draw_samples
@@ -25,11 +26,6 @@ from lightning_seg.structures import Batch, DatasetInfo, summarise
 
 _CANDIDATES = 48
 """Masks that are read to choose samples that show every class."""
-
-_LARGEST_ID = 255
-"""Of W&B's masks."""
-
-ERROR_LABELS = {0: "right", 1: "wrong", 2: "ignored"}
 
 
 @dataclass(frozen=True)
@@ -206,7 +202,7 @@ class SamplePictures(pl.Callback):
         for logger in _open_targets(trainer):
             if isinstance(logger, WandbLogger):
                 pictures = [
-                    _wandb_image(image, {"ground_truth": labels}, info, partial(overlay, image, labels, info), name)
+                    wandb_image(image, {"ground_truth": labels}, info, partial(overlay, image, labels, info), name)
                     for name, (image, labels) in pairs.items()
                 ]
                 logger.log_metrics({"train/pictures": pictures}, trainer.global_step)  # type: ignore[dict-item]
@@ -217,33 +213,13 @@ class SamplePictures(pl.Callback):
                 _log_overlays(logger, "train/pictures", panels, trainer.global_step)
 
 
-def mask_ids(labels: NDArray[Any], info: DatasetInfo) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
-    """Ids that a mask of W&B can hold, and what they are called; None where there are too many.
-
-    Class ids stay. What counts nowhere has the ignore index where that fits into 8 bits, else the first free id.
-    """
-    ignored = info.ignore_index if 0 <= info.ignore_index <= _LARGEST_ID else info.num_classes
-    names = dict(enumerate(info.names))
-    is_class = (labels >= 0) & (labels < info.num_classes)
-    if not is_class.all():
-        names[ignored] = "ignored"
-    if max(names) > _LARGEST_ID:
-        return None
-    return np.where(is_class, labels, ignored).astype(np.uint8), names
-
-
-def error_ids(prediction: NDArray[Any], truth: NDArray[Any], info: DatasetInfo) -> NDArray[np.uint8]:
-    """(H, W) ids of :data:`ERROR_LABELS`."""
-    return np.where(truth == info.ignore_index, 2, prediction != truth).astype(np.uint8)
-
-
 def _log_to_wandb(
     logger: WandbLogger, split: str, shown: Sequence[Shown], info: DatasetInfo, trainer: pl.Trainer
 ) -> None:
     import wandb
 
     pictures = [
-        _wandb_image(
+        wandb_image(
             each.image,
             {"predictions": each.prediction, "ground_truth": each.truth},
             info,
@@ -259,31 +235,6 @@ def _log_to_wandb(
         table.add_data(each.name, picture, *figures, trainer.current_epoch, trainer.global_step)
     logged: Mapping[str, Any] = {f"{split}/pictures": pictures, f"{split}/samples": table}
     logger.log_metrics(logged, trainer.global_step)
-
-
-def _wandb_image(
-    image: RGBImage,
-    labels: Mapping[str, NDArray[Any]],
-    info: DatasetInfo,
-    drawn: Callable[[], RGBImage],
-    caption: str,
-    errors: NDArray[np.uint8] | None = None,
-) -> Any:
-    """A picture with masks to switch on and off, or ``drawn`` where the ids do not fit into them."""
-    import wandb
-    from wandb.data_types import Classes
-
-    masks: dict[str, Any] = {}
-    classes: dict[int, str] = {}
-    for kind, ids in labels.items():
-        if (fitting := mask_ids(ids, info)) is None:
-            return wandb.Image(drawn(), caption=caption, file_type="jpg")
-        masks[kind] = {"mask_data": fitting[0], "class_labels": fitting[1]}
-        classes |= fitting[1]
-    if errors is not None:
-        masks["errors"] = {"mask_data": errors, "class_labels": ERROR_LABELS}
-    listed = Classes([{"id": number, "name": name} for number, name in sorted(classes.items())])
-    return wandb.Image(image, caption=caption, masks=masks, classes=listed, file_type="jpg")
 
 
 def _log_overlays(logger: Logger, tag: str, panels: Mapping[str, RGBImage], step: int) -> None:

@@ -1,4 +1,7 @@
-"""The data of one experiment: readers, transforms and loaders for every stage."""
+"""The data of one experiment: readers, transforms and loaders for every stage.
+
+Long, because Lightning asks one class for all loaders, and a third of it says what its settings mean.
+"""
 
 import glob
 from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lightning_seg.callbacks.pictures import reduce, reduce_labels
-from lightning_seg.callbacks.sample_pictures import error_ids, mask_ids
+from lightning_seg.callbacks.wandb_masks import error_ids, mask_ids
 from lightning_seg.cli import main
 from lightning_seg.data.colours import colourise
 from lightning_seg.data.survey import cover_classes
