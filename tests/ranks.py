@@ -1,5 +1,7 @@
-"""Callbacks for runs of several processes: what each of them has trained, and one that fails."""
+"""Callbacks for runs of several processes: what each has trained, one that fails, and a signal to one of them."""
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -34,3 +36,14 @@ class FirstFails(pl.Callback):
         if trainer.is_global_zero:
             raise DataError("the disk is gone")
         time.sleep(300)
+
+
+class SignalIn(pl.Callback):
+    """Sends SIGUSR1 to the process of rank 1 in a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_rank == 1 and trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGUSR1)

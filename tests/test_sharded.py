@@ -37,16 +37,18 @@ OVERRIDES = {
 }
 
 
-def run(command: str, config: Path, pairs: Path, name: str, *options: str) -> Path:
-    """The newest folder of ``name``."""
-    listener = {"class_path": "tests.ranks.RankFile", "init_args": {"folder": str(config.parent / name)}}
-    own = ("--trainer.gradient_clip_val=0.1", "--trainer.callbacks", json.dumps([listener])) if command == "fit" else ()
+def run(command: str, config: Path, pairs: Path, name: str, *options: str, stop_in: int | None = None) -> Path:
+    """The newest folder of ``name``, after a run to its end or one that a signal stops in a step."""
+    callbacks = [{"class_path": "tests.ranks.RankFile", "init_args": {"folder": str(config.parent / name)}}]
+    if stop_in is not None:
+        callbacks.append({"class_path": "tests.ranks.SignalIn", "init_args": {"step": stop_in}})
+    own = ("--trainer.gradient_clip_val=0.1", "--trainer.callbacks", json.dumps(callbacks)) if command == "fit" else ()
     done = train_py(
         command, "--config", str(config), "--name", name, "--data.root", str(pairs),
         *(f"--model.overrides.{key}={json.dumps(value)}" for key, value in OVERRIDES.items()),
         f"--data.val={json.dumps(folder('val'))}", *own, *options,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == (0 if stop_in is None else 75), done.stderr
     return max((config.parent / "runs" / name).iterdir())
 
 
@@ -71,7 +73,7 @@ def test_two_processes_equal_one(experiment: Callable[..., Path], pairs: Path) -
     )  # fmt: skip
     alone = run("fit", config, pairs, "alone", "--data.batch_size=8", steps)
     together = run("fit", config, pairs, "together", *sharded, steps)
-    run("fit", config, pairs, "stopped", *sharded, "--trainer.max_epochs=1")
+    run("fit", config, pairs, "stopped", *sharded, steps, stop_in=2)
     resumed = run("fit", config, pairs, "stopped", *sharded, steps, "--ckpt_path=last")
 
     losses = losses_of(config.parent / "alone", 1)
