@@ -11,7 +11,6 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric
@@ -29,7 +28,6 @@ from lightning_seg.models.normalisation import refuse_dropped_activations, witho
 from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
 from lightning_seg.models.recipe import Recipe, load_recipe
 from lightning_seg.models.segmentor import Segmentor
-from lightning_seg.models.sharding import shard
 from lightning_seg.models.weights import load_weights
 from lightning_seg.structures import Batch, summarise
 
@@ -157,11 +155,6 @@ class SegmentationModule(pl.LightningModule):
         self.load_pretrained()
         if self.compiles:
             self._compile()
-
-    def configure_model(self) -> None:
-        """Spread the network over processes where the strategy is one that does so."""
-        if self.device_mesh is not None and not isinstance(self.segmentor, FSDPModule):
-            shard(self.segmentor, self.device_mesh["data_parallel"])
 
     def _compile(self) -> None:
         """Compile the network, or say why not."""

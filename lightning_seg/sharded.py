@@ -2,15 +2,21 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.strategies import ModelParallelStrategy, ParallelStrategy, StrategyRegistry
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
-from lightning_seg.models.sharding import gather, scatter
+from lightning_seg.errors import ConfigError
+from lightning_seg.models.sharding import gather, scatter, shard
+from lightning_seg.module import SegmentationModule
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -19,6 +25,10 @@ class ShardedStrategy(ModelParallelStrategy):
     Checkpoints are single files that any strategy reads, and those of any strategy are read: Lightning's own numbers
     the optimiser's parameters in another order. In evaluation each process holds all weights, since processes may have
     different numbers of batches.
+
+    Raises:
+        ConfigError: when a run starts whose weights are averaged, or whose network cannot be spread, see
+            :func:`lightning_seg.models.sharding.shard`.
     """
 
     lightning_restore_optimizer = True
@@ -26,6 +36,25 @@ class ShardedStrategy(ModelParallelStrategy):
     def setup_environment(self) -> None:
         self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
         super().setup_environment()
+
+    def setup(self, trainer: pl.Trainer) -> None:
+        """As Lightning's, but what to spread is known here: ``configure_model`` would change how EMA begins."""
+        if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            raise ConfigError(
+                "trainer.strategy sharded does not go with averaged weights: leave out EMA or the strategy"
+            )
+        assert self.accelerator is not None
+        self.accelerator.setup(trainer)
+        assert self.model is not None
+        segmentor = cast(SegmentationModule, self.model).segmentor
+        if not isinstance(segmentor, FSDPModule):  # which it is in the second command of one trainer
+            shard(segmentor, self.device_mesh["data_parallel"])
+        self.model = self.precision_plugin.convert_module(self.model)
+        self.model_to_device()
+        self.barrier()
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.setup_optimizers(trainer)
+        self.setup_precision_plugin()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """All weights, on the main process; the others give their part for them."""

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
+from lightning_seg.callbacks import EMA
 from lightning_seg.errors import ConfigError
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.sharding import gather, scatter, shard
+from lightning_seg.sharded import ShardedStrategy
 from tests.conftest import TINY_OVERRIDES, folder, train_py
 from tests.models.test_contract import VIT, ZOO
 from tests.models.test_segmentor import IGNORE, make_batch
@@ -137,3 +140,8 @@ def _shard(rank: int, folder: Path) -> None:
 
 def test_processes_hold_parts_and_evaluate_alone(tmp_path: Path) -> None:
     run_processes(2, _shard, tmp_path)
+
+
+def test_averaged_weights_are_refused() -> None:
+    with pytest.raises(ConfigError, match="sharded does not go with averaged weights: leave out EMA or"):
+        ShardedStrategy().setup(pl.Trainer(callbacks=[EMA()], accelerator="cpu", logger=False))
