@@ -35,6 +35,7 @@ FALLS = ("--model.lr_scheduler.patience", "0", "--model.lr_scheduler.threshold",
 
 
 EPOCHS = ("--trainer.val_check_interval", "1.0")
+STEPS = ("--trainer.max_epochs", "-1", "--trainer.max_steps", "12")
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,9 @@ EPOCHS = ("--trainer.val_check_interval", "1.0")
         ((), "training", [1, 2, 4, 5, 6, 8], 15),
         ((), "validating", [2, 6], 15),
         (EPOCHS, "validating", [4, 8, 12], 15),
+        (STEPS, "training", [1, 2, 4, 5, 6, 8], 15),
+        ((*STEPS, *EPOCHS), "validating", [4, 8], 15),
+        ((*STEPS, *EPOCHS, "--trainer.check_val_every_n_epoch", "2"), "training", [4], 13),
         ((*PLATEAU, *FALLS), "training", [2, 4], 10),
     ],
 )

@@ -52,6 +52,9 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._signals.listen()
         self._step = self._saved_step = trainer.global_step
+        epoch_loop = trainer.fit_loop.epoch_loop
+        if epoch_loop.batch_progress.current.ready == 0:
+            epoch_loop.restarting = False  # with max_steps, Lightning would go on in an epoch that has not begun
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -68,7 +71,7 @@ class LastCheckpoint(Checkpoint):
         self._save_if_due(trainer, _next_batch_not_begun)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save_if_due(trainer)
+        self._save_if_due(trainer, _epoch_ended)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         training_is_over = trainer.global_step == trainer.max_steps  # a resumed run would not come here again
@@ -129,6 +132,15 @@ def _next_batch_not_begun(fit_loop: _State) -> None:
     for counts in (progress["total"], progress["current"]):
         counts["ready"] = counts["completed"]
     progress["is_last_batch"] = False
+
+
+def _epoch_ended(fit_loop: _State) -> None:
+    """Let the resumed run begin the next epoch; with ``max_steps``, Lightning would count one more without a batch."""
+    epochs, batches = fit_loop["epoch_progress"], fit_loop["epoch_loop.batch_progress"]
+    for counts in (epochs["total"], epochs["current"]):
+        counts["completed"] = counts["processed"]
+    batches["current"] = dict.fromkeys(batches["current"], 0)
+    batches["is_last_batch"] = False
 
 
 def _validation_begun(fit_loop: _State) -> None:
