@@ -70,6 +70,7 @@ class WandbRun(Guard):
             except Exception as error:
                 reason = f"the server does not take the run: {describe(error)}"
                 wandb.teardown()  # else the service keeps the id of the run that it could not start
+                os.environ.pop("WANDB_SERVICE", None)  # that of a parent process, which outlives this
         if reason is not None:
             init["mode"] = "offline"
             init["settings"]["silent"] = True  # our notice says it all

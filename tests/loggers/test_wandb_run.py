@@ -188,7 +188,17 @@ class Refuses(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_server_that_refuses_the_key(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shared", [False, True], ids=["own service", "service of the parent process"])
+def test_a_server_that_refuses_the_key(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    import wandb
+
+    if shared:
+        wandb.init(mode="offline", dir=tmp_path).finish()
+        assert "WANDB_SERVICE" in os.environ
+    else:
+        monkeypatch.delenv("WANDB_SERVICE", raising=False)
     with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.delenv("WANDB_MODE")
@@ -201,7 +211,7 @@ def test_a_server_that_refuses_the_key(experiment: Experiment, tmp_path: Path, m
     assert done.stderr.count("W&B is offline (the server does not take the run") == 1
     assert "credentials" not in done.stdout + done.stderr
     assert "relogin" not in done.stdout + done.stderr
-    (run,) = [run for run in offline_runs(tmp_path, ended=False) if "offline-run" in str(run.file)]
+    (run,) = [run for run in offline_runs(tmp_path / "runs", ended=False) if "offline-run" in str(run.file)]
     assert len(run.rows("train/loss")) == 2
 
 
