@@ -4,7 +4,8 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,6 +69,8 @@ class WandbRun(Guard):
                 run = super()._open()
             except Exception as error:
                 reason = f"the server does not take the run: {describe(error)}"
+                wandb.teardown()  # else the service keeps the id of the run that it could not start
+                os.environ.pop("WANDB_SERVICE", None)  # that of a parent process, which outlives this
         if reason is not None:
             init["mode"] = "offline"
             init["settings"]["silent"] = True  # our notice says it all
@@ -250,7 +253,9 @@ def why_unreachable() -> str | None:
     server = wandb.setup().settings.base_url
     if not _reachable(server):
         return f"{server} does not answer"
-    if not wandb.login(prompt=False, verify=False):
+    with redirect_stderr(StringIO()):  # it says where the key is from, also where the run is offline in the end
+        has_key = wandb.login(prompt=False, verify=False)
+    if not has_key:
         return "no API key; wandb login stores one"
     return None
 

@@ -4,12 +4,15 @@ import csv
 import os
 import pickle
 import pty
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +171,48 @@ def test_a_server_without_a_key(experiment: Experiment, tmp_path: Path, monkeypa
         done = train_py("fit", "--config", str(experiment()), *LOGGER, "--trainer.max_steps", "1")
     assert done.returncode == 0, done.stderr
     assert "no API key" in done.stderr
+    assert not re.search(r"wandb(\x1b\[0m)?: ", done.stdout + done.stderr)  # W&B's own lines, coloured or not
     assert len(offline_runs(tmp_path)) == 1
+
+
+class Refuses(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.send_response(401)
+        self.end_headers()
+        self.wfile.write(b'{"errors": ["no such key"]}')
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own service", "service of the parent process"])
+def test_a_server_that_refuses_the_key(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    import wandb
+
+    if shared:
+        wandb.init(mode="offline", dir=tmp_path).finish()
+        assert "WANDB_SERVICE" in os.environ
+    else:
+        monkeypatch.delenv("WANDB_SERVICE", raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.delenv("WANDB_MODE")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        done = train_py("fit", "--config", str(experiment()), *LOGGER, "--trainer.max_steps", "2")
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("W&B is offline (the server does not take the run") == 1
+    assert "credentials" not in done.stdout + done.stderr
+    assert "relogin" not in done.stdout + done.stderr
+    (run,) = [run for run in offline_runs(tmp_path / "runs", ended=False) if "offline-run" in str(run.file)]
+    assert len(run.rows("train/loss")) == 2
 
 
 def test_wandb_that_does_not_load(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
