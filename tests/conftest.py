@@ -81,6 +81,15 @@ torch.set_num_threads(2)
 os.environ["WANDB_MODE"] = "offline"  # whatever the machine is logged in to
 
 
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """DDP in the process of a test leaves ``LOCAL_RANK`` behind, with which a later command starts no others."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Very small networks lose more to threads than they gain."""
