@@ -18,7 +18,7 @@ train: $(STAMP)
 	$(BIN)/python train.py fit --config configs/quickstart.yaml
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
