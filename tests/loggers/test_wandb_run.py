@@ -195,6 +195,7 @@ def test_a_server_that_refuses_the_key(
     import wandb
 
     if shared:
+        wandb.teardown()  # a service of an earlier test would not be announced again
         wandb.init(mode="offline", dir=tmp_path).finish()
         assert "WANDB_SERVICE" in os.environ
     else:
