@@ -34,7 +34,7 @@ from lightning_seg.module import SegmentationModule
 from lightning_seg.plan import resolve_processes
 from lightning_seg.preflight import Preflight
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint, next_version
-from lightning_seg.sharded import register_sharded
+from lightning_seg.strategies import register_strategies
 
 
 class SegmentationCLI(LightningCLI):
@@ -46,7 +46,7 @@ class SegmentationCLI(LightningCLI):
     preflight: Preflight
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
-        register_sharded()
+        register_strategies()
         environment = {"default_env": True}
         super().__init__(
             SegmentationModule,

@@ -286,7 +286,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert f"image {path} cannot be read" in done.stdout
     done = command()
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: data.root {tmp_path / 'elsewhere'} does not exist\n"
+    assert f"error: data.root {tmp_path / 'elsewhere'} does not exist: name the folder" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Two processes train what one does: the same losses and weights."""
 
+import csv
 import json
 from collections import defaultdict
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_seg.cli import main
 from tests.conftest import train_py, write_pair
 
 Experiment = Callable[..., Path]
@@ -92,3 +94,17 @@ def test_an_error_of_the_first_process_ends_the_others(experiment: Experiment) -
     )  # fmt: skip
     assert done.returncode == 1
     assert "error: the disk is gone" in done.stderr
+
+
+def test_validation_is_that_of_the_checkpoint(experiment: Experiment) -> None:
+    """BatchNorm's statistics differ between processes while they train, and so do their numbers of batches here."""
+    config = str(experiment())
+    done = train_py("fit", "--config", config, "--trainer.devices", "2", "--data.num_workers", "0")
+    assert done.returncode == 0, done.stderr
+    run = Path("runs/tiny/version_0")
+    with (run / "metrics.csv").open(newline="") as file:
+        trained = [row for row in csv.DictReader(file) if row["val/mIoU"]][-1]
+    main(["validate", "--config", config, "--ckpt_path", str(run / "checkpoints/last.ckpt")])
+    figures = json.loads(Path("runs/tiny/version_1/metrics.json").read_text())
+    for name in ("mIoU", "pAcc", "fwIoU"):
+        assert float(trained[f"val/{name}"]) == pytest.approx(figures[name], rel=1e-12)

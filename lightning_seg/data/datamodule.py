@@ -151,11 +151,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         Raises:
             DataError: if the root is not there, or with the first defects.
         """
-        if self.root is not None and not self.root.is_dir():
-            raise DataError(f"data.root {self.root} does not exist")
         for reader in self.readers.values():
             if reader is not None:
                 reader.prepare(self.root)
+        if self.root is not None and not self.root.is_dir():  # a reader may have made it
+            raise DataError(f"data.root {self.root} does not exist: name the folder that the readers' paths are below")
         if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             parts = [part for part in ("train", "val") if self.readers[part] is not None]
             refuse_visible_defects(

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from pytorch_lightning.trainer.states import TrainerFn
 
-from lightning_seg.data import Cityscapes, Coco, Folder, RandomScaleCrop, SegmentationDataModule, Split, dataset, decode
+from lightning_seg.data import (
+    Cityscapes,
+    Coco,
+    Folder,
+    RandomScaleCrop,
+    SegmentationDataModule,
+    Split,
+    Synthetic,
+    dataset,
+    decode,
+)
 from lightning_seg.data.decode import read_image, read_mask, read_reduced
 from lightning_seg.data.jpeg import decode_part
 from lightning_seg.data.readers.coco import _read
@@ -286,6 +296,13 @@ def test_stage_without_reader(scenes: Path) -> None:
         make(scenes).setup("predict")
     with pytest.raises(DataError, match=r"data\.root .* does not exist"):
         make(scenes / "nowhere").prepare_data()
+
+
+def test_a_root_that_a_reader_makes(tmp_path: Path) -> None:
+    reader = Synthetic(root="painted", count=2, seed=0, size=(32, 32))
+    data = SegmentationDataModule(classes=CLASSES, train=reader, root=str(tmp_path / "new"), num_workers=0)
+    data.prepare_data()
+    assert len(list((tmp_path / "new" / "painted" / "images").iterdir())) == 2
 
 
 def test_images_to_predict_keep_folders_and_never_collide(tmp_path: Path) -> None:

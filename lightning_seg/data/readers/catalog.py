@@ -46,7 +46,7 @@ class Catalog(Reader):
 
     def samples(self, root: Path | None) -> list[Sample]:
         dicts = self._dicts()
-        images = [Path(entry["file_name"]) for entry in dicts]
+        images = [Path(entry["file_name"]).absolute() for entry in dicts]
         above = common_folder(images)
         names = unique_names([image.relative_to(above) for image in images])
         return [

@@ -115,6 +115,13 @@ def test_catalog_refuses() -> None:
         Catalog("nameless").labels(None)
 
 
+def test_catalog_with_relative_and_absolute_paths(tmp_path: Path) -> None:
+    paths = ["images/a.jpg", str(tmp_path / "b.jpg")]
+    DatasetCatalog.register("mixed", lambda: [{"file_name": path, "sem_seg_file_name": "a.png"} for path in paths])
+    names = [Path(sample.name).name for sample in Catalog("mixed").samples(None)]
+    assert sorted(names) == ["a", "b"]
+
+
 def test_the_metadata_says_what_is_ignored() -> None:
     DatasetCatalog.register("ignoring", lambda: [{"file_name": "a.jpg", "sem_seg_file_name": "a.png"}])
     MetadataCatalog.get("ignoring").set(stuff_classes=["a", "b"], ignore_label=7, stuff_colors=[[1, 2, 3], [4, 5, 6]])

@@ -1,4 +1,4 @@
-"""``trainer.strategy: sharded``: FSDP2 with checkpoints like those of one process."""
+"""How several processes train: ``ddp`` as these models want it, and ``sharded``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import WeightAveraging
-from pytorch_lightning.strategies import ModelParallelStrategy, ParallelStrategy, StrategyRegistry
+from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, ParallelStrategy, StrategyRegistry
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
@@ -20,7 +20,7 @@ from lightning_seg.module import SegmentationModule
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Each process holds its part of weights, gradients and optimiser states.
+    """FSDP2: each process holds its part of weights, gradients and optimiser states.
 
     Checkpoints are single files that any strategy reads, and those of any strategy are read: Lightning's own numbers
     the optimiser's parameters in another order. In evaluation each process holds all weights, since processes may have
@@ -122,6 +122,11 @@ def _is_like(value: Any, parameter: Tensor) -> bool:
     return isinstance(value, Tensor) and value.shape == parameter.shape
 
 
-def register_sharded() -> None:
-    """Let ``Trainer(strategy="sharded")`` mean :class:`ShardedStrategy`."""
+def register_strategies() -> None:
+    """Let ``Trainer(strategy=...)`` know ``sharded``, and let ``ddp``, also by ``auto``, hold gradients only once.
+
+    Buffers stay broadcast, which Detectron2 switches off: every process then validates with the statistics of the
+    same BatchNorms, those of the first process, which the checkpoint holds.
+    """
     StrategyRegistry.register("sharded", ShardedStrategy, override=True)
+    StrategyRegistry.register("ddp", DDPStrategy, override=True, start_method="popen", gradient_as_bucket_view=True)

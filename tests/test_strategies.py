@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
@@ -18,7 +19,7 @@ from lightning_seg.errors import ConfigError
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.sharding import gather, scatter, shard
-from lightning_seg.sharded import ShardedStrategy
+from lightning_seg.strategies import ShardedStrategy, register_strategies
 from tests.conftest import TINY_OVERRIDES, folder, train_py
 from tests.models.test_contract import VIT, ZOO
 from tests.models.test_segmentor import IGNORE, make_batch
@@ -145,3 +146,10 @@ def test_processes_hold_parts_and_evaluate_alone(tmp_path: Path) -> None:
 def test_averaged_weights_are_refused() -> None:
     with pytest.raises(ConfigError, match="sharded does not go with averaged weights: leave out EMA or"):
         ShardedStrategy().setup(pl.Trainer(callbacks=[EMA()], accelerator="cpu", logger=False))
+
+
+def test_ddp_holds_gradients_once() -> None:
+    register_strategies()
+    trainer = pl.Trainer(accelerator="cpu", devices=2, logger=False, enable_progress_bar=False)
+    assert isinstance(trainer.strategy, DDPStrategy)
+    assert trainer.strategy._ddp_kwargs["gradient_as_bucket_view"]
