@@ -4,8 +4,10 @@ Run: python benchmarks/kill.py [--runs 20] [--ranks 1] [--seed 0]. A small Point
 random numbers of the training step), with validations, accumulated gradients, averaged weights and a checkpoint every
 other step. A run is interrupted one to three times and goes on with another number of loading processes: by SIGKILL at
 a random moment or while it writes a checkpoint, or by SIGTERM or SIGUSR1 to one or all of its processes, after which
-its status must be 143 or 75. Each row says whether final weights, optimiser and schedule, the best checkpoint and
-metrics.csv are the same. Exit status 1 where one is not, or where a run hangs.
+its status must be 143 or 75. Every other run is as long as trainer.max_epochs says, the others as trainer.max_steps.
+Each row says whether final weights, optimiser and schedule, the best checkpoint and metrics.csv are the same. Exit
+status 1 where one is not, or where a run hangs. A run that had ended before anything could interrupt it is compared,
+and does not count.
 """
 
 import argparse
@@ -34,6 +36,9 @@ PATIENCE = 180.0
 STATUS = {signal.SIGTERM: 143, signal.SIGUSR1: 75}
 """What a run that is told to stop ends with."""
 
+LENGTHS = [{"max_epochs": 3}, {"max_epochs": -1, "max_steps": 12}]
+"""The same number of optimiser steps, said to the trainer in two ways."""
+
 OVERRIDES = {
     "MODEL.RESNETS.STEM_OUT_CHANNELS": 16,
     "MODEL.RESNETS.RES2_OUT_CHANNELS": 32,
@@ -57,14 +62,14 @@ OVERRIDES = {
 }
 
 
-def write_config(folder: Path) -> Path:
+def write_config(folder: Path, data: Path, length: dict[str, int]) -> Path:
     """A run of 12 optimiser steps in 3 epochs of 7 batches, validated after batches 4 and, in epoch 3, 7."""
     scenes = "lightning_seg.data.Synthetic"
     config = {
         "seed_everything": 5,
         "model": {"config": "Misc/semantic_R_50_FPN_1x.yaml", "weights": "", "overrides": OVERRIDES},
         "data": {
-            "root": str(folder),
+            "root": str(data),
             "classes": ["sky", "ground", "hill", "house", "tree", "ball"],
             "train": {"class_path": scenes, "init_args": {"root": "train", "count": 31, "seed": 0, "size": [48, 64]}},
             "val": {"class_path": scenes, "init_args": {"root": "val", "count": 3, "seed": 1, "size": [48, 64]}},
@@ -78,7 +83,7 @@ def write_config(folder: Path) -> Path:
         "trainer": {
             "accelerator": "cpu",
             "devices": 1,
-            "max_epochs": 3,
+            **length,
             "limit_train_batches": 7,
             "val_check_interval": 4,
             "accumulate_grad_batches": 2,
@@ -92,6 +97,7 @@ def write_config(folder: Path) -> Path:
             ],
         },
     }
+    folder.mkdir()
     path = folder / "kill.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
@@ -220,8 +226,8 @@ def interrupt(process: Process, seconds: float, chance: random.Random) -> str:
     return f"killed at {time.monotonic() - process.started:.1f} s{' in a write' if torn else ''}"
 
 
-def kill_and_resume(config: Path, seconds: float, ranks: int, chance: random.Random) -> str:
-    """Run ``config`` to its end through one to three interruptions; returns what was done."""
+def kill_and_resume(config: Path, seconds: float, ranks: int, chance: random.Random) -> list[str]:
+    """Run ``config`` to its end through up to three interruptions; returns what became of each process."""
     history = []
     for _ in range(chance.randint(1, 3)):
         workers = chance.choice([0, 1, 2])
@@ -231,7 +237,19 @@ def kill_and_resume(config: Path, seconds: float, ranks: int, chance: random.Ran
     process.wait()
     if process.status:
         raise SystemExit(f"a resumed run failed with status {process.status}: {config.parent}/log.txt")
-    return ", ".join([*history, f"{workers} to the end"])
+    return [*history, f"{workers} ended"]
+
+
+def run_alone(config: Path, ranks: int) -> tuple[dict[str, Any], float]:
+    """The result of a run that nothing interrupts, and the seconds that it takes."""
+    process = Process(config, 0, ranks)
+    process.wait()
+    seconds = time.monotonic() - process.started
+    if process.status:
+        sys.exit((config.parent / "log.txt").read_text())
+    expected = result(config.parent)
+    print(f"uninterrupted: {expected['optimiser'][2]} steps, {len(expected['metrics'])} rows, {seconds:.1f} s")
+    return expected, seconds
 
 
 def main() -> None:
@@ -250,32 +268,28 @@ def main() -> None:
     chance = random.Random(settings.seed)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        config = write_config(root)
-        (root / "alone").mkdir()
-        config = config.rename(root / "alone/kill.yaml")
-        process = Process(config, 0, settings.ranks)
-        process.wait()
-        seconds = time.monotonic() - process.started
-        if process.status:
-            sys.exit((root / "alone/log.txt").read_text())
-        expected = result(root / "alone")
-        print(f"uninterrupted: {expected['optimiser'][2]} steps, {len(expected['metrics'])} rows, {seconds:.1f} s")
+        alone = [
+            run_alone(write_config(root / f"alone_{kind}", root, length), settings.ranks)
+            for kind, length in enumerate(LENGTHS)
+        ]
         print(f"{'run':>4} {'weights':>8} {'optimiser':>10} {'best':>6} {'metrics':>8}  loading processes and kills")
-        different = 0
-        for number in range(settings.runs):
-            folder = root / f"killed_{number}"
-            folder.mkdir()
-            (folder / "kill.yaml").write_text(config.read_text())
-            done = kill_and_resume(folder / "kill.yaml", seconds, settings.ranks, chance)
-            found = result(folder)
+        number = interrupted = different = 0
+        while interrupted < settings.runs:
+            kind = number % len(LENGTHS)
+            config = write_config(root / f"killed_{number}", root, LENGTHS[kind])
+            expected, seconds = alone[kind]
+            done = kill_and_resume(config, seconds, settings.ranks, chance)
+            found = result(config.parent)
             equal = {key: "same" if same(expected[key], found[key]) else "OTHER" for key in expected}
             different += "OTHER" in equal.values()
+            interrupted += not all(what.endswith("ended") for what in done)
             print(
                 f"{number:4d} {equal['weights']:>8} {equal['optimiser']:>10} {equal['best']:>6} "
-                f"{equal['metrics']:>8}  {done}",
+                f"{equal['metrics']:>8}  {', '.join(done)}",
                 flush=True,
             )
-        print(f"{settings.runs - different} of {settings.runs} are the same to the bit")
+            number += 1
+        print(f"{number} runs, of which {interrupted} were interrupted: {different} differ in a bit")
     sys.exit(different > 0)
 
 
