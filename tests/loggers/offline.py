@@ -11,6 +11,9 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 _BLOCK = 32 * 1024
 
+_PATIENCE = 60.0
+"""Seconds: W&B's process may get little of a busy machine."""
+
 
 class OfflineRun:
     """One ``.wandb`` file and the folder that it lies in."""
@@ -19,7 +22,8 @@ class OfflineRun:
         self.file = file
         self.media = file.parent / "files" / "media"
         self.records = [Record.FromString(data) for data in _records(file.read_bytes())]
-        start = next(record.run for record in self.records if record.HasField("run"))
+        # Of a file that is only begun, an empty one.
+        start = next((record.run for record in self.records if record.HasField("run")), Record().run)
         self.run_id, self.project, self.name = start.run_id, start.project, start.display_name
         self.config: dict[str, Any] = {}
         for record in self.records:
@@ -65,13 +69,13 @@ def _set(target: dict[str, Any], item: Any) -> None:
 
 def offline_runs(folder: Path, ended: bool = True) -> list[OfflineRun]:
     """All below a folder, oldest first; W&B's own process may still be writing the end of the last one."""
-    files = sorted(folder.rglob("run-*.wandb"), key=lambda file: file.stat().st_mtime_ns)
-    for _ in range(50):
+    given_up = time.monotonic() + _PATIENCE
+    while True:
+        files = sorted(folder.rglob("run-*.wandb"), key=lambda file: file.stat().st_mtime_ns)
         runs = [OfflineRun(file) for file in files]
-        if not ended or all(run.ended for run in runs):
-            break
+        if not ended or all(run.ended for run in runs) or time.monotonic() > given_up:
+            return runs
         time.sleep(0.2)
-    return runs
 
 
 def _records(data: bytes) -> Iterator[bytes]:
