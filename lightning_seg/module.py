@@ -335,7 +335,9 @@ class SegmentationModule(pl.LightningModule):
             return [], {}
         output = self.segmentor.evaluate(batch)
         sizes = [(sample["height"], sample["width"]) for sample in batch]
-        return label_maps(output.logits, output.stride, output.input_sizes, sizes), output.losses
+        placements = [sample.get("placement") for sample in batch]
+        maps = label_maps(output.logits, output.stride, output.input_sizes, sizes, placements=placements)
+        return maps, output.losses
 
     def _start_evaluation(self) -> None:
         if not self._has_weights:

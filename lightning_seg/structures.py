@@ -51,6 +51,26 @@ class Annotations:
         return self.file
 
 
+class Placement(NamedTuple):
+    """Where a transformed image shows the stored one: all of it, scaled to a rectangle, and perhaps mirrored.
+
+    Attributes:
+        top: first row of the rectangle, in pixels of the transformed image.
+        left: its first column.
+        height: its rows.
+        width: its columns.
+        upside_down: whether the first row shows the stored image's last one.
+        mirrored: whether the first column shows its last one.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    upside_down: bool = False
+    mirrored: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One image and, outside prediction, its mask.

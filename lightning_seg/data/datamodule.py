@@ -190,7 +190,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 raise ConfigError(f"{command} needs data.{part}: give it a reader, such as lightning_seg.data.Folder")
             setting = "train_transforms" if part == "train" else "eval_transforms"
             pipeline = build_pipeline(getattr(self, setting), self.info.ignore_index)
-            check_transforms(pipeline, self.info.ignore_index, f"data.{setting}")
+            check_transforms(pipeline, self.info.ignore_index, table.dtype, f"data.{setting}")
             self.datasets[part] = SegmentationDataset(
                 samples,
                 table,

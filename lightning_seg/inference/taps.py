@@ -24,7 +24,9 @@ class Taps(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def bilinear_taps(logits: int, stride: int, input_size: int, output_size: int, device: torch.device) -> Taps:
+def bilinear_taps(
+    logits: int, stride: int, input_size: int, output_size: int, device: torch.device, start: int = 0
+) -> Taps:
     """Upsampling by ``stride``, cropping to ``input_size`` and resizing to ``output_size``, as one interpolation.
 
     Both steps are linear, so that their product is one too: of two neighbouring logits where either step changes
@@ -34,19 +36,21 @@ def bilinear_taps(logits: int, stride: int, input_size: int, output_size: int, d
     Args:
         logits: how many there are along the axis.
         stride: input pixels per logit.
-        input_size: of the image as the network saw it, without padding; at most ``logits * stride``.
+        input_size: of the image as the network saw it, without padding; ``start + input_size`` is at most
+            ``logits * stride``.
         output_size: of the label map.
         device: whose rounding counts.
+        start: input pixel at which the image begins.
     """
     positions = torch.arange(logits, device=device)
     phases = torch.arange(_PERIOD, device=device)[:, None]
     impulses = (positions % _PERIOD == phases).float()[None, :, None]  # (1, period, 1, logits)
     full = F.interpolate(impulses, scale_factor=(1, stride), mode="bilinear", align_corners=False)
-    cropped = full[..., :input_size]
+    cropped = full[..., start : start + input_size]
     response = F.interpolate(cropped, size=(1, output_size), mode="bilinear", align_corners=False)[0, :, 0]
 
     pixels = torch.arange(output_size, device=device, dtype=torch.float64)
-    inputs = ((pixels + 0.5) * (input_size / output_size) - 0.5).clamp(0, input_size - 1)
+    inputs = start + ((pixels + 0.5) * (input_size / output_size) - 0.5).clamp(0, input_size - 1)
     nearby = ((inputs + 0.5) / stride - 0.5).floor().long() - 2  # below the first logit, by rounding or by a step
     window = nearby + phases  # (period, pixels)
     weights = response.gather(0, window % _PERIOD)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_seg.inference.kernel import JustInTime, just_in_time, label_dtype
 from lightning_seg.inference.taps import Taps, bilinear_taps
+from lightning_seg.structures import Placement
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -25,6 +26,7 @@ def label_maps(
     input_sizes: Sequence[Size],
     output_sizes: Sequence[Size],
     kernel: JustInTime = just_in_time,
+    placements: Sequence[Placement | None] | None = None,
 ) -> list[Tensor]:
     """Upsample logits as Detectron2 does and take the best class of every pixel.
 
@@ -37,6 +39,7 @@ def label_maps(
         input_sizes: of each image as the network saw it, without padding.
         output_sizes: of each label map, usually the image's stored size.
         kernel: what computes a band.
+        placements: where each input shows its image, which is cut out before it is resized; None: everywhere.
 
     Returns:
         N maps (height, width) of class ids: uint8 up to 256 classes, int16 or int32 above. They equal the argmax of
@@ -44,19 +47,21 @@ def label_maps(
         rounding decides: where the two best logits differ by less than 1e-5 of their size.
     """
     return [
-        _label_map(image_logits, stride, input_size, output_size, kernel)
-        for image_logits, input_size, output_size in zip(logits, input_sizes, output_sizes, strict=True)
+        _label_map(image_logits, stride, place or Placement(0, 0, *input_size), output_size, kernel)
+        for image_logits, input_size, output_size, place in zip(
+            logits, input_sizes, output_sizes, placements or [None] * len(logits), strict=True
+        )
     ]
 
 
-def _label_map(logits: Tensor, stride: int, input_size: Size, output_size: Size, kernel: JustInTime) -> Tensor:
+def _label_map(logits: Tensor, stride: int, place: Placement, output_size: Size, kernel: JustInTime) -> Tensor:
     (num_classes, logit_rows, logit_columns), device = logits.shape, logits.device
-    rows = bilinear_taps(logit_rows, stride, input_size[0], output_size[0], device)
-    columns = bilinear_taps(logit_columns, stride, input_size[1], output_size[1], device)
+    rows = bilinear_taps(logit_rows, stride, place.height, output_size[0], device, place.top)
+    columns = bilinear_taps(logit_columns, stride, place.width, output_size[1], device, place.left)
     height, width = output_size
     labels = torch.empty(output_size, dtype=label_dtype(num_classes), device=device)
     affordable = max(_BAND_BYTES[device.type == "cuda"] // (4 * num_classes * width), _SHALLOWEST)
-    band = max(1, (affordable - 3) * height * stride // input_size[0])  # it reaches up to three logits further
+    band = max(1, (affordable - 3) * height * stride // place.height)  # it reaches up to three logits further
     for start in range(0, height, band):
         end = min(start + band, height)
         indices, weights = ([part[start:end].clone() for part in parts] for parts in rows)
@@ -64,4 +69,5 @@ def _label_map(logits: Tensor, stride: int, input_size: Size, output_size: Size,
         slab = logits[:, above:below].float().contiguous()
         shifted = Taps(tuple(index.sub_(above) for index in indices), tuple(weights))
         labels[start:end] = kernel.label_band(slab, columns, shifted)
-    return labels
+    mirrors = [axis for axis, mirrored in enumerate((place.upside_down, place.mirrored)) if mirrored]
+    return labels.flip(mirrors) if mirrors else labels

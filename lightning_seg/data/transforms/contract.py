@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import albumentations as A
+import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -17,12 +18,18 @@ from lightning_seg.errors import ConfigError
 Image = NDArray[np.uint8]
 Mask = NDArray[np.integer[Any]]
 
-_CLASSES = np.array([3, 40, 120, 201])
-"""Far apart, so that a mean of two is no class; three of them are used, without the ignore index."""
+_CLASSES: dict[np.dtype[Any], tuple[int, ...]] = {
+    np.dtype(np.uint8): (3, 40, 120, 201),
+    np.dtype(np.int32): (3, 300, 20_000, 201),
+}
+"""For each type of mask: far apart, so that a mean of two is no class; three are used, without the ignore index."""
 _COLOURS = np.array([[200, 60, 60], [60, 190, 70], [70, 80, 210]], np.uint8)
-_BLOCK = 16
-"""Side in pixels of the blocks of one class that a probe consists of."""
-_SIZES = ((96, 128), (512, 640), (1024, 2048), (4096, 4096))
+_BLOCK = (11, 23)
+"""Shortest and longest side in pixels of the blocks of one class that a probe consists of.
+
+Sides differ, and sizes are prime numbers, so that no resize takes its samples between all borders of blocks.
+"""
+_SIZES = ((97, 131), (521, 641), (1031, 2053), (4099, 4111))
 """Height and width of probes: each is for crops that do not fit into the one before."""
 _DRAWS = 12
 _DRAWS_OF_PIXEL_TRANSFORMS = 2
@@ -33,7 +40,10 @@ _AGREEMENT = 0.4
 _DISAGREEING_DRAWS = 3
 
 
-def check_transforms(pipeline: A.Compose, ignore_index: int, setting: str) -> None:
+_NEAREST = (cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT)
+
+
+def check_transforms(pipeline: A.Compose, ignore_index: int, dtype: np.dtype[Any], setting: str) -> None:
     """Try each transform on images that show their mask in colours.
 
     The pipeline stays as it is: its transforms are copied, and the copies applied always, whatever their ``p``.
@@ -41,11 +51,12 @@ def check_transforms(pipeline: A.Compose, ignore_index: int, setting: str) -> No
     Args:
         pipeline: from :func:`~lightning_seg.data.transforms.build_pipeline`.
         ignore_index: the only value besides classes that a mask may get.
+        dtype: of the masks that they will get, uint8 or int32.
         setting: name of the transforms in the configuration, for the error.
 
     Raises:
-        ConfigError: naming the transform that changes the type of an image, puts values into a mask that it did not
-            have, moves an image but not its mask (or the reverse), or fails.
+        ConfigError: naming the transform that changes the type of an image, interpolates a mask, puts values into it
+            that it did not have, moves an image but not its mask (or the reverse), or fails.
     """
     for transform in leaves(pipeline.transforms):
         subject = f"{setting}: {type(transform).__name__}"
@@ -54,17 +65,29 @@ def check_transforms(pipeline: A.Compose, ignore_index: int, setting: str) -> No
                 f"{subject} needs {', '.join(missing)}, but a transform gets an image and its mask, nothing else: "
                 "leave it out"
             )
-        _check(transform, ignore_index, subject)
+        _refuse_interpolation(transform, subject)
+        _check(transform, ignore_index, dtype, subject)
 
 
-def _check(transform: A.BasicTransform, ignore_index: int, subject: str) -> None:
-    classes = _CLASSES[ignore_index != _CLASSES][: len(_COLOURS)].tolist()
+def _refuse_interpolation(transform: A.BasicTransform, subject: str) -> None:
+    """Raise a ConfigError where settings ask for it, since a probe need not show it at each size."""
+    by_area = getattr(transform, "area_for_downscale", None) == "image_mask"
+    if by_area or getattr(transform, "mask_interpolation", cv2.INTER_NEAREST) not in _NEAREST:
+        given = "area_for_downscale: image_mask" if by_area else f"mask_interpolation: {transform.mask_interpolation}"
+        raise ConfigError(
+            f"{subject} has {given}, which mixes the ids of neighbouring pixels to ids of other classes: "
+            f"{'set it to image' if by_area else 'leave it out, or set it to 0 (nearest)'}"
+        )
+
+
+def _check(transform: A.BasicTransform, ignore_index: int, dtype: np.dtype[Any], subject: str) -> None:
+    classes = [value for value in _CLASSES[dtype] if value != ignore_index][: len(_COLOURS)]
     invented: set[int] = set()
     disagreeing = 0
     # albumentations' own ones stay in place by definition, but some blur more than can be compared.
     in_place = isinstance(transform, A.ImageOnlyTransform) and type(transform).__module__.startswith("albumentations.")
     draws = _DRAWS_OF_PIXEL_TRANSFORMS if in_place else _DRAWS
-    for image, mask in _draws(transform, classes, ignore_index, draws, subject):
+    for image, mask in _draws(transform, np.array(classes, dtype), draws, subject):
         _check_arrays(image, mask, subject)
         invented.update(_values_besides(mask, [*classes, ignore_index]))
         if not in_place:
@@ -103,16 +126,17 @@ def _check_arrays(image: Any, mask: Any, subject: str) -> None:
 
 
 def _draws(
-    transform: A.BasicTransform, classes: list[int], ignore_index: int, count: int, subject: str
+    transform: A.BasicTransform, ids: Mask, count: int, subject: str
 ) -> Iterator[tuple[Any, Any]]:
     """Images and masks that a transform makes of probes, each with random numbers of its own."""
     transform = deepcopy(transform)
     transform.p = 1.0
-    ids: Mask = np.array(classes, np.uint8 if 0 <= ignore_index <= 255 else np.int32)  # as the data set's masks
+    transform.deterministic = False  # set by a ReplayCompose, without which it fails
     sizes = list(_SIZES)
     draw = 0
     while draw < count:
-        image, mask = _probe(sizes[0], ids, draw)
+        size = sizes[0][0] + draw, sizes[0][1] + draw  # else a resize to that very size would pass
+        image, mask = _probe(size, ids, draw)
         transform.set_random_state(np.random.default_rng(draw), random.Random(draw))
         try:
             with warnings.catch_warnings():
@@ -133,9 +157,16 @@ def _draws(
 
 def _probe(size: tuple[int, int], ids: Mask, seed: int) -> tuple[Image, Mask]:
     """Blocks of random classes, and an image that shows each class in its colour."""
-    blocks = np.random.default_rng(seed).integers(0, len(ids), (size[0] // _BLOCK, size[1] // _BLOCK))
-    blocks = blocks.repeat(_BLOCK, axis=1)
-    return _COLOURS[blocks].repeat(_BLOCK, axis=0), ids[blocks].repeat(_BLOCK, axis=0)
+    draw = np.random.default_rng(seed)
+    rows, columns = (_cut(draw, length) for length in size)
+    blocks = draw.integers(0, len(ids), (len(rows), len(columns))).repeat(columns, axis=1)
+    return _COLOURS[blocks].repeat(rows, axis=0), ids[blocks].repeat(rows, axis=0)
+
+
+def _cut(draw: np.random.Generator, length: int) -> NDArray[np.int64]:
+    """Cut a length into blocks' sides."""
+    ends = np.cumsum(draw.integers(*_BLOCK, length // _BLOCK[0] + 1))
+    return np.diff([0, *ends[ends < length], length])
 
 
 def _values_besides(mask: Mask, known: list[int]) -> list[int]:

@@ -1,6 +1,7 @@
 """albumentations pipelines that pad masks with the ignore index and draw from a stream of their own."""
 
 import random
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias
 
 import albumentations as A
 import numpy as np
+from albumentations.augmentations.crops.transforms import CropSizeError
 from numpy.typing import NDArray
 
 from lightning_seg.data.transforms.random_scale_crop import RandomScaleCrop
@@ -100,6 +102,29 @@ def leaves(transforms: Sequence[Transform]) -> Iterator[A.BasicTransform]:
             yield from leaves(transform.transforms)
         else:
             yield transform
+
+
+def explain(error: Exception, setting: str, subject: str) -> str:
+    """Say which transform raised an error on what, and what to do.
+
+    Args:
+        error: as it was caught.
+        setting: name of the transforms in the configuration.
+        subject: what they were applied to.
+    """
+    at_fault = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        candidate = frame.f_locals.get("self")
+        at_fault = candidate if isinstance(candidate, A.BasicTransform) else at_fault
+    reason = (str(error).splitlines() or [""])[0]
+    remedy = "change its arguments or leave it out"
+    if isinstance(error, CropSizeError):
+        pads = getattr(at_fault, "pad_if_needed", None) is False
+        remedy = ("set its pad_if_needed to true" if pads else "put albumentations.PadIfNeeded before it") + (
+            ", choose a smaller crop, or leave the image out"
+        )
+    name = "a transform" if at_fault is None else type(at_fault).__name__
+    return f"{setting}: {name} fails on {subject} ({type(error).__name__}: {reason}): {remedy}"
 
 
 def _warn_of_other_licence() -> None:
