@@ -313,6 +313,21 @@ class SegmentationCLI(LightningCLI):
 
     def after_predict(self) -> None:
         self._say_results("predictions/masks", "predictions/overlays")
+        self._refuse_failures()
+
+    @rank_zero_only
+    def _refuse_failures(self) -> None:
+        """End with status 1 where images could not be predicted."""
+        from lightning_seg.callbacks import PredictionFiles
+
+        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # of pl.Trainer
+        files = next(callback for callback in callbacks if isinstance(callback, PredictionFiles))
+        if files.failures:
+            total = len(self.datamodule.datasets["predict"])
+            raise DataError(
+                f"{len(files.failures)} of {total} images are not predicted, the others are:\n  "
+                + "\n  ".join(files.failures)
+            )
 
     @rank_zero_only
     def _say_results(self, *names: str) -> None:

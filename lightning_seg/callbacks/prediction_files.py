@@ -10,7 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_seg.callbacks.pictures import overlay
+from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.decode import read_image
+from lightning_seg.data.ranks import gather
 from lightning_seg.structures import Batch, DatasetInfo
 
 
@@ -28,6 +30,8 @@ class PredictionFiles(pl.Callback):
     def __init__(self, folder: Path, info: DatasetInfo) -> None:
         self.folder = folder / "predictions"
         self.info = info
+        self.failures: list[str] = []
+        """What no process could predict, and why; once all have ended."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.folder = trainer.strategy.broadcast(self.folder)
@@ -46,6 +50,10 @@ class PredictionFiles(pl.Callback):
             save_labels(labels, self.info, self._file("masks", sample["name"] + ".png"))
             picture = overlay(read_image(Path(sample["file_name"])), labels, self.info)
             Image.fromarray(picture).save(self._file("overlays", sample["name"] + ".jpg"), quality=90)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data: SegmentationDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.predict
+        self.failures = [message for messages in gather(lambda: data.failures) for message in messages]
 
     def _file(self, kind: str, name: str) -> Path:
         path = self.folder / kind / name

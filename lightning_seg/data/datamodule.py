@@ -3,11 +3,10 @@
 Long, because Lightning asks one class for all loaders, and a third of it says what its settings mean.
 """
 
-import glob
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
+import albumentations as A
 import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
@@ -23,17 +22,26 @@ from lightning_seg.data.labelling import IGNORE, Labelling, split_keys
 from lightning_seg.data.labels import LabelTable, Unknown
 from lightning_seg.data.limits import usable_cpus
 from lightning_seg.data.loader import SegmentationLoader, build_loader
+from lightning_seg.data.prediction import images_to_predict
 from lightning_seg.data.ranks import gather
 from lightning_seg.data.readers import Reader
-from lightning_seg.data.readers.folder import IMAGE_SUFFIXES, files_below
-from lightning_seg.data.readers.reader import common_folder, resolve, unique_names
+from lightning_seg.data.readers.reader import resolve
 from lightning_seg.data.sampler import EvaluationSampler, RareClassSampler, TrainSampler
-from lightning_seg.data.transforms import RandomScaleCrop, Transform, build_pipeline, check_transforms
+from lightning_seg.data.sizes import refuse_misfits
+from lightning_seg.data.transforms import Placements, RandomScaleCrop, Transform, build_pipeline, check_transforms
 from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError
 from lightning_seg.imports import import_user_code
 from lightning_seg.structures import Colour, DatasetInfo, Sample, SourceLabels, default_palette, parse_colour
 
 MAX_DEFAULT_WORKERS = 8
+
+_PARTS = {
+    TrainerFn.FITTING: ["train", "val"],
+    TrainerFn.VALIDATING: ["val"],
+    TrainerFn.TESTING: ["test"],
+    TrainerFn.PREDICTING: ["predict"],
+}
+"""What each command reads."""
 
 
 class SegmentationDataModule(pl.LightningDataModule):
@@ -131,6 +139,9 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.seed = seed
         self.datasets: dict[str, SegmentationDataset] = {}
         self._listings: dict[str, Listing] = {}
+        self._predicted: list[Sample] | None = None
+        self.failures: list[str] = []
+        """What this process could not predict, and why."""
         self.class_pixels: NDArray[np.int64] | None = None
 
     @property
@@ -156,12 +167,21 @@ class SegmentationDataModule(pl.LightningDataModule):
                 reader.prepare(self.root)
         if self.root is not None and not self.root.is_dir():  # a reader may have made it
             raise DataError(f"data.root {self.root} does not exist: name the folder that the readers' paths are below")
-        if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            parts = [part for part in ("train", "val") if self.readers[part] is not None]
+        if self.trainer is None or self.trainer.state.fn is None:
+            return
+        parts = [
+            part for part in _PARTS[self.trainer.state.fn] if self.readers.get(part, self.predict_from) is not None
+        ]
+        if self.trainer.state.fn == TrainerFn.FITTING:
             refuse_visible_defects(
                 {part: self._list(part) for part in parts},
                 skip_unreadable=["train"] if self.skip_unreadable else [],
             )
+        for part in parts:
+            pipeline, placements, setting = self._pipeline(part)
+            if pipeline.transforms:
+                samples = self._images_to_predict() if part == "predict" else self._list(part).samples
+                refuse_misfits(samples, pipeline, placements, setting)
 
     def setup(self, stage: str) -> None:
         """List the samples of a stage.
@@ -170,7 +190,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             ConfigError: if the stage has no reader, or a transform does what a transform must not.
             DataError: from the readers, or if the training samples fill no batch.
         """
-        parts = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"], "predict": ["predict"]}[stage]
+        parts = _PARTS[TrainerFn(stage)]
         for part in parts:
             if part in self.datasets:
                 continue
@@ -188,9 +208,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             else:
                 command = TrainerFn(stage).value
                 raise ConfigError(f"{command} needs data.{part}: give it a reader, such as lightning_seg.data.Folder")
-            setting = "train_transforms" if part == "train" else "eval_transforms"
-            pipeline = build_pipeline(getattr(self, setting), self.info.ignore_index)
-            check_transforms(pipeline, self.info.ignore_index, table.dtype, f"data.{setting}")
+            pipeline, placements, setting = self._pipeline(part)
+            check_transforms(pipeline, self.info.ignore_index, table.dtype, setting)
             self.datasets[part] = SegmentationDataset(
                 samples,
                 table,
@@ -199,6 +218,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 keep_truth=part in ("val", "test"),
                 reduced_decoding=self.reduced_decoding and part == "train",
                 skip_unreadable=self.skip_unreadable and part == "train",
+                placements=placements,
             )
         for reader in self.readers.values():
             if reader is not None:
@@ -242,6 +262,12 @@ class SegmentationDataModule(pl.LightningDataModule):
             self._listings[part] = list_split(part, reader, self.root, self.labelling)
         return self._listings[part]
 
+    def _pipeline(self, part: str) -> tuple[A.Compose, Placements | None, str]:
+        """The transforms of a split, where they put images in evaluation, and what they are called in the config."""
+        name = "train_transforms" if part == "train" else "eval_transforms"
+        pipeline = build_pipeline(getattr(self, name), self.info.ignore_index)
+        return pipeline, None if part == "train" else Placements(pipeline.transforms), f"data.{name}"
+
     def train_dataloader(self) -> SegmentationLoader:
         dataset = self.datasets["train"]
         world_size, rank = self._processes()
@@ -276,7 +302,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         world_size, rank = self._processes()
         dataset = self.datasets[part]
         sampler = EvaluationSampler(dataset, num_replicas=world_size, rank=rank)
-        return build_loader(dataset, sampler, batch_size=self.eval_batch_size, num_workers=self._workers())
+        failures = self.failures if part == "predict" else None
+        return build_loader(
+            dataset, sampler, batch_size=self.eval_batch_size, num_workers=self._workers(), failures=failures
+        )
 
     def _processes(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
@@ -333,29 +362,13 @@ class SegmentationDataModule(pl.LightningDataModule):
             rank_zero_info(f"data.{part}, stored labels of each class:\n{table}")
 
     def _images_to_predict(self) -> list[Sample]:
-        if self.predict_from is None:
-            raise ConfigError("predict needs images: --data.predict IMAGE, FOLDER or 'GLOB'")
-        # As typed in a shell; else below data.root, as other paths of the data.
-        source = resolve(self.predict_from, None)
-        paths = _images_at(source)
-        if not paths and self.root is not None:
-            source = resolve(self.predict_from, self.root)
-            paths = _images_at(source)
-        if not paths:
-            raise DataError(f"data.predict {self.predict_from!r} matches no image: expected a file, a folder or a glob")
-        base = source if source.is_dir() else common_folder(paths)
-        names = unique_names([path.relative_to(base) for path in paths])
-        return [Sample(name, path) for name, path in zip(names, paths, strict=True)]
-
-
-def _images_at(source: Path) -> list[Path]:
-    """The image itself, all images below a folder, or what a glob pattern matches."""
-    if source.is_file():
-        return [source]
-    if source.is_dir():
-        return [path for path in files_below(source) if path.suffix.lower() in IMAGE_SUFFIXES]
-    paths = [Path(match) for match in glob.glob(str(source), recursive=True)]
-    return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
+        """List them once, and keep them for :meth:`setup`."""
+        if self._predicted is None:
+            if self.predict_from is None:
+                raise ConfigError("predict needs images: --data.predict IMAGE, FOLDER or 'GLOB'")
+            readers = [reader for reader in self.readers.values() if reader is not None]
+            self._predicted = images_to_predict(self.predict_from, self.root, readers)
+        return self._predicted
 
 
 def _parse_palette(palette: Mapping[str, str | Sequence[int]]) -> dict[str, Colour]:

@@ -19,7 +19,7 @@ from lightning_seg.data.labels import Ids, LabelTable
 from lightning_seg.data.rasterise import rasterise
 from lightning_seg.data.records import Records
 from lightning_seg.data.sampler import Draw
-from lightning_seg.data.transforms import coming_pixels, leading_crop, reseed
+from lightning_seg.data.transforms import Placements, apply, coming_pixels, leading_crop, reseed
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Annotations, Sample
 
@@ -42,7 +42,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     * ``file_name``, ``sem_seg_file_name``, ``name``
 
     and, with ``keep_truth``, ``truth``: (height, width), the mask as it is stored. Without masks (prediction)
-    the keys of the mask are missing. ``unreadable`` lists why others could not stand here.
+    the keys of the mask are missing. ``placement`` tells which part of ``image`` shows the stored one, where that is
+    not all of it, the same way round. ``unreadable`` lists why others could not stand here.
 
     Args:
         samples: what to read.
@@ -52,6 +53,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         keep_truth: add the mask at its stored size, for evaluation.
         reduced_decoding: decode a JPEG at ½, ¼ or ⅛ where the pipeline scales it to that or less.
         skip_unreadable: put the next sample in the place of one that cannot be read, with the same random draw.
+        placements: of a pipeline of evaluation.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         keep_truth: bool,
         reduced_decoding: bool = False,
         skip_unreadable: bool = False,
+        placements: Placements | None = None,
     ) -> None:
         self.samples = Records(samples)
         self.table = table
@@ -72,6 +75,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self.keep_truth = keep_truth
         self.reduced_decoding = reduced_decoding
         self.skip_unreadable = skip_unreadable
+        self.placements = placements
         self.cache: SampleCache | None = None
 
     def __len__(self) -> int:
@@ -106,11 +110,14 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         reseed(self.pipeline, self.seed, epoch, position)
         image, mask, (height, width) = self._read(index, sample)
         item: dict[str, Any] = {"name": sample.name, "file_name": str(sample.image), "height": height, "width": width}
+        if self.placements is not None and (placement := self.placements.of((height, width), sample.image)) is not None:
+            item["placement"] = placement
+        setting = "data.train_transforms" if self.placements is None else "data.eval_transforms"
         if mask is None:
-            item["image"] = _image_tensor(self.pipeline(image=image)["image"])
+            item["image"] = _image_tensor(apply(self.pipeline, setting, sample.image, image=image)["image"])
             return item
 
-        augmented = self.pipeline(image=image, mask=mask)
+        augmented = apply(self.pipeline, setting, sample.image, image=image, mask=mask)
         item["image"] = _image_tensor(augmented["image"])
         item["sem_seg"] = torch.from_numpy(np.ascontiguousarray(augmented["mask"]))
         item["sem_seg_file_name"] = str(sample.mask)

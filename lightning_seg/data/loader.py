@@ -6,7 +6,7 @@ import functools
 import signal
 import warnings
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import torch
@@ -23,10 +23,16 @@ _SECONDS_AFTER_SIGTERM = 120
 
 
 class ErrorsAsItems(Dataset[Any]):
-    """Hands a bad sample on as a value: raised in a worker, it would reach the user inside torch's stack trace."""
+    """Hands a bad sample on as a value: raised in a worker, it would reach the user inside torch's stack trace.
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
+    Args:
+        dataset: what reads the samples.
+        failures: where the loader notes bad samples, of which its batches are then without; None: it raises.
+    """
+
+    def __init__(self, dataset: Dataset[Any], failures: list[str] | None = None) -> None:
         self.dataset = dataset
+        self.failures = failures
 
     def __getitem__(self, key: Any) -> Any:
         try:
@@ -38,11 +44,8 @@ class ErrorsAsItems(Dataset[Any]):
         return len(self.dataset)  # type: ignore[arg-type]  # Dataset declares no length
 
 
-def _collate(items: list[dict[str, Any] | DataError]) -> Batch | DataError:
-    for item in items:
-        if isinstance(item, DataError):
-            return item
-    return cast(Batch, items)
+def _as_they_are(items: list[dict[str, Any] | DataError]) -> list[dict[str, Any] | DataError]:
+    return items
 
 
 class SegmentationLoader(DataLoader[Any]):
@@ -54,7 +57,7 @@ class SegmentationLoader(DataLoader[Any]):
     run had come, which the sampler asks it.
 
     Raises:
-        DataError: from iteration, with the message of the first bad sample.
+        DataError: from iteration, with the message of the first bad sample, unless ``failures`` are noted.
     """
 
     def __len__(self) -> int:
@@ -62,9 +65,8 @@ class SegmentationLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch declares its own iterator class
         empty = True
-        for batch in super().__iter__():
-            if isinstance(batch, DataError):
-                raise batch
+        for items in super().__iter__():
+            batch = self._without_failures(items)
             for sample in batch:
                 for message in sample.get("unreadable", ()):
                     warn_of_unreadable(message)
@@ -72,6 +74,19 @@ class SegmentationLoader(DataLoader[Any]):
             yield batch
         if empty:
             yield []
+
+    def _without_failures(self, items: list[dict[str, Any] | DataError]) -> Batch:
+        batch: Batch = []
+        failures: list[str] | None = self.dataset.failures  # type: ignore[attr-defined]  # of ErrorsAsItems
+        for item in items:
+            if not isinstance(item, DataError):
+                batch.append(item)
+            elif failures is None:
+                raise item
+            else:
+                failures.append(str(item))
+                warnings.warn(f"{item} (passed over)", stacklevel=2)
+        return batch
 
 
 @functools.cache
@@ -105,19 +120,27 @@ def keep_memory() -> None:
 
 
 def build_loader(
-    dataset: Dataset[dict[str, Any]], sampler: Sampler[Any], *, batch_size: int, num_workers: int
+    dataset: Dataset[dict[str, Any]],
+    sampler: Sampler[Any],
+    *,
+    batch_size: int,
+    num_workers: int,
+    failures: list[str] | None = None,
 ) -> SegmentationLoader:
-    """A loader over ``dataset`` in the order of ``sampler``; ``batch_size`` samples a process."""
+    """A loader over ``dataset`` in the order of ``sampler``; ``batch_size`` samples a process.
+
+    Bad samples are noted in ``failures``, where it is given, and left out of their batch.
+    """
     if num_workers == 0:
         keep_memory()
     return SegmentationLoader(
-        ErrorsAsItems(dataset),
+        ErrorsAsItems(dataset, failures),
         sampler=sampler,
         batch_size=batch_size,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=_collate,
+        collate_fn=_as_they_are,
         worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # of its own: loading draws nothing from the stream of training
     )

@@ -11,6 +11,7 @@ from lightning_seg.inference import kernel
 from lightning_seg.inference.kernel import JustInTime, label_dtype
 from lightning_seg.inference.taps import bilinear_taps
 from lightning_seg.inference.whole import label_maps
+from lightning_seg.structures import Placement
 
 Size = tuple[int, int]
 
@@ -52,6 +53,26 @@ def test_equals_detectron2_at_any_size_and_in_bands(monkeypatch: pytest.MonkeyPa
         logits = torch.randn(1, classes, h, w, generator=generator)
         labels = label_maps(logits, stride, [size], [original])[0]
         assert_best(labels, detectron2_logits(logits[0], stride, size, original))
+
+
+def test_a_placement_is_cut_out_before_it_is_resized(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_seg.inference.whole._BAND_BYTES", (1, 1))  # the shallowest bands
+    draw = random.Random(0)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        stride, (h, w) = draw.choice([1, 2, 4, 8, 14, 32]), (draw.randint(1, 20), draw.randint(1, 20))
+        top, left = draw.randrange(h * stride), draw.randrange(w * stride)
+        height, width = draw.randint(1, h * stride - top), draw.randint(1, w * stride - left)
+        turned = draw.random() < 0.5, draw.random() < 0.5
+        original = draw.choice([(height, width), (draw.randint(1, 200), draw.randint(1, 200))])
+        logits = torch.randn(1, 7, h, w, generator=generator)
+        place = Placement(top, left, height, width, *turned)
+        (labels,) = label_maps(logits, stride, [(h * stride, w * stride)], [original], placements=[place])
+
+        full = F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False)
+        shown = full[..., top : top + height, left : left + width]
+        shown = F.interpolate(shown, size=original, mode="bilinear", align_corners=False)[0]
+        assert_best(labels, shown.flip([axis + 1 for axis in range(2) if turned[axis]]))
 
 
 @pytest.mark.parametrize(("classes", "dtype"), [(256, torch.uint8), (257, torch.int16), (40_000, torch.int32)])

@@ -125,9 +125,7 @@ def _check_arrays(image: Any, mask: Any, subject: str) -> None:
         )
 
 
-def _draws(
-    transform: A.BasicTransform, ids: Mask, count: int, subject: str
-) -> Iterator[tuple[Any, Any]]:
+def _draws(transform: A.BasicTransform, ids: Mask, count: int, subject: str) -> Iterator[tuple[Any, Any]]:
     """Images and masks that a transform makes of probes, each with random numbers of its own."""
     transform = deepcopy(transform)
     transform.p = 1.0

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import albumentations as A
@@ -14,6 +15,7 @@ from albumentations.augmentations.crops.transforms import CropSizeError
 from numpy.typing import NDArray
 
 from lightning_seg.data.transforms.random_scale_crop import RandomScaleCrop
+from lightning_seg.errors import DataError
 
 Transform: TypeAlias = A.BasicTransform | A.BaseCompose
 
@@ -102,6 +104,26 @@ def leaves(transforms: Sequence[Transform]) -> Iterator[A.BasicTransform]:
             yield from leaves(transform.transforms)
         else:
             yield transform
+
+
+def apply(pipeline: A.Compose, setting: str, path: Path, **arrays: NDArray[Any]) -> dict[str, Any]:
+    """Call a pipeline.
+
+    Args:
+        pipeline: from :func:`build_pipeline`.
+        setting: name of the transforms in the configuration, for the error.
+        path: of the image, for the error.
+        **arrays: ``image`` and perhaps ``mask``.
+
+    Raises:
+        DataError: naming the transform that fails, on what, and what to do.
+    """
+    try:
+        found: dict[str, Any] = pipeline(**arrays)
+    except Exception as error:  # also of a user's own transform
+        height, width = arrays["mask" if "mask" in arrays else "image"].shape[:2]
+        raise DataError(explain(error, setting, f"image {path} ({width}×{height} pixels)")) from error
+    return found
 
 
 def explain(error: Exception, setting: str, subject: str) -> str:

@@ -1,0 +1,112 @@
+"""Which images ``predict`` is asked for, and what beside them it leaves out."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pytorch_lightning.utilities import rank_zero_info
+
+from lightning_seg.data.readers import Coco, Folder, Reader
+from lightning_seg.data.readers.folder import IMAGE_SUFFIXES, files_below
+from lightning_seg.data.readers.reader import OrphanError, common_folder, resolve, unique_names
+from lightning_seg.errors import DataError
+from lightning_seg.structures import Sample, summarise
+
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
+_SUFFIXES = (
+    *IMAGE_SUFFIXES, *_JPEG, ".gif", ".jp2", ".j2k", ".jpf", ".jpx", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga",
+    ".dib", ".qoi",
+)  # fmt: skip
+"""What is taken for an image in a folder, in any case: all that Pillow reads and that holds one picture."""
+
+
+def images_to_predict(given: str, root: Path | None, readers: Sequence[Reader]) -> list[Sample]:
+    """The image itself, all images below a folder, or what a glob pattern matches.
+
+    Masks that lie among the images are left out, and so are a folder's files of other kinds; both are told.
+
+    Args:
+        given: ``data.predict``: as typed in a shell; else below ``root``, as other paths of the data.
+        root: ``data.root``.
+        readers: of the experiment, which know masks.
+
+    Raises:
+        DataError: if there is no image.
+    """
+    for base in [None] if root is None else [None, root]:
+        source = resolve(given, base)
+        if source.is_file():
+            return [Sample(source.stem, source)]
+        if found := _files_at(source):
+            break
+    else:
+        raise DataError(f"data.predict {given!r} matches no image: expected a file, a folder or a glob")
+    # A glob says which files are meant.
+    paths = [path for path in found if not source.is_dir() or path.suffix.lower() in _SUFFIXES]
+    others = Counter(path.suffix.lower() or "no suffix" for path in found) - Counter(p.suffix.lower() for p in paths)
+    masks = _masks_among(paths, root, readers)
+    left = [path for path in paths if path not in masks]
+    if others:
+        kinds = ", ".join(f"{suffix} ({count})" for suffix, count in others.most_common())
+        rank_zero_info(f"data.predict passes over {others.total()} files that are named as no image: {kinds}")
+    if masks:
+        rank_zero_info(
+            f"data.predict leaves out {len(masks)} masks: {summarise([str(path) for path in sorted(masks)])}; name one "
+            "alone to predict it"
+        )
+    if not left:
+        raise DataError(
+            f"data.predict {given!r} holds no image ({', '.join(_SUFFIXES)}) but {len(masks)} masks and "
+            f"{others.total()} other files: name a folder of images, or an image by its own path"
+        )
+    names = unique_names([path.relative_to(source if source.is_dir() else common_folder(left)) for path in left])
+    return [Sample(name, path) for name, path in zip(names, left, strict=True)]
+
+
+def _files_at(source: Path) -> list[Path]:
+    """All files below a folder or of a glob, but for hidden ones, each once and without ``..`` in its path."""
+    if source.is_dir():
+        return list(files_below(source))
+    matches = {Path(os.path.normpath(match)) for match in glob.glob(str(source), recursive=True)}
+    return sorted(path for path in matches if path.is_file() and not path.name.startswith("."))
+
+
+def _masks_among(paths: Sequence[Path], root: Path | None, readers: Sequence[Reader]) -> set[Path]:
+    """Those that a reader of the experiment has as masks, or would have if it read their folder."""
+    suspects = {path for path in paths if path.suffix.lower() not in _JPEG}
+    if not suspects:
+        return set()
+    masks: set[Path] = set()
+    for reader in readers:
+        if isinstance(reader, Folder):
+            masks.update(_named_as_masks(paths, reader))
+        if not isinstance(reader, Coco):  # whose masks are no files
+            masks.update(_listed_masks(reader, root))
+    known = {mask.resolve() for mask in masks}
+    return {path for path in suspects if path.resolve() in known}
+
+
+def _named_as_masks(paths: Sequence[Path], reader: Folder) -> Iterator[Path]:
+    """What would be the mask of another image in the same folder."""
+    before, _, after = reader.image_name.partition("{stem}")
+    for path in paths:
+        stem = path.stem.removeprefix(before).removesuffix(after)
+        if f"{before}{stem}{after}" == path.stem:
+            mask = path.with_name(reader.mask_name.replace("{stem}", stem))
+            if mask != path:
+                yield mask
+
+
+def _listed_masks(reader: Reader, root: Path | None) -> Iterator[Path]:
+    """All masks of a reader; none where its data are not there, which prediction does not need."""
+    try:
+        samples = reader.samples(root)
+    except OrphanError as error:
+        samples = error.samples
+    except DataError:
+        return
+    finally:
+        reader.release()
+    yield from (sample.mask for sample in samples if isinstance(sample.mask, Path))

@@ -1,0 +1,83 @@
+"""Whether transforms work on images of the sizes that a data set has, which their headers tell."""
+
+import time
+from collections.abc import Sequence
+
+import albumentations as A
+import numpy as np
+
+from lightning_seg.data.auditing.pool import without_opencv_threads
+from lightning_seg.data.headers import read_header
+from lightning_seg.data.transforms import Placements, RandomScaleCrop, apply, reseed
+from lightning_seg.errors import DataError, UnreadableError
+from lightning_seg.structures import Sample, summarise
+
+SECONDS = 1.0
+"""For the headers of a split, and again for trying its transforms: about 10 000 headers from a local disk."""
+
+_DRAWS = 4
+"""Tries of random transforms on each size."""
+
+
+def refuse_misfits(
+    samples: Sequence[Sample],
+    pipeline: A.Compose,
+    placements: Placements | None,
+    setting: str,
+    seconds: float = SECONDS,
+) -> None:
+    """Stop before a run where transforms fail on images of some size, the smallest first.
+
+    Args:
+        samples: of a split; in an order of their own, as many are looked at as time allows.
+        pipeline: its transforms.
+        placements: of a pipeline of evaluation, which must also leave a way back to the stored pixels.
+        setting: name of the transforms in the configuration, for the error.
+        seconds: for headers, and again for trying.
+
+    Raises:
+        DataError: naming the transform, and images that it fails on.
+    """
+    # What follows a RandomScaleCrop gets one size.
+    alike = isinstance(pipeline.transforms[0], RandomScaleCrop) and pipeline.transforms[0].p == 1
+    sizes = _read_sizes(samples[:1] if alike and placements is None else samples, time.monotonic() + seconds)
+    deadline = time.monotonic() + seconds
+    refusal, misfits = "", []
+    with without_opencv_threads():  # the loader's workers are forked from here
+        for size, members in sorted(sizes.items(), key=lambda entry: min(entry[0])):
+            if time.monotonic() > deadline:
+                break
+            try:
+                _try(size, members[0], pipeline, placements, setting)
+            except DataError as error:
+                refusal = refusal or str(error)
+                misfits += [f"{member.image} ({size[1]}×{size[0]})" for member in members]
+    if misfits:
+        seen = sum(map(len, sizes.values()))
+        raise DataError(f"{refusal}\nTransforms fail on {len(misfits)} of {seen} images: {summarise(misfits)}")
+
+
+def _try(
+    size: tuple[int, int], sample: Sample, pipeline: A.Compose, placements: Placements | None, setting: str
+) -> None:
+    if placements is not None:
+        placements.of(size, sample.image)
+        return
+    image, mask = np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
+    for draw in range(_DRAWS):
+        reseed(pipeline, 0, 0, draw)
+        apply(pipeline, setting, sample.image, image=image, mask=mask)
+
+
+def _read_sizes(samples: Sequence[Sample], deadline: float) -> dict[tuple[int, int], list[Sample]]:
+    """Samples by height and width of their images, but for those that cannot be read."""
+    sizes: dict[tuple[int, int], list[Sample]] = {}
+    for index in np.random.default_rng(0).permutation(len(samples)):
+        if time.monotonic() > deadline:
+            break
+        sample = samples[index]
+        try:
+            sizes.setdefault(read_header(sample.image, "image").upright, []).append(sample)
+        except UnreadableError:  # is told elsewhere
+            continue
+    return sizes
