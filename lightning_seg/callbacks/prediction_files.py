@@ -53,7 +53,7 @@ class PredictionFiles(pl.Callback):
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data: SegmentationDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.predict
-        self.failures = [message for messages in gather(lambda: data.failures) for message in messages]
+        self.failures = sorted(message for messages in gather(lambda: data.failures) for message in messages)
 
     def _file(self, kind: str, name: str) -> Path:
         path = self.folder / kind / name

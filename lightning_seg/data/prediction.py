@@ -43,23 +43,23 @@ def images_to_predict(given: str, root: Path | None, readers: Sequence[Reader]) 
             break
     else:
         raise DataError(f"data.predict {given!r} matches no image: expected a file, a folder or a glob")
-    # A glob says which files are meant.
-    paths = [path for path in found if not source.is_dir() or path.suffix.lower() in _SUFFIXES]
-    others = Counter(path.suffix.lower() or "no suffix" for path in found) - Counter(p.suffix.lower() for p in paths)
+    others = [path for path in found if source.is_dir() and path.suffix.lower() not in _SUFFIXES]  # a glob says which
+    paths = sorted(set(found) - set(others))
     masks = _masks_among(paths, root, readers)
     left = [path for path in paths if path not in masks]
     if others:
-        kinds = ", ".join(f"{suffix} ({count})" for suffix, count in others.most_common())
-        rank_zero_info(f"data.predict passes over {others.total()} files that are named as no image: {kinds}")
+        count = Counter(path.suffix.lower() or "no suffix" for path in sorted(others))
+        kinds = ", ".join(f"{suffix} ({number})" for suffix, number in count.most_common())
+        rank_zero_info(f"data.predict passes over {len(others)} files that are named as no image: {kinds}")
     if masks:
         rank_zero_info(
-            f"data.predict leaves out {len(masks)} masks: {summarise([str(path) for path in sorted(masks)])}; name one "
-            "alone to predict it"
+            f"data.predict leaves out the masks among the images ({len(masks)}): "
+            f"{summarise([str(path) for path in sorted(masks)])}; name one alone to predict it"
         )
     if not left:
         raise DataError(
-            f"data.predict {given!r} holds no image ({', '.join(_SUFFIXES)}) but {len(masks)} masks and "
-            f"{others.total()} other files: name a folder of images, or an image by its own path"
+            f"data.predict {given!r} holds no image ({', '.join(_SUFFIXES)}), but masks ({len(masks)}) and other files "
+            f"({len(others)}): name a folder of images, or an image by its own path"
         )
     names = unique_names([path.relative_to(source if source.is_dir() else common_folder(left)) for path in left])
     return [Sample(name, path) for name, path in zip(names, left, strict=True)]

@@ -1,0 +1,104 @@
+"""Which files predict takes, what it leaves out aloud, and how it goes on after one that it cannot read."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lightning_seg.cli import main
+from lightning_seg.data import Coco, Folder, Manifest
+from lightning_seg.data.decode import read_image
+from lightning_seg.data.prediction import images_to_predict
+from lightning_seg.data.readers import Reader
+from lightning_seg.errors import DataError
+
+
+def write(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (200, 100, 0)).save(folder / name)
+
+
+def names(given: Path | str, *readers: Reader, root: Path | None = None) -> list[str]:
+    return [sample.name for sample in images_to_predict(str(given), root, readers)]
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    caplog.set_level(logging.INFO, "pytorch_lightning.utilities.rank_zero")
+    return lambda: caplog.text
+
+
+def test_every_format_that_can_be_read_and_the_others_by_name(tmp_path: Path, said: Callable[[], str]) -> None:
+    suffixes = ("avif", "bmp", "gif", "jfif", "jp2", "jpg", "png", "ppm", "tga", "tif", "webp")
+    write(tmp_path, *(f"{suffix}.{suffix}" for suffix in suffixes), "UPPER.JPG")
+    for name in ("a.heic", "b.heic", "notes.txt", "README"):
+        (tmp_path / name).write_text("")
+    assert names(tmp_path) == ["UPPER", *suffixes]
+    assert "passes over 4 files that are named as no image: .heic (2), no suffix (1), .txt (1)" in said()
+    for suffix in suffixes:
+        assert read_image(tmp_path / f"{suffix}.{suffix}").shape == (4, 4, 3)
+
+
+def test_masks_in_the_folder_are_left_out(tmp_path: Path, said: Callable[[], str]) -> None:
+    write(tmp_path, "val/images/a.png", "val/masks/a.png", "new/b.jpg", "new/b.png", "new/c.png", "new/d_mask.png")
+    reader = Folder("val/images", "val/masks")
+    assert names(tmp_path / "val", reader, root=tmp_path) == ["images/a"]
+    assert "leaves out the masks among the images (1): " in said()
+    assert "val/masks/a.png; name one alone to predict it" in said()
+    assert names("new", reader, root=tmp_path) == ["b", "c", "d_mask"]  # named as masks of that reader are
+    assert names("new", Folder("x", "y", mask_name="{stem}_mask.png"), root=tmp_path) == [
+        "b.jpg",
+        "b.png",
+        "c",
+        "d_mask",
+    ]
+    write(tmp_path, "new/d.jpg")
+    assert names("new", Folder("x", "y", mask_name="{stem}_mask.png"), root=tmp_path)[-1] == "d"
+    assert names(tmp_path / "val/masks/a.png", reader, root=tmp_path) == ["a"]  # asked for by name
+    with pytest.raises(
+        DataError, match=r"holds no image .* but masks \(1\) and other files \(0\): name a folder of images"
+    ):
+        names(tmp_path / "val/masks", reader, root=tmp_path)
+
+
+def test_masks_of_any_reader(tmp_path: Path) -> None:
+    write(tmp_path, "x/1.png", "x/one_truth.png", "x/2.png")
+    (tmp_path / "list.csv").write_text("image,mask\nx/1.png,x/one_truth.png\n")
+    (tmp_path / "coco.json").write_text("no JSON: it is never read")
+    readers = [Manifest("list.csv"), Coco("coco.json", "x"), Folder("gone", "gone")]
+    assert names(tmp_path / "x", *readers, root=tmp_path) == ["1", "2"]
+
+
+def test_no_name_leads_out_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a/1.png", "b/c/d/2.png", "3.png")
+    monkeypatch.chdir(tmp_path / "b" / "c")
+    assert names("*/../../../*/*.png") == ["1"]
+    assert names("../../*/../*.png") == ["3"]  # once, whatever the number of ways to it
+    assert names("../../**/*.png") == ["3", "a/1", "b/c/d/2"]
+
+
+def test_goes_on_after_what_cannot_be_read(
+    experiment: Callable[..., Path], scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(experiment(eval_batch_size=2))
+    main(["fit", "--config", config, "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0"])
+    folder = tmp_path / "some"
+    write(folder, "a.jpg", "c.png", "e.jpg", "f.jpg")
+    (folder / "b.jpg").write_bytes(b"no image")
+    (folder / "d.png").write_bytes((folder / "c.png").read_bytes()[:40])
+    (folder / "f.jpg").write_bytes((folder / "f.jpg").read_bytes()[:-20])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught, pytest.warns(UserWarning, match=r"b\.jpg cannot be read.*passed over"):
+        main(["predict", "--config", config, "--ckpt_path", "last", "--data.predict", str(folder)])
+    assert caught.value.code == 1
+    error = capsys.readouterr().err.partition("error: ")[2].splitlines()
+    assert error[0] == "3 of 6 images are not predicted, the others are:"
+    assert [line.split(" cannot be read")[0] for line in error[1:]] == [
+        f"  image {folder}/{n}" for n in ("b.jpg", "d.png", "f.jpg")
+    ]
+    done = tmp_path / "runs/tiny/version_1/predictions"
+    assert sorted(path.name for path in (done / "masks").iterdir()) == ["a.png", "c.png", "e.png"]
+    assert sorted(path.name for path in (done / "overlays").iterdir()) == ["a.jpg", "c.jpg", "e.jpg"]
