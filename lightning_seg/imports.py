@@ -1,4 +1,4 @@
-"""Runs the user's own files, which register heads, backbones and data sets with Detectron2."""
+"""Runs the user's own files: they register parts with Detectron2, and hold classes that a config names."""
 
 import hashlib
 import importlib
@@ -9,9 +9,13 @@ from pathlib import Path
 
 from lightning_seg.errors import ConfigError, describe
 
+_imported: set[Path] = set()
+
 
 def import_user_code(sources: Sequence[str], setting: str) -> None:
     """Import Python files and modules, each once a process.
+
+    The classes of a file ``path/to/mine.py`` are then found as ``mine.Class``, unless another module has that name.
 
     Args:
         sources: paths that end in ``.py``, or dotted names of installed modules.
@@ -34,10 +38,11 @@ def import_user_code(sources: Sequence[str], setting: str) -> None:
 
 
 def _import_file(path: Path) -> None:
-    # Under a name of its own, because `head.py` may exist several times.
-    name = f"user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    if name in sys.modules:
+    if path in _imported:
         return
+    name = path.stem
+    if not _is_free(path):  # `head.py` may exist several times, and `json.py` be its own
+        name = f"user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -48,3 +53,12 @@ def _import_file(path: Path) -> None:
     except BaseException:
         del sys.modules[name]
         raise
+    _imported.add(path)
+
+
+def _is_free(path: Path) -> bool:
+    """Whether no other module has the name of a file."""
+    if not path.stem.isidentifier() or path.stem in sys.modules:
+        return False
+    spec = importlib.util.find_spec(path.stem)
+    return spec is None or (spec.origin is not None and Path(spec.origin).resolve() == path)

@@ -303,6 +303,27 @@ def test_refuses_flags(
         ("data: {train: {class_path: lightning_seg.data.Folder, init_args: {image: a}}}", "did you mean images"),
         ("data: {train: {class_path: lightning_seg.data.Foldr}}", "did you mean Folder"),
         ("modle: {weights: null}", "did you mean model.weights"),
+        (
+            "data: {train_transforms: [{class_path: detectron2.data.transforms.ResizeShortestEdge}]}",
+            "data.train_transforms: detectron2.data.transforms.ResizeShortestEdge is not of albumentations, whose "
+            "transforms are used here: take albumentations.SmallestMaxSize\n",
+        ),
+        (
+            "data: {train_transforms: [{class_path: albumentations.OneOf, init_args: {transforms: [{class_path: "
+            "torchvision.transforms.RandomHorizontalFlip}]}}]}",
+            "data.train_transforms: torchvision.transforms.RandomHorizontalFlip is not of albumentations, whose "
+            "transforms are used here: take albumentations' own, or derive",
+        ),
+        (
+            "data: {train_transforms: [{class_path: albumentations.OneOf, init_args: {transforms: [{class_path: "
+            "albumentations.Blur, init_args: {blurlimit: 3}}]}}]}",
+            "data.train_transforms: albumentations.Blur has no option 'blurlimit'; did you mean blur_limit?",
+        ),
+        ("data: {train: {class_path: albumentations.Blur}}", "data.train: albumentations.Blur is no Reader"),
+        (
+            "data: {train_transforms: [{class_path: not_named.Mine}]}",
+            "No module named 'not_named'; a file of your own is named in data.imports: [not_named.py]",
+        ),
         ("data: {batch_size: [1]}", "batch_size"),
         ("data: {batch_size: 1", "later.yaml"),
     ],
@@ -314,6 +335,49 @@ def test_refuses_files(
     code, found = refusal(capsys, "fit", "--config", str(experiment()), "--config", str(tmp_path / "later.yaml"))
     assert code == 2
     assert message in found
+
+
+OWN = """
+import albumentations as A
+from lightning_seg.data import Folder
+
+class Negative(A.ImageOnlyTransform):
+    def __init__(self, level=255, p=1.0):
+        super().__init__(p=p)
+        self.level = level
+
+    def apply(self, img, **params):
+        return self.level - img
+
+class Scenes(Folder):
+    def __init__(self, part="train"):
+        super().__init__(f"{part}/images", f"{part}/masks")
+"""
+
+
+def test_classes_of_the_users_own_files(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside the config, or where the command runs; named in a config or by a flag."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/own_parts_a.py").write_text(OWN)
+    (tmp_path / "own_parts_b.py").write_text(OWN)
+    negative = {"class_path": "own_parts_a.Negative", "init_args": {"level": 250}}
+    given = experiment(imports=["own_parts_a.py"], train_transforms=[negative])
+    config = str(given.rename(tmp_path / "mine/tiny.yaml"))
+    (tmp_path / "later.yaml").write_text("data: {train: {class_path: own_parts_b.Scenes}}")
+    flags = ["--data.imports+=own_parts_b.py", "--config", str(tmp_path / "later.yaml"), "--trainer.max_steps", "1"]
+    main(["fit", "--config", config, *flags])
+    saved = tmp_path / "runs/tiny/version_0/config.yaml"
+    data = yaml.safe_load(saved.read_text())["data"]
+    assert data["imports"] == [str(tmp_path / "mine/own_parts_a.py"), "own_parts_b.py"]
+    assert data["train_transforms"] == [{"class_path": "own_parts_a.Negative", "init_args": {"level": 250, "p": 1.0}}]
+    assert data["train"]["class_path"] == "own_parts_b.Scenes"
+    main(["fit", "--config", str(saved)])
+    assert logged(tmp_path / "runs/tiny/version_1", "train/loss") == logged(saved.parent, "train/loss")
+    (tmp_path / "own_parts_c.py").write_text("import gone_for_good")
+    code, found = refusal(capsys, "fit", "--config", config, "--data.imports", "[own_parts_c.py]")
+    assert (code, "data.imports own_parts_c.py failed: ModuleNotFoundError: No module" in found) == (1, True)
 
 
 def test_refuses_checkpoints(experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 """The user's own files."""
 
+import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -17,6 +19,17 @@ def test_runs_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         Path(folder, "head.py").write_text(f"open({str(log)!r}, 'a').write({folder!r})")
     import_user_code(["a/head.py", "b/head.py", str(tmp_path / "a" / "head.py"), "json"], "model.imports")
     assert log.read_text() == "ab"
+
+
+def test_classes_have_the_name_of_their_file(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("own_classes", "json", "not-a-name"):
+            (tmp_path / folder / f"{name}.py").write_text(f"class Mine:\n    origin = {folder!r}\n")
+            import_user_code([str(tmp_path / folder / f"{name}.py")], "data.imports")
+    assert importlib.import_module("own_classes").Mine.origin == "a"  # the first, if there are two
+    assert not hasattr(json, "Mine")
+    assert len([name for name in sys.modules if name.startswith(("user_own_classes_", "user_json_"))]) == 3
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ import numpy as np
 from albumentations.augmentations.crops.transforms import CropSizeError
 from numpy.typing import NDArray
 
+from lightning_seg.data.transforms.counterparts import describe_foreign
 from lightning_seg.data.transforms.random_scale_crop import RandomScaleCrop
-from lightning_seg.errors import DataError
+from lightning_seg.errors import ConfigError, DataError
 
 Transform: TypeAlias = A.BasicTransform | A.BaseCompose
 
@@ -44,8 +45,15 @@ def build_pipeline(transforms: Sequence[Transform], ignore_index: int) -> A.Comp
     A transform that pads or warps would fill the mask with class 0 otherwise, its default, and teach the model
     that the padding is a class. None stays: it lets holes in the image (``CoarseDropout``) keep their labels. Image and
     mask may differ in size where the first transform allows it.
+
+    Raises:
+        ConfigError: if one is not of albumentations.
     """
     _warn_of_other_licence()
+    for transform in transforms:
+        if not isinstance(transform, Transform):
+            kind = type(transform)
+            raise ConfigError(describe_foreign(f"{kind.__module__}.{kind.__qualname__}"))
     for transform in leaves(transforms):
         fill_mask = getattr(transform, "fill_mask", None)
         if fill_mask is None:

@@ -1,0 +1,38 @@
+"""What albumentations calls the transforms that other libraries have, for who brings a recipe along."""
+
+from collections.abc import Mapping
+
+COUNTERPARTS: Mapping[str, str] = {
+    "AugmentationList": "albumentations.Sequential",
+    "FixedSizeCrop": "lightning_seg.data.RandomScaleCrop",
+    "MinIoURandomCrop": "albumentations.RandomResizedCrop",
+    "RandomApply": "albumentations.Sequential, with p",
+    "RandomBrightness": "albumentations.ColorJitter, with brightness",
+    "RandomContrast": "albumentations.ColorJitter, with contrast",
+    "RandomCrop": "albumentations.RandomCrop",
+    "RandomCrop_CategoryAreaConstraint": "lightning_seg.data.CategoryLimitedCrop",
+    "RandomExtent": "albumentations.Affine, with scale and translate_percent",
+    "RandomFlip": "albumentations.HorizontalFlip or VerticalFlip",
+    "RandomLighting": "albumentations.FancyPCA",
+    "RandomResize": "albumentations.OneOf, of several Resize",
+    "RandomRotation": "albumentations.Rotate",
+    "RandomSaturation": "albumentations.ColorJitter, with saturation",
+    "Resize": "albumentations.Resize",
+    "ResizeScale": "lightning_seg.data.RandomScaleCrop",
+    "ResizeShortestEdge": "albumentations.SmallestMaxSize",
+}
+"""By the name of Detectron2's (``detectron2.data.transforms``)."""
+
+
+def describe_foreign(path: str) -> str:
+    """Say that a class is no transform for here, and which one is.
+
+    >>> describe_foreign("detectron2.data.transforms.RandomRotation")
+    'detectron2.data.transforms.RandomRotation is not of albumentations, whose transforms are used here: take \
+albumentations.Rotate'
+    """
+    library, name = path.partition(".")[0], path.rpartition(".")[2]
+    remedy = "take albumentations' own, or derive from albumentations.DualTransform or ImageOnlyTransform"
+    if library == "detectron2" and name in COUNTERPARTS:
+        remedy = f"take {COUNTERPARTS[name]}"
+    return f"{path} is not of albumentations, whose transforms are used here: {remedy}"
