@@ -24,7 +24,11 @@ from lightning_seg.metrics import AbsentClasses, ConfusionMatrix, ImageIoU, Repo
 from lightning_seg.metrics.boundary import MAX_CLASSES, boundary_confusion_matrix
 from lightning_seg.metrics.functional import confusion_matrix
 from lightning_seg.models.compilation import compile_network, compiler_problem
-from lightning_seg.models.normalisation import refuse_dropped_activations, without_sync
+from lightning_seg.models.normalisation import (
+    refuse_dropped_activations,
+    telling_of_single_values,
+    without_sync,
+)
 from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
 from lightning_seg.models.recipe import Recipe, load_recipe
 from lightning_seg.models.segmentor import Segmentor
@@ -187,7 +191,8 @@ class SegmentationModule(pl.LightningModule):
         self._has_weights = True  # those that training finds
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        losses = self.segmentor.losses(batch)
+        with telling_of_single_values(self.segmentor.network, batch):
+            losses = self.segmentor.losses(batch)
         loss = torch.stack(list(losses.values())).sum()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         self.log_dict({f"train/{name}": part for name, part in losses.items()}, batch_size=len(batch))

@@ -148,6 +148,14 @@ def test_scale_lr_of_a_lazy_config_and_a_loader_without_a_size(tmp_path: Path) -
         fit(module, [make_batch([(32, 32)])], tmp_path)
 
 
+def test_a_batch_that_is_too_small_for_batchnorm(tmp_path: Path) -> None:
+    """Of 8×8 pixels one feature is left at the last stage."""
+    message = r"BatchNorm backbone\.bottom_up\.res5\S* has .* of a batch of 1 \(\? \(8×8\)\).*raise data\.batch_size"
+    with pytest.raises(ConfigError, match=message):
+        fit(make(), [make_batch([(8, 8)])], tmp_path)
+    fit(make(), [make_batch([(8, 8), (8, 8)])], tmp_path)
+
+
 def test_loss_is_logged_with_its_parts(tmp_path: Path) -> None:
     trainer = fit(make(), [make_batch([(32, 32), (32, 32)])], tmp_path)
     assert trainer.callback_metrics["train/loss"] == trainer.callback_metrics["train/loss_sem_seg"]

@@ -1,5 +1,8 @@
 """The norms that a config may name, and SyncBN where it cannot run or where Lightning would break what it replaces."""
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
@@ -7,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 
 from lightning_seg.errors import ConfigError
+from lightning_seg.structures import Batch, summarise
 
 NORMS = ("BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N", "")
 """What ``detectron2.layers.get_norm`` knows by name; empty is none."""
@@ -44,6 +48,29 @@ def with_sync(network: nn.Module) -> nn.Module:
         convert_sync_batchnorm = nn.SyncBatchNorm.convert_sync_batchnorm
     converted: nn.Module = convert_sync_batchnorm(network)
     return converted
+
+
+@contextmanager
+def telling_of_single_values(network: nn.Module, batch: Batch) -> Iterator[None]:
+    """Turn torch's error of a BatchNorm that gets one value a channel into what to do about it.
+
+    Raises:
+        ConfigError: naming the layer and the images.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        owners = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        at_fault = next((owner for owner in reversed(owners) if isinstance(owner, nn.Module)), None)
+        layer = next((name for name, module in network.named_modules() if module is at_fault), "a layer")
+        images = summarise([f"{s.get('file_name', '?')} ({s['image'].shape[2]}×{s['image'].shape[1]})" for s in batch])
+        raise ConfigError(
+            f"BatchNorm {layer} has one value a channel left of a batch of {len(batch)} ({images}), and cannot tell its "
+            "spread: raise data.batch_size, train on larger images or crops, or choose a norm that needs no batch "
+            "(GN, FrozenBN)"
+        ) from error
 
 
 def refuse_dropped_activations(network: nn.Module) -> None:
