@@ -67,7 +67,7 @@ def telling_of_single_values(network: nn.Module, batch: Batch) -> Iterator[None]
         layer = next((name for name, module in network.named_modules() if module is at_fault), "a layer")
         images = summarise([f"{s.get('file_name', '?')} ({s['image'].shape[2]}×{s['image'].shape[1]})" for s in batch])
         raise ConfigError(
-            f"BatchNorm {layer} has one value a channel left of a batch of {len(batch)} ({images}), and cannot tell its "
+            f"BatchNorm {layer} has one value a channel left of a batch of {len(batch)} ({images}), which tells no "
             "spread: raise data.batch_size, train on larger images or crops, or choose a norm that needs no batch "
             "(GN, FrozenBN)"
         ) from error

@@ -9,7 +9,10 @@ import albumentations as A
 import numpy as np
 import pytest
 
+import lightning_seg.data
 from lightning_seg.data.transforms import build_pipeline, reseed
+from lightning_seg.data.transforms.counterparts import COUNTERPARTS
+from lightning_seg.errors import ConfigError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 MASK = np.full((20, 30), 3, np.uint8)
@@ -79,3 +82,23 @@ def test_two_flips_are_independent() -> None:
         reseed(pipeline, 0, 0, position)
         seen.add(bytes(pipeline(image=IMAGE, mask=MASK)["image"]))
     assert len(seen) == 4  # neither, one, the other, both
+
+
+def test_transforms_of_other_libraries_are_refused() -> None:
+    from detectron2.data import transforms as T
+
+    with pytest.raises(
+        ConfigError, match=r"RandomFlip is not of albumentations.*: take albumentations\.HorizontalFlip"
+    ):
+        build_pipeline([A.Blur(), T.RandomFlip()], 255)
+    with pytest.raises(ConfigError, match=r"builtins\.function is not of albumentations.*derive from"):
+        build_pipeline([lambda image: image], 255)
+
+
+def test_every_counterpart_is_there() -> None:
+    from detectron2.data import transforms as T
+
+    for name, counterpart in COUNTERPARTS.items():
+        assert hasattr(T, name)
+        library = A if counterpart.startswith("albumentations.") else lightning_seg.data
+        assert hasattr(library, counterpart.partition(",")[0].partition(" or ")[0].rpartition(".")[2])

@@ -14,7 +14,7 @@ import pytest
 from albumentations.core.type_definitions import Targets
 
 from lightning_seg.cli import main
-from lightning_seg.data import CategoryLimitedCrop, RandomScaleCrop
+from lightning_seg.data import CategoryLimitedCrop, Folder, RandomScaleCrop, SegmentationDataModule
 from lightning_seg.data.transforms import build_pipeline, check_transforms
 from lightning_seg.errors import ConfigError
 
@@ -125,6 +125,7 @@ class Darker(A.ImageOnlyTransform):
         A.PadIfNeeded(1000, 1200),
         A.RandomCrop(8, 8),
         A.OneOf([A.Sequential([A.Rotate(), A.HorizontalFlip()]), A.SomeOf([A.Transpose(), A.Blur()], n=1)]),
+        A.ReplayCompose([A.HorizontalFlip(), A.ReplayCompose([A.RandomCrop(48, 64)])]),
         RandomScaleCrop(512, 1024),
         CategoryLimitedCrop(200, 300),
         A.Lambda(image=colours_only),
@@ -195,10 +196,79 @@ def test_what_spoils_labels_is_refused(transform: A.BasicTransform, fault: str) 
         check(transform)
 
 
+class OwnResize(A.DualTransform):
+    """Interpolates masks by a flag that no setting tells."""
+
+    _targets = (Targets.IMAGE, Targets.MASK)
+
+    def __init__(self, height: int, width: int, flag: int) -> None:
+        super().__init__(p=1)
+        self.size, self.flag = (width, height), flag
+
+    def apply(self, img: Array, *args: Any, **params: Any) -> Array:
+        return cv2.resize(img, self.size, interpolation=cv2.INTER_LINEAR)
+
+    def apply_to_mask(self, mask: Array, *args: Any, **params: Any) -> Array:
+        return cv2.resize(mask, self.size, interpolation=self.flag)
+
+
+SIZES = [(side, side) for side in (8, 16, 32, 48, 96, 97, 101, 128, 194, 512)]
+SIZES += [(24, 32), (48, 64), (70, 100), (97, 131), (192, 256), (480, 640)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_interpolated_masks_are_found_at_any_size(size: tuple[int, int]) -> None:
+    for flag in (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA):
+        with pytest.raises(ConfigError, match=r"OwnResize puts values into the mask that it did not have \(\d"):
+            check(OwnResize(*size, flag))
+        with pytest.raises(ConfigError, match=r"Resize has mask_interpolation: .*leave it out, or set it to 0"):
+            check(A.Resize(*size, mask_interpolation=flag))
+    for flag in (cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT):
+        check(OwnResize(*size, flag))
+        check(A.Resize(*size, mask_interpolation=flag))
+
+
+@pytest.mark.parametrize("side", [48, 70, 97])
+def test_the_setting_is_refused_in_every_transform(side: int) -> None:
+    for transform in (A.SmallestMaxSize, A.LongestMaxSize):
+        check(transform(side))
+        with pytest.raises(ConfigError, match=f"{transform.__name__} has mask_interpolation: 2"):
+            check(A.OneOf([A.NoOp(), transform(side, mask_interpolation=cv2.INTER_CUBIC)]))
+
+
+@pytest.mark.parametrize(("ignore_index", "classes", "dtype"), [(255, 255, INT32), (255, 254, UINT8), (-1, 3, INT32)])
+def test_tried_on_the_type_that_masks_have(scenes: Path, ignore_index: int, classes: int, dtype: np.dtype[Any]) -> None:
+    """As bytes, 255 classes and the ignore index leave no value for what is foreign: masks are wider."""
+    folder = Folder(images="train/images", masks="train/masks")
+    seen = set()
+
+    def see(mask: Array, **_: Any) -> Array:
+        seen.add(mask.dtype)
+        return mask
+
+    data = SegmentationDataModule(
+        [str(index) for index in range(classes)], folder, root=str(scenes), ignore_index=ignore_index,
+        unknown="ignore", train_transforms=[A.Lambda(mask=see)], num_workers=0,
+    )  # fmt: skip
+    data.setup("fit")
+    assert seen == {dtype}
+    assert data.datasets["train"][0]["sem_seg"].numpy().dtype == dtype
+    assert seen == {dtype}
+
+
+def test_ids_beyond_a_byte_are_tried() -> None:
+    narrow = A.Lambda(mask=lambda mask, **_: mask.astype(np.uint8))
+    check(narrow)
+    with pytest.raises(ConfigError, match="Lambda puts values into the mask"):
+        check(narrow, 255, INT32)
+
+
 @pytest.mark.parametrize("ignore_index", [11, -1])
 def test_padding_is_told_from_any_ignore_index(ignore_index: int) -> None:
     with pytest.raises(ConfigError, match=f"fills the mask with 0.*the ignore index is {ignore_index}"):
         check(A.GridElasticDeform((4, 4), 10), ignore_index)
+    with pytest.raises(ConfigError, match="fills the mask with 0"):
+        check(A.GridElasticDeform((4, 4), 4), ignore_index)
 
 
 def test_the_pipeline_stays_as_it_is() -> None:

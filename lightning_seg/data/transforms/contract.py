@@ -1,5 +1,6 @@
 """What a transform must not do to an image and its mask, tried out before a run starts."""
 
+import contextlib
 import random
 import warnings
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ Sides differ, and sizes are prime numbers, so that no resize takes its samples b
 """
 _SIZES = ((97, 131), (521, 641), (1031, 2053), (4099, 4111))
 """Height and width of probes: each is for crops that do not fit into the one before."""
+_SMALL = (41, 59)
+"""Of some more probes: what moves pixels by a fixed length shows its padding there."""
+_DRAWS_OF_SMALL = 6
 _DRAWS = 12
 _DRAWS_OF_PIXEL_TRANSFORMS = 2
 _SAMPLED_PIXELS = 4000
@@ -87,11 +91,17 @@ def _check(transform: A.BasicTransform, ignore_index: int, dtype: np.dtype[Any],
     # albumentations' own ones stay in place by definition, but some blur more than can be compared.
     in_place = isinstance(transform, A.ImageOnlyTransform) and type(transform).__module__.startswith("albumentations.")
     draws = _DRAWS_OF_PIXEL_TRANSFORMS if in_place else _DRAWS
-    for image, mask in _draws(transform, np.array(classes, dtype), draws, subject):
+    ids: Mask = np.array(classes, dtype)
+    transform = deepcopy(transform)
+    transform.p = 1.0
+    transform.deterministic = False  # set by a ReplayCompose, without which it fails
+    for image, mask in _draws(transform, ids, draws, subject):
         _check_arrays(image, mask, subject)
         invented.update(_values_besides(mask, [*classes, ignore_index]))
         if not in_place:
             disagreeing += _agreement(image, mask, ignore_index) < _AGREEMENT
+    for mask in _small_masks(transform, ids):
+        invented.update(_values_besides(mask, [*classes, ignore_index]))
     if len(invented) == 1:
         raise ConfigError(
             f"{subject} fills the mask with {invented.pop()}, which is taken for a class; the ignore index is "
@@ -127,19 +137,11 @@ def _check_arrays(image: Any, mask: Any, subject: str) -> None:
 
 def _draws(transform: A.BasicTransform, ids: Mask, count: int, subject: str) -> Iterator[tuple[Any, Any]]:
     """Images and masks that a transform makes of probes, each with random numbers of its own."""
-    transform = deepcopy(transform)
-    transform.p = 1.0
-    transform.deterministic = False  # set by a ReplayCompose, without which it fails
     sizes = list(_SIZES)
     draw = 0
     while draw < count:
-        size = sizes[0][0] + draw, sizes[0][1] + draw  # else a resize to that very size would pass
-        image, mask = _probe(size, ids, draw)
-        transform.set_random_state(np.random.default_rng(draw), random.Random(draw))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                sample = transform(image=image, mask=mask)
+            sample = _apply(transform, sizes[0], ids, draw)
         except Exception as error:
             if len(sizes) == 1:
                 reason = (str(error).splitlines() or [""])[0]
@@ -151,6 +153,23 @@ def _draws(transform: A.BasicTransform, ids: Mask, count: int, subject: str) -> 
             continue
         yield sample["image"], sample["mask"]
         draw += 1
+
+
+def _small_masks(transform: A.BasicTransform, ids: Mask) -> Iterator[Mask]:
+    """What it makes of small masks; it need not work on them."""
+    with contextlib.suppress(Exception):
+        for draw in range(_DRAWS_OF_SMALL):
+            yield _apply(transform, _SMALL, ids, draw)["mask"]
+
+
+def _apply(transform: A.BasicTransform, size: tuple[int, int], ids: Mask, draw: int) -> dict[str, Any]:
+    """What a transform makes of a probe; a little larger at each draw, else a resize to that very size would pass."""
+    image, mask = _probe((size[0] + draw, size[1] + draw), ids, draw)
+    transform.set_random_state(np.random.default_rng(draw), random.Random(draw))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sample: dict[str, Any] = transform(image=image, mask=mask)
+    return sample
 
 
 def _probe(size: tuple[int, int], ids: Mask, seed: int) -> tuple[Image, Mask]:
