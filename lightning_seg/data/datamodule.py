@@ -52,10 +52,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         train: reader of the training samples.
         val: reader of the samples that every epoch is validated on.
         test: reader of the samples for ``test``.
-        predict: an image, a folder of images or a glob pattern for ``predict``.
+        predict: an image, a folder of images or a glob pattern for ``predict``; masks among them are left out.
         root: folder that relative paths of the readers start from; the working directory if null.
         ignore_index: mask value of pixels that count neither in the loss nor in the metric.
-        imports: the user's own files (``path/to/data.py``) or modules that register data sets with Detectron2.
+        imports: the user's own files (``path/to/data.py``, from the working directory or from the config's folder) or
+            modules: they may register data sets with Detectron2, and hold classes for a ``class_path``, ``data.Class``.
         label_map: what stored values, or the source's names, stand for, ``{7: road, truck: vehicle, 0: ignore}``. Where
             the source names no classes (Folder, Manifest) and values are mapped, only those have a meaning; else a mask
             holds ids of ``classes``.
@@ -70,7 +71,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             draws a class by its rarity, then a sample that shows it, as often as there are samples.
         train_transforms: albumentations for training; ``fill_mask`` is set to the ignore index in all of them.
         eval_transforms: albumentations of images (and of masks, for the loss) in evaluation and prediction, such
-            as a resize; the metric is always computed at the stored size.
+            as a resize; the metric is always computed at the stored size, so that what moves pixels must be a resize,
+            padding or a flip, and the same each time.
         reduced_decoding: decode a training JPEG at ½ (¼, ⅛) of its size where ``RandomScaleCrop`` scales it to that or
             less: about half the time, for pixels that differ by 0.3 grey levels on average. Masks stay whole.
         cache: ``ram``: in ``fit``, keep each decoded sample in memory that all processes of a machine share, so that it

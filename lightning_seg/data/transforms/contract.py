@@ -100,7 +100,7 @@ def _check(transform: A.BasicTransform, ignore_index: int, dtype: np.dtype[Any],
         invented.update(_values_besides(mask, [*classes, ignore_index]))
         if not in_place:
             disagreeing += _agreement(image, mask, ignore_index) < _AGREEMENT
-    for mask in _small_masks(transform, ids):
+    for mask in () if in_place else _small_masks(transform, ids):
         invented.update(_values_besides(mask, [*classes, ignore_index]))
     if len(invented) == 1:
         raise ConfigError(
