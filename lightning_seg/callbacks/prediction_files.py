@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_seg.callbacks.pictures import overlay
-from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.decode import read_image
 from lightning_seg.data.ranks import gather
 from lightning_seg.structures import Batch, DatasetInfo
@@ -52,8 +51,8 @@ class PredictionFiles(pl.Callback):
             Image.fromarray(picture).save(self._file("overlays", sample["name"] + ".jpg"), quality=90)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        data: SegmentationDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.predict
-        self.failures = sorted(message for messages in gather(lambda: data.failures) for message in messages)
+        mine: list[str] = getattr(getattr(trainer, "datamodule", None), "failures", [])
+        self.failures = sorted(message for messages in gather(lambda: mine) for message in messages)
 
     def _file(self, kind: str, name: str) -> Path:
         path = self.folder / kind / name
