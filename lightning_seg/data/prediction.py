@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info
 
+from lightning_seg.data.headers import read_header
 from lightning_seg.data.readers import Coco, Folder, Reader
 from lightning_seg.data.readers.folder import IMAGE_SUFFIXES, files_below
 from lightning_seg.data.readers.reader import OrphanError, common_folder, resolve, unique_names
-from lightning_seg.errors import DataError
+from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Sample, summarise
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -89,14 +90,22 @@ def _masks_among(paths: Sequence[Path], root: Path | None, readers: Sequence[Rea
 
 
 def _named_as_masks(paths: Sequence[Path], reader: Folder) -> Iterator[Path]:
-    """What would be the mask of another image in the same folder."""
+    """What is named as the mask of another image in the same folder, and has its size."""
     before, _, after = reader.image_name.partition("{stem}")
+    there = set(paths)
     for path in paths:
         stem = path.stem.removeprefix(before).removesuffix(after)
-        if f"{before}{stem}{after}" == path.stem:
-            mask = path.with_name(reader.mask_name.replace("{stem}", stem))
-            if mask != path:
-                yield mask
+        mask = path.with_name(reader.mask_name.replace("{stem}", stem))
+        is_image = f"{before}{stem}{after}" == path.stem and mask != path
+        if is_image and mask in there and _size(mask) == _size(path) is not None:
+            yield mask
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    try:
+        return read_header(path, "image").upright
+    except UnreadableError:  # is told where it is read
+        return None
 
 
 def _listed_masks(reader: Reader, root: Path | None) -> Iterator[Path]:

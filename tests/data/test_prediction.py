@@ -57,6 +57,8 @@ def test_masks_in_the_folder_are_left_out(tmp_path: Path, said: Callable[[], str
     ]
     write(tmp_path, "new/d.jpg")
     assert names("new", Folder("x", "y", mask_name="{stem}_mask.png"), root=tmp_path)[-1] == "d"
+    Image.new("RGB", (4, 5)).save(tmp_path / "new/b.png")  # another picture
+    assert names("new", reader, root=tmp_path) == ["b.jpg", "b.png", "c", "d", "d_mask"]
     assert names(tmp_path / "val/masks/a.png", reader, root=tmp_path) == ["a"]  # asked for by name
     with pytest.raises(
         DataError, match=r"holds no image .* but masks \(1\) and other files \(0\): name a folder of images"
