@@ -27,6 +27,9 @@ _LOW, _SPAN = 0.25, 0.5
 _EXACT = 0.02
 """Pixels by which a coordinate that was found may be off."""
 
+_LINES = 64
+"""Rows and columns that are compared at most."""
+
 _DRAWS = 8
 """Tries of a transform that might draw what to do."""
 
@@ -133,23 +136,22 @@ class _Step:
         # Numbered pixels as a mask, since transforms may change colours of an image in place.
         numbers = np.arange(1000, 1000 + size[0] * size[1], dtype=np.int32).reshape(size)
         blank = np.zeros((*size, 3), np.uint8)
-        draws = 1 if self._followed and not self._chooses else _DRAWS
+        draws = 2 if self._followed and not self._chooses else _DRAWS
         masks = [self._apply(draw, image, image=blank, mask=numbers)["mask"] for draw in range(draws)]
         if all(np.array_equal(mask, numbers) for mask in masks):
             self._followed = True
             return None
-        sent = np.empty((*size, 3), np.float32)
-        sent[..., 0] = _encoded(size[0])[:, None]
-        sent[..., 1] = _encoded(size[1])
-        sent[..., 2] = 1 - _LOW
-        first, second = (self._apply(draw, image, image=sent, mask=numbers)["image"] for draw in range(2))
-        drawn = self._by_chance or not np.array_equal(first, second)
-        if drawn or not all(np.array_equal(mask, masks[0]) for mask in masks[1:]):
+        if self._by_chance or not all(np.array_equal(mask, masks[0]) for mask in masks[1:]):
             raise DataError(
                 f"data.eval_transforms: {self.name} draws where the pixels of {image} go, but evaluation shows each "
                 f"image once, always the same way: {'set its p to 1, or ' if self._by_chance else ''}leave it out"
             )
-        if (moves := _moves(first, size)) is None:
+        sent = np.empty((*size, 3), np.float32)
+        sent[..., 0] = _encoded(size[0])[:, None]
+        sent[..., 1] = _encoded(size[1])
+        sent[..., 2] = 1 - _LOW
+        moves = _moves(self._apply(0, image, image=sent, mask=numbers)["image"], size)
+        if moves is None:
             raise DataError(
                 f"data.eval_transforms: {self.name} moves the pixels of {image} (sent as float32 coordinates) neither "
                 "by resizing nor by padding nor by a flip, so that no label map finds back: leave it out"
@@ -191,11 +193,12 @@ def _moves(received: Any, size: Size) -> tuple[_Move, _Move] | None:
         return None
     moves = []
     for axis, length in enumerate(size):
-        found = ((received[(*inside, axis)].astype(np.float64) - _LOW) / _SPAN) * length - 0.5
-        line = found[:, 0] if axis == 0 else found[0]
-        if np.abs(found - (line[:, None] if axis == 0 else line)).max() > _EXACT:
+        lines = received[(*inside, axis)] if axis == 1 else received[(*inside, axis)].T
+        lines = lines[:: len(lines) // _LINES + 1].astype(np.float64)
+        found = (lines - _LOW) / _SPAN * length - 0.5
+        if np.abs(found - found[0]).max() > _EXACT:
             return None
-        move = _fit(line, ranges[axis].start, length)
+        move = _fit(found[0], ranges[axis].start, length)
         if move is None:
             return None
         moves.append(_Move(*move, received.shape[axis]))
