@@ -46,11 +46,11 @@ class FirstFails(pl.Callback):
 
 
 class SignalIn(pl.Callback):
-    """Sends SIGUSR1 to the process of rank 1 in a step."""
+    """Sends a signal to the process of a rank in a step."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, rank: int = 1, number: str = "SIGUSR1") -> None:
+        self.step, self.rank, self.number = step, rank, signal.Signals[number]
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_rank == 1 and trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGUSR1)
+        if trainer.global_rank == self.rank and trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)
