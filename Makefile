@@ -1,16 +1,22 @@
-# make install   set up .venv (again: nothing to do)
+# make install   set up .venv with locked versions (again: nothing to do); LATEST=1: with the newest that fit
 # make train     set up, then train the quickstart
 # make test      set up, then lint, type checks, layers, doctests and tests
+# make lock      choose the locked versions anew (needs uv)
 #
-# PYTHON chooses the interpreter that .venv is made with. VENV chooses another environment, which may exist already:
-# a Detectron2 that is installed there, such as the official one from source, is kept.
+# PYTHON chooses the interpreter that .venv is made with. VENV chooses another environment. One that exists already keeps
+# what satisfies the ranges in pyproject.toml, such as a torch for its GPU, and a Detectron2 from source.
 
 PYTHON ?= python3
 VENV ?= .venv
+LATEST ?=
+UV ?= uv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.lightning_seg-installed
+STAMP := $(VENV)/.lightning_seg-$(if $(LATEST),latest,installed)
+# Says that the environment was made here, so that its versions are the locked ones.
+OWN := $(VENV)/.lightning_seg-own
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install train test lint clean
+.PHONY: install train test lint lock clean
 
 install: $(STAMP)
 
@@ -26,21 +32,40 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+lock:
+	echo "setuptools\nwheel" | $(UV) pip compile - --universal --python-version 3.10 --generate-hashes --no-header \
+	  --no-annotate --upgrade --quiet --output-file requirements-build.txt
+	$(UV) pip compile pyproject.toml --extra dev --constraint requirements-build.txt --universal --python-version 3.10 \
+	  --generate-hashes --no-header --no-annotate --upgrade --quiet --output-file requirements-locked.txt
+
 clean:
 	rm -rf .venv runs data/quickstart
 
-# Made anew whenever a file that defines it changes; pip then installs only what is missing.
-$(STAMP): pyproject.toml requirements-detectron2.txt Makefile
+# Made anew whenever a file that defines it changes; pip then installs only what is missing. Build tools come first, since
+# three of the locked packages have no wheel and are built with exactly these.
+$(STAMP): pyproject.toml requirements-build.txt requirements-locked.txt requirements-detectron2.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but Python 3.10 to 3.13 is needed:" \
 	    "make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	@test -x $(BIN)/python || { $(PYTHON) -m venv $(VENV) && touch $(OWN); } || { \
 	  echo "Could not make $(VENV): install Python's venv module (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@if test -n "$(LATEST)"; then \
+	  echo "$(VENV): the newest versions that pyproject.toml admits"; \
+	  $(INSTALL) --upgrade --upgrade-strategy eager -e '.[dev]'; \
+	elif test -e $(OWN); then \
+	  echo "$(VENV): the versions of requirements-locked.txt"; \
+	  $(INSTALL) --require-hashes --no-deps -r requirements-build.txt && \
+	  $(INSTALL) --require-hashes --no-deps --no-build-isolation -r requirements-locked.txt && \
+	  $(INSTALL) --no-deps --no-build-isolation -e .; \
+	else \
+	  echo "$(VENV): what pyproject.toml needs and the environment lacks"; \
+	  $(INSTALL) -e '.[dev]'; \
+	fi
 	@$(BIN)/python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("detectron2") is None)' || \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+	  $(INSTALL) --no-deps --only-binary=:all: \
 	    --python-version 3.10 --implementation cp --abi none --platform any --require-hashes \
 	    --target "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	    -r requirements-detectron2.txt
 	$(BIN)/python -m lightning_seg.installation
+	@rm -f $(VENV)/.lightning_seg-latest $(VENV)/.lightning_seg-installed
 	@touch $@

@@ -18,38 +18,15 @@ import detectron2.data.transforms as T
 import numpy as np
 import torch
 from detectron2.data import DatasetMapper
-from numpy.typing import NDArray
-from PIL import Image
+from sections.images import CLASSES, SIZE, write_scenes
 
 from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.decode import read_image, read_mask
 from lightning_seg.data.sampler import Draw
 
-SIZE = (1024, 2048)
 CROP = (512, 1024)
-CLASSES = 19
 FILES = 4
-
-
-def write_scenes(folder: Path) -> None:
-    """Noise on all scales, coarse ones the stronger, as in photographs: 300 to 500 KB as JPEG of quality 95."""
-    rng = np.random.default_rng(0)
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir()
-    for number in range(FILES):
-        noise = sum(0.66**octave * _enlarged(rng, 2**octave, 3) for octave in range(1, 11))
-        image = np.clip(128 + 50 * noise / np.std(noise), 0, 255).astype(np.uint8)
-        Image.fromarray(image).save(folder / f"images/{number}.jpg", quality=95)
-        mask = _enlarged(rng, 12, CLASSES).argmax(axis=2).astype(np.uint8)
-        mask[:: SIZE[0] // 2, :64] = 255
-        Image.fromarray(mask).save(folder / f"masks/{number}.png")
-
-
-def _enlarged(rng: np.random.Generator, cells: int, channels: int) -> NDArray[np.float32]:
-    grid = rng.standard_normal((cells, 2 * cells, channels)).astype(np.float32)
-    planes = [cv2.resize(grid[..., index], SIZE[::-1], interpolation=cv2.INTER_CUBIC) for index in range(channels)]
-    return np.stack(planes, axis=2)
 
 
 def ours(folder: Path) -> SegmentationDataset:
@@ -93,7 +70,7 @@ def main() -> None:
     np.random.seed(0)  # noqa: NPY002  # what Detectron2 draws from
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_scenes(folder)
+        write_scenes(folder, FILES)
         dataset = ours(folder)
         files = [(sample.image, sample.mask) for sample in dataset.samples]
 

@@ -25,7 +25,14 @@ from pytorch_lightning.utilities import rank_zero_only
 from lightning_seg.arguments import MergingConfigFile, Parser
 from lightning_seg.checkpoint_io import DurableCheckpointIO
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.errors import CheckpointError, ConfigError, DataError, LaunchError, LightningSegError
+from lightning_seg.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    LaunchError,
+    LightningSegError,
+    operation_without_determinism,
+)
 from lightning_seg.files import remove_drafts, replacing
 from lightning_seg.launch import late_rank
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, keep_run_id, prepared, without_missing
@@ -284,10 +291,16 @@ class SegmentationCLI(LightningCLI):
         """Run; an error of this process also ends those that it started, which may wait for it for ever."""
         try:
             super()._run_subcommand(subcommand)
-        except Exception:
+        except Exception as error:
             launcher = self.trainer.strategy.launcher
             if isinstance(launcher, _SubprocessScriptLauncher):
                 launcher.kill(signal.SIGKILL)  # LastCheckpoint has them answer SIGTERM at the end of a step
+            if operation := operation_without_determinism(error):
+                raise ConfigError(
+                    f"trainer.deterministic is true, but {operation} has no deterministic form on this device: a loss "
+                    "of lightning_seg.losses as model.criterion has one, where the head's own loss has not; else "
+                    "choose --trainer.deterministic warn, or another network"
+                ) from error
             raise
 
     def validate(self, **kwargs: Any) -> None:

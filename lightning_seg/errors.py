@@ -107,3 +107,16 @@ class Forgiving:
             warnings.warn(f"{self.what} failed, and the run goes on without it: {describe(error)}", stacklevel=2)
         self.failed = True
         return True
+
+
+def operation_without_determinism(error: BaseException) -> str | None:
+    """The operation that torch refuses under deterministic algorithms, where that is what an error says.
+
+    >>> refused = "nll_loss2d_forward does not have a deterministic implementation, but you set …"
+    >>> operation_without_determinism(RuntimeError(refused))
+    'nll_loss2d_forward'
+    >>> operation_without_determinism(RuntimeError("out of memory")) is None
+    True
+    """
+    operation, found, _ = str(error).partition(" does not have a deterministic implementation")
+    return operation if found and isinstance(error, RuntimeError) else None

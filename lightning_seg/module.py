@@ -4,7 +4,7 @@ Long, because Lightning asks one class for all hooks, and a third of it says wha
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -13,16 +13,13 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics import MeanMetric
 
 from lightning_seg.checkpoints import averaging_problems, refuse_other_model, resume_problems
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.losses import Criterion
-from lightning_seg.metrics import AbsentClasses, ConfusionMatrix, ImageIoU, Report
-from lightning_seg.metrics.boundary import MAX_CLASSES, boundary_confusion_matrix
-from lightning_seg.metrics.functional import confusion_matrix
+from lightning_seg.metrics import AbsentClasses, Evaluation, Report
 from lightning_seg.models.compilation import compile_network, compiler_problem
 from lightning_seg.models.normalisation import (
     refuse_dropped_activations,
@@ -59,6 +56,8 @@ class SegmentationModule(pl.LightningModule):
         auxiliary_weight: of that head's loss.
         channels_last: keep weights and features in that memory format: the same numbers to rounding, and much faster
             where convolutions are depthwise or run on tensor cores.
+        float32_matmul_precision: of matrix products on a GPU, as ``torch.set_float32_matmul_precision`` takes it:
+            ``high`` multiplies in TF32, as convolutions there do anyway; null leaves it as it is, at first ``highest``.
         activation_checkpointing: of the backbone's blocks, keep only the inputs for the backward pass, which computes
             the rest again: less memory, more time, the same numbers.
         compile: the backbone and the head's layers, with ``torch.compile``: the same numbers to rounding, but that
@@ -97,6 +96,7 @@ class SegmentationModule(pl.LightningModule):
         auxiliary_stage: str | None = None,
         auxiliary_weight: float = 0.4,
         channels_last: bool = False,
+        float32_matmul_precision: Literal["highest", "high", "medium"] | None = None,
         activation_checkpointing: bool = False,
         compile: bool = False,
         fresh_head: bool = False,
@@ -110,11 +110,7 @@ class SegmentationModule(pl.LightningModule):
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__()
-        if boundary_iou and len(class_names) > MAX_CLASSES:
-            raise ConfigError(
-                f"model.boundary_iou counts at most {MAX_CLASSES} classes, as in Detectron2, but data.classes names "
-                f"{len(class_names)}: leave it false"
-            )
+        self.evaluation = Evaluation(class_names, ignore_index, absent_classes, boundary_iou=boundary_iou)
         self.rates = Rates(backbone_lr_factor, layer_decay)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
         import_user_code(imports or [], "model.imports")
@@ -126,7 +122,6 @@ class SegmentationModule(pl.LightningModule):
         self.weights: str = self.recipe.weights if weights is None else weights
         self.fresh_head = fresh_head
         self.allow_missing = tuple(allow_missing or ())
-        self.absent_classes = absent_classes
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
         self.segmentor = Segmentor(
@@ -139,23 +134,24 @@ class SegmentationModule(pl.LightningModule):
             channels_last=channels_last,
             activation_checkpointing=activation_checkpointing,
         )
+        self.float32_matmul_precision = float32_matmul_precision
         self.compiles = compile
         self.rates.factors(self.segmentor.network.backbone)  # refused here, not after the data have been read
         for notice in self.segmentor.notices:
             rank_zero_info(notice)
-        self.confusion = ConfusionMatrix(len(class_names))
-        self.boundary = ConfusionMatrix(len(class_names)) if boundary_iou else None
-        self.image_iou = ImageIoU(absent_classes)
-        self.mean_loss = MeanMetric(nan_strategy="disable")
         self._has_weights = self._trains = False
         self.report: Report | None = None
         """The figures of the last evaluation that ended."""
+        self._mean_loss = torch.tensor(torch.nan)
 
     def setup(self, stage: str) -> None:
         """Load pretrained weights, unless there are others already, and fit the network to the device."""
         self._trains = stage == "fit"
-        if self.trainer.strategy.root_device.type == "cpu" and without_sync(self.segmentor):
+        device = self.trainer.strategy.root_device.type
+        if device == "cpu" and without_sync(self.segmentor):
             rank_zero_info("SyncBN needs a GPU: on the CPU, each process normalises its own batch")
+        if device == "cuda" and self.float32_matmul_precision is not None:
+            torch.set_float32_matmul_precision(self.float32_matmul_precision)
         self.load_pretrained()
         if self.compiles:
             self._compile()
@@ -194,7 +190,8 @@ class SegmentationModule(pl.LightningModule):
         with telling_of_single_values(self.segmentor.network, batch):
             losses = self.segmentor.losses(batch)
         loss = torch.stack(list(losses.values())).sum()
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        shown_by_lightning = not getattr(self.trainer.progress_bar_callback, "reads_loss", False)
+        self.log("train/loss", loss, prog_bar=shown_by_lightning, batch_size=len(batch))
         self.log_dict({f"train/{name}": part for name, part in losses.items()}, batch_size=len(batch))
         for name, group in self._parameter_groups():
             rate = torch.as_tensor(group["lr"], dtype=torch.float32)  # of a number, Lightning makes a tensor on the GPU
@@ -225,7 +222,7 @@ class SegmentationModule(pl.LightningModule):
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             for config in self.trainer.lr_scheduler_configs:
                 if isinstance(config.scheduler, ReduceLROnPlateau):
-                    config.scheduler.step(float(self.mean_loss.compute()))
+                    config.scheduler.step(float(self._mean_loss))
 
     def on_test_epoch_end(self) -> None:
         self._log_report("test")
@@ -322,18 +319,9 @@ class SegmentationModule(pl.LightningModule):
             return {"predictions": []}
         predictions, losses = self._predict(batch)
         for sample, prediction in zip(batch, predictions, strict=True):
-            self._count(prediction, sample["truth"])
-        self.mean_loss.update(torch.stack(list(losses.values())).sum(), weight=len(batch))
+            self.evaluation.update(prediction, sample["truth"])
+        self.evaluation.add_loss(torch.stack(list(losses.values())).sum(), len(batch))
         return {"predictions": predictions}
-
-    def _count(self, prediction: Tensor, truth: Tensor) -> None:
-        counts = confusion_matrix(prediction, truth, len(self.class_names), self.segmentor.ignore_index)
-        self.confusion.update(counts)
-        self.image_iou.update(counts)
-        if self.boundary is not None:
-            self.boundary.update(
-                boundary_confusion_matrix(prediction, truth, len(self.class_names), self.segmentor.ignore_index)
-            )
 
     def _predict(self, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
         if not batch:
@@ -348,22 +336,13 @@ class SegmentationModule(pl.LightningModule):
         if not self._has_weights:
             command = TrainerFn(self.trainer.state.fn).value
             raise ConfigError(f"{command} would use random weights: give --ckpt_path or --model.weights")
-        for metric in (self.confusion, self.boundary, self.image_iou, self.mean_loss):
-            if metric is not None:
-                metric.reset()
+        self.evaluation.reset()
 
     def _log_report(self, split: str) -> None:
         """Log what all processes counted together; every process has the same figures after ``compute``."""
-        report = Report(
-            split,
-            self.class_names,
-            self.confusion.compute().cpu(),
-            self.image_iou.compute().reshape(-1),
-            self.absent_classes,
-            None if self.boundary is None else self.boundary.compute().cpu(),
-        )
-        self.report = report
-        self.log(f"{split}/loss", self.mean_loss.compute())
+        report, loss = self.evaluation.report(split)
+        self.report, self._mean_loss = report, loss
+        self.log(f"{split}/loss", loss)
         # As float64, so that a log says the same as metrics.json to the last digit.
         for name, value in report.averages.items():
             if name not in _NOT_LOGGED:

@@ -8,12 +8,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch.distributed.tensor import DTensor
 
 from lightning_seg.errors import DataError
 
 
 class RankFile(pl.Callback):
-    """Writes ``step,loss`` of every training batch to ``rank_<n>.csv``; appends where the file is there already."""
+    """Writes ``step,loss`` of every training batch to ``rank_<n>.csv``; appends where the file is there already.
+
+    ``parts_<n>`` says how many parameters this process has a part of, and of how many numbers its parts and all are.
+    """
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
@@ -24,6 +28,9 @@ class RankFile(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, *_: Any) -> None:
         self.folder.mkdir(exist_ok=True)
+        parts = [parameter for parameter in module.parameters() if isinstance(parameter, DTensor)]
+        held, all_of_them = sum(part.to_local().numel() for part in parts), sum(part.numel() for part in parts)
+        (self.folder / f"parts_{trainer.global_rank}").write_text(f"{len(parts)} {held} {all_of_them}")
         loss = float(torch.as_tensor(outputs["loss"]))
         with (self.folder / f"rank_{trainer.global_rank}.csv").open("a") as file:
             file.write(f"{self.step},{loss!r}\n")
@@ -39,11 +46,11 @@ class FirstFails(pl.Callback):
 
 
 class SignalIn(pl.Callback):
-    """Sends SIGUSR1 to the process of rank 1 in a step."""
+    """Sends a signal to the process of a rank in a step."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, rank: int = 1, number: str = "SIGUSR1") -> None:
+        self.step, self.rank, self.number = step, rank, signal.Signals[number]
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_rank == 1 and trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGUSR1)
+        if trainer.global_rank == self.rank and trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)

@@ -80,6 +80,12 @@ def test_two_processes_equal_one(experiment: Callable[..., Path], pairs: Path) -
     run("fit", config, pairs, "stopped", *sharded, steps, stop_in=2)
     resumed = run("fit", config, pairs, "stopped", *sharded, steps, "--ckpt_path=last")
 
+    for rank in range(2):
+        count, held, in_all = map(int, (config.parent / "together" / f"parts_{rank}").read_text().split())
+        assert count > 10
+        assert 0.3 < held / in_all < 0.7  # the two have the network in halves
+    assert (config.parent / "alone" / "parts_0").read_text() == "0 0 0"
+
     losses = losses_of(config.parent / "alone", 1)
     assert len(set(losses)) == STEPS
     for name in ("together", "stopped"):

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from lightning_seg.errors import LossError
 from lightning_seg.files import replacing
 from lightning_seg.structures import Batch
+from lightning_seg.transfers import Later
 
 _FINE, _SKIP, _STOP = 0, 1, 2
 
@@ -36,6 +37,7 @@ class BadBatch(pl.Callback):
         self.skipped = 0
         self._batch: Batch = []
         self._batch_idx = 0
+        self._loss: Later | None = None
         self._found = ""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -53,6 +55,36 @@ class BadBatch(pl.Callback):
         self._batch, self._batch_idx = batch, batch_idx
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        self._loss = Later(loss)  # read when the backward pass has been launched, so that no GPU waits for the answer
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        self._check(trainer)
+        if not self.skip:
+            return
+        verdict = self._verdict(trainer, pl_module)
+        if verdict == _STOP:
+            found = self._found or "another process met a loss that is not finite"
+            raise LossError(
+                f"{found}. {self.skipped} steps were left out; this one cannot be, {self._reason(pl_module)}"
+            )
+        if verdict == _SKIP:
+            self.skipped += 1
+            rank_zero_warn(f"{self._found or 'Another process met a loss that is not finite'}: step left out")
+            optimizer.zero_grad(set_to_none=True)  # an optimiser passes over parameters without a gradient
+        self._found = ""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self._check(trainer)  # of a batch whose gradients still add up
+
+    def _check(self, trainer: pl.Trainer) -> None:
+        """Look at the loss of the last backward pass, once."""
+        if self._loss is None:
+            return
+        loss, self._loss = self._loss.read(), None
         if torch.isfinite(loss):
             return
         path = self.folder / "bad_batch" / f"{trainer.global_step}_{trainer.global_rank}.json"
@@ -69,23 +101,6 @@ class BadBatch(pl.Callback):
                 "lightning_seg.callbacks.BadBatch with skip: 10 in trainer.callbacks leaves such steps out"
             )
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
-    ) -> None:
-        if not self.skip:
-            return
-        verdict = self._verdict(trainer, pl_module)
-        if verdict == _STOP:
-            found = self._found or "another process met a loss that is not finite"
-            raise LossError(
-                f"{found}. {self.skipped} steps were left out; this one cannot be, {self._reason(pl_module)}"
-            )
-        if verdict == _SKIP:
-            self.skipped += 1
-            rank_zero_warn(f"{self._found or 'Another process met a loss that is not finite'}: step left out")
-            optimizer.zero_grad(set_to_none=True)  # an optimiser passes over parameters without a gradient
-        self._found = ""
-
     def _reason(self, pl_module: pl.LightningModule) -> str:
         if _spoilt(pl_module):
             return "since the model's running statistics are no longer finite: go on from a checkpoint"
@@ -96,6 +111,8 @@ class BadBatch(pl.Callback):
         verdict = _FINE
         if self._found:
             verdict = _STOP if self.skipped >= self.skip or _spoilt(pl_module) else _SKIP
+        if trainer.world_size == 1:
+            return verdict
         found = torch.tensor(verdict, device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(found, reduce_op="max"))
 

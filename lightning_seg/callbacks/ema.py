@@ -1,15 +1,14 @@
 """Averaged weights: Lightning's callback, without what it does wrong to a segmentor and its checkpoints."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
-
-Average = Callable[[Tensor, Tensor, Tensor | int], Tensor]
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
 class EMA(EMAWeightAveraging):
@@ -20,21 +19,49 @@ class EMA(EMAWeightAveraging):
 
     * integer buffers are copied, which it rounds down (some decays spoil Swin's ``relative_position_index``), and
       buffers that do not change, such as the pixel mean, stay as they are;
+    * an update is a handful of operations on all tensors together, and the CPU waits for none of them;
     * the average lies on the training's device, where it is the CPU there;
     * before the first update, the weights count as they are, where it has those of before ``model.weights`` was read;
     * a checkpoint of the end of the training still has the weights as they were trained.
+
+    Args:
+        decay: what an update keeps of the average, in [0, 1].
+        kwargs: Lightning's other options.
     """
 
     _trained: dict[str, Tensor] | None = None
     """The weights as they were trained, once those of the module are the average."""
 
+    def __init__(self, decay: float = 0.999, **kwargs: Any) -> None:
+        super().__init__(decay=decay, **kwargs)
+        self.decay = decay
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         if self._average_model is not None and stage == "fit":
             self._trained = None
-            self._average_model.avg_fn = _exact(self._average_model.avg_fn)
             if self._device is None:
                 self._average_model.to(trainer.strategy.root_device)
+            # On the CPU, where asking whether it is 0 waits for nothing.
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+            vars(self._average_model)["update_parameters"] = self._update
+
+    def _update(self, model: nn.Module) -> None:
+        """Move the average towards the model, by the formula of torch's ``get_ema_multi_avg_fn``."""
+        average = self._average_model
+        assert average is not None
+        begun = self._begun
+        averaged: list[Tensor] = []
+        current: list[Tensor] = []
+        for kept, new, is_averaged in _pairs(average, model):
+            if begun and is_averaged and kept.is_floating_point():
+                averaged.append(kept)
+                current.append(new.to(kept.device))
+            else:
+                kept.copy_(new)
+        if averaged:
+            torch._foreach_lerp_(averaged, current, 1 - self.decay)
+        average.n_averaged += 1
 
     @property
     def _begun(self) -> bool:
@@ -69,13 +96,9 @@ class EMA(EMAWeightAveraging):
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
 
-def _exact(average: Average | None) -> Average:
-    """Leave alone what cannot be averaged or does not change."""
-    assert average is not None  # Lightning's class gives one
-
-    def update(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        if not current.is_floating_point():
-            return current
-        return torch.where(averaged == current, current, average(averaged, current, count))
-
-    return update
+def _pairs(average: AveragedModel, model: nn.Module) -> Iterator[tuple[Tensor, Tensor, bool]]:
+    """Each tensor of the average, that of the model, and whether it is averaged or copied."""
+    for parameter, trained in zip(average.module.parameters(), model.parameters(), strict=True):
+        yield parameter.detach(), trained.detach(), True
+    for buffer, current in zip(average.module.buffers(), model.buffers(), strict=True):
+        yield buffer.detach(), current.detach(), average.use_buffers

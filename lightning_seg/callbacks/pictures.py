@@ -139,7 +139,7 @@ class ResultGrid(pl.Callback):
                 read_image(Path(sample["file_name"])),
                 sample["truth"].cpu().numpy(),
                 prediction.cpu().numpy(),
-                mean_iou(matrix, pl_module.absent_classes).item(),
+                mean_iou(matrix, pl_module.evaluation.absent_classes).item(),
             )
         )
 

@@ -1,27 +1,39 @@
 """The progress bar: rich, with the mIoU as it stands."""
 
 import logging
+import time
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import RichProgressBar
 from rich import get_console
 from rich.logging import RichHandler
 
-from lightning_seg.metrics.functional import mean_iou
 from lightning_seg.module import SegmentationModule
 from lightning_seg.structures import Batch
+from lightning_seg.transfers import Later
+
+_SECONDS_BETWEEN_FIGURES = 0.5
+"""Of a GPU, which each look at a figure may hold up; a CPU's figures are shown at every batch."""
 
 
 class ProgressBar(RichProgressBar):
     """Lightning's rich bar with loss and mIoU; the mIoU follows a running validation image by image.
 
-    A line a validation stays above the bar, also where the output is no terminal.
+    A line a validation stays above the bar, also where the output is no terminal. The loss is read here and not logged
+    to the bar, since Lightning would wait for the GPU after every step to show it.
     """
+
+    reads_loss = True
+    """Tells :class:`~lightning_seg.module.SegmentationModule` that this bar needs no loss from it."""
 
     def __init__(self) -> None:
         super().__init__()
         self._running_miou: float | None = None
+        self._loss: float | None = None
+        self._coming_loss: Later | None = None
+        self._looked_at = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Send Lightning's messages through the bar's console: straight to the terminal they break the bar."""
@@ -35,9 +47,30 @@ class ProgressBar(RichProgressBar):
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        if self._loss is not None:
+            metrics["train/loss"] = self._loss
         if self._running_miou is not None:
             metrics["val/mIoU"] = self._running_miou
         return metrics
+
+    def _may_look(self, device: torch.device) -> bool:
+        """Whether a figure of this device may be read now."""
+        now = time.monotonic()
+        if device.type != "cpu" and now - self._looked_at < _SECONDS_BETWEEN_FIGURES:
+            return False
+        self._looked_at = now
+        return True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        loss = outputs["loss"] if isinstance(outputs, dict) else None
+        if loss is not None and self.is_enabled and self._may_look(loss.device):
+            before, self._coming_loss = self._coming_loss, Later(loss)
+            # What was asked for half a second ago has arrived; that of a CPU is there at once.
+            arrived = self._coming_loss if loss.device.type == "cpu" else before
+            self._loss = None if arrived is None else arrived.read().item()
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_validation_batch_end(
         self,
@@ -51,8 +84,8 @@ class ProgressBar(RichProgressBar):
         super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         if self.is_disabled or trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        if isinstance(pl_module, SegmentationModule):  # of this process alone
-            self._running_miou = mean_iou(pl_module.confusion.matrix, pl_module.absent_classes).item()
+        if isinstance(pl_module, SegmentationModule) and self._may_look(pl_module.device):  # of this process alone
+            self._running_miou = pl_module.evaluation.running_mean_iou()
             self._update_metrics(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

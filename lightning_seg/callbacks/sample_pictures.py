@@ -170,7 +170,7 @@ class SamplePictures(pl.Callback):
             reduce(read_image(Path(sample["file_name"])), self.longest_side),
             reduce_labels(sample["truth"].cpu().numpy(), self.longest_side),
             reduce_labels(prediction.cpu().numpy(), self.longest_side),
-            mean_iou(matrix, module.absent_classes).item(),
+            mean_iou(matrix, module.evaluation.absent_classes).item(),
             pixel_accuracy(matrix).item(),
         )
 

@@ -24,6 +24,18 @@ class Taps(NamedTuple):
 
 
 @lru_cache(maxsize=256)
+def reach(
+    logits: int, stride: int, input_size: int, output_size: int, device: torch.device, start: int = 0
+) -> tuple[Tensor, Tensor]:
+    """The first and the last logit of each pixel of :func:`bilinear_taps`, (pixels,) int64 each, on the CPU.
+
+    They say which logits a band of pixels needs without asking the device again for every band.
+    """
+    indices = bilinear_taps(logits, stride, input_size, output_size, device, start).indices
+    return indices[0].cpu(), indices[-1].cpu()
+
+
+@lru_cache(maxsize=256)
 def bilinear_taps(
     logits: int, stride: int, input_size: int, output_size: int, device: torch.device, start: int = 0
 ) -> Taps:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lightning_seg.inference.kernel import JustInTime, just_in_time, label_dtype
-from lightning_seg.inference.taps import Taps, bilinear_taps
+from lightning_seg.inference.taps import Taps, bilinear_taps, reach
 from lightning_seg.structures import Placement
 
 Size = tuple[int, int]
@@ -55,19 +56,50 @@ def label_maps(
 
 
 def _label_map(logits: Tensor, stride: int, place: Placement, output_size: Size, kernel: JustInTime) -> Tensor:
+    if logits.device.type != "cpu" and place == (0, 0, *output_size, False, False):
+        return upsampled_label_map(logits, stride, output_size)
     (num_classes, logit_rows, logit_columns), device = logits.shape, logits.device
-    rows = bilinear_taps(logit_rows, stride, place.height, output_size[0], device, place.top)
-    columns = bilinear_taps(logit_columns, stride, place.width, output_size[1], device, place.left)
+    of_rows = (stride, place.height, output_size[0], device, place.top)
+    of_columns = (stride, place.width, output_size[1], device, place.left)
+    rows, columns = bilinear_taps(logit_rows, *of_rows), bilinear_taps(logit_columns, *of_columns)
+    first, last = reach(logit_rows, *of_rows)
     height, width = output_size
     labels = torch.empty(output_size, dtype=label_dtype(num_classes), device=device)
-    affordable = max(_BAND_BYTES[device.type == "cuda"] // (4 * num_classes * width), _SHALLOWEST)
-    band = max(1, (affordable - 3) * height * stride // place.height)  # it reaches up to three logits further
+    band = max(1, (_affordable_rows(logits, width) - 3) * height * stride // place.height)  # it reaches further
     for start in range(0, height, band):
         end = min(start + band, height)
         indices, weights = ([part[start:end].clone() for part in parts] for parts in rows)
-        above, below = int(indices[0].min()), int(indices[-1].max()) + 1
+        above, below = int(first[start:end].min()), int(last[start:end].max()) + 1
         slab = logits[:, above:below].float().contiguous()
         shifted = Taps(tuple(index.sub_(above) for index in indices), tuple(weights))
         labels[start:end] = kernel.label_band(slab, columns, shifted)
     mirrors = [axis for axis, mirrored in enumerate((place.upside_down, place.mirrored)) if mirrored]
     return labels.flip(mirrors) if mirrors else labels
+
+
+def upsampled_label_map(logits: Tensor, stride: int, size: Size) -> Tensor:
+    """The label map of an image that is stored as the network saw it, by torch's own upsampling, for a GPU.
+
+    Plain taps read and write each upsampled logit a dozen times, which a GPU's memory is too slow for; this does once.
+
+    Args:
+        logits: (K, h, w).
+        stride: how many pixels one logit stands for, on each side.
+        size: height and width of the image, without padding.
+    """
+    height, width = size
+    labels = torch.empty(size, dtype=label_dtype(len(logits)), device=logits.device)
+    band = max(1, _affordable_rows(logits, width) // stride - 2)  # rows of logits, beside one more above and below
+    for top in range(0, -(-height // stride), band):
+        above, below = max(0, top - 1), min(top + band + 1, logits.shape[1])
+        slab = logits[None, :, above:below].float()
+        full = F.interpolate(slab, scale_factor=stride, mode="bilinear", align_corners=False)[0]
+        start, end = top * stride, min((top + band) * stride, height)
+        shown = full[:, start - above * stride : end - above * stride, :width]
+        labels[start:end] = shown.argmax(0)
+    return labels
+
+
+def _affordable_rows(logits: Tensor, width: int) -> int:
+    """Rows of all classes' logits, as wide as the label map, that are held at once."""
+    return max(_BAND_BYTES[logits.device.type == "cuda"] // (4 * len(logits) * width), _SHALLOWEST)

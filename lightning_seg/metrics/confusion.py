@@ -63,8 +63,8 @@ class ImageIoU(Metric):
         self.bits.append(torch.zeros(0, dtype=torch.int64, device=self.device))
 
     def update(self, counts: Tensor) -> None:
-        """Add one image by its (K, K) counts."""
-        value = functional.mean_iou(counts.cpu(), self.absent_classes)
+        """Add one image by its (K, K) counts on the CPU."""
+        value = functional.mean_iou(counts, self.absent_classes)
         self.bits.append(value.view(1).view(torch.int64).to(self.device))
 
     def compute(self) -> Tensor:

@@ -15,8 +15,8 @@ AbsentClasses = Literal["detectron2", "mmseg", "torchmetrics"]
 
 ABSENT_CLASSES: tuple[str, ...] = get_args(AbsentClasses)
 
-_PART = 2**20
-"""Pixels that are counted at a time."""
+_PART = (2**20, 2**26)
+"""Pixels that are counted at a time: what stays in a CPU's cache, and what keeps a GPU busy."""
 
 
 def confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> Tensor:
@@ -36,18 +36,46 @@ def confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int, ignore
     Raises:
         ValueError: if the shapes differ, or a counted pixel has an id outside 0 to K − 1.
     """
+    counts, foreign = count_pairs(prediction, truth, num_classes, ignore_index)
+    if foreign:
+        counted = is_counted(truth, ignore_index)
+        ranges = [
+            f"{name} holds ids {ids[counted].min()} to {ids[counted].max()}"
+            for name, ids in (("prediction", prediction), ("truth", truth))
+        ]
+        raise ValueError(f"{' and '.join(ranges)}, but there are {num_classes} classes")
+    return counts
+
+
+def count_pairs(prediction: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """As :func:`confusion_matrix`, but foreign ids are counted in place of an error, so that no GPU is waited for.
+
+    Returns:
+        The (K, K) int64 counts, and how many counted pixels have a foreign id, an int64 scalar.
+    """
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction has shape {tuple(prediction.shape)}, but truth {tuple(truth.shape)}")
-    counts = torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=prediction.device)
-    part = max(_PART, num_classes**2)
+    ignored, foreign = num_classes**2, num_classes**2 + 1  # bins after those of the pairs
+    counts = torch.zeros(num_classes**2 + 2, dtype=torch.int64, device=prediction.device)
+    part = max(_PART[prediction.device.type == "cuda"], num_classes**2)
     for start in range(0, prediction.numel(), part):
         predicted, true = (labels.flatten()[start : start + part] for labels in (prediction, truth))
-        counted = is_counted(true, ignore_index)
-        for name, ids in (("truth", true), ("prediction", predicted)):
-            _refuse_foreign(name, ids.where(counted, 0), num_classes)
-        bins = (true.int() * num_classes + predicted).where(counted, num_classes**2)
-        counts += torch.bincount(bins, minlength=len(counts))
-    return counts[:-1].view(num_classes, num_classes)
+        bins = true.to(torch.int32, copy=True).mul_(num_classes).add_(predicted)
+        bins.masked_fill_(_is_foreign(true, num_classes) | _is_foreign(predicted, num_classes), foreign)
+        bins.masked_fill_(~is_counted(true, ignore_index), ignored)
+        counts += histogram(bins, len(counts))
+    return counts[:ignored].view(num_classes, num_classes), counts[foreign]
+
+
+def histogram(bins: Tensor, length: int) -> Tensor:
+    """How often each of 0 … ``length`` − 1 occurs in (n,) integers, (length,) int64; a GPU is not waited for."""
+    if bins.device.type == "cpu":
+        return torch.bincount(bins, minlength=length)
+    # Of a GPU's values, torch.bincount first asks for the least and the largest.
+    one = torch.ones((), dtype=torch.int64, device=bins.device)
+    return torch.zeros(length, dtype=torch.int64, device=bins.device).scatter_add_(
+        0, bins.long(), one.expand(len(bins))
+    )
 
 
 def is_counted(truth: Tensor, ignore_index: int) -> Tensor:
@@ -57,12 +85,11 @@ def is_counted(truth: Tensor, ignore_index: int) -> Tensor:
     return truth != ignore_index if held else torch.ones_like(truth, dtype=torch.bool)
 
 
-def _refuse_foreign(name: str, ids: Tensor, num_classes: int) -> None:
-    if not ids.numel():
-        return
-    low, high = (int(value) for value in ids.aminmax())
-    if low < 0 or high >= num_classes:
-        raise ValueError(f"{name} holds ids {low} to {high}, but there are {num_classes} classes")
+def _is_foreign(ids: Tensor, num_classes: int) -> Tensor:
+    """Which ids are no class, whatever their type can hold."""
+    limits = torch.iinfo(ids.dtype)
+    above = ids >= num_classes if num_classes <= limits.max else torch.zeros_like(ids, dtype=torch.bool)
+    return above | (ids < 0) if limits.min < 0 else above
 
 
 def iou_per_class(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") -> Tensor:

@@ -29,9 +29,14 @@ def compile_network(network: Any) -> None:
 
 
 def compiler_problem(device: torch.device) -> str | None:
-    """Why nothing can be compiled for a device, in one line; tried on a sum."""
+    """Why nothing can be compiled for a device, in one line; tried on a sum.
+
+    Raises:
+        Exception: what ``torch.compile`` itself raises, since the fault then lies in this call and not in the machine.
+    """
+    compiled = torch.compile(_sum)
     try:
-        torch.compile(_sum, options={"force_disable_caches": True})(torch.ones(64, device=device))
+        compiled(torch.ones(64, device=device))
     except Exception as error:  # there are many: no compiler, a broken one, no headers of Python …
         return describe(error).splitlines()[0]
     return None

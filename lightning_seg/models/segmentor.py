@@ -157,15 +157,30 @@ class Segmentor(nn.Module):
         for sample in batch:
             _refuse_misshapen(sample)
         network = self.network
-        images = [sample["image"].flip(0) if self.bgr else sample["image"] for sample in batch]
-        padded = self._padded([(image - network.pixel_mean) / network.pixel_std for image in images], 0.0)
-        return padded.tensor.contiguous(memory_format=self.memory_format), padded.image_sizes
+        stacks = [stack.contiguous(memory_format=self.memory_format) for stack in _stack([s["image"] for s in batch])]
+        if self.bgr:
+            stacks = [stack.flip(1) for stack in stacks]
+        padded = self._padded([(stack - network.pixel_mean) / network.pixel_std for stack in stacks], 0.0)
+        sizes = [(sample["image"].shape[1], sample["image"].shape[2]) for sample in batch]
+        return padded.contiguous(memory_format=self.memory_format), sizes
 
     def _targets(self, batch: Batch) -> Tensor:
-        masks = self._padded([sample["sem_seg"].long() for sample in batch], self.ignore_index).tensor
+        masks = self._padded([stack.long() for stack in _stack([s["sem_seg"] for s in batch])], self.ignore_index)
         return pad_targets(masks, owner_of_losses(self.network.sem_seg_head).common_stride, self.ignore_index)
 
-    def _padded(self, tensors: list[Tensor], value: float) -> Any:
+    def _padded(self, stacks: list[Tensor], value: float) -> Tensor:
+        """All images of some stacks (n, …, h, w) in one (N, …, H, W), padded at the right and at the bottom."""
+        height, width = self._padded_size([(stack.shape[-2], stack.shape[-1]) for stack in stacks])
+        padded = [
+            F.pad(stack, (0, width - stack.shape[-1], 0, height - stack.shape[-2]), value=value)
+            if stack.shape[-2:] != (height, width)
+            else stack
+            for stack in stacks
+        ]
+        return padded[0] if len(padded) == 1 else torch.cat(padded)
+
+    def _padded_size(self, sizes: list[tuple[int, int]]) -> tuple[int, int]:
+        """What Detectron2 pads images of these sizes to."""
         from detectron2.structures import ImageList
 
         backbone = self.network.backbone
@@ -173,10 +188,12 @@ class Segmentor(nn.Module):
         if self.whole_levels:
             coarsest = max(shape.stride for shape in backbone.output_shape().values())
             stride = owner_of_losses(self.network.sem_seg_head).common_stride
-            sides = [max(tensor.shape[axis] for tensor in tensors) for axis in (-2, -1)]
+            sides = [max(size[axis] for size in sizes) for axis in (0, 1)]
             if any(-side % coarsest >= stride for side in sides):  # else Detectron2 runs without more padding
                 constraints["size_divisibility"] = coarsest
-        return ImageList.from_tensors(tensors, backbone.size_divisibility, value, constraints)
+        without_data = [torch.empty(size, device="meta") for size in sizes]
+        padded = ImageList.from_tensors(without_data, backbone.size_divisibility, 0.0, constraints)
+        return padded.tensor.shape[-2], padded.tensor.shape[-1]
 
     def _try_on_probe(self) -> None:
         """Run a copy without data on the meta device: finds logits of a wrong size and parameters without use."""
@@ -208,6 +225,13 @@ class Segmentor(nn.Module):
             self.notices.append(
                 f"the loss does not depend on {len(unused)} parameters, which are frozen: {summarise(list(unused))}"
             )
+
+
+def _stack(tensors: list[Tensor]) -> list[Tensor]:
+    """One stack where all are of one size, so that a GPU gets one operation for all; else each alone."""
+    if len({tensor.shape for tensor in tensors}) == 1:
+        return [torch.stack(tensors)]
+    return [tensor[None] for tensor in tensors]
 
 
 def _refuse_wrong_size(segmentor: Segmentor, batch: Batch) -> None:

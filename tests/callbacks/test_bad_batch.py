@@ -78,6 +78,8 @@ def test_another_process_writes_into_the_folder_of_the_first(tmp_path: Path) -> 
     module: Any = SimpleNamespace()
     callback = BadBatch()
     callback.setup(trainer, module, "fit")
+    callback.on_before_backward(trainer, module, torch.tensor(float("nan")))
+    optimizer: Any = None
     with pytest.raises(LossError):
-        callback.on_before_backward(trainer, module, torch.tensor(float("nan")))
+        callback.on_before_optimizer_step(trainer, module, optimizer)
     assert [*tmp_path.rglob("*.json")] == [tmp_path / "version_0/bad_batch/4_1.json"]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from lightning_seg.inference import kernel
 from lightning_seg.inference.kernel import JustInTime, label_dtype
 from lightning_seg.inference.taps import bilinear_taps
-from lightning_seg.inference.whole import label_maps
+from lightning_seg.inference.whole import label_maps, upsampled_label_map
 from lightning_seg.structures import Placement
 
 Size = tuple[int, int]
@@ -53,6 +53,8 @@ def test_equals_detectron2_at_any_size_and_in_bands(monkeypatch: pytest.MonkeyPa
         logits = torch.randn(1, classes, h, w, generator=generator)
         labels = label_maps(logits, stride, [size], [original])[0]
         assert_best(labels, detectron2_logits(logits[0], stride, size, original))
+        if original == size:
+            assert_best(upsampled_label_map(logits[0], stride, size), detectron2_logits(logits[0], stride, size, size))
 
 
 def test_a_placement_is_cut_out_before_it_is_resized(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,111 @@
+"""All that an evaluation counts: update with each image, reset, and a report at the end."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torchmetrics import SumMetric
+
+from lightning_seg.errors import ConfigError
+from lightning_seg.metrics.boundary import MAX_CLASSES, boundary_confusion_matrix
+from lightning_seg.metrics.confusion import ConfusionMatrix, ImageIoU
+from lightning_seg.metrics.functional import AbsentClasses, confusion_matrix, count_pairs, mean_iou
+from lightning_seg.metrics.report import Report
+from lightning_seg.transfers import Later
+
+
+class _Counted(NamedTuple):
+    """An image whose counts are on their way to the CPU, and what they were counted from."""
+
+    counts: Later
+    foreign: Later
+    prediction: Tensor
+    truth: Tensor
+
+
+class Evaluation(nn.Module):
+    """Counts images on one process, and reports on those of all.
+
+    The figures of an image are read one image later: until then a GPU works on.
+
+    Args:
+        class_names: K names in id order.
+        ignore_index: true value of pixels that do not count.
+        absent_classes: which classes averages are over.
+        boundary_iou: also count at boundaries, as Detectron2 does.
+
+    Raises:
+        ConfigError: if there are too many classes for ``boundary_iou``.
+    """
+
+    def __init__(
+        self, class_names: Sequence[str], ignore_index: int, absent_classes: AbsentClasses, *, boundary_iou: bool
+    ) -> None:
+        super().__init__()
+        if boundary_iou and len(class_names) > MAX_CLASSES:
+            raise ConfigError(
+                f"model.boundary_iou counts at most {MAX_CLASSES} classes, as in Detectron2, but data.classes names "
+                f"{len(class_names)}: leave it false"
+            )
+        self.class_names = list(class_names)
+        self.ignore_index = ignore_index
+        self.absent_classes = absent_classes
+        self.confusion = ConfusionMatrix(len(class_names))
+        self.boundary = ConfusionMatrix(len(class_names)) if boundary_iou else None
+        self.image_iou = ImageIoU(absent_classes)
+        self.loss = SumMetric(nan_strategy="disable")
+        self._on_the_way: list[_Counted] = []
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self._on_the_way.clear()
+        for metric in (self.confusion, self.boundary, self.image_iou, self.loss):
+            if metric is not None:
+                metric.reset()
+
+    def update(self, prediction: Tensor, truth: Tensor) -> None:
+        """Count one image.
+
+        Args:
+            prediction: (H, W) class ids, uint8 or a signed integer type.
+            truth: (H, W) class ids or the ignore index.
+
+        Raises:
+            ValueError: if a counted id is no class; at the next image, or at the end.
+        """
+        classes = len(self.class_names)
+        counts, foreign = count_pairs(prediction, truth, classes, self.ignore_index)
+        self.confusion.update(counts)
+        self._on_the_way.append(_Counted(Later(counts), Later(foreign), prediction, truth))
+        self._arrive(all_but=1)
+        if self.boundary is not None:
+            self.boundary.update(boundary_confusion_matrix(prediction, truth, classes, self.ignore_index))
+
+    def add_loss(self, loss: Tensor, images: int) -> None:
+        """Add the mean loss of some images, a scalar."""
+        self.loss.update(loss * images)
+
+    def running_mean_iou(self) -> float:
+        """The mIoU of this process's images so far; waits for the device."""
+        return mean_iou(self.confusion.matrix.cpu(), self.absent_classes).item()
+
+    def report(self, split: str) -> tuple[Report, Tensor]:
+        """The figures of all processes, which must all ask, and the mean loss of an image."""
+        self._arrive(all_but=0)
+        image_iou = self.image_iou.compute().reshape(-1)
+        report = Report(
+            split,
+            self.class_names,
+            self.confusion.compute().cpu(),
+            image_iou,
+            self.absent_classes,
+            None if self.boundary is None else self.boundary.compute().cpu(),
+        )
+        return report, self.loss.compute() / max(1, len(image_iou))
+
+    def _arrive(self, all_but: int) -> None:
+        while len(self._on_the_way) > all_but:
+            counted = self._on_the_way.pop(0)
+            if counted.foreign.read():
+                confusion_matrix(counted.prediction, counted.truth, len(self.class_names), self.ignore_index)  # raises
+            self.image_iou.update(counted.counts.read())

@@ -1,0 +1,191 @@
+"""What a network computes on a GPU is what Detectron2 computes there, and what it is on a CPU."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_seg.inference.whole import label_maps
+from lightning_seg.losses import OHEM, Criterion, CrossEntropy, HardPixelMining
+from lightning_seg.metrics import Evaluation
+from lightning_seg.metrics.functional import confusion_matrix
+from lightning_seg.models.compilation import compile_network, compiler_problem
+from lightning_seg.transfers import Later
+from tests.conftest import MODELS
+from tests.models.test_segmentor import IGNORE, as_detectron2, make_batch, pair
+
+SIZES = [(64, 96), (64, 96)]
+Batch = list[dict[str, Any]]
+
+
+def on(device: torch.device, batch: Batch) -> Batch:
+    return [
+        {name: value.to(device) if isinstance(value, Tensor) else value for name, value in sample.items()}
+        for sample in batch
+    ]
+
+
+def seeded(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Losses of a Detectron2 model, whose points and dropout are drawn from the same numbers as those of others."""
+    torch.manual_seed(1)
+    losses: dict[str, Tensor] = network.train()(batch)
+    return losses
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_losses_and_gradients_are_detectron2s(device: torch.device, name: str) -> None:
+    ours, theirs, cfg = pair(MODELS[name])
+    ours, theirs = ours.to(device), theirs.to(device)
+    batch = make_batch(SIZES)
+    expected = seeded(theirs, as_detectron2(on(device, batch), cfg.INPUT.FORMAT))
+    torch.manual_seed(1)
+    found = ours.train().losses(on(device, batch))
+    assert found.keys() == expected.keys()
+    for loss in expected:
+        torch.testing.assert_close(found[loss], expected[loss], rtol=1e-5, atol=1e-6)
+    for losses in (expected, found):
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    trained = {key: value.grad for key, value in ours.network.named_parameters() if value.grad is not None}
+    for key, value in theirs.named_parameters():
+        if key in trained:
+            assert value.grad is not None
+            torch.testing.assert_close(trained[key], value.grad, rtol=1e-3, atol=1e-5, msg=key)
+
+
+@pytest.mark.parametrize("name", ["SemSegFPN", "DeepLabV3Plus"])
+def test_ten_steps_give_the_weights_of_simple_trainer(device: torch.device, name: str) -> None:
+    from detectron2.engine import SimpleTrainer
+
+    ours, theirs, cfg = pair(MODELS[name])
+    ours, theirs = ours.to(device), theirs.to(device)
+    batches = [on(device, make_batch(SIZES, seed=step)) for step in range(10)]
+    own = torch.optim.SGD(ours.parameters(), 0.01, momentum=0.9)
+    torch.manual_seed(0)
+    for batch in batches:
+        own.zero_grad()
+        torch.stack(list(ours.train().losses(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
+        own.step()
+    loader = [as_detectron2(batch, cfg.INPUT.FORMAT) for batch in batches]
+    trainer = SimpleTrainer(theirs.train(), loader, torch.optim.SGD(theirs.parameters(), 0.01, momentum=0.9))
+    torch.manual_seed(0)
+    trainer.train(0, 10)
+    expected = theirs.state_dict()
+    for key, value in ours.network.state_dict().items():
+        if value.is_floating_point():
+            error = (value - expected[key]).norm() / expected[key].norm().clamp(min=1e-3)
+            assert error < 1e-3, f"{key}: {error}"
+
+
+@pytest.mark.parametrize("size", [(128, 192), (121, 190), (301, 77)])
+@pytest.mark.parametrize("classes", [19, 150])
+def test_label_maps_and_counts_are_those_of_the_cpu(device: torch.device, size: tuple[int, int], classes: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, classes, 32, 48, generator=generator)
+    truth = torch.randint(0, classes, size, generator=generator).to(torch.uint8)
+    truth[:5] = IGNORE
+    for input_size in [(128, 192), (121, 190)]:
+        expected = label_maps(logits, 4, [input_size], [size])[0]
+        found = label_maps(logits.to(device), 4, [input_size], [size])[0]
+        assert found.device.type == device.type
+        differing = (found.cpu() != expected).nonzero()
+        assert len(differing) <= 1e-4 * expected.numel()  # where the two best are equal to rounding
+        on_cpu = confusion_matrix(expected, truth, classes, IGNORE)
+        assert torch.equal(confusion_matrix(expected.to(device), truth.to(device), classes, IGNORE).cpu(), on_cpu)
+
+
+def test_an_evaluation_reads_its_figures_late_and_whole(device: torch.device) -> None:
+    evaluations = [
+        Evaluation(["a", "b", "c"], IGNORE, "detectron2", boundary_iou=True).to(at) for at in ("cpu", device)
+    ]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        prediction, truth = (torch.randint(0, 3, (31, 17), generator=generator).to(torch.uint8) for _ in range(2))
+        for evaluation, at in zip(evaluations, ("cpu", device), strict=True):
+            evaluation.update(prediction.to(at), truth.to(at))
+            evaluation.add_loss(torch.ones((), device=at), 1)
+    expected, found = (evaluation.report("val") for evaluation in evaluations)
+    assert found[0].as_json() == expected[0].as_json()
+    assert found[1].cpu() == expected[1] == 1
+    assert Later(torch.arange(3, device=device)).read().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("criterion", [CrossEntropy, OHEM, HardPixelMining])
+@pytest.mark.parametrize("size", [(64, 96), (61, 90)])
+def test_low_memory_losses_are_the_plain_ones(
+    device: torch.device, criterion: type[Criterion], size: tuple[int, int]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 19, 16, 24, generator=generator).to(device)
+    targets = torch.randint(0, 19, (2, *size), generator=generator).to(device)
+    targets[:, :7] = IGNORE
+    found = []
+    for low_memory in (False, True):
+        leaf = logits.clone().requires_grad_()
+        (loss,) = criterion(low_memory=low_memory).to(device)(leaf, targets, IGNORE).values()  # type: ignore[call-arg]
+        loss.backward()
+        found.append((loss.detach(), leaf.grad))
+    torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-5, atol=1e-6)
+    assert found[0][1] is not None
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-3, atol=1e-3 * float(found[0][1].abs().max()))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", MODELS)
+def test_half_precision_is_near_float32(device: torch.device, name: str, dtype: torch.dtype) -> None:
+    ours, _, _ = pair(MODELS[name])
+    batch = on(device, make_batch(SIZES))
+    torch.manual_seed(1)
+    expected = ours.to(device).train().losses(batch)
+    torch.manual_seed(1)
+    with torch.autocast(device.type, dtype):
+        found = ours.losses(batch)
+    for loss, value in expected.items():
+        assert found[loss].isfinite()
+        torch.testing.assert_close(found[loss].float(), value, rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_channels_last_changes_nothing_but_rounding(device: torch.device, name: str) -> None:
+    """In evaluation: in training, dropout and points are drawn in the order in which features lie in memory."""
+    ours, _, _ = pair(MODELS[name])
+    ours = ours.to(device).eval()
+    other = deepcopy(ours)
+    other.memory_format = torch.channels_last
+    other = other.to(memory_format=torch.channels_last)
+    batch = on(device, make_batch(SIZES))
+    with torch.no_grad():
+        expected, found = (segmentor.evaluate(batch).logits for segmentor in (ours, other))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_a_compiled_network_computes_the_same(device: torch.device) -> None:
+    if device.type == "cpu":
+        pytest.skip("tests/test_switches.py compiles on the CPU")
+    assert compiler_problem(device) is None
+    ours, _, _ = pair(MODELS["SemSegFPN"])
+    ours = ours.to(device).train()
+    compiled = deepcopy(ours)
+    compile_network(compiled.network)
+    batch = on(device, make_batch(SIZES))
+    for segmentor in (ours, compiled):
+        torch.stack(list(segmentor.losses(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
+    for (name, expected), found in zip(ours.named_parameters(), compiled.parameters(), strict=True):
+        if expected.grad is not None:
+            assert found.grad is not None
+            distance = (found.grad - expected.grad).norm() / expected.grad.norm().clamp(min=1e-6)
+            assert distance < 1e-2, f"{name}: {distance}"
+
+
+def test_upsampled_logits_of_the_head_need_no_second_interpolation(device: torch.device) -> None:
+    """Detectron2's own two steps, at an odd size."""
+    from detectron2.modeling.postprocessing import sem_seg_postprocess
+
+    logits = torch.randn(1, 19, 32, 48, generator=torch.Generator().manual_seed(0)).to(device)
+    for size, original in [((125, 187), (125, 187)), ((125, 187), (250, 300))]:
+        full = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)[0]
+        expected = sem_seg_postprocess(full, torch.Size(size), *original).argmax(0)
+        found = label_maps(logits, 4, [size], [original])[0].long()
+        assert (found != expected).sum() <= 1e-4 * expected.numel()

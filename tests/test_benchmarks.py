@@ -1,0 +1,65 @@
+"""The program of GPU benchmarks runs to its end on a CPU, so that its first run on a GPU fails for no small reason."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+SECTIONS = ["correct", "steps", "loading", "evaluating", "losses", "learning"]
+
+
+def gpu_benchmarks(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "benchmarks/gpu.py"), "--tiny", "--folder", str(folder), *arguments],
+        capture_output=True, text=True, timeout=540, check=False, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+
+
+def test_all_sections_run_on_a_cpu(tmp_path: Path) -> None:
+    """Both sides of each comparison compute the same there; figures of so small a run mean nothing."""
+    done = gpu_benchmarks("--output", str(tmp_path / "found.json"), folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads((tmp_path / "found.json").read_text())
+    sections = {section["name"]: section for section in found["sections"]}
+    assert list(sections) == SECTIONS
+    for section in sections.values():
+        assert section["status"] == "done"
+        assert section["rows"]
+        assert not [row for row in section["rows"] if row["failed"]]
+    (tests,) = sections["correct"]["rows"]
+    assert tests["here"] == tests["peer"] >= 30
+    compared = [row for row in sections["steps"]["rows"] if row["here"]]
+    assert len(compared) >= 7
+    assert found["versions"]["torch"]
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
+def test_a_section_that_fails_is_passed_over(tmp_path: Path) -> None:
+    """Here for lack of time: what there is none for is left out, and what takes too long is killed."""
+    done = gpu_benchmarks("--only", "correct", "losses", "--seconds", "4", folder=tmp_path)
+    assert done.returncode == 1
+    assert "stopped for lack of time" in done.stdout
+    assert "hard pixel mining, 19 classes" in done.stdout
+    assert "Wrong: tests that pass" in done.stdout
+
+
+def test_refuses_a_folder_that_is_not_camvid(tmp_path: Path) -> None:
+    done = gpu_benchmarks("--camvid", str(tmp_path), folder=tmp_path)
+    assert done.returncode == 2
+    assert "has no folder train" in done.stderr
+
+
+@pytest.mark.skipif("sys.platform != 'linux'")
+def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "benchmarks/gpu.py")],
+        capture_output=True, text=True, timeout=100, check=False, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "there is no GPU that this torch can use: --tiny" in done.stderr
