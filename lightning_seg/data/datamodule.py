@@ -25,8 +25,10 @@ from lightning_seg.data.limits import usable_cpus
 from lightning_seg.data.loader import SegmentationLoader, build_loader
 from lightning_seg.data.ranks import gather
 from lightning_seg.data.readers import Reader
-from lightning_seg.data.readers.folder import IMAGE_SUFFIXES, files_below
-from lightning_seg.data.readers.reader import common_folder, resolve, unique_names
+from lightning_seg.data.readers.finding import resolve
+from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
+from lightning_seg.data.readers.names import common_folder, unique_names
+from lightning_seg.data.readers.walking import files_below
 from lightning_seg.data.sampler import EvaluationSampler, RareClassSampler, TrainSampler
 from lightning_seg.data.transforms import RandomScaleCrop, Transform, build_pipeline, check_transforms
 from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError

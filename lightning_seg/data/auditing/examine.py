@@ -188,10 +188,10 @@ def _examine_regions(
                 "unknown_id",
                 where,
                 f"{regions.file}, annotation {segment.annotation} has category {segment.category} in "
-                f"{np.count_nonzero(region)} pixels, which its categories do not list (image {sample.image})",
+                f"{region.pixels} pixels, which its categories do not list (image {sample.image})",
             )
             continue
-        sound.append((segment, region))
+        sound.append(region)
     _count(paint(sound, regions, size, table), table, sample.image, found)
 
 

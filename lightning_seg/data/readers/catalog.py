@@ -1,10 +1,12 @@
 """Data sets that are registered with Detectron2's ``DatasetCatalog``."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from lightning_seg.data.readers.coco import labels_of_categories
-from lightning_seg.data.readers.reader import Reader, common_folder, unique_names
+from lightning_seg.data.readers.names import common_folder, unique_names
+from lightning_seg.data.readers.reader import Reader
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Annotations, Colour, Sample, Segment, SourceLabels, summarise
 
@@ -47,6 +49,8 @@ class Catalog(Reader):
     def samples(self, root: Path | None) -> list[Sample]:
         dicts = self._dicts()
         images = [Path(entry["file_name"]).absolute() for entry in dicts]
+        if doubles := [path for path, count in Counter(images).items() if count > 1]:
+            raise DataError(f"data set {self.name!r} has {summarise(doubles)} more than once: join its annotations")
         above = common_folder(images)
         names = unique_names([image.relative_to(above) for image in images])
         return [

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.readers.folder import Folder
-from lightning_seg.data.readers.reader import Reader, resolve
+from lightning_seg.data.readers.reader import Reader
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample, SourceLabels
 

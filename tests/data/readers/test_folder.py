@@ -62,7 +62,10 @@ def test_home_and_variables_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             r"1 of 2 images .* have no mask named '\{stem\}\.png' .*: b; add the masks",
         ),
         (["i/a.jpg", "m/a.png", "m/c.png"], r"1 masks in .* have no image in .*: c\.png; add the images or remove"),
-        (["i/a.jpg", "i/a.png", "m/a.png"], r"several images of the same name for one mask: a;"),
+        (
+            ["i/a.jpg", "i/a.png", "m/a.png"],
+            r"several images of the same name for one mask: a \(a\.jpg, a\.png\); rename",
+        ),
         (["i/a.jpg"], r"folder of masks .*m does not exist"),
     ],
 )
@@ -117,7 +120,7 @@ def test_refuses_arguments_that_cannot_work(tmp_path: Path) -> None:
         Folder(images="i", masks="m", mask_name="mask.png")
     with pytest.raises(ConfigError, match="both images and masks"):
         Folder(images="i")
-    with pytest.raises(DataError, match=r"list file .*l\.txt does not exist"):
+    with pytest.raises(DataError, match=r"l\.txt does not exist: check data\.root and the reader's list"):
         Folder(list="l.txt").samples(tmp_path)
 
 

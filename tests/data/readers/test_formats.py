@@ -86,7 +86,7 @@ CATEGORY = {"id": 1, "name": "a"}
         ("[]", r"all\.json is no COCO file"),
         ({"images": [IMAGE]}, "is no COCO file.*categories"),
         ({"images": [], "categories": [CATEGORY]}, "lists no image"),
-        ({"images": [{**IMAGE, "file_name": "b.jpg"}], "categories": [CATEGORY]}, r"1 of 1 images .* such as .*b\.jpg"),
+        ({"images": [{**IMAGE, "file_name": "b.jpg"}], "categories": [CATEGORY]}, r"1 of 1 images .*: .*b\.jpg does not exist: check data\.root and the reader.s images"),
         (
             {"images": [IMAGE], "categories": [CATEGORY], "annotations": [{"id": 9, "image_id": 2, "category_id": 1}]},
             "annotation 9 belongs to image 2, which the file does not list",
@@ -137,8 +137,8 @@ def test_the_metadata_says_what_is_ignored() -> None:
         ("m.csv", "image,mask\na.jpg,a.png\n", r"line 2 has nothing in column 'split': its columns are image, mask"),
         (
             "m.csv",
-            "image,mask,split\na.jpg,a.png,train\na.jpg,b.png,train\n",
-            r"names a\.jpg more than once in this split",
+            "image,mask,split\na.jpg,a.png,train\n./a.jpg,a.png,train\n",
+            r"line 3 names \./a\.jpg again in this split, first seen in .*line 2: remove one",
         ),
         (
             "m.csv",
