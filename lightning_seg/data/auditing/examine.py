@@ -183,7 +183,7 @@ def _examine_regions(
             message = _as_message(error, f"{regions.file}, annotation {segment.annotation}")
             found.report("unreadable", where, f"{message} (image {sample.image})")
             continue
-        if segment.category not in table.values and table.unknown == "refuse":
+        if table.refuses(segment.category):
             found.report(
                 "unknown_id",
                 where,

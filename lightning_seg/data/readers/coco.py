@@ -89,7 +89,9 @@ class _Content:
             raise DataError(f"{file} cannot be read as JSON ({error})") from None
         try:
             ids = [
-                _whole(entry["id"], f"{file}: the id of category {entry['name']!r}, and so its annotations' category_id,")
+                _whole(
+                    entry["id"], f"{file}: the id of category {entry['name']!r}, and so its annotations' category_id,"
+                )
                 for entry in content["categories"]
             ]
             self.categories = dict(zip(ids, (str(entry["name"]) for entry in content["categories"]), strict=True))

@@ -156,7 +156,9 @@ def matching_folders(setting: str, given: str, root: Path | None) -> dict[str, P
         raise ConfigError(
             f"{setting}: {given!r} holds **: write one * for each folder; what lies deeper is found so too"
         )
-    found = {(): resolve(os.path.join("", *parts[:first]), root)}
+    found: dict[tuple[str, ...], Path] = {(): resolve(os.path.join("", *parts[:first]), root)}
+    if not (top := found[()]).is_dir():
+        raise DataError(f"folder of {setting} " + why_missing(top, f"data.root and the reader's {setting}"))
     for part in parts[first:]:
         wild = has_magic(part)
         found = {

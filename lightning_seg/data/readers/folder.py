@@ -1,7 +1,7 @@
 """A folder of images and a folder of masks, matched by name, or a list file that pairs them."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -125,7 +125,7 @@ class Folder(Reader):
             messages.append(
                 f"{len(without_mask)} of {len(image_of)} images in {images} have no mask named {self.mask_name!r} "
                 f"in {masks}: {summarise(without_mask)}; add the masks, remove the images, or mend mask_name"
-                + self._advice(image_files, mask_files)
+                + self._advice(image_files, mask_files, in_one=images == masks)
             )
         if without_image:
             messages.append(
@@ -147,11 +147,10 @@ class Folder(Reader):
             raise OrphanError("; ".join(messages), samples, orphans)
         return samples
 
-    def _advice(self, image_files: Mapping[str, Path], mask_files: Mapping[str, Path]) -> str:
+    def _advice(self, image_files: Iterable[str], mask_files: Collection[str], *, in_one: bool) -> str:
         """What would pair them: other patterns, or a list."""
-        images = {name: path for name, path in image_files.items() if path.suffix.lower() in self.image_suffixes}
-        masks = [name for name, path in mask_files.items() if images.get(name) != path]
-        fitting = fitting_templates([os.path.splitext(name)[0] for name in images], masks)
+        images = [name for name in image_files if os.path.splitext(name)[1].lower() in self.image_suffixes]
+        fitting = fitting_templates(images, mask_files, in_one=in_one)
         if fitting is None or fitting == (self.image_name, self.mask_name):
             return ", or pair them in a text file, an image and a mask path a line: list: pairs.txt"
         image_name, mask_name = fitting

@@ -75,6 +75,10 @@ def test_mmsegmentations_layout_of_coco_stuff(tmp_path: Path) -> None:
     assert sample.mask == tmp_path / "annotations/val2017/a.png"
 
 
+def write_coco(root: Path, images: list[dict[str, Any]], *, name: str = "coco.json", **more: Any) -> None:
+    (root / name).write_text(json.dumps({"images": images, "categories": [CATEGORY], "annotations": [], **more}))
+
+
 IMAGE = {"id": 1, "file_name": "a.jpg", "height": 4, "width": 4}
 CATEGORY = {"id": 1, "name": "a"}
 
@@ -86,7 +90,10 @@ CATEGORY = {"id": 1, "name": "a"}
         ("[]", r"all\.json is no COCO file"),
         ({"images": [IMAGE]}, "is no COCO file.*categories"),
         ({"images": [], "categories": [CATEGORY]}, "lists no image"),
-        ({"images": [{**IMAGE, "file_name": "b.jpg"}], "categories": [CATEGORY]}, r"1 of 1 images .*: .*b\.jpg does not exist: check data\.root and the reader.s images"),
+        (
+            {"images": [{**IMAGE, "file_name": "b.jpg"}], "categories": [CATEGORY]},
+            r"1 of 1 images .*: .*b\.jpg does not exist: check data\.root and the reader.s images",
+        ),
         (
             {"images": [IMAGE], "categories": [CATEGORY], "annotations": [{"id": 9, "image_id": 2, "category_id": 1}]},
             "annotation 9 belongs to image 2, which the file does not list",
