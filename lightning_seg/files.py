@@ -47,14 +47,11 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 def inside(folder: Path, name: str) -> Path:
     """The path of a file that is named after a sample; its folder is made where it is missing.
 
-    >>> inside(Path("."), "a/b.png").as_posix()
-    'a/b.png'
-
     Raises:
         DataError: if it would not lie in ``folder``, as ``../b.png``.
     """
-    path = Path(os.path.normpath(folder / name))
-    if not path.is_relative_to(os.path.normpath(folder)) or path == Path(os.path.normpath(folder)):
+    path = Path(os.path.abspath(folder / name))  # noqa: PTH100  # resolve() would follow links, which may lead out
+    if Path(os.path.abspath(folder)) not in path.parents:  # noqa: PTH100
         raise DataError(
             f"a sample is named {name!r}, which leads out of {folder}: name it by a relative path without '..' "
             "(lightning_seg.data.readers.names.unique_names does)"

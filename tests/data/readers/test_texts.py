@@ -89,10 +89,10 @@ def test_spaces_around_a_split_do_not_count(tmp_path: Path, cell: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,mask,split\na.jpg,a.png,train\nb.jpg,b.png,Train\n", r"rows of split 'train' and 1 of split 'Train': w"),
+        ("image,mask,split\na.jpg,a.png,train\nb.jpg,b.png,Train\n", r"of split 'train' and 1 of split 'Train': w"),
         ("image,mask,split\na,b.jpg,a.png,train\n", r'line 2 has 4 cells, but .* 3 columns: .* "a,b\.jpg"'),
         ("image,mask,image\na.jpg,a.png,b.jpg\n", r"has the column image more than once: rename one"),
-        ('image,mask,split\n"a.jpg,a.png,train\nb.jpg,b.png,train\n', r"t\.csv, line \d is no CSV: unexpected end"),
+        ('image,mask,split\n"a.jpg,a.png,train\nb.jpg,b.png,train\n', r"line \d is no CSV: unexpected end"),
         ("image;mask\na.jpg;a.png\n", r"nothing in column 'split': its columns are image;mask"),
         ("image,mask,split\n", r"has no row of split 'train'"),
         ("", r"has no row of split 'train'"),
