@@ -48,6 +48,7 @@ class Finder:
     """Finds the files that names mean; each folder that must be searched is listed once."""
 
     def __init__(self) -> None:
+        self._folders: dict[str, str | None] = {}
         self._listed: dict[str, dict[str, list[str]]] = {}
 
     def find(
@@ -87,10 +88,12 @@ class Finder:
         if not any_case and os.path.isfile(path):
             return [path]
         above, name = os.path.split(path)
-        folder = self.existing(above or os.curdir)
-        if folder is None or not os.path.isdir(folder):
+        if above not in self._folders:
+            folder = self.existing(above or os.curdir)
+            self._folders[above] = folder if folder is not None and os.path.isdir(folder) else None
+        if (folder := self._folders[above]) is None:
             return []
-        entries = self._entries(folder).get(_key(name), [])
+        entries = self._entries(folder).get(_key(name), ())
         return [file for entry in entries if os.path.isfile(file := os.path.join(folder, entry))]
 
     def _entries(self, folder: str) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from lightning_seg.data.readers.listed import listed_samples
 from lightning_seg.data.readers.names import sample_name
 from lightning_seg.data.readers.reader import Orphan, OrphanError, Reader
 from lightning_seg.data.readers.templates import fitting_templates, pattern
-from lightning_seg.data.readers.walking import files_below
+from lightning_seg.data.readers.walking import entries_below
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Sample, summarise
 
@@ -93,7 +93,7 @@ class Folder(Reader):
         return {
             os.path.join(scene, path.relative_to(folder)): path
             for scene, folder in matching_folders(setting, given, root).items()
-            for path in files_below(folder)
+            for path in entries_below(folder)
             if not any(fnmatchcase(path.name, skipped) for skipped in self.skip)
         }
 
@@ -112,11 +112,12 @@ class Folder(Reader):
                 f"{images} holds no image named {self.image_name!r} ({', '.join(self.image_suffixes)}): "
                 "check data.root and the reader's images, image_name and image_suffixes"
             )
-        lost = {path: None for of in (image_of, mask_of) for path in of.values() if not os.path.isfile(path)}
+        lost = sorted(path for of in (image_of, mask_of) for path in of.values() if not os.path.isfile(path))
+        unread = set(lost)
         samples = [
             Sample(name, image_of[name], mask_of[name])
             for name in sorted(image_of.keys() & mask_of.keys())
-            if image_of[name] not in lost and mask_of[name] not in lost
+            if not unread & {image_of[name], mask_of[name]}
         ]
         without_mask = sorted(image_of.keys() - mask_of.keys())
         without_image = sorted(mask_of.keys() - image_of.keys())
@@ -133,11 +134,11 @@ class Folder(Reader):
                 f"{summarise([mask_of[name].name for name in without_image])}; add the images or remove the masks"
             )
         if lost:
-            messages.append(f"{len(lost)} files cannot be opened, the first of them: {why_missing(next(iter(lost)))}")
+            messages.append(f"{len(lost)} files cannot be opened, the first of them: {why_missing(lost[0])}")
         if messages:
             jpegs = _by_name(mask_files, stem, _LOSSY_SUFFIXES) if images != masks else {}
             orphans = [
-                Orphan("lossy_mask", jpegs[name][0], f"JPEG changes label values: save it as {self.mask_name!r}")
+                Orphan("lossy_mask", min(jpegs[name]), f"JPEG changes label values: save it as {self.mask_name!r}")
                 if name in jpegs
                 else Orphan("orphan_image", image_of[name], f"has no mask named {self.mask_name!r} in {masks}")
                 for name in without_mask
@@ -171,6 +172,6 @@ def _by_name(files: Mapping[str, Path], template: str, suffixes: Sequence[str]) 
 
 def _one_each(found: Mapping[str, Sequence[Path]], what: str, partner: str, advice: str = "") -> dict[str, Path]:
     if doubles := [name for name, paths in found.items() if len(paths) > 1]:
-        listed = [f"{name} ({', '.join(path.name for path in found[name])})" for name in sorted(doubles)]
+        listed = [f"{name} ({', '.join(sorted(path.name for path in found[name]))})" for name in sorted(doubles)]
         raise DataError(f"{what} of the same name for one {partner}: {summarise(listed)}; rename one of each{advice}")
     return {name: paths[0] for name, paths in found.items()}

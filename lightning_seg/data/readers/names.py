@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -16,11 +16,19 @@ def common_folder(paths: Iterable[Path]) -> Path:
     >>> common_folder([Path("a/b/1.jpg"), Path("a/c/2.jpg")]).as_posix()
     'a'
     """
-    folders = {os.path.dirname(path) for path in paths}
-    try:
-        return Path(os.path.commonpath(folders))
-    except ValueError:  # none at all, or relative and absolute ones
-        return Path()
+    start = common_start({os.path.join(os.path.dirname(path), "") for path in paths})
+    return Path(start[: start.rfind("/") + 1])
+
+
+def common_start(names: Collection[str]) -> str:
+    """The longest text that all begin with.
+
+    >>> common_start(["img_12", "img_1"])
+    'img_1'
+    """
+    first, last = min(names, default=""), max(names, default="")  # what these share, all between them do
+    same = (place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+    return first[: next(same, len(first))]
 
 
 def sample_name(path: str) -> str:

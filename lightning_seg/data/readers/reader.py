@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lightning_seg.data.readers.walking import scan
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample, SourceLabels
 
@@ -86,5 +87,6 @@ def existing_split(folder: Path, split: str) -> Path:
     """
     if (folder / split).is_dir():
         return folder / split
-    there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else "nothing"
+    entries = scan(str(folder)) if folder.is_dir() else []
+    there = ", ".join(sorted(entry.name for entry in entries if entry.is_dir())) or "nothing"
     raise DataError(f"{folder / split} does not exist: in {folder} there is {there}; check data.root, root and split")

@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 
+from lightning_seg.data.readers.names import common_start
+
 _TRIED = 64
 """Images without a mask that a pattern is derived from."""
 
@@ -60,15 +62,9 @@ def _frame(names: Iterable[str]) -> str:
     last = [os.path.basename(name) for name in names]
     if len(set(last)) < 2:
         return "{stem}"
-    before = re.sub(r"[0-9]+\Z", "", _common_start(last))
-    after = re.sub(r"\A[0-9]+", "", _common_start([name[::-1] for name in last])[::-1])
+    before = re.sub(r"[0-9]+\Z", "", common_start(last))
+    after = re.sub(r"\A[0-9]+", "", common_start([name[::-1] for name in last])[::-1])
     return f"{before}{{stem}}{after}"
-
-
-def _common_start(names: Collection[str]) -> str:
-    first, last = min(names), max(names)
-    same = next((place for place, pair in enumerate(zip(first, last, strict=False)) if len(set(pair)) > 1), len(first))
-    return first[:same]
 
 
 def _stems(template: str, names: Collection[str]) -> set[str]:
