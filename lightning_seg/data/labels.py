@@ -112,7 +112,10 @@ class LabelTable:
         if (found := self.values.get(category, self.other)) is not None:
             return found
         if self.unknown == "refuse":
-            raise DataError(f"{source} has an annotation of category {category}, which its categories do not list")
+            raise DataError(
+                f"{source} has an annotation of category {category}, which its categories do not list: add it "
+                f"there, or map it with data.label_map, {category}: ignore"
+            )
         return self.info.ignore_index
 
     def refuses(self, category: int) -> bool:

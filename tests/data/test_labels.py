@@ -13,7 +13,7 @@ from lightning_seg.data.decode import StoredMask, read_mask
 from lightning_seg.data.labelling import Labelling
 from lightning_seg.data.labels import LabelTable
 from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.structures import DatasetInfo, SourceLabels, default_palette
+from lightning_seg.structures import Annotations, DatasetInfo, SourceLabels, default_palette
 
 MASK = Path("masks/7.png")
 SOURCE = SourceLabels(("road", "car", "truck"), {7: "road", 26: "car", 27: "truck", 0: None}, {})
@@ -225,6 +225,12 @@ def test_the_rest_takes_what_the_source_names_and_nobody_trains() -> None:
     table = make_table(("other", "car"), source=source, label_map={"rest": "other"})
     assert decode(table, values(7, 26, 27, 0, 99)) == [0, 1, 0, 255, 0]
     assert (table.rest, table.id_of(99, None), table.refuses(99)) == (0, 0, False)  # type: ignore[arg-type]
+
+
+def test_a_category_without_a_name_is_refused_with_the_remedy() -> None:
+    table = make_table(("road", "car", "truck"), source=SOURCE)
+    with pytest.raises(DataError, match=r"category 9, .* do not list: add it there, or map it .*label_map, 9: ignore"):
+        table.id_of(9, Annotations("a.json", ()))
 
 
 def test_a_number_in_quotes_is_a_name_where_one_is_called_so() -> None:

@@ -140,9 +140,9 @@ def test_overlapping_polygons_are_painted_as_pycocotools_masks(
 
 
 def test_many_large_regions_take_the_memory_of_one_image() -> None:
-    """What every region's own mask would take: 200 times the image."""
-    size = (1500, 1400)
-    segments = [Segment(n, 0, [[n, 0, 1400, n, 1300, 1500, 0, 1400 - n]]) for n in range(200)]
+    """What every region's own mask would take: 80 times the image."""
+    size = (800, 700)
+    segments = [Segment(n, 0, [[n, 0, 700, n, 600, 800, 0, 700 - n]]) for n in range(80)]
     names = ("background", "a")
     table = Labelling(DatasetInfo(names, 255, default_palette(2)), {}, {}, "refuse").table(
         SourceLabels(names, {0: "a"}, {}, rest="background"), "data.train"

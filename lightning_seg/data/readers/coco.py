@@ -137,9 +137,19 @@ def _image(entry: dict[str, Any], file: Path) -> dict[str, Any]:
     name = entry["file_name"]
     if not isinstance(name, str) or not name:
         raise DataError(f"{where}: its file_name is {name!r}: expected a path")
-    sides = [entry.get("height"), entry.get("width")]
-    size = None if None in sides else tuple(_whole(side, f"{where}: its height or width") for side in sides)
-    return {"id": entry["id"], "file_name": name, "size": size}
+    return {"id": entry["id"], "file_name": name, "size": stated_size(entry, where)}
+
+
+def stated_size(entry: dict[str, Any], where: str) -> tuple[int, int] | None:
+    """Height and width of an image; None where one is missing or null.
+
+    Raises:
+        DataError: if one is no whole number.
+    """
+    height, width = entry.get("height"), entry.get("width")
+    if height is None or width is None:
+        return None
+    return _whole(height, f"{where}: its height"), _whole(width, f"{where}: its width")
 
 
 def _whole(value: Any, what: str) -> int:

@@ -86,6 +86,11 @@ class Folder(Reader):
     def _places(self, setting: str, given: str | None, root: Path | None) -> list[Path]:
         """Where the paths of a list are looked for."""
         found = {} if given is None else matching_folders(setting, given, root)
+        if any(found):
+            raise ConfigError(
+                f"Folder({setting}={given!r}) means several folders, of which a list says nothing: leave images and "
+                "masks out, and write both paths in each line, relative to data.root"
+            )
         return [*found.values(), root or Path()]
 
     def _files(self, setting: str, given: str, root: Path | None) -> dict[str, Path]:

@@ -212,7 +212,8 @@ def test_scene_folders(tmp_path: Path) -> None:
     assert found(Folder(images="s?/images", masks="s[12]/masks"), tmp_path) == expected
     assert found(Folder(images="*/images", masks="*/images/../masks"), tmp_path)[0][0] == "s1/a"
     (tmp_path / "l.txt").write_text("x/a\n")
-    assert found(Folder(images="*/images", masks="*/masks", list="l.txt"), tmp_path) == [("x/a", *expected[1][1:])]
+    with pytest.raises(ConfigError, match=r"Folder\(images='\*/images'\) means several folders, .* write both paths"):
+        Folder(images="*/images", masks="*/masks", list="l.txt").samples(tmp_path)
 
 
 def test_scene_folders_in_one(tmp_path: Path) -> None:

@@ -116,7 +116,10 @@ CATEGORY = {"id": 1, "name": "a"}
             },
             "annotation 9: its category_id is 'x': expected a whole number",
         ),
-        ({"images": [{**IMAGE, "height": "x"}], "categories": [CATEGORY]}, "image 1: its height or width is 'x'"),
+        (
+            {"images": [{**IMAGE, "height": "x"}], "categories": [CATEGORY]},
+            "image 1: its height is 'x': expected a whole number",
+        ),
         (
             {"images": [{**IMAGE, "file_name": None}], "categories": [CATEGORY]},
             "image 1: its file_name is None: expected",
@@ -169,6 +172,23 @@ def test_catalog_refuses_one_file_twice() -> None:
     DatasetCatalog.register("doubled", lambda: [entry, {**entry, "file_name": "/data/./a.jpg"}])
     with pytest.raises(DataError, match=r"data set 'doubled' has /data/a\.jpg more than once: join its annotations"):
         Catalog("doubled").samples(None)
+
+
+@pytest.mark.parametrize("entry", [{"annotations": []}, {"file_name": "a.jpg", "annotations": [{"bbox": []}]}])
+def test_catalog_refuses_dicts_that_are_not_detectron2s(entry: dict[str, Any]) -> None:
+    name = f"foreign {len(entry)}"
+    DatasetCatalog.register(name, lambda: [entry])
+    with pytest.raises(
+        DataError, match=r"entry 0 lacks file_name, or category_id in its annotations: it should be one"
+    ):
+        Catalog(name).samples(None)
+
+
+def test_catalog_with_a_size_that_is_null() -> None:
+    DatasetCatalog.register("null", lambda: [{"file_name": "a.jpg", "annotations": [], "height": None, "width": 3}])
+    (sample,) = Catalog("null").samples(None)
+    assert isinstance(sample.mask, Annotations)
+    assert sample.mask.size is None
 
 
 def test_catalog_refuses() -> None:
