@@ -18,7 +18,7 @@ IGNORE = "ignore"
 REST = "rest"
 """The key of ``data.label_map`` for all that nothing else there or in ``data.classes`` names."""
 
-_RANGE = re.compile(r"(-?[0-9]+)-(-?[0-9]+)")
+_VALUES = re.compile(r"(-?[0-9]+)(?:-(-?[0-9]+))?")
 _WIDEST_RANGE = 2**16
 
 
@@ -146,11 +146,9 @@ def split_keys(label_map: Mapping[int | str, str], names: Container[str]) -> Key
 
 def _values_of(key: str) -> Iterable[int]:
     """The values that a key stands for: ``7``, or ``1-8`` for all from 1 to 8; none where it is a name."""
-    if key.lstrip("-").isdecimal():
-        return [int(key)]
-    if (match := _RANGE.fullmatch(key)) is None:
+    if (match := _VALUES.fullmatch(key)) is None:
         return []
-    low, high = int(match[1]), int(match[2])
+    low, high = int(match[1]), int(match[2] or match[1])
     if not low <= high < low + _WIDEST_RANGE:
         raise ConfigError(
             f"data.label_map has the range {key!r}: write the lower value first, and at most {_WIDEST_RANGE} values; "

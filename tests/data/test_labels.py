@@ -247,6 +247,7 @@ def test_a_number_in_quotes_is_a_name_where_one_is_called_so() -> None:
         ({"0-4294967295": "a"}, r"at most 65536 values; 'rest' stands for all others"),
         ({"1-3": "a", 2: "b"}, r"maps value 2 to a and to b: mend the ranges"),
         ({"1-": "a"}, r"maps 1-, but data\.train has no such value"),
+        ({"--5": "a"}, r"maps --5, but data\.train has no such value"),
         ({"rest": "c"}, r"data\.label_map, rest: 'c' is not in data\.classes"),
     ],
 )

@@ -78,7 +78,7 @@ class Finder:
         """The path, or one that differs only in how an ä is composed; None where there is neither."""
         if os.path.exists(path):
             return path
-        above, name = os.path.split(path)
+        above, name = os.path.split(path.rstrip("/"))
         if path.isascii() or not name or (folder := self.existing(above or os.curdir)) is None:
             return None
         alike = self._entries(folder).get(_key(name), []) if os.path.isdir(folder) else []

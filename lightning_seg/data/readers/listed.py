@@ -76,7 +76,7 @@ def _named_like(stem: str, template: str, folders: Sequence[Path], finder: Finde
     named = Named("", folders[0], [])
     for spelling in spellings(stem):
         path = PurePosixPath(spelling)
-        name = (path.parent / template.format(stem=path.name)).as_posix()
+        name = (path.parent / template.replace("{stem}", path.name)).as_posix()
         found = finder.find(name, folders, any_case=True)
         if found:
             return Named(name, folders[0], found)

@@ -92,6 +92,14 @@ def test_list_of_stems_or_images(tmp_path: Path, entry: str) -> None:
     assert [sample.image for sample in samples] == [tmp_path / "i/sub/a.jpg"]
 
 
+def test_braces_in_a_pattern_are_braces(tmp_path: Path) -> None:
+    touch(tmp_path, "i/a.jpg", "m/a_{L}.png")
+    (tmp_path / "l.txt").write_text("a\n")
+    for how in ({}, {"list": "l.txt"}):
+        reader = Folder(images="i", masks="m", mask_name="{stem}_{L}.png", **how)
+        assert found(reader, tmp_path) == [("a", "i/a.jpg", "m/a_{L}.png")]
+
+
 def test_list_with_tabs_may_hold_spaces(tmp_path: Path) -> None:
     touch(tmp_path, "my images/a.jpg", "my masks/a.png")
     (tmp_path / "l.txt").write_text("my images/a.jpg\tmy masks/a.png\n")

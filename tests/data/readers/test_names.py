@@ -96,6 +96,7 @@ def test_a_letter_of_two_characters_is_the_same(tmp_path: Path, listed: str, sto
         assert sample.image == tmp_path / f"i/{disk}.jpg"
         assert sample.name.removeprefix("i/") == "grün/größe"
     assert resolve(f"i/{text}.jpg", tmp_path) == tmp_path / f"i/{disk}.jpg"
+    assert resolve(f"i/{text.split('/')[0]}/", tmp_path) == tmp_path / f"i/{disk.split('/')[0]}"
 
 
 @pytest.mark.parametrize("name", ["~a", "~root", "$HOME", "a$HOME", "${x}", "$", "~", " a", "a\\b"])
