@@ -193,6 +193,6 @@ def registered(root: Path, load: Callable[[], list[dict[str, Any]]], **metadata:
 
 
 LAYOUTS: list[Callable[..., Reader]] = [
-    folder, scene_folders, linked_folder, listed_folder, csv_manifest, json_manifest, whole_split, cityscapes, cityscapes_train_ids,
-    ade20k, voc, coco_stuff, coco, catalog_of_masks, catalog_of_annotations,
+    folder, scene_folders, linked_folder, listed_folder, csv_manifest, json_manifest, whole_split, cityscapes,
+    cityscapes_train_ids, ade20k, voc, coco_stuff, coco, catalog_of_masks, catalog_of_annotations,
 ]  # fmt: skip
