@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from lightning_seg import audit, cli, plot
 from lightning_seg.errors import DataError
 from lightning_seg.files import inside, remove_drafts, replacing
 from tests.conftest import REPOSITORY
@@ -62,3 +64,13 @@ def test_text_is_utf8_whatever_the_locale_says(tmp_path: Path) -> None:
     )
     assert done.stdout == "gr\\xf6\\xdfe\n"
     assert file.read_text(encoding="utf-8") == "größegröße"
+
+
+@pytest.mark.parametrize("command", [cli, audit, plot])
+def test_every_command_sees_to_that_first(command: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "use_utf8", stop)
+    with pytest.raises(KeyboardInterrupt):
+        command.main(["--config", "there is none.yaml"])
