@@ -113,7 +113,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         colours = _parse_palette(palette or {})
         names, usual = (classes, {}) if classes else self._classes_of_source(label_map or {})
         self.info = _dataset_info(names, ignore_index, {**usual, **colours}, known={*(label_map or {}), IGNORE})
-        self.labelling = Labelling(self.info, label_map or {}, colours, unknown, unreadable)
+        self.labelling = Labelling(self.info, label_map or {}, colours, unknown, unreadable=unreadable)
         self.skip_unreadable = unreadable == "skip"
         self.sampler = sampler
         self.train_transforms = train_transforms or []
