@@ -1,5 +1,6 @@
 """Cityscapes in its own layout."""
 
+import os
 from pathlib import Path
 
 from lightning_seg.data.readers.finding import resolve
@@ -52,7 +53,7 @@ class Cityscapes(Reader):
         """Which masks there are; the published ones where there are none, so that prediction needs no data set."""
         found = LABEL_IDS
         masks = resolve(self.root, root) / "gtFine" / self.split
-        for path in entries_below(masks) if masks.is_dir() else ():
+        for path in entries_below(masks) if os.path.isdir(masks) else ():
             if path.stem.endswith(LABEL_IDS):  # mostly in the first city
                 return LABEL_IDS
             if path.stem.endswith(TRAIN_IDS):

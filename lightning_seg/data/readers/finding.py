@@ -125,7 +125,7 @@ def why_missing(path: str | Path, settings: str = "data.root") -> str:
                 f"{path} is a link that leads nowhere: fetch what it links to (git annex get, dvc pull), or remove it"
             )
     except OSError as error:
-        return f"{path} cannot be opened ({error.strerror})"
+        return f"{path} cannot be opened ({error.strerror}): check {settings}"
     except ValueError:  # it holds what no file name can
         pass
     else:
@@ -149,7 +149,7 @@ def matching_folders(setting: str, given: str, root: Path | None) -> dict[str, P
         DataError: if there is none.
     """
     folder = resolve(given, root)
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return {"": folder}
     parts = PurePath(expand(given)).parts
     first = next((place for place, part in enumerate(parts) if has_magic(part)), None)
@@ -160,7 +160,7 @@ def matching_folders(setting: str, given: str, root: Path | None) -> dict[str, P
             f"{setting}: {given!r} holds **: write one * for each folder; what lies deeper is found so too"
         )
     found: dict[tuple[str, ...], Path] = {(): resolve(os.path.join("", *parts[:first]), root)}
-    if not (top := found[()]).is_dir():
+    if not os.path.isdir(top := found[()]):
         raise DataError(f"folder of {setting} " + why_missing(top, f"data.root and the reader's {setting}"))
     for part in parts[first:]:
         wild = has_magic(part)
@@ -168,7 +168,7 @@ def matching_folders(setting: str, given: str, root: Path | None) -> dict[str, P
             (*names, inner) if wild else names: folder / inner
             for names, folder in found.items()
             for inner in (_folders_like(folder, part) if wild else [part])
-            if (folder / inner).is_dir()
+            if os.path.isdir(folder / inner)
         }
     if not found:
         raise DataError(f"no folder matches the reader's {setting} {folder}: check data.root and {setting}")

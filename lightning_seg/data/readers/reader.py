@@ -1,5 +1,6 @@
 """What every source format offers: a list of samples."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,8 +86,8 @@ def existing_split(folder: Path, split: str) -> Path:
     Raises:
         DataError: if it is not there, naming those that are.
     """
-    if (folder / split).is_dir():
+    if os.path.isdir(folder / split):
         return folder / split
-    entries = scan(str(folder)) if folder.is_dir() else []
+    entries = scan(str(folder)) if os.path.isdir(folder) else []
     there = ", ".join(sorted(entry.name for entry in entries if entry.is_dir())) or "nothing"
     raise DataError(f"{folder / split} does not exist: in {folder} there is {there}; check data.root, root and split")

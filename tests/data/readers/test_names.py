@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_seg.data import Coco, Folder, Manifest
+from lightning_seg.data import ADE20K, VOC, Cityscapes, Coco, CocoStuff, Folder, Manifest
 from lightning_seg.data.readers.finding import Finder, resolve
 from lightning_seg.data.readers.names import common_folder, sample_name, unique_names
 from lightning_seg.data.readers.reader import OrphanError
@@ -170,6 +170,18 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: 
     for settings in ({}, {"list": "l.txt"}):
         with pytest.raises(DataError, match=r"locked cannot be listed \(Permission denied\): make it readable"):
             Folder(images="i", masks="m", **settings).samples(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "\0"])
+def test_paths_that_cannot_be_are_refused(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "i/a.jpg")
+    for reader in (
+        Folder(images=name, masks="i"), Folder(images="i", masks=f"{name}/*"), Folder(images="i", masks="i", list=name),
+        Manifest(file=f"{name}.csv"), Coco(annotations=name, images="i"), VOC(root=name, split=name),
+        Cityscapes(root=name, split=name), ADE20K(root=name, split="val"), CocoStuff(root=name, split=name),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=r"does not exist|cannot be (opened|read) \("):
+            reader.samples(tmp_path)
 
 
 def test_links(tmp_path: Path) -> None:
