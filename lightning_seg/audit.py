@@ -22,6 +22,7 @@ from lightning_seg.data.auditing.page import triple, write_page
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA
 from lightning_seg.data.labelling import IGNORE
 from lightning_seg.errors import DataError, IgnoreIsClassError, LightningSegError
+from lightning_seg.files import use_utf8
 from lightning_seg.module import SegmentationModule
 from lightning_seg.runs import DEFAULT_ROOT, new_run
 
@@ -35,6 +36,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         exit status: 1 where there is a defect, else 0. Wrong usage exits with 2 by itself.
     """
+    use_utf8()
     config = parse(args)
     try:
         return _run(config)

@@ -33,7 +33,7 @@ from lightning_seg.errors import (
     LightningSegError,
     operation_without_determinism,
 )
-from lightning_seg.files import remove_drafts, replacing
+from lightning_seg.files import remove_drafts, replacing, use_utf8
 from lightning_seg.launch import late_rank
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, keep_run_id, prepared, without_missing
 from lightning_seg.models.normalisation import SyncBatchNorm
@@ -366,6 +366,7 @@ def _as_list(value: Any) -> list[Any]:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command; a mistake of the user's ends it with one message and status 1."""
+    use_utf8()
     _silence_lightning()
     try:
         SegmentationCLI(args)

@@ -1,10 +1,19 @@
-"""Files that are whole at every moment: the old one or the new one, also where the process or the machine dies."""
+"""Files that are whole at every moment: the old one or the new one, also where the process or the machine dies.
 
+And none is written outside the folder that it belongs to.
+"""
+
+import codecs
+import io
+import locale
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from lightning_seg.errors import DataError
 
 DRAFT_SUFFIX = ".part"
 """How the name of a file ends that is still being written."""
@@ -33,6 +42,39 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         draft.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file that is named after a sample; its folder is made where it is missing.
+
+    Raises:
+        DataError: if it would not lie in ``folder``, as ``../b.png``.
+    """
+    path = Path(os.path.abspath(folder / name))  # noqa: PTH100  # resolve() would follow links, which may lead out
+    if Path(os.path.abspath(folder)) not in path.parents:  # noqa: PTH100
+        raise DataError(
+            f"a sample is named {name!r}, which leads out of {folder}: name it by a relative path without '..' "
+            "(lightning_seg.data.readers.names.unique_names does)"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def use_utf8() -> None:
+    """Read and write text as UTF-8 where the environment's locale says otherwise, and let no print fail.
+
+    A configuration is UTF-8 on every machine, and names of files may be no text at all.
+    """
+    if codecs.lookup(locale.getpreferredencoding(False)).name != "utf-8":
+        for name in ("C.UTF-8", "en_US.UTF-8", "UTF-8"):
+            try:
+                locale.setlocale(locale.LC_CTYPE, name)
+                break
+            except locale.Error:
+                continue
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def sync_folder(folder: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg.errors import ConfigError, LightningSegError
+from lightning_seg.files import use_utf8
 
 CURVES = ("train/loss", "val/loss", "val/mIoU", "val/pAcc", "lr/0", "lr/head", "train/grad_norm", "perf/images_per_s")
 """Drawn where at least one run has them."""
@@ -184,6 +185,7 @@ def _figure(width: float, height: float) -> Any:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command; a folder that is no run ends it with one message and status 1."""
+    use_utf8()
     parser = argparse.ArgumentParser(prog="python -m lightning_seg.plot", description="Draw and compare runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, runs/<name>/version_<n>")
     parser.add_argument("--output", type=Path, help="folder; by default plots/ in the only run, else in this folder")

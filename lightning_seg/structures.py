@@ -32,6 +32,11 @@ class Segment(NamedTuple):
     shape: Any
     crowd: bool = False
 
+    @property
+    def has_region(self) -> bool:
+        """Whether there is a shape at all; some annotations are only boxes."""
+        return bool(self.shape) and self.shape not in ([[]], [None])
+
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
@@ -101,6 +106,11 @@ class SourceLabels:
     values: Mapping[int, str | None]
     palette: Mapping[str, Colour]
     rest: str | None = None
+
+    @property
+    def all_names(self) -> set[str]:
+        """Also those that only a value has."""
+        return {*self.names, *(name for name in self.values.values() if name is not None)}
 
 
 @dataclass(frozen=True)

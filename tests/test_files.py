@@ -1,10 +1,17 @@
 """A file is the old one or the new one, whatever happens while it is written."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from lightning_seg.files import remove_drafts, replacing
+from lightning_seg import audit, cli, plot
+from lightning_seg.errors import DataError
+from lightning_seg.files import inside, remove_drafts, replacing
+from tests.conftest import REPOSITORY
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -26,3 +33,44 @@ def test_drafts_of_killed_processes_are_removed(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     remove_drafts(tmp_path)
     assert [path.name for path in tmp_path.rglob("*.*")] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("name", ["../b.png", "a/../../b.png", "/etc/b.png", "..", ".", "", "a/.."])
+@pytest.mark.parametrize("folder", ["run/masks", "."])
+def test_no_name_leads_out_of_its_folder(
+    tmp_path: Path, name: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"a sample is named .*, which leads out of .*: name it by a relative path"):
+        inside(Path(folder), name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_inside(tmp_path: Path) -> None:
+    assert inside(tmp_path, "a/../b/..c.png") == tmp_path / "b/..c.png"
+    assert (tmp_path / "b").is_dir()
+
+
+def test_text_is_utf8_whatever_the_locale_says(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("größe", encoding="utf-8")
+    code = (
+        "import sys; from lightning_seg.files import use_utf8; use_utf8(); text = open(sys.argv[1]).read(); "
+        "open(sys.argv[1], 'w').write(text * 2); print(text)"
+    )
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file)], env=plain, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "gr\\xf6\\xdfe\n"
+    assert file.read_text(encoding="utf-8") == "größegröße"
+
+
+@pytest.mark.parametrize("command", [cli, audit, plot])
+def test_every_command_sees_to_that_first(command: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "use_utf8", stop)
+    with pytest.raises(KeyboardInterrupt):
+        command.main(["--config", "there is none.yaml"])

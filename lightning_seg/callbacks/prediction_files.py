@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_seg.callbacks.pictures import overlay
 from lightning_seg.data.decode import read_image
 from lightning_seg.data.ranks import gather
+from lightning_seg.files import inside
 from lightning_seg.structures import Batch, DatasetInfo
 
 
@@ -46,18 +47,13 @@ class PredictionFiles(pl.Callback):
     ) -> None:
         for sample, prediction in zip(batch, outputs, strict=True):
             labels = prediction.cpu().numpy()
-            save_labels(labels, self.info, self._file("masks", sample["name"] + ".png"))
+            save_labels(labels, self.info, inside(self.folder / "masks", sample["name"] + ".png"))
             picture = overlay(read_image(Path(sample["file_name"])), labels, self.info)
-            Image.fromarray(picture).save(self._file("overlays", sample["name"] + ".jpg"), quality=90)
+            Image.fromarray(picture).save(inside(self.folder / "overlays", sample["name"] + ".jpg"), quality=90)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         mine: list[str] = getattr(getattr(trainer, "datamodule", None), "failures", [])
         self.failures = sorted(message for messages in gather(lambda: mine) for message in messages)
-
-    def _file(self, kind: str, name: str) -> Path:
-        path = self.folder / kind / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
 
 
 def save_labels(labels: NDArray[Any], info: DatasetInfo, path: Path) -> None:

@@ -16,6 +16,7 @@ from lightning_seg.callbacks.prediction_files import save_labels
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.file_list import FileLists
 from lightning_seg.errors import Forgiving
+from lightning_seg.files import inside
 from lightning_seg.loggers import usable
 from lightning_seg.structures import Batch
 
@@ -89,8 +90,7 @@ class RunArtifacts(pl.Callback):
             return
         with self._forgiving:
             for sample, prediction in zip(batch, outputs["predictions"], strict=True):
-                path = self._masks / f"{sample['name']}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
+                path = inside(self._masks, f"{sample['name']}.png")
                 save_labels(prediction.cpu().numpy(), _data(trainer).info, path)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

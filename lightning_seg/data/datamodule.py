@@ -11,21 +11,21 @@ import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_seg.data.auditing.listing import Listing, list_split
 from lightning_seg.data.auditing.quick import refuse_visible_defects
 from lightning_seg.data.cache import share_caches
 from lightning_seg.data.class_pixels import ClassPixels, count_class_pixels
 from lightning_seg.data.dataset import SegmentationDataset
-from lightning_seg.data.labelling import IGNORE, Labelling, split_keys
+from lightning_seg.data.labelling import IGNORE, Labelling, Unreadable, split_keys
 from lightning_seg.data.labels import LabelTable, Unknown
 from lightning_seg.data.limits import usable_cpus
 from lightning_seg.data.loader import SegmentationLoader, build_loader
 from lightning_seg.data.prediction import images_to_predict
 from lightning_seg.data.ranks import gather
 from lightning_seg.data.readers import Reader
-from lightning_seg.data.readers.reader import resolve
+from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.sampler import EvaluationSampler, RareClassSampler, TrainSampler
 from lightning_seg.data.sizes import refuse_misfits
 from lightning_seg.data.transforms import Placements, RandomScaleCrop, Transform, build_pipeline, check_transforms
@@ -57,16 +57,18 @@ class SegmentationDataModule(pl.LightningDataModule):
         ignore_index: mask value of pixels that count neither in the loss nor in the metric.
         imports: the user's own files (``path/to/data.py``, from the working directory or from the config's folder) or
             modules: they may register data sets with Detectron2, and hold classes for a ``class_path``, ``data.Class``.
-        label_map: what stored values, or the source's names, stand for, ``{7: road, truck: vehicle, 0: ignore}``. Where
-            the source names no classes (Folder, Manifest) and values are mapped, only those have a meaning; else a mask
-            holds ids of ``classes``.
+        label_map: what stored values, or the source's names, stand for, ``{7: road, truck: vehicle, 0: ignore}``;
+            ``"1-8": person`` maps all values from 1 to 8, ``rest: background`` every value and name that nothing else
+            gives a meaning. Where the source names no classes (Folder, Manifest) and values are mapped, only those have
+            a meaning; else a mask holds ids of ``classes``.
         palette: colours, ``{name: "#rrggbb"}`` or ``[r, g, b]``, of classes and of ``ignore``: decode colour masks, and
             show classes in pictures; others get one chosen for them.
         unknown: ``refuse``: a stored value or colour without a meaning is an error, and so is a class that the source
             names and ``classes`` does not; ``ignore``: they are read as ignored pixels.
         unreadable: ``refuse``: a training sample that cannot be opened or decoded is an error; ``skip``: the next one
             of the data set takes its place, a warning names it once, and ``data/skipped`` counts them. Evaluation
-            always refuses.
+            always refuses. An annotation that has no region is left out by ``skip`` in every split; a warning counts
+            them.
         sampler: ``shuffle``: every training sample once an epoch; ``rare_class``: DAFormer's rare-class sampling, which
             draws a class by its rarity, then a sample that shows it, as often as there are samples.
         train_transforms: albumentations for training; ``fill_mask`` is set to the ignore index in all of them.
@@ -97,7 +99,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         label_map: dict[int | str, str] | None = None,
         palette: dict[str, str | list[int]] | None = None,
         unknown: Unknown = "refuse",
-        unreadable: Literal["refuse", "skip"] = "refuse",
+        unreadable: Unreadable = "refuse",
         sampler: Literal["shuffle", "rare_class"] = "shuffle",
         train_transforms: list[Transform] | None = None,
         eval_transforms: list[Transform] | None = None,
@@ -119,7 +121,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         colours = _parse_palette(palette or {})
         names, usual = (classes, {}) if classes else self._classes_of_source(label_map or {})
         self.info = _dataset_info(names, ignore_index, {**usual, **colours}, known={*(label_map or {}), IGNORE})
-        self.labelling = Labelling(self.info, label_map or {}, colours, unknown)
+        self.labelling = Labelling(self.info, label_map or {}, colours, unknown, unreadable=unreadable)
         self.skip_unreadable = unreadable == "skip"
         self.sampler = sampler
         self.train_transforms = train_transforms or []
@@ -204,7 +206,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                     raise DataError(listing.refusal)
                 samples, table = listing.samples, listing.table
                 del self._listings[part]
-                self._announce(part, table)
+                self._announce(part, listing)
             elif part == "val" and stage == "fit":
                 continue
             else:
@@ -345,17 +347,21 @@ class SegmentationDataModule(pl.LightningDataModule):
                 break
         if source is None:
             raise ConfigError("data.classes is empty: list the class names in id order")
-        by_value, by_name = split_keys(label_map)
+        keys = split_keys(label_map, source.all_names)
         targets: dict[str, list[str]] = {}
         for value, name in source.values.items():
             if name is not None:
-                targets.setdefault(name, []).append(by_value.get(value, by_name.get(name, name)))
-        mapped = [target for name in source.names for target in targets.get(name, [by_name.get(name, name)])]
+                targets.setdefault(name, []).append(keys.by_value.get(value, keys.by_name.get(name, keys.rest or name)))
+        untold = {name: [keys.by_name.get(name, keys.rest or name)] for name in source.names}
+        mapped = [target for name in source.names for target in {**untold, **targets}[name]]
         names = [name for name in dict.fromkeys(mapped) if name != IGNORE]
         return names, {name: colour for name, colour in source.palette.items() if name in names}
 
-    def _announce(self, part: str, table: LabelTable) -> None:
-        """Print once how labels are read, where that is not plain."""
+    def _announce(self, part: str, listing: Listing) -> None:
+        """Say what is left out, and once how labels are read, where that is not plain."""
+        table = listing.table
+        if listing.left_out is not None:
+            rank_zero_warn(f"data.{part}: {listing.left_out}")
         plain = not self.labelling.label_map and self.labelling.unknown == "refuse"
         if not plain and not any(
             dataset.table.values == table.values and dataset.table.colours == table.colours

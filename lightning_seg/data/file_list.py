@@ -87,7 +87,10 @@ class FileLists(threading.Thread):
             self.unread[split] = 0
             packed = io.BytesIO()
             # Without a time stamp, so that equal lists are equal files.
-            with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, io.TextIOWrapper(zipped, "utf-8") as text:
+            with (
+                gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped,
+                io.TextIOWrapper(zipped, "utf-8", "backslashreplace") as text,  # names of files may be no text
+            ):
                 self._write(csv.writer(text, lineterminator="\n").writerow, split, samples)
             self.tables[split] = packed.getvalue()
 

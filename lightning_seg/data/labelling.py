@@ -1,25 +1,36 @@
 """How the user wants labels to be read: from names in a config to the table of each source."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal
 
 from lightning_seg.data.labels import LabelTable, Unknown
 from lightning_seg.errors import ConfigError, IgnoreIsClassError
 from lightning_seg.structures import Colour, DatasetInfo, SourceLabels, show_colour, summarise
 
+Unreadable = Literal["refuse", "skip"]
+
 IGNORE = "ignore"
 """The name that ``data.label_map`` and ``data.palette`` give what does not count."""
+
+REST = "rest"
+"""The key of ``data.label_map`` for all that nothing else there or in ``data.classes`` names."""
+
+_VALUES = re.compile(r"(-?[0-9]+)(?:-(-?[0-9]+))?")
+_WIDEST_RANGE = 2**16
 
 
 @dataclass(frozen=True)
 class Labelling:
-    """How the user wants labels to be read: ``data.classes``, ``label_map``, ``palette``, ``unknown``."""
+    """How the user wants labels to be read: ``data.classes``, ``label_map``, ``palette``, ``unknown`` and more."""
 
     info: DatasetInfo
     label_map: Mapping[int | str, str]
     palette: Mapping[str, Colour]
     unknown: Unknown
+    unreadable: Unreadable = "refuse"
 
     def table(self, source: SourceLabels | None, reader: str) -> LabelTable:
         """The table of one source.
@@ -31,7 +42,9 @@ class Labelling:
         Raises:
             ConfigError: if a name is no class, or a value has no meaning.
         """
-        by_value, by_name = split_keys(self.label_map)
+        named = {*self.palette, *([] if source is None else source.all_names)}
+        keys = split_keys(self.label_map, named)
+        by_value, by_name = keys.by_value, keys.by_name
         if source is None:
             values = {} if by_value else {index: index for index in range(self.info.num_classes)}
             values.setdefault(self.info.ignore_index, self.info.ignore_index)
@@ -39,7 +52,7 @@ class Labelling:
             values = {
                 value: self.info.ignore_index
                 if name is None
-                else self._id_of_source(name, by_name, f"{reader} stores {name} as {value}, but")
+                else self._id_of_source(name, keys, f"{reader} stores {name} as {value}, but")
                 for value, name in source.values.items()
                 if value not in by_value
             }
@@ -52,9 +65,6 @@ class Labelling:
                 raise (IgnoreIsClassError if ignored else ConfigError)(
                     f"data.palette gives {show_colour(colour)} to two classes, {name} and another"
                 )
-        named = {*self.palette, *([] if source is None else source.names)}
-        if source is not None:
-            named |= {name for name in source.values.values() if name is not None}
         if lost := sorted(by_name.keys() - named):
             raise ConfigError(
                 f"data.label_map maps {summarise(lost)}, but {reader} has no such value and data.palette no such name"
@@ -62,13 +72,16 @@ class Labelling:
             )
         rest = None
         if source is not None and source.rest is not None:
-            rest = self._id_of_source(source.rest, by_name, f"the rest of {reader}")
-        return LabelTable(self.info, values, colours, rest=rest, unknown=self.unknown)
+            rest = self._id_of_source(source.rest, keys, f"the rest of {reader}")
+        other = None if keys.rest is None else self._id(keys.rest, f"data.label_map, {REST}")
+        return LabelTable(self.info, values, colours, rest=rest, other=other, unknown=self.unknown)
 
-    def _id_of_source(self, name: str, by_name: Mapping[str, str], where: str) -> int:
+    def _id_of_source(self, name: str, keys: "Keys", where: str) -> int:
         """What a source's own name stands for; with ``unknown: ignore`` one that is not trained is ignored."""
-        if name in by_name:
-            return self._id(by_name[name], f"data.label_map, {name}")
+        if name in keys.by_name:
+            return self._id(keys.by_name[name], f"data.label_map, {name}")
+        if name not in self.info.names and keys.rest is not None:
+            return self._id(keys.rest, f"data.label_map, {REST}")
         if name not in self.info.names and self.unknown == "ignore":
             return self.info.ignore_index
         return self._id(name, where)
@@ -84,16 +97,64 @@ class Labelling:
         )
 
 
-def split_keys(label_map: Mapping[int | str, str]) -> tuple[dict[int, str], dict[str, str]]:
-    """Stored values and names apart; a command line can only give text."""
+@dataclass(frozen=True)
+class Keys:
+    """The keys of a ``label_map``, told apart.
+
+    Attributes:
+        by_value: targets of stored values.
+        by_name: targets of names.
+        rest: target of all else; None where the map has no such key.
+    """
+
+    by_value: Mapping[int, str]
+    by_name: Mapping[str, str]
+    rest: str | None
+
+
+def split_keys(label_map: Mapping[int | str, str], names: Container[str]) -> Keys:
+    """Tell stored values from names; a command line can only give text.
+
+    A number is a value, and so is text that looks like one or like a range, unless it is a name.
+
+    >>> split_keys({"1-3": "a", 7: "b", "7": "c", "rest": "d"}, {"7"})
+    Keys(by_value={1: 'a', 2: 'a', 3: 'a', 7: 'b'}, by_name={'7': 'c'}, rest='d')
+
+    Args:
+        label_map: as the user gives it.
+        names: those of the source and of the palette.
+
+    Raises:
+        ConfigError: if a range is no range, or a value has two targets.
+    """
     by_value: dict[int, str] = {}
     by_name: dict[str, str] = {}
-    for key, name in label_map.items():
-        if isinstance(key, int) or key.lstrip("-").isdecimal():
-            by_value[int(key)] = name
+    rest = None
+    for key, target in label_map.items():
+        if isinstance(key, str) and (key in names or (key != REST and not _values_of(key))):
+            by_name[key] = target
+        elif key == REST:
+            rest = target
         else:
-            by_name[key] = name
-    return by_value, by_name
+            for value in _values_of(str(key)):
+                if by_value.setdefault(value, target) != target:
+                    raise ConfigError(
+                        f"data.label_map maps value {value} to {by_value[value]} and to {target}: mend the ranges"
+                    )
+    return Keys(by_value, by_name, rest)
+
+
+def _values_of(key: str) -> Iterable[int]:
+    """The values that a key stands for: ``7``, or ``1-8`` for all from 1 to 8; none where it is a name."""
+    if (match := _VALUES.fullmatch(key)) is None:
+        return []
+    low, high = int(match[1]), int(match[2] or match[1])
+    if not low <= high < low + _WIDEST_RANGE:
+        raise ConfigError(
+            f"data.label_map has the range {key!r}: write the lower value first, and at most {_WIDEST_RANGE} values; "
+            f"{REST!r} stands for all others"
+        )
+    return range(low, high + 1)
 
 
 def _nearest(name: str, options: Sequence[str] | set[str]) -> str:

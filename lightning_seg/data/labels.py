@@ -28,6 +28,7 @@ class LabelTable:
         values: class id, or the ignore index, of each stored value or category id.
         colours: the same of each colour.
         rest: id of what no region covers.
+        other: id of every value and category that is not in ``values``; None: those are unknown.
         unknown: what happens to a value or colour that is in neither; the first one to be ignored is told.
     """
 
@@ -38,12 +39,14 @@ class LabelTable:
         colours: Mapping[Colour, int],
         *,
         rest: int | None = None,
+        other: int | None = None,
         unknown: Unknown = "refuse",
     ) -> None:
         self.info = info
         self.values = dict(values)
         self.colours = dict(colours)
         self.rest = info.ignore_index if rest is None else rest
+        self.other = other
         self.unknown = unknown
         self._told = False
         # A byte must hold the ids, the ignore index, and a sign of its own for what is foreign.
@@ -51,7 +54,9 @@ class LabelTable:
         self.dtype = np.dtype(np.uint8 if shallow else np.int32)
         self._foreign = -(2**31) if not shallow else 255 if info.ignore_index != 255 else 254
         self._by_colour: NDArray[np.uint8 | np.int32] | None = None
-        self._by_value = self._lookup({v: i for v, i in self.values.items() if 0 <= v < _DEEP_VALUES}, _DEEP_VALUES)
+        self._otherwise = self._foreign if other is None else other
+        shown = {v: i for v, i in self.values.items() if 0 <= v < _DEEP_VALUES}
+        self._by_value = self._lookup(shown, _DEEP_VALUES, self._otherwise)
         self._own = _run_of_own_ids(self._by_value[:256], self._foreign)
 
     def decode(self, stored: StoredMask, source: Path) -> Ids:
@@ -86,7 +91,7 @@ class LabelTable:
             keys = pack(colours)
             if self._by_colour is None:
                 packed = {int(pack(np.array(colour))): index for colour, index in self.colours.items()}
-                self._by_colour = self._lookup(packed, _COLOURS)
+                self._by_colour = self._lookup(packed, _COLOURS, self._foreign)
             ids = self._by_colour[keys]
         unknown = ids == self._foreign
         if not unknown.any():
@@ -104,11 +109,18 @@ class LabelTable:
         Raises:
             DataError: if the table does not know it.
         """
-        if (found := self.values.get(category)) is not None:
+        if (found := self.values.get(category, self.other)) is not None:
             return found
         if self.unknown == "refuse":
-            raise DataError(f"{source} has an annotation of category {category}, which its categories do not list")
+            raise DataError(
+                f"{source} has an annotation of category {category}, which its categories do not list: add it "
+                f"there, or map it with data.label_map, {category}: ignore"
+            )
         return self.info.ignore_index
+
+    def refuses(self, category: int) -> bool:
+        """Whether :meth:`id_of` does."""
+        return category not in self.values and self.other is None and self.unknown == "refuse"
 
     def __str__(self) -> str:
         """What is stored, by class."""
@@ -117,6 +129,8 @@ class LabelTable:
             stored.setdefault(index, []).append(str(value))
         for colour, index in self.colours.items():
             stored.setdefault(index, []).append(show_colour(colour))
+        if self.other is not None:
+            stored.setdefault(self.other, []).append("every other value")
         names = {**dict(enumerate(self.info.names)), self.info.ignore_index: "ignored"}
         order = sorted(stored, key=lambda index: (index == self.info.ignore_index, index))
         return "\n".join(f"  {names[index]}: {summarise(stored[index], limit=12)}" for index in order)
@@ -149,14 +163,14 @@ class LabelTable:
         if values.dtype == np.uint8 and self.dtype == np.uint8:
             return np.asarray(cv2.LUT(values, np.ascontiguousarray(self._by_value[:256])))
         inside = (values >= 0) & (values < _DEEP_VALUES)
-        ids = np.where(inside, self._by_value[np.where(inside, values, 0)], self.dtype.type(self._foreign))
+        ids = np.where(inside, self._by_value[np.where(inside, values, 0)], self.dtype.type(self._otherwise))
         for value, index in self.values.items():
             if not 0 <= value < _DEEP_VALUES:
                 ids[values == value] = index
         return ids
 
-    def _lookup(self, table: Mapping[int, int], size: int) -> Ids:
-        lookup = np.full(size, self._foreign, self.dtype)
+    def _lookup(self, table: Mapping[int, int], size: int, otherwise: int) -> Ids:
+        lookup = np.full(size, otherwise, self.dtype)
         for value, index in table.items():
             lookup[value] = index
         return lookup

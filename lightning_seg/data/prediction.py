@@ -10,8 +10,11 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_seg.data.headers import read_header
 from lightning_seg.data.readers import Coco, Folder, Reader
-from lightning_seg.data.readers.folder import IMAGE_SUFFIXES, files_below
-from lightning_seg.data.readers.reader import OrphanError, common_folder, resolve, unique_names
+from lightning_seg.data.readers.finding import resolve
+from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
+from lightning_seg.data.readers.names import common_folder, unique_names
+from lightning_seg.data.readers.reader import OrphanError
+from lightning_seg.data.readers.walking import files_below
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Sample, summarise
 
@@ -39,7 +42,7 @@ def images_to_predict(given: str, root: Path | None, readers: Sequence[Reader]) 
     for base in [None] if root is None else [None, root]:
         source = resolve(given, base)
         if source.is_file():
-            return [Sample(source.stem, source)]
+            return [Sample(unique_names([source.name])[0], source)]
         if found := _files_at(source):
             break
     else:
@@ -69,7 +72,7 @@ def images_to_predict(given: str, root: Path | None, readers: Sequence[Reader]) 
 def _files_at(source: Path) -> list[Path]:
     """All files below a folder or of a glob, but for hidden ones, each once and without ``..`` in its path."""
     if source.is_dir():
-        return list(files_below(source))
+        return files_below(source)
     matches = {Path(os.path.normpath(match)) for match in glob.glob(str(source), recursive=True)}
     return sorted(path for path in matches if path.is_file() and not path.name.startswith("."))
 

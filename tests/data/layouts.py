@@ -41,6 +41,13 @@ def folder(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader
     return Folder(images="i", masks="m", mask_name="{stem}_L.png")
 
 
+def scene_folders(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader:
+    for index, stem in enumerate(stems):
+        save_image(root / f"scene {index % 2}" / "rgb" / f"{stem}.png", index, size)
+        save(root / f"scene {index % 2}" / "labels" / f"{stem}.png", truth(index, size))
+    return Folder(images="scene */rgb", masks="scene */labels")
+
+
 def linked_folder(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader:
     for index, stem in enumerate(stems):
         save_image(root / "elsewhere" / f"{stem}.jpg", index, size)
@@ -186,6 +193,6 @@ def registered(root: Path, load: Callable[[], list[dict[str, Any]]], **metadata:
 
 
 LAYOUTS: list[Callable[..., Reader]] = [
-    folder, linked_folder, listed_folder, csv_manifest, json_manifest, whole_split, cityscapes, cityscapes_train_ids,
-    ade20k, voc, coco_stuff, coco, catalog_of_masks, catalog_of_annotations,
+    folder, scene_folders, linked_folder, listed_folder, csv_manifest, json_manifest, whole_split, cityscapes,
+    cityscapes_train_ids, ade20k, voc, coco_stuff, coco, catalog_of_masks, catalog_of_annotations,
 ]  # fmt: skip

@@ -65,6 +65,17 @@ def test_classes_of_a_source_are_mapped_by_value_and_by_name(seven: int | str) -
     assert not {"road", "car", "truck", "sky", "building"} & set(data.class_names)
 
 
+def test_the_rest_of_a_sources_classes_is_one(tmp_path: Path) -> None:
+    label_map: dict[int | str, str] = {"24-25": "human", "road": "way", "rest": "other"}
+    data = SegmentationDataModule(train=Cityscapes(root=".", split="train"), label_map=label_map)
+    assert data.class_names == ["way", "other", "human"]
+    data = SegmentationDataModule(
+        classes=["road", "other"], train=Cityscapes(root=".", split="train"), label_map={"rest": "other"}
+    )
+    table = data.labelling.table(data.readers["train"].labels(tmp_path), "data.train")  # type: ignore[union-attr]
+    assert [table.values[value] for value in (7, 8, 24, 0)] == [0, 1, 1, 255]
+
+
 def test_without_transforms_pixels_are_untouched_rgb(scenes: Path) -> None:
     data = make(scenes)
     data.setup("fit")

@@ -13,7 +13,7 @@ from lightning_seg.data.decode import StoredMask, read_mask
 from lightning_seg.data.labelling import Labelling
 from lightning_seg.data.labels import LabelTable
 from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.structures import DatasetInfo, SourceLabels, default_palette
+from lightning_seg.structures import Annotations, DatasetInfo, SourceLabels, default_palette
 
 MASK = Path("masks/7.png")
 SOURCE = SourceLabels(("road", "car", "truck"), {7: "road", 26: "car", 27: "truck", 0: None}, {})
@@ -199,3 +199,58 @@ def test_files_of_every_kind(tmp_path: Path) -> None:
     for name, image in files.items():
         image.save(tmp_path / name)
         assert np.array_equal(table.decode(read_mask(tmp_path / name), tmp_path / name), ids), name
+
+
+def test_a_range_maps_each_of_its_values() -> None:
+    table = make_table(("background", "person"), label_map={"0": "background", "1-8": "person", "300-301": "ignore"})
+    assert decode(table, values(0, 1, 5, 8)) == [0, 1, 1, 1]
+    assert decode(table, values(0, 8, 300, 301, dtype=np.int32)) == [0, 1, 255, 255]
+    with pytest.raises(DataError, match=r"class id 9 in 1 pixels, .* stored values 0-8, 255, 300-301 have a meaning"):
+        decode(table, values(9))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_the_rest_takes_every_other_value(dtype: type) -> None:
+    table = make_table(("background", "person"), label_map={7: "person", "rest": "background"})
+    assert decode(table, values(0, 7, 9, 254, 255, dtype=dtype)) == [0, 1, 0, 0, 255]
+    assert str(table) == "  background: every other value\n  person: 7\n  ignored: 255"
+    if dtype == np.int32:
+        assert decode(table, values(-3, 7, 70_000, dtype=dtype)) == [0, 1, 0]
+    ignoring = make_table(("a", "b"), label_map={"rest": "ignore"})
+    assert decode(ignoring, values(0, 1, 2, 255, dtype=dtype)) == [0, 1, 255, 255]
+
+
+def test_the_rest_takes_what_the_source_names_and_nobody_trains() -> None:
+    source = SourceLabels(("sea", *SOURCE.names), SOURCE.values, {}, rest="sea")
+    table = make_table(("other", "car"), source=source, label_map={"rest": "other"})
+    assert decode(table, values(7, 26, 27, 0, 99)) == [0, 1, 0, 255, 0]
+    assert (table.rest, table.id_of(99, None), table.refuses(99)) == (0, 0, False)  # type: ignore[arg-type]
+
+
+def test_a_category_without_a_name_is_refused_with_the_remedy() -> None:
+    table = make_table(("road", "car", "truck"), source=SOURCE)
+    with pytest.raises(DataError, match=r"category 9, .* do not list: add it there, or map it .*label_map, 9: ignore"):
+        table.id_of(9, Annotations("a.json", ()))
+
+
+def test_a_number_in_quotes_is_a_name_where_one_is_called_so() -> None:
+    source = SourceLabels(("7", "rest"), {1: "7", 7: "rest"}, {})
+    assert decode(make_table(("a", "b"), source=source, label_map={"7": "a", "rest": "b"}), values(1, 7)) == [0, 1]
+    table = make_table(("a", "b", "rest"), source=source, label_map={"7": "a", 7: "b"})
+    assert decode(table, values(1, 7)) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("label_map", "message"),
+    [
+        ({"8-1": "a"}, r"range '8-1': write the lower value first"),
+        ({"0-4294967295": "a"}, r"at most 65536 values; 'rest' stands for all others"),
+        ({"1-3": "a", 2: "b"}, r"maps value 2 to a and to b: mend the ranges"),
+        ({"1-": "a"}, r"maps 1-, but data\.train has no such value"),
+        ({"--5": "a"}, r"maps --5, but data\.train has no such value"),
+        ({"rest": "c"}, r"data\.label_map, rest: 'c' is not in data\.classes"),
+    ],
+)
+def test_refuses_ranges(label_map: dict[int | str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_table(("a", "b"), label_map=label_map)

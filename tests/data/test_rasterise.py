@@ -1,6 +1,7 @@
 """Regions are painted as pycocotools paints them, and what would harm it never gets there."""
 
 import itertools
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from lightning_seg.data import Coco
+from lightning_seg.data import rasterise as rasterise_module
 from lightning_seg.data.labelling import Labelling
-from lightning_seg.data.rasterise import rasterise, region_of
+from lightning_seg.data.rasterise import Region, rasterise, region_of
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Annotations, DatasetInfo, Segment, SourceLabels, default_palette
 
@@ -94,15 +96,64 @@ def test_another_size_than_stated_is_refused() -> None:
         paint(size=(60, 40))
 
 
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(1, 9))
-def test_run_lengths_are_read_as_pycocotools_writes_them(runs: list[int], height: int) -> None:
+def mask_of(region: Region, size: tuple[int, int]) -> np.ndarray:
+    columns = np.zeros(size[0] * size[1], np.uint8)
+    region.paint(columns, 1)
+    return columns.reshape(size[1], size[0]).T
+
+
+@given(st.lists(st.integers(0, 70_000), min_size=1, max_size=12), st.integers(1, 9), st.sampled_from([0, 20_000]))
+def test_run_lengths_are_read_as_pycocotools_writes_them(runs: list[int], height: int, few: int) -> None:
     runs.append(-sum(runs) % height)
     width = sum(runs) // height
     if width == 0:
         return
+    size = (height, width)
     encoded = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
-    region = region_of(Segment(1, 0, {"size": [height, width], "counts": encoded["counts"]}), (height, width), "a.json")
-    assert np.array_equal(region, coco_mask.decode(encoded))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rasterise_module, "_FEW_RUNS", few)  # both ways to paint
+        for counts in (encoded["counts"], runs):
+            region = region_of(Segment(1, 0, {"size": [height, width], "counts": counts}), size, "a.json")
+            assert np.array_equal(mask_of(region, size), coco_mask.decode(encoded))
+            assert region.pixels == coco_mask.area(encoded)
+
+
+@given(
+    st.lists(
+        st.lists(st.lists(st.floats(-20, 80, width=32), min_size=6, max_size=6), min_size=1, max_size=3), max_size=6
+    ),
+    st.lists(st.booleans(), min_size=6, max_size=6),
+)
+def test_overlapping_polygons_are_painted_as_pycocotools_masks(
+    shapes: list[list[list[float]]], crowds: list[bool]
+) -> None:
+    segments = [Segment(n, 9 * (n % 2), shape, crowds[n]) for n, shape in enumerate(shapes)]
+    coco = COCO()
+    coco.imgs = {1: {"height": SIZE[0], "width": SIZE[1]}}
+    masks = [coco.annToMask({"image_id": 1, "segmentation": shape}) == 1 for shape in shapes]
+    expected = np.zeros(SIZE, np.uint8)
+    for segment, mask in sorted(
+        zip(segments, masks, strict=True), key=lambda pair: (not pair[0].crowd, -int(pair[1].sum()))
+    ):
+        expected[mask] = 1 if segment.category == 0 else 2
+    assert np.array_equal(paint(*segments), expected)
+
+
+def test_many_large_regions_take_the_memory_of_one_image() -> None:
+    """What every region's own mask would take: 80 times the image."""
+    size = (800, 700)
+    segments = [Segment(n, 0, [[n, 0, 700, n, 600, 800, 0, 700 - n]]) for n in range(80)]
+    names = ("background", "a")
+    table = Labelling(DatasetInfo(names, 255, default_palette(2)), {}, {}, "refuse").table(
+        SourceLabels(names, {0: "a"}, {}, rest="background"), "data.train"
+    )
+    tracemalloc.start()
+    try:
+        rasterise(Annotations("a.json", tuple(segments)), size, table)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * size[0] * size[1]
 
 
 def test_real_masks_are_pycocotools(shared: Path) -> None:

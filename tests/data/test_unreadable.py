@@ -13,6 +13,7 @@ import pytest
 
 from lightning_seg.cli import main
 from lightning_seg.data import Coco, RandomScaleCrop, SegmentationDataModule
+from lightning_seg.data.auditing.listing import list_splits
 from lightning_seg.data.sampler import Draw
 from lightning_seg.errors import DataError, UnreadableError
 from tests.conftest import train_py, write_pair
@@ -141,6 +142,61 @@ def test_regions_that_cannot_be_painted(tmp_path: Path) -> None:
         f"{tmp_path / 'coco.json'}, annotation 7 has a polygon [0, 0, 4, 0]: expected [x0, y0, x1, y1, …], three "
         "points or more"
     ]
+
+
+def boxes(root: Path) -> Coco:
+    """Three images, each with one region and, the first two, with boxes that have none."""
+    for name in ("a", "b", "c"):
+        write_pair(root, name, np.zeros((8, 10), np.uint8))
+    box = {"category_id": 3, "iscrowd": 0, "bbox": [0, 0, 4, 4]}
+    content = {
+        "images": [{"id": number, "file_name": f"{name}.jpg"} for number, name in enumerate("abc")],
+        "categories": [{"id": 3, "name": "cat"}],
+        "annotations": [
+            *({"id": 7 + n, "image_id": n % 2, **box, **shape} for n, shape in enumerate([{}, *EMPTY_SHAPES])),
+            *({"id": 20 + n, "image_id": n, "segmentation": [[0, 0, 4, 0, 4, 8, 0, 8]], **box} for n in range(3)),
+        ],
+    }
+    (root / "coco.json").write_text(json.dumps(content))
+    return Coco(annotations="coco.json", images="images")
+
+
+EMPTY_SHAPES = [{"segmentation": shape} for shape in (None, [], [[]], {})]
+
+
+def test_boxes_without_a_region_are_refused_with_their_number(tmp_path: Path) -> None:
+    data = SegmentationDataModule(train=boxes(tmp_path), root=str(tmp_path), num_workers=0, batch_size=3)
+    with pytest.raises(
+        DataError,
+        match=r"5 annotations of .*coco\.json have no region, such as annotation 7: give them a segmentation, or leave "
+        r"them out with data\.unreadable: skip",
+    ):
+        data.setup("fit")
+
+
+def test_boxes_without_a_region_are_left_out_and_counted_in_every_split(tmp_path: Path) -> None:
+    reader = boxes(tmp_path)
+    data = SegmentationDataModule(
+        train=reader, val=reader, root=str(tmp_path), num_workers=0, batch_size=3, unreadable="skip"
+    )
+    with pytest.warns(UserWarning, match="have no region") as told:
+        data.setup("fit")
+    said = f"5 annotations of {tmp_path / 'coco.json'} have no region, such as annotation 7: they are left out"
+    assert [str(warning.message) for warning in told] == [f"data.train: {said}", f"data.val: {said}"]
+    for split in ("train", "val"):
+        samples = [data.datasets[split][index] for index in range(3)]
+        assert [sample["name"] for sample in samples] == ["a", "b", "c"]
+        assert [int((sample["sem_seg"] == 1).sum()) for sample in samples] == [32, 32, 32]
+        assert not any("unreadable" in sample for sample in samples)
+
+
+def test_the_audit_lists_boxes_that_are_left_out(tmp_path: Path) -> None:
+    data = SegmentationDataModule(train=boxes(tmp_path), root=str(tmp_path), unreadable="skip")
+    listing = list_splits(data.readers, data.root, data.labelling)["train"]
+    (defect,) = listing.defects
+    assert (defect.kind, defect.refused, defect.path) == ("unreadable", False, str(tmp_path / "coco.json"))
+    assert "5 annotations" in defect.detail
+    assert listing.refusal is None
 
 
 def test_a_run_passes_over_them_and_counts(

@@ -9,7 +9,7 @@ from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.pool import Track, examine_all
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA, SplitStatistics, class_weights
-from lightning_seg.data.readers.reader import common_folder
+from lightning_seg.data.readers.names import common_folder
 from lightning_seg.structures import Annotations, DatasetInfo
 
 WATCHED_FOR_CLASSES = ("train", "val")

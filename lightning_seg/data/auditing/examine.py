@@ -183,15 +183,15 @@ def _examine_regions(
             message = _as_message(error, f"{regions.file}, annotation {segment.annotation}")
             found.report("unreadable", where, f"{message} (image {sample.image})")
             continue
-        if segment.category not in table.values and table.unknown == "refuse":
+        if table.refuses(segment.category):
             found.report(
                 "unknown_id",
                 where,
                 f"{regions.file}, annotation {segment.annotation} has category {segment.category} in "
-                f"{np.count_nonzero(region)} pixels, which its categories do not list (image {sample.image})",
+                f"{region.pixels} pixels, which its categories do not list (image {sample.image})",
             )
             continue
-        sound.append((segment, region))
+        sound.append(region)
     _count(paint(sound, regions, size, table), table, sample.image, found)
 
 

@@ -1,7 +1,7 @@
 """The samples of a split, and what is wrong with it before any file is opened."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lightning_seg.data.auditing.defects import Defect
@@ -9,7 +9,7 @@ from lightning_seg.data.labelling import Labelling
 from lightning_seg.data.labels import LabelTable
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.reader import OrphanError
-from lightning_seg.structures import Sample, SourceLabels
+from lightning_seg.structures import Annotations, Sample, Segment, SourceLabels
 
 
 @dataclass
@@ -22,6 +22,7 @@ class Listing:
         defects: files without a partner.
         refusal: what a run says of those; None where there are none.
         lost: classes whose value in the source is ignored.
+        left_out: what a run warns of, as it goes on without; None where there is nothing.
     """
 
     samples: list[Sample]
@@ -29,6 +30,7 @@ class Listing:
     defects: list[Defect] = field(default_factory=list)
     refusal: str | None = None
     lost: list[str] = field(default_factory=list)
+    left_out: str | None = None
 
 
 def list_splits(readers: Mapping[str, Reader | None], root: Path | None, labelling: Labelling) -> dict[str, Listing]:
@@ -55,10 +57,44 @@ def list_split(split: str, reader: Reader, root: Path | None, labelling: Labelli
         defects = [Defect(orphan.kind, split, str(orphan.path), orphan.detail) for orphan in error.orphans]
         listing = Listing(error.samples, table, defects, str(error))
     listing.lost = _classes_without_a_value(source, table)
+    if bare := _annotations_without_region(listing.samples):
+        _take_out(bare, listing, split, skip=labelling.unreadable == "skip")
     return listing
 
 
+def _annotations_without_region(samples: Sequence[Sample]) -> list[tuple[Annotations, Segment]]:
+    return [
+        (sample.mask, segment)
+        for sample in samples
+        if isinstance(sample.mask, Annotations)
+        for segment in sample.mask.segments
+        if not segment.has_region
+    ]
+
+
+def _take_out(bare: Sequence[tuple[Annotations, Segment]], listing: Listing, split: str, *, skip: bool) -> None:
+    """Leave out annotations that are only boxes, or refuse them, with their number."""
+    source, first = bare[0]
+    found = f"{len(bare)} annotations of {source} have no region, such as annotation {first.annotation}"
+    if not skip:
+        advice = "give them a segmentation, or leave them out with data.unreadable: skip"
+        listing.refusal = "; ".join(filter(None, [listing.refusal, f"{found}: {advice}"]))
+        return
+    listing.left_out = f"{found}: they are left out"
+    file = source.file if Path(source.file).is_file() else str(listing.samples[0].image)
+    listing.defects.append(Defect("unreadable", split, file, listing.left_out, refused=False))
+    listing.samples = [
+        replace(
+            sample,
+            mask=replace(sample.mask, segments=tuple(each for each in sample.mask.segments if each.has_region)),
+        )
+        if isinstance(sample.mask, Annotations)
+        else sample
+        for sample in listing.samples
+    ]
+
+
 def _classes_without_a_value(source: SourceLabels | None, table: LabelTable) -> list[str]:
-    meant = {*table.values.values(), *table.colours.values(), table.rest}
+    meant = {*table.values.values(), *table.colours.values(), table.rest, table.other}
     names = [] if source is None else source.names
     return [name for name in names if name in table.info.names and table.info.names.index(name) not in meant]

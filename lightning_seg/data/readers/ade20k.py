@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.readers.folder import Folder
-from lightning_seg.data.readers.reader import Reader, existing_split, resolve
+from lightning_seg.data.readers.reader import Reader, existing_split
 from lightning_seg.structures import Sample, SourceLabels
 
 _FOLDERS = {"train": "training", "val": "validation"}

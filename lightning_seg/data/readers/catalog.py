@@ -1,10 +1,12 @@
 """Data sets that are registered with Detectron2's ``DatasetCatalog``."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from lightning_seg.data.readers.coco import labels_of_categories
-from lightning_seg.data.readers.reader import Reader, common_folder, unique_names
+from lightning_seg.data.readers.coco import labels_of_categories, stated_size
+from lightning_seg.data.readers.names import common_folder, unique_names
+from lightning_seg.data.readers.reader import Reader
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Annotations, Colour, Sample, Segment, SourceLabels, summarise
 
@@ -46,7 +48,15 @@ class Catalog(Reader):
 
     def samples(self, root: Path | None) -> list[Sample]:
         dicts = self._dicts()
+        for number, entry in enumerate(dicts):
+            if "file_name" not in entry or any("category_id" not in region for region in entry.get("annotations", ())):
+                raise DataError(
+                    f"data set {self.name!r}: entry {number} lacks file_name, or category_id in its annotations: it "
+                    "should be one of Detectron2's dicts"
+                )
         images = [Path(entry["file_name"]).absolute() for entry in dicts]
+        if doubles := [path for path, count in Counter(images).items() if count > 1]:
+            raise DataError(f"data set {self.name!r} has {summarise(doubles)} more than once: join its annotations")
         above = common_folder(images)
         names = unique_names([image.relative_to(above) for image in images])
         return [
@@ -84,8 +94,8 @@ class Catalog(Reader):
             Segment(number, region["category_id"], _plain(region.get("segmentation")), bool(region.get("iscrowd")))
             for number, region in enumerate(entry["annotations"])
         )
-        size = (entry["height"], entry["width"]) if "height" in entry and "width" in entry else None
-        return Sample(name, image, Annotations(f"data set {self.name!r}, {image}", segments, size))
+        where = f"data set {self.name!r}, {image}"
+        return Sample(name, image, Annotations(where, segments, stated_size(entry, where)))
 
 
 def _plain(shape: Any) -> Any:

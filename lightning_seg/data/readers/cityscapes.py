@@ -1,9 +1,12 @@
 """Cityscapes in its own layout."""
 
+import os
 from pathlib import Path
 
-from lightning_seg.data.readers.folder import Folder, entries_below
-from lightning_seg.data.readers.reader import Reader, existing_split, resolve
+from lightning_seg.data.readers.finding import resolve
+from lightning_seg.data.readers.folder import Folder
+from lightning_seg.data.readers.reader import Reader, existing_split
+from lightning_seg.data.readers.walking import entries_below
 from lightning_seg.structures import Sample, SourceLabels
 
 LABEL_IDS, TRAIN_IDS = "_gtFine_labelIds", "_gtFine_labelTrainIds"
@@ -49,7 +52,8 @@ class Cityscapes(Reader):
     def _kind(self, root: Path | None) -> str:
         """Which masks there are; the published ones where there are none, so that prediction needs no data set."""
         found = LABEL_IDS
-        for path in entries_below(resolve(self.root, root) / "gtFine" / self.split):
+        masks = resolve(self.root, root) / "gtFine" / self.split
+        for path in entries_below(masks) if os.path.isdir(masks) else ():
             if path.stem.endswith(LABEL_IDS):  # mostly in the first city
                 return LABEL_IDS
             if path.stem.endswith(TRAIN_IDS):

@@ -1,12 +1,16 @@
 """COCO's JSON: polygons and run-length encodings by category."""
 
 import json
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lightning_seg.data.readers.reader import Orphan, OrphanError, Reader, resolve, unique_names
+from lightning_seg.data.readers.finding import Finder, resolve, why_missing
+from lightning_seg.data.readers.names import unique_names
+from lightning_seg.data.readers.reader import Orphan, OrphanError, Reader
+from lightning_seg.data.readers.text import read_text
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Annotations, Sample, Segment, SourceLabels, summarise
 
@@ -35,28 +39,32 @@ class Coco(Reader):
     def samples(self, root: Path | None) -> list[Sample]:
         file, folder = resolve(self.annotations, root), resolve(self.images, root)
         content = _read(file)
-        paths = {image["id"]: folder / image["file_name"] for image in content.images}
-        missing = {identity: path for identity, path in paths.items() if not path.is_file()}
-        names = unique_names([Path(image["file_name"]) for image in content.images])
-        samples = [
-            Sample(
-                name,
-                paths[image["id"]],
-                Annotations(str(file), tuple(content.segments[image["id"]]), _size(image)),
-            )
-            for name, image in zip(names, content.images, strict=True)
-            if image["id"] not in missing
-        ]
+        finder = Finder()
+        samples: list[Sample] = []
+        orphans: list[Orphan] = []
+        seen: dict[Path, object] = {}
+        names = unique_names([image["file_name"] for image in content.images])
+        for name, image in zip(names, content.images, strict=True):
+            identity, found = image["id"], finder.find(image["file_name"], [folder])
+            if not found:
+                path = resolve(image["file_name"], folder)
+                detail = f"{file}, image {identity}, names it, but it does not exist"
+                orphans.append(Orphan("orphan_mask", path, detail))
+                continue
+            if (first := seen.setdefault(found[0], identity)) != identity:
+                raise DataError(
+                    f"{file} lists {found[0]} twice, as images {first!r} and {identity!r}: give all its annotations "
+                    "one image_id and remove the other image"
+                )
+            regions = Annotations(str(file), tuple(content.segments[identity]), image["size"])
+            samples.append(Sample(name, found[0], regions))
         samples.sort(key=lambda sample: sample.name)
-        if missing:
+        if orphans:
             raise OrphanError(
-                f"{len(missing)} of {len(paths)} images that {file} names do not exist, such as "
-                f"{next(iter(missing.values()))}: check data.root and the reader's images",
+                f"{len(orphans)} of {len(content.images)} images that {file} names are not there: "
+                + why_missing(orphans[0].path, "data.root and the reader's images"),
                 samples,
-                [
-                    Orphan("orphan_mask", path, f"{file}, image {identity}, names it, but it does not exist")
-                    for identity, path in missing.items()
-                ],
+                orphans,
             )
         return samples
 
@@ -65,24 +73,37 @@ class Coco(Reader):
 
 
 class _Content:
-    """A COCO file, checked for references that lead nowhere."""
+    """A COCO file, checked for ids that are there twice and references that lead nowhere.
+
+    Attributes:
+        categories: names by id.
+        images: dicts with ``id``, ``file_name`` and ``size``, which is (height, width), or None where it is not stated.
+        segments: of each image id.
+    """
 
     def __init__(self, file: Path) -> None:
+        text = read_text(file, "annotations")
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DataError(f"{file} does not exist: check data.root and the reader's annotations") from None
-        except (OSError, ValueError) as error:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{file} cannot be read as JSON ({error})") from None
         try:
-            self.categories = {int(entry["id"]): str(entry["name"]) for entry in content["categories"]}
-            self.images: list[dict[str, Any]] = [
-                {**image, "file_name": str(image["file_name"])} for image in content["images"]
+            ids = [
+                _whole(
+                    entry["id"], f"{file}: the id of category {entry['name']!r}, and so its annotations' category_id,"
+                )
+                for entry in content["categories"]
             ]
-            known = {image["id"] for image in self.images}
-            self.segments: dict[Any, list[Segment]] = defaultdict(list)
+            self.categories = dict(zip(ids, (str(entry["name"]) for entry in content["categories"]), strict=True))
+            _refuse_doubles(file, "category id", ids, "give each category an id of its own")
+            self.images = [_image(entry, file) for entry in content["images"]]
+            known = [image["id"] for image in self.images]
+            _refuse_doubles(
+                file, "image id", known, "give each image an id of its own, and its annotations that image_id"
+            )
+            self.segments: dict[Any, list[Segment]] = {identity: [] for identity in known}
             for entry in content.get("annotations", []):
-                self._add(entry, known, file)
+                self._add(entry, file)
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{file} is no COCO file: {type(error).__name__} {error} (needs images, annotations, categories)"
@@ -90,18 +111,58 @@ class _Content:
         if not self.images:
             raise DataError(f"{file} lists no image")
 
-    def _add(self, entry: dict[str, Any], known: set[Any], file: Path) -> None:
+    def _add(self, entry: dict[str, Any], file: Path) -> None:
         where = f"{file}, annotation {entry.get('id')}"
-        if entry["image_id"] not in known:
-            raise DataError(f"{where} belongs to image {entry['image_id']}, which the file does not list")
-        if entry["category_id"] not in self.categories:
+        image, category = entry["image_id"], entry["category_id"]
+        if image not in self.segments:
             raise DataError(
-                f"{where} has category {entry['category_id']}, but the file lists {summarise(sorted(self.categories))}"
+                f"{where} belongs to image {image!r}, which the file does not list: add it to the file's images, or "
+                "remove the annotation"
+            )
+        if type(category) is not int:
+            category = _whole(category, f"{where}: its category_id")
+        if category not in self.categories:
+            raise DataError(
+                f"{where} has category {category}, but the file lists {summarise(sorted(self.categories))}: add it to "
+                "the file's categories, or remove the annotation"
             )
         segment = Segment(
-            entry.get("id", "without id"), entry["category_id"], entry.get("segmentation"), bool(entry.get("iscrowd"))
+            entry.get("id", "without id"), category, entry.get("segmentation"), bool(entry.get("iscrowd"))
         )
-        self.segments[entry["image_id"]].append(segment)
+        self.segments[image].append(segment)
+
+
+def _image(entry: dict[str, Any], file: Path) -> dict[str, Any]:
+    where = f"{file}, image {entry['id']!r}"
+    name = entry["file_name"]
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{where}: its file_name is {name!r}: expected a path")
+    return {"id": entry["id"], "file_name": name, "size": stated_size(entry, where)}
+
+
+def stated_size(entry: dict[str, Any], where: str) -> tuple[int, int] | None:
+    """Height and width of an image; None where one is missing or null.
+
+    Raises:
+        DataError: if one is no whole number.
+    """
+    height, width = entry.get("height"), entry.get("width")
+    if height is None or width is None:
+        return None
+    return _whole(height, f"{where}: its height"), _whole(width, f"{where}: its width")
+
+
+def _whole(value: Any, what: str) -> int:
+    if isinstance(value, str) and value.strip().removeprefix("-").isdecimal():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise DataError(f"{what} is {value!r}: expected a whole number")
+    return int(value)
+
+
+def _refuse_doubles(file: Path, what: str, ids: Sequence[Any], remedy: str) -> None:
+    if doubles := [identity for identity, count in Counter(ids).items() if count > 1]:
+        raise DataError(f"{file} has {what} {summarise(doubles)} more than once: {remedy}")
 
 
 def labels_of_categories(categories: dict[int, str], background: str | None) -> SourceLabels:
@@ -116,7 +177,3 @@ def labels_of_categories(categories: dict[int, str], background: str | None) -> 
 def _read(file: Path) -> _Content:
     """Read once for labels and samples, and for all parts of a split, which a large file makes worth it."""
     return _Content(file)
-
-
-def _size(image: dict[str, Any]) -> tuple[int, int] | None:
-    return (int(image["height"]), int(image["width"])) if "height" in image and "width" in image else None

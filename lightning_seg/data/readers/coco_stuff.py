@@ -1,9 +1,11 @@
 """COCO-Stuff's 171 classes: 80 things of COCO and 91 kinds of stuff."""
 
+import os
 from pathlib import Path
 
+from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.readers.folder import Folder
-from lightning_seg.data.readers.reader import Reader, resolve
+from lightning_seg.data.readers.reader import Reader
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample, SourceLabels
 
@@ -58,7 +60,7 @@ class CocoStuff(Reader):
             (base / "images" / self.split, base / "annotations" / self.split),
         ]
         for images, masks in layouts:
-            if images.is_dir() and masks.is_dir():
+            if os.path.isdir(images) and os.path.isdir(masks):
                 return Folder(images=str(images), masks=str(masks), skip=[CONVERTED]).samples(None)
-        missing = next(folder for folder in layouts[0] if not folder.is_dir())
+        missing = next(folder for folder in layouts[0] if not os.path.isdir(folder))
         raise DataError(f"CocoStuff: {missing} does not exist: check data.root and the reader's root and split")

@@ -1,24 +1,30 @@
 """A table of images and masks: CSV, or JSON lines."""
 
 import csv
+import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lightning_seg.data.readers.pairing import complete, pair
-from lightning_seg.data.readers.reader import Orphan, Reader, resolve, unique_names
+from lightning_seg.data.readers.finding import Finder, resolve
+from lightning_seg.data.readers.names import unique_names
+from lightning_seg.data.readers.pairing import Named, complete, pair
+from lightning_seg.data.readers.reader import Orphan, Reader
+from lightning_seg.data.readers.text import lines_of, read_text
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample, summarise
+
+Row = dict[str, str]
 
 
 class Manifest(Reader):
     """One row a sample, with the paths of its image and mask and the split that it belongs to.
 
-    Paths are relative to ``data.root``, or to the folder of the file.
+    Paths are relative to ``data.root``, or to the folder of the file. Spaces around a cell do not count.
 
     Args:
-        file: ``.csv`` with a header line, or ``.jsonl`` with one object a line.
+        file: ``.csv`` with a header line, or ``.jsonl`` with one object a line; UTF-8, or UTF-16 with its mark.
         split: reads the rows whose split column says so; null: all rows.
         image_column: name of the column of image paths.
         mask_column: name of the column of mask paths.
@@ -41,55 +47,98 @@ class Manifest(Reader):
 
     def samples(self, root: Path | None) -> list[Sample]:
         file = resolve(self.file, root)
-        rows: list[tuple[str, dict[str, str]]] = []
-        splits = set()
-        for where, row in _rows(file):
-            if self.split is not None:
-                splits.add(self._cell(row, self.split_column, where))
-                if row[self.split_column] != self.split:
-                    continue
-            rows.append((where, row))
-        if not rows:
-            there = f": its splits are {summarise(sorted(splits))}" if splits else ""
-            raise DataError(f"{file} has no row{f' of split {self.split!r}' if self.split else ''}{there}")
-        entries = [self._cell(row, self.image_column, where) for where, row in rows]
-        if doubles := sorted(entry for entry, count in Counter(entries).items() if count > 1):
-            raise DataError(f"{file} names {summarise(doubles)} more than once{' in this split' if self.split else ''}")
+        rows = self._chosen_rows(file)
         folders = [root or Path(), file.parent]
+        finder = Finder()
         samples, orphans = [], []
-        for name, entry, (where, row) in zip(unique_names(list(map(Path, entries))), entries, rows, strict=True):
-            found = pair([entry], folders, self._cell(row, self.mask_column, where), folders, where)
+        seen: dict[Path, str] = {}
+        entries = [self._cell(row, self.image_column, where) for where, row in rows]
+        names = unique_names([entry.strip() for entry in entries])
+        for name, entry, (where, row) in zip(names, entries, rows, strict=True):
+            mask = self._cell(row, self.mask_column, where)
+            found = pair(
+                Named(entry, folders[0], finder.find(entry, folders)),
+                Named(mask, folders[0], finder.find(mask, folders)),
+                where,
+            )
             if isinstance(found, Orphan):
                 orphans.append(found)
-            else:
-                samples.append(Sample(name, *found))
+                continue
+            if (first := seen.setdefault(found[0], where)) != where:
+                here = " in this split" if self.split else ""
+                raise DataError(f"{where} names {entry} again{here}, first seen in {first}: remove one")
+            samples.append(Sample(name, *found))
         return complete(samples, orphans)
 
-    def _cell(self, row: dict[str, str], column: str, where: str) -> str:
-        if not row.get(column):
-            raise DataError(f"{where} has nothing in column {column!r}: its columns are {', '.join(map(str, row))}")
+    def _chosen_rows(self, file: Path) -> list[tuple[str, Row]]:
+        rows = list(_rows(file))
+        if self.split is None:
+            chosen, there = rows, ""
+        else:
+            splits = [self._cell(row, self.split_column, where).strip() for where, row in rows]
+            chosen = [row for row, split in zip(rows, splits, strict=True) if split == self.split]
+            there = f": its splits are {summarise(sorted(set(splits)))}" if splits else ""
+            _refuse_near_misses(file, self.split, splits)
+        if not chosen:
+            raise DataError(f"{file} has no row{f' of split {self.split!r}' if self.split else ''}{there}")
+        return chosen
+
+    def _cell(self, row: Row, column: str, where: str) -> str:
+        if not row.get(column, "").strip():
+            raise DataError(f"{where} has nothing in column {column!r}: its columns are {', '.join(row)}")
         return row[column]
 
 
-def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def _refuse_near_misses(file: Path, split: str, splits: Sequence[str]) -> None:
+    """A split in another case is a slip that would leave rows out."""
+    near = Counter(other for other in splits if other != split and other.casefold() == split.casefold())
+    if near and split in splits:
+        counts = ", ".join(f"{count} of split {other!r}" for other, count in sorted(near.items()))
+        raise DataError(f"{file} has rows of split {split!r} and {counts}: write them alike")
+
+
+def _rows(file: Path) -> Iterator[tuple[str, Row]]:
     """Rows with where they stand."""
-    if not file.is_file():
-        raise DataError(f"{file} does not exist: check data.root and the reader's file")
-    if file.suffix.lower() == ".csv":
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            for row in reader:
-                yield f"{file}, line {reader.line_num}", row
-        return
-    if file.suffix.lower() != ".jsonl":
+    kind = file.suffix.lower()
+    if kind not in (".csv", ".jsonl"):
         raise DataError(f"{file} is neither .csv nor .jsonl")
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
+    text = read_text(file, "file", raw_names=True)
+    return _csv_rows(file, text) if kind == ".csv" else _json_rows(file, text)
+
+
+def _csv_rows(file: Path, text: str) -> Iterator[tuple[str, Row]]:
+    before = csv.field_size_limit(2**31 - 1)  # a run-length encoding beside the paths is longer than the default
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        columns: list[str] | None = None
+        for cells in reader:
+            where = f"{file}, line {reader.line_num}"
+            if not any(cell.strip() for cell in cells):
+                continue
+            if columns is None:
+                columns = [cell.strip() for cell in cells]
+                if doubles := [name for name, count in Counter(columns).items() if name and count > 1]:
+                    raise DataError(f"{file} has the column {summarise(doubles)} more than once: rename one")
+                continue
+            if len(cells) > len(columns):
+                raise DataError(
+                    f"{where} has {len(cells)} cells, but there are {len(columns)} columns: write a cell that holds a "
+                    'comma in double quotes, "a,b.jpg"'
+                )
+            yield where, dict(zip(columns, cells, strict=False))
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.line_num} is no CSV: {error}") from None
+    finally:
+        csv.field_size_limit(before)
+
+
+def _json_rows(file: Path, text: str) -> Iterator[tuple[str, Row]]:
+    for number, line in lines_of(text):
+        where = f"{file}, line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{file}, line {number} is no JSON: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where} is no JSON: {error}") from None
         if not isinstance(row, dict):
-            raise DataError(f"{file}, line {number} is no JSON object")
-        yield f"{file}, line {number}", {str(key): str(value) for key, value in row.items() if value is not None}
+            raise DataError(f"{where} is no JSON object")
+        yield where, {str(key): str(value) for key, value in row.items() if value is not None}

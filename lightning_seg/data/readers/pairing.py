@@ -2,47 +2,60 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from lightning_seg.data.readers.reader import Orphan, OrphanError, resolve
+from lightning_seg.data.readers.finding import resolve, why_missing
+from lightning_seg.data.readers.reader import Orphan, OrphanError
+from lightning_seg.data.readers.text import is_raw
+from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample
 
 
-def pair(
-    image_names: Sequence[str],
-    image_folders: Sequence[Path],
-    mask_name: str,
-    mask_folders: Sequence[Path],
-    where: str,
-    *,
-    may_strip: bool = False,
-) -> tuple[Path, Path] | Orphan:
-    """The first image and the first mask that exist, or what is left where one does not.
+class Named(NamedTuple):
+    """A file that a list or table names.
+
+    Attributes:
+        name: as it is written, or as a pattern makes it.
+        folder: where it was looked for first.
+        found: the files that it may mean.
+    """
+
+    name: str
+    folder: Path
+    found: Sequence[Path]
+
+
+def pair(image: Named, mask: Named, where: str, *, may_strip: bool = False) -> tuple[Path, Path] | Orphan:
+    """The image and the mask of a sample, or what is left where one is missing.
 
     Args:
-        image_names: paths that the image may have.
-        image_folders: what they may be relative to.
-        mask_name: path of the mask.
-        mask_folders: what it may be relative to.
+        image: of the sample.
+        mask: of the sample.
         where: file and line that name them, for messages.
         may_strip: whether the reader has a ``strip_prefix`` to advise.
+
+    Raises:
+        DataError: if several files are meant, or image and mask are one file.
     """
-    image = _first_file(image_names, image_folders)
-    mask = _first_file([mask_name], mask_folders)
-    if image is not None and mask is not None:
-        return image, mask
-    what, name, folder = (
-        ("image", image_names[0], image_folders[0]) if image is None else ("mask", mask_name, mask_folders[0])
-    )
+    for what, (name, _, found) in (("image", image), ("mask", mask)):
+        if len(found) > 1:
+            raise DataError(
+                f"{where} names {what} {name!r}, which may be {' or '.join(map(str, found))}: write the name of the "
+                "file in full, or rename one of them"
+            )
+    if image.found and mask.found:
+        if image.found[0] == mask.found[0]:
+            raise DataError(f"{where} pairs {image.found[0]} with itself: name an image and its mask")
+        return image.found[0], mask.found[0]
+    what, (name, folder, _) = ("mask", mask) if image.found else ("image", image)
     missing = resolve(name, folder)
     advice = ", or remove a prefix that is no real path with strip_prefix" if may_strip and "/" in name else ""
-    detail = f"{where} names {what} {name!r}, but {missing} does not exist: check data.root{advice}"
-    if image is not None:
-        return Orphan("orphan_image", image, detail)
-    return Orphan("unreadable", missing, detail) if mask is None else Orphan("orphan_mask", mask, detail)
-
-
-def _first_file(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
-    return next((path for name in names for folder in folders if (path := resolve(name, folder)).is_file()), None)
+    if is_raw(name):
+        advice += ", or save the list in UTF-8"
+    detail = f"{where} names {what} {name!r}, but {why_missing(missing)}{advice}"
+    if image.found:
+        return Orphan("orphan_image", image.found[0], detail)
+    return Orphan("orphan_mask", mask.found[0], detail) if mask.found else Orphan("unreadable", missing, detail)
 
 
 def complete(samples: Iterable[Sample], orphans: Sequence[Orphan]) -> list[Sample]:

@@ -2,12 +2,12 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lightning_seg.data.readers.walking import scan
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample, SourceLabels
 
@@ -18,8 +18,8 @@ class Orphan:
 
     Attributes:
         kind: ``orphan_image``: it has no mask; ``orphan_mask``: it has no image; ``lossy_mask``: it would be the mask,
-            but is a JPEG; ``unreadable``: neither is there.
-        path: of the file that is there; of the image where none is.
+            but is a JPEG; ``unreadable``: neither is there, or it is a link that leads nowhere.
+        path: of the file that is there; of the image, or the link, where none is.
         detail: what is missing, where, and what to do.
     """
 
@@ -80,42 +80,14 @@ class Reader(ABC):
         """
 
 
-def resolve(path: str | Path, root: Path | None) -> Path:
-    """Expand ``~`` and ``$VARS`` and put a relative path below ``root``."""
-    expanded = Path(os.path.expandvars(path)).expanduser()
-    return expanded if root is None else root / expanded
-
-
 def existing_split(folder: Path, split: str) -> Path:
     """The folder of a split.
 
     Raises:
         DataError: if it is not there, naming those that are.
     """
-    if (folder / split).is_dir():
+    if os.path.isdir(folder / split):
         return folder / split
-    there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else "nothing"
+    entries = scan(str(folder)) if os.path.isdir(folder) else []
+    there = ", ".join(sorted(entry.name for entry in entries if entry.is_dir())) or "nothing"
     raise DataError(f"{folder / split} does not exist: in {folder} there is {there}; check data.root, root and split")
-
-
-def common_folder(paths: Sequence[Path]) -> Path:
-    """The deepest folder that holds all of them; the working directory where there is none.
-
-    >>> common_folder([Path("a/b/1.jpg"), Path("a/c/2.jpg")]).as_posix()
-    'a'
-    """
-    parents = [set(path.parents) for path in paths]
-    return max(set.intersection(*parents), key=lambda parent: len(parent.parts), default=Path()) if paths else Path()
-
-
-def unique_names(paths: Sequence[Path]) -> list[str]:
-    """Names of samples: paths without suffix, but with it where two would be named alike.
-
-    >>> unique_names([Path("a/1.jpg"), Path("b.jpg"), Path("b.png")])
-    ['a/1', 'b.jpg', 'b.png']
-    """
-    stems = [path.with_suffix("") for path in paths]
-    count = Counter(stems)
-    return [
-        (stem if count[stem] == 1 else path).as_posix().lstrip("/") for path, stem in zip(paths, stems, strict=True)
-    ]

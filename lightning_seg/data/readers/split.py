@@ -25,8 +25,9 @@ class Split(Reader):
         part: which part this reader gives.
         fractions: of ``train``, ``val`` and ``test``, in this order or by name; they add up to 1.
         seed: another one draws another split.
-        group_by: regular expression that is searched in each image's path; samples with the same match (its first
-            group, where it has one) belong together, such as ``(scene_[0-9]+)`` for tiles. null: every sample alone.
+        group_by: regular expression that is searched in each image's path below ``data.root``; samples with the same
+            match (its first group, where it has one) belong together, such as ``(scene_[0-9]+)`` for tiles. null: every
+            sample alone.
     """
 
     def __init__(
@@ -60,10 +61,10 @@ class Split(Reader):
         try:
             samples = self.of.samples(root)
         except OrphanError as error:
-            raise OrphanError(str(error), self._chosen(error.samples), error.orphans) from None
-        if chosen := self._chosen(samples):
+            raise OrphanError(str(error), self._chosen(error.samples, root), error.orphans) from None
+        if chosen := self._chosen(samples, root):
             return chosen
-        groups = {self._group(sample) for sample in samples}
+        groups = {self._group(sample, root) for sample in samples}
         raise DataError(
             f"Split: no sample falls into {self.part} ({len(samples)} samples in {len(groups)} groups, "
             f"fractions {self.fractions}): give it a larger fraction or smaller groups"
@@ -72,10 +73,10 @@ class Split(Reader):
     def release(self) -> None:
         self.of.release()
 
-    def _chosen(self, samples: Sequence[Sample]) -> list[Sample]:
+    def _chosen(self, samples: Sequence[Sample], root: Path | None) -> list[Sample]:
         groups: dict[str, list[Sample]] = defaultdict(list)
         for sample in samples:
-            groups[self._group(sample)].append(sample)
+            groups[self._group(sample, root)].append(sample)
         chosen: list[Sample] = []
         taken = 0
         for group in sorted(groups, key=self._lot):
@@ -85,16 +86,18 @@ class Split(Reader):
             taken += len(groups[group])
         return sorted(chosen, key=lambda sample: sample.name)
 
-    def _group(self, sample: Sample) -> str:
+    def _group(self, sample: Sample, root: Path | None) -> str:
         if self.group_by is None:
             return sample.name
-        match = self.group_by.search(sample.image.as_posix())
+        # what lies above would be the same match for all
+        path = sample.image.relative_to(root) if root and sample.image.is_relative_to(root) else sample.image
+        match = self.group_by.search(path.as_posix())
         if match is None:
-            raise DataError(f"Split(group_by={self.group_by.pattern!r}) matches nothing in {sample.image}")
+            raise DataError(f"Split(group_by={self.group_by.pattern!r}) matches nothing in {path}")
         return match[1] if match.groups() else match[0]
 
     def _lot(self, group: str) -> str:
-        return hashlib.sha256(f"{self.seed} {group}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.seed} {group}".encode(errors="surrogateescape")).hexdigest()
 
     def _part_at(self, place: float) -> str:
         end = 0.0

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.readers.folder import Folder
-from lightning_seg.data.readers.reader import Reader, resolve
+from lightning_seg.data.readers.reader import Reader
 from lightning_seg.data.readers.scenes import paint_scene
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample

@@ -1,9 +1,12 @@
 """Pascal VOC's segmentation data in its own layout."""
 
+import os
 from pathlib import Path
 
+from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.readers.folder import Folder
-from lightning_seg.data.readers.reader import Reader, resolve
+from lightning_seg.data.readers.reader import Reader
+from lightning_seg.data.readers.walking import scan
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Colour, Sample, SourceLabels
 
@@ -37,8 +40,10 @@ class VOC(Reader):
         base = resolve(self.root, root)
         lists = base / "ImageSets" / "Segmentation"
         file = lists / f"{self.split}.txt"
-        if not file.is_file():
-            there = ", ".join(sorted(path.stem for path in lists.glob("*.txt"))) or "no list at all"
+        if not os.path.isfile(file):
+            entries = scan(str(lists)) if os.path.isdir(lists) else []
+            names = (entry.name.removesuffix(".txt") for entry in entries if entry.name.endswith(".txt"))
+            there = ", ".join(sorted(names)) or "no list at all"
             raise DataError(f"VOC: {file} does not exist: in {lists} there is {there}; check data.root, root and split")
         masks = "SegmentationClassAug" if self.split.endswith("aug") else "SegmentationClass"
         return Folder(images=str(base / "JPEGImages"), masks=str(base / masks), list=str(file)).samples(None)

@@ -62,7 +62,10 @@ def test_home_and_variables_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             r"1 of 2 images .* have no mask named '\{stem\}\.png' .*: b; add the masks",
         ),
         (["i/a.jpg", "m/a.png", "m/c.png"], r"1 masks in .* have no image in .*: c\.png; add the images or remove"),
-        (["i/a.jpg", "i/a.png", "m/a.png"], r"several images of the same name for one mask: a;"),
+        (
+            ["i/a.jpg", "i/a.png", "m/a.png"],
+            r"several images of the same name for one mask: a \(a\.jpg, a\.png\); rename",
+        ),
         (["i/a.jpg"], r"folder of masks .*m does not exist"),
     ],
 )
@@ -87,6 +90,14 @@ def test_list_of_stems_or_images(tmp_path: Path, entry: str) -> None:
     (tmp_path / "l.txt").write_text(entry + "\n")
     samples = Folder(images="i", masks="m", mask_name="{stem}_L.png", list="l.txt").samples(tmp_path)
     assert [sample.image for sample in samples] == [tmp_path / "i/sub/a.jpg"]
+
+
+def test_braces_in_a_pattern_are_braces(tmp_path: Path) -> None:
+    touch(tmp_path, "i/a.jpg", "m/a_{L}.png")
+    (tmp_path / "l.txt").write_text("a\n")
+    for how in ({}, {"list": "l.txt"}):
+        reader = Folder(images="i", masks="m", mask_name="{stem}_{L}.png", **how)
+        assert found(reader, tmp_path) == [("a", "i/a.jpg", "m/a_{L}.png")]
 
 
 def test_list_with_tabs_may_hold_spaces(tmp_path: Path) -> None:
@@ -117,7 +128,7 @@ def test_refuses_arguments_that_cannot_work(tmp_path: Path) -> None:
         Folder(images="i", masks="m", mask_name="mask.png")
     with pytest.raises(ConfigError, match="both images and masks"):
         Folder(images="i")
-    with pytest.raises(DataError, match=r"list file .*l\.txt does not exist"):
+    with pytest.raises(DataError, match=r"l\.txt does not exist: check data\.root and the reader's list"):
         Folder(list="l.txt").samples(tmp_path)
 
 
@@ -127,3 +138,154 @@ def test_camvid(shared: Path) -> None:
     by_list = Folder(list="train.txt", strip_prefix="/SegNet/CamVid/").samples(root)
     assert len(by_folder) == 367
     assert {(sample.image, sample.mask) for sample in by_folder} == {(sample.image, sample.mask) for sample in by_list}
+
+
+SHARED = {
+    "tif": ["d/a.tif", "d/a.png"],
+    "bmp": ["d/a.bmp", "d/a.png"],
+    "webp": ["d/a.webp", "d/a.png"],
+    "JPG": ["d/a.JPG", "d/a.png"],
+    "PNG": ["d/a.jpg", "d/a.PNG"],
+}
+
+
+@pytest.mark.parametrize("files", SHARED.values(), ids=SHARED)
+@pytest.mark.parametrize("listed", [True, False])
+def test_an_image_beside_its_mask(tmp_path: Path, files: list[str], listed: bool) -> None:
+    touch(tmp_path, *files)
+    (tmp_path / "l.txt").write_text("a\n")
+    reader = Folder(images="d", masks="d", **{"list": "l.txt"} if listed else {})  # type: ignore[arg-type]
+    assert found(reader, tmp_path) == [("a", *files)]
+
+
+@pytest.mark.parametrize("listed", ["a", "a.jpg", "i/a.jpg m/a.png", None])
+def test_suffixes_in_any_case(tmp_path: Path, listed: str | None) -> None:
+    touch(tmp_path, "i/a.JPG", "m/a.Png")
+    (tmp_path / "l.txt").write_text(f"{listed}\n")
+    reader = Folder(images="i", masks="m", list=listed and "l.txt")
+    assert [(sample.image.name, sample.mask.name) for sample in reader.samples(tmp_path)] == [("a.JPG", "a.Png")]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("files", "line", "message"),
+    [
+        (
+            ["i/a.jpg", "i/a.tif", "m/a.png"],
+            "a",
+            r"line 1 names image 'a\.jpg', which may be .*a\.jpg or .*a\.tif: write",
+        ),
+        (["i/a.jpg", "i/a.JPG", "m/a.png"], "a", r"which may be .*a\.(jpg|JPG) or .*a\.(jpg|JPG)"),
+        (["i/a.jpg", "m/a.png", "m/a.PNG"], "a", r"line 1 names mask 'a\.png', which may be .*m/a\..* or .*m/a\."),
+        (["i/a.jpg", "m/a.png", "m/a.PNG"], "a.jpg", r"line 1 names mask 'a\.png', which may be"),
+        (["i/a.JPG", "i/a.Jpg", "m/a.png"], "a.jpg", r"names image 'a\.jpg', which may be"),
+        (["i/a.png"], "i/a.png i/a.png", r"line 1 pairs .*i/a\.png with itself: name an image and its mask"),
+        (["i/a.jpg", "m/a.png"], "a\nb/../a", r"line 2 names a again"),
+    ],
+)
+def test_refuses_lists_that_may_mean_two_files(tmp_path: Path, files: list[str], line: str, message: str) -> None:
+    touch(tmp_path, "m/x.png", *files)
+    (tmp_path / "l.txt").write_text(line + "\n")
+    with pytest.raises(DataError, match=message):
+        Folder(images="i", masks="m", list="l.txt").samples(tmp_path)
+
+
+def test_a_line_with_both_paths_means_those_files(tmp_path: Path) -> None:
+    touch(tmp_path, "i/a.jpg", "i/a.JPG", "m/a.png", "m/a.PNG")
+    (tmp_path / "l.txt").write_text("i/a.JPG m/a.png\n")
+    assert found(Folder(images="i", masks="m", list="l.txt"), tmp_path) == [("i/a", "i/a.JPG", "m/a.png")]
+
+
+def test_two_masks_of_one_name_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "i/a.jpg", "m/a.png", "m/a.PNG")
+    with pytest.raises(
+        DataError, match=r"several masks of the same name for one image: a \(a\.\w+, a\.\w+\); rename one"
+    ):
+        Folder(images="i", masks="m").samples(tmp_path)
+
+
+def test_a_list_of_one_folder_without_an_image(tmp_path: Path) -> None:
+    touch(tmp_path, "d/a.png")
+    (tmp_path / "l.txt").write_text("a\n")
+    with pytest.raises(DataError, match=r"line 1 names image 'a\.jpg', but .*d/a\.jpg does not exist"):
+        Folder(images="d", masks="d", list="l.txt").samples(tmp_path)
+
+
+def test_scene_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "s1/images/a.jpg", "s1/masks/a.png", "s2/images/x/a.jpg", "s2/masks/x/a.png", "s3/notes/a.jpg")
+    expected = [
+        ("s1/a", "s1/images/a.jpg", "s1/masks/a.png"),
+        ("s2/x/a", "s2/images/x/a.jpg", "s2/masks/x/a.png"),
+    ]
+    assert found(Folder(images="*/images", masks="*/masks"), tmp_path) == expected
+    assert found(Folder(images="s?/images", masks="s[12]/masks"), tmp_path) == expected
+    assert found(Folder(images="*/images", masks="*/images/../masks"), tmp_path)[0][0] == "s1/a"
+    (tmp_path / "l.txt").write_text("x/a\n")
+    with pytest.raises(ConfigError, match=r"Folder\(images='\*/images'\) means several folders, .* write both paths"):
+        Folder(images="*/images", masks="*/masks", list="l.txt").samples(tmp_path)
+
+
+def test_scene_folders_in_one(tmp_path: Path) -> None:
+    touch(tmp_path, "s1/a.jpg", "s1/a.png", "s2/a.jpg", "s2/a.png", ".s3/a.jpg")
+    assert [name for name, *_ in found(Folder(images="*", masks="*"), tmp_path)] == ["s1/a", "s2/a"]
+
+
+def test_a_scene_without_masks_is_told(tmp_path: Path) -> None:
+    touch(tmp_path, "s1/images/a.jpg", "s1/masks/a.png", "s2/images/a.jpg")
+    with pytest.raises(DataError, match=r"1 of 2 images in .*\*/images have no mask .* in .*\*/masks: s2/a;"):
+        Folder(images="*/images", masks="*/masks").samples(tmp_path)
+
+
+def test_a_folder_may_be_called_like_a_pattern(tmp_path: Path) -> None:
+    root = tmp_path / "set [1] *"
+    touch(root, "i [a]/a.jpg", "m*/a.png", "mx/a.png", "1/i/a.jpg", "1/m/a.png")
+    assert [name for name, *_ in found(Folder(images="i [a]", masks="m*"), root)] == ["a"]
+    assert [name for name, *_ in found(Folder(images="*/i", masks="*/m"), root)] == ["1/a"]
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        ("*/pictures", DataError, r"no folder matches the reader's images .*\*/pictures: check data\.root and images"),
+        (
+            "none/*/images",
+            DataError,
+            r"folder of images .*none does not exist: check data\.root and the reader.s images",
+        ),
+        ("**/images", ConfigError, r"images: '\*\*/images' holds \*\*: write one \* for each folder"),
+    ],
+)
+def test_refuses_scene_folders(tmp_path: Path, images: str, error: type[Exception], message: str) -> None:
+    touch(tmp_path, "s1/images/a.jpg", "s1/masks/a.png")
+    with pytest.raises(error, match=message):
+        Folder(images=images, masks="*/masks").samples(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "advice"),
+    [
+        (["i/a.jpg", "i/b.jpg", "m/a_mask.png", "m/b_mask.png"], r"\(mask_name: '\{stem\}_mask\.png' would fit; or li"),
+        (["i/a.jpg", "i/b.jpg", "m/a.tif", "m/b.tif"], r"\(mask_name: '\{stem\}\.tif' would fit"),
+        (
+            ["i/c/1_left.png", "i/d/2_left.png", "m/c/1_ids.png", "m/d/2_ids.png"],
+            r"\(image_name: '\{stem\}_left' and mask_name: '\{stem\}_ids\.png' would fit",
+        ),
+        (
+            ["i/img_1.png", "i/img_12.png", "m/mask_1.png", "m/mask_12.png"],
+            r"\(image_name: 'img_\{stem\}' and mask_name: 'mask_\{stem\}\.png' would fit",
+        ),
+        (["i/a.jpg", "i/b.jpg", "m/x.png", "m/y.png"], r"or pair them in a text file, an image and a mask path a line"),
+        (["i/a.jpg", "i/b.jpg", "m/a.png"], r"mend mask_name, or pair them in a text file, .*: list: pairs\.txt"),
+    ],
+)  # fmt: skip
+def test_orphans_name_the_pattern_that_would_fit(tmp_path: Path, files: list[str], advice: str) -> None:
+    touch(tmp_path, *files)
+    with pytest.raises(DataError, match=advice):
+        Folder(images="i", masks="m").samples(tmp_path)
+
+
+def test_the_pattern_that_is_advised_does_fit(tmp_path: Path) -> None:
+    touch(tmp_path, "d/img_1.png", "d/img_22.png", "d/img_1.label.png", "d/img_22.label.png")
+    with pytest.raises(DataError, match=r"\(mask_name: '\{stem\}\.label\.png' would fit") as caught:
+        Folder(images="d", masks="d", mask_name="{stem}_mask.png").samples(tmp_path)
+    assert "img_22" in str(caught.value)
+    assert len(found(Folder(images="d", masks="d", mask_name="{stem}.label.png"), tmp_path)) == 2

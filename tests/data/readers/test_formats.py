@@ -9,6 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from lightning_seg.data import ADE20K, VOC, Catalog, Cityscapes, Coco, CocoStuff, Manifest
 from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.structures import Annotations
 
 
 def touch(root: Path, *names: str) -> None:
@@ -75,6 +76,10 @@ def test_mmsegmentations_layout_of_coco_stuff(tmp_path: Path) -> None:
     assert sample.mask == tmp_path / "annotations/val2017/a.png"
 
 
+def write_coco(root: Path, images: list[dict[str, Any]], *, name: str = "coco.json", **more: Any) -> None:
+    (root / name).write_text(json.dumps({"images": images, "categories": [CATEGORY], "annotations": [], **more}))
+
+
 IMAGE = {"id": 1, "file_name": "a.jpg", "height": 4, "width": 4}
 CATEGORY = {"id": 1, "name": "a"}
 
@@ -86,14 +91,50 @@ CATEGORY = {"id": 1, "name": "a"}
         ("[]", r"all\.json is no COCO file"),
         ({"images": [IMAGE]}, "is no COCO file.*categories"),
         ({"images": [], "categories": [CATEGORY]}, "lists no image"),
-        ({"images": [{**IMAGE, "file_name": "b.jpg"}], "categories": [CATEGORY]}, r"1 of 1 images .* such as .*b\.jpg"),
+        (
+            {"images": [{**IMAGE, "file_name": "b.jpg"}], "categories": [CATEGORY]},
+            r"1 of 1 images .*: .*b\.jpg does not exist: check data\.root and the reader.s images",
+        ),
         (
             {"images": [IMAGE], "categories": [CATEGORY], "annotations": [{"id": 9, "image_id": 2, "category_id": 1}]},
-            "annotation 9 belongs to image 2, which the file does not list",
+            "annotation 9 belongs to image 2, which the file does not list: add it to the file's images, or remove",
         ),
         (
             {"images": [IMAGE], "categories": [CATEGORY], "annotations": [{"id": 9, "image_id": 1, "category_id": 3}]},
-            "annotation 9 has category 3, but the file lists 1",
+            "annotation 9 has category 3, but the file lists 1: add it to the file's categories, or remove the annot",
+        ),
+        (
+            {"images": [IMAGE], "categories": [{"id": "c1", "name": "a"}]},
+            r"the id of category 'a', and so its annotations' category_id, is 'c1': expected a whole number",
+        ),
+        ({"images": [IMAGE], "categories": [{"id": 1.5, "name": "a"}]}, "is 1.5: expected a whole number"),
+        (
+            {
+                "images": [IMAGE],
+                "categories": [CATEGORY],
+                "annotations": [{"id": 9, "image_id": 1, "category_id": "x"}],
+            },
+            "annotation 9: its category_id is 'x': expected a whole number",
+        ),
+        (
+            {"images": [{**IMAGE, "height": "x"}], "categories": [CATEGORY]},
+            "image 1: its height is 'x': expected a whole number",
+        ),
+        (
+            {"images": [{**IMAGE, "file_name": None}], "categories": [CATEGORY]},
+            "image 1: its file_name is None: expected",
+        ),
+        (
+            {"images": [IMAGE, {**IMAGE, "file_name": "b.jpg"}], "categories": [CATEGORY]},
+            r"all\.json has image id 1 more than once: give each image an id of its own",
+        ),
+        (
+            {"images": [IMAGE, {**IMAGE, "id": 5, "file_name": "./a.jpg"}], "categories": [CATEGORY]},
+            r"lists .*a\.jpg twice, as images 1 and 5: give all its annotations one image_id and remove the other",
+        ),
+        (
+            {"images": [IMAGE], "categories": [CATEGORY, {"id": 1, "name": "b"}]},
+            r"all\.json has category id 1 more than once: give each category an id of its own",
         ),
     ],
 )
@@ -102,6 +143,52 @@ def test_coco_refuses(content: Any, message: str, tmp_path: Path) -> None:
     (tmp_path / "all.json").write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(DataError, match=message):
         Coco(annotations="all.json", images=".").samples(tmp_path)
+
+
+@pytest.mark.parametrize(("height", "size"), [(None, None), ("4", (4, 4)), (4.0, (4, 4))])
+def test_coco_sizes(height: object, size: tuple[int, int] | None, tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    write_coco(tmp_path, [{**IMAGE, "height": height}])
+    (sample,) = Coco(annotations="coco.json", images=".").samples(tmp_path)
+    assert isinstance(sample.mask, Annotations)
+    assert sample.mask.size == size
+
+
+def test_category_ids_may_be_text_of_digits(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    region = {"id": 1, "image_id": 1, "category_id": "2", "segmentation": [[0, 0, 1, 1, 2, 2]]}
+    write_coco(
+        tmp_path, [IMAGE], categories=[{"id": "2", "name": "two"}, {"id": 10, "name": "ten"}], annotations=[region]
+    )
+    reader = Coco(annotations="coco.json", images=".")
+    assert reader.labels(tmp_path).values == {2: "two", 10: "ten"}
+    (sample,) = reader.samples(tmp_path)
+    assert isinstance(sample.mask, Annotations)
+    assert [segment.category for segment in sample.mask.segments] == [2]
+
+
+def test_catalog_refuses_one_file_twice() -> None:
+    entry = {"file_name": "/data/a.jpg", "sem_seg_file_name": "a.png"}
+    DatasetCatalog.register("doubled", lambda: [entry, {**entry, "file_name": "/data/./a.jpg"}])
+    with pytest.raises(DataError, match=r"data set 'doubled' has /data/a\.jpg more than once: join its annotations"):
+        Catalog("doubled").samples(None)
+
+
+@pytest.mark.parametrize("entry", [{"annotations": []}, {"file_name": "a.jpg", "annotations": [{"bbox": []}]}])
+def test_catalog_refuses_dicts_that_are_not_detectron2s(entry: dict[str, Any]) -> None:
+    name = f"foreign {len(entry)}"
+    DatasetCatalog.register(name, lambda: [entry])
+    with pytest.raises(
+        DataError, match=r"entry 0 lacks file_name, or category_id in its annotations: it should be one"
+    ):
+        Catalog(name).samples(None)
+
+
+def test_catalog_with_a_size_that_is_null() -> None:
+    DatasetCatalog.register("null", lambda: [{"file_name": "a.jpg", "annotations": [], "height": None, "width": 3}])
+    (sample,) = Catalog("null").samples(None)
+    assert isinstance(sample.mask, Annotations)
+    assert sample.mask.size is None
 
 
 def test_catalog_refuses() -> None:
@@ -137,8 +224,8 @@ def test_the_metadata_says_what_is_ignored() -> None:
         ("m.csv", "image,mask\na.jpg,a.png\n", r"line 2 has nothing in column 'split': its columns are image, mask"),
         (
             "m.csv",
-            "image,mask,split\na.jpg,a.png,train\na.jpg,b.png,train\n",
-            r"names a\.jpg more than once in this split",
+            "image,mask,split\na.jpg,a.png,train\n./a.jpg,a.png,train\n",
+            r"line 3 names \./a\.jpg again in this split, first seen in .*line 2: remove one",
         ),
         (
             "m.csv",

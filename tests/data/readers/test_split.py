@@ -44,6 +44,20 @@ def test_groups_stay_together() -> None:
     assert len(set.union(*by_digit)) == sum(map(len, by_digit)) == 10
 
 
+def test_groups_are_those_below_the_root(tmp_path: Path) -> None:
+    """``scene_9`` above the data is no group, and is no part of an error either."""
+    root = tmp_path / "scene_9"
+    for number in range(8):
+        for name in (f"i/scene_{number}.jpg", f"m/scene_{number}.png"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
+    how = {"of": Folder(images="i", masks="m"), "fractions": [0.5, 0.5]}
+    parts = [Split(part=part, group_by="scene_[0-9]+", **how).samples(root) for part in ("train", "val")]  # type: ignore[arg-type]
+    assert [len(part) for part in parts] == [4, 4]
+    with pytest.raises(DataError, match=r"matches nothing in i/scene_0\.jpg"):
+        Split(part="val", group_by="scene_9", **how).samples(root)  # type: ignore[arg-type]
+
+
 def test_the_seed_decides() -> None:
     assert names("val") == names("val")
     assert names("val") != names("val", seed=1)

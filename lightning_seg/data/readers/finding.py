@@ -1,0 +1,180 @@
+"""From names, as configurations, lists and tables write them, to the files and folders that they mean."""
+
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from glob import has_magic
+from pathlib import Path, PurePath
+
+from lightning_seg.data.readers.walking import scan
+from lightning_seg.errors import ConfigError, DataError
+
+
+def resolve(path: str | Path, root: Path | None) -> Path:
+    """Where a path of the configuration leads: ``~`` and ``$VARS`` are expanded, a relative one is below ``root``.
+
+    A file that is really named with such a sign is found too, and one whose ä is two characters.
+    """
+    given = os.fspath(path)
+    places = [name if root is None else os.path.join(root, name) for name in (expand(given), given)]
+    finder = Finder()
+    for place in places:
+        if (found := finder.existing(place)) is not None:
+            return Path(found)
+    return Path(places[0])
+
+
+def expand(name: str) -> str:
+    """``~`` and ``$VARS`` as a shell reads them; a name that no user or variable has stays."""
+    try:
+        return os.path.expanduser(os.path.expandvars(name))
+    except ValueError:  # it holds what no user's name can
+        return name
+
+
+def spellings(name: str) -> Iterator[str]:
+    """What a list or table may mean by a name, the likeliest first: the name itself, as Windows or a shell reads it."""
+    yield name
+    if "\\" in name:
+        yield name.replace("\\", "/")
+    if name != name.strip():
+        yield name.strip()
+    if (expanded := expand(name)) != name:
+        yield expanded
+
+
+class Finder:
+    """Finds the files that names mean; each folder that must be searched is listed once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str | None] = {}
+        self._listed: dict[str, dict[str, list[str]]] = {}
+
+    def find(
+        self, name: str, folders: Sequence[Path], suffixes: Sequence[str] = ("",), *, any_case: bool = False
+    ) -> list[Path]:
+        """The files that a name may mean, in the first of the folders that has any; more than one: it is ambiguous.
+
+        Args:
+            name: relative to one of the folders, or absolute.
+            folders: where to look.
+            suffixes: what may follow the name.
+            any_case: the name is no file's own but made from a pattern, so that every file whose suffix differs only in
+                case is meant as well; else such a file is only meant where none has the very name.
+
+        Raises:
+            DataError: if a folder cannot be listed.
+        """
+        for spelling in spellings(name):
+            for folder in folders:
+                place = os.path.join(folder, spelling)
+                found = [file for suffix in suffixes for file in self._files(place + suffix, any_case)]
+                if found:
+                    return [Path(file) for file in dict.fromkeys(found)]
+        return []
+
+    def existing(self, path: str) -> str | None:
+        """The path, or one that differs only in how an ä is composed; None where there is neither."""
+        if os.path.exists(path):
+            return path
+        above, name = os.path.split(path.rstrip("/"))
+        if path.isascii() or not name or (folder := self.existing(above or os.curdir)) is None:
+            return None
+        alike = self._entries(folder).get(_key(name), []) if os.path.isdir(folder) else []
+        return next((os.path.join(folder, entry) for entry in alike if _composed(entry) == _composed(name)), None)
+
+    def _files(self, path: str, any_case: bool) -> list[str]:
+        if not any_case and os.path.isfile(path):
+            return [path]
+        above, name = os.path.split(path)
+        if above not in self._folders:
+            folder = self.existing(above or os.curdir)
+            self._folders[above] = folder if folder is not None and os.path.isdir(folder) else None
+        if (folder := self._folders[above]) is None:
+            return []
+        entries = self._entries(folder).get(_key(name), ())
+        return [file for entry in entries if os.path.isfile(file := os.path.join(folder, entry))]
+
+    def _entries(self, folder: str) -> dict[str, list[str]]:
+        """Names in a folder, by what they have in common with those that are written otherwise."""
+        if folder not in self._listed:
+            entries: dict[str, list[str]] = {}
+            for entry in scan(folder):
+                entries.setdefault(_key(entry.name), []).append(entry.name)
+            self._listed[folder] = entries
+        return self._listed[folder]
+
+
+def _key(name: str) -> str:
+    stem, suffix = os.path.splitext(_composed(name))
+    return stem + suffix.lower()
+
+
+def _composed(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def why_missing(path: str | Path, settings: str = "data.root") -> str:
+    """What is wrong with a path that was not found, and what to do: ``… does not exist: check data.root``."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(path):
+            return (
+                f"{path} is a link that leads nowhere: fetch what it links to (git annex get, dvc pull), or remove it"
+            )
+    except OSError as error:
+        return f"{path} cannot be opened ({error.strerror}): check {settings}"
+    except ValueError:  # it holds what no file name can
+        pass
+    else:
+        return f"{path} is no file: check {settings}"
+    return f"{path} does not exist: check {settings}"
+
+
+def matching_folders(setting: str, given: str, root: Path | None) -> dict[str, Path]:
+    """The folder that a setting names, under an empty name; with wildcards, all that match.
+
+    Args:
+        setting: its name, for messages.
+        given: a path, or one with ``*``, ``?`` or ``[…]`` in some of its parts, such as ``*/images``.
+        root: what it is relative to.
+
+    Returns:
+        Folders by what their wildcards stand for, joined by ``/``.
+
+    Raises:
+        ConfigError: if a part is ``**``.
+        DataError: if there is none.
+    """
+    folder = resolve(given, root)
+    if os.path.isdir(folder):
+        return {"": folder}
+    parts = PurePath(expand(given)).parts
+    first = next((place for place, part in enumerate(parts) if has_magic(part)), None)
+    if first is None:
+        raise DataError(f"folder of {setting} " + why_missing(folder, f"data.root and the reader's {setting}"))
+    if "**" in parts:
+        raise ConfigError(
+            f"{setting}: {given!r} holds **: write one * for each folder; what lies deeper is found so too"
+        )
+    found: dict[tuple[str, ...], Path] = {(): resolve(os.path.join("", *parts[:first]), root)}
+    if not os.path.isdir(top := found[()]):
+        raise DataError(f"folder of {setting} " + why_missing(top, f"data.root and the reader's {setting}"))
+    for part in parts[first:]:
+        wild = has_magic(part)
+        found = {
+            (*names, inner) if wild else names: folder / inner
+            for names, folder in found.items()
+            for inner in (_folders_like(folder, part) if wild else [part])
+            if os.path.isdir(folder / inner)
+        }
+    if not found:
+        raise DataError(f"no folder matches the reader's {setting} {folder}: check data.root and {setting}")
+    return {"/".join(names): folder for names, folder in found.items()}
+
+
+def _folders_like(folder: Path, pattern: str) -> list[str]:
+    names = [entry.name for entry in scan(os.fspath(folder)) if not entry.name.startswith(".")]
+    return sorted(name for name in names if fnmatchcase(name, pattern))

@@ -1,0 +1,64 @@
+"""The files below a folder."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from lightning_seg.errors import DataError
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file below a folder in a fixed order, through links, without hidden ones (``._x.png`` of macOS).
+
+    Links that lead nowhere are listed too, so that they are missed and not forgotten.
+
+    Raises:
+        DataError: if a folder cannot be listed.
+    """
+    return sorted(entries_below(folder))
+
+
+def entries_below(folder: Path) -> Iterator[Path]:
+    """The same in any order, and no further than it is asked for."""
+    return _walk(os.fspath(folder), ())
+
+
+def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    listed = scan(folder)
+    status = os.stat(folder)
+    here = (status.st_dev, status.st_ino)
+    if here in above:  # a link to a folder that it lies in
+        return
+    folders = []
+    for entry in listed:
+        if entry.name.startswith("."):
+            continue
+        if _is_folder(entry):
+            folders.append(entry.path)
+        elif entry.is_symlink() or entry.is_file():
+            yield Path(entry.path)
+    for inner in folders:
+        yield from _walk(inner, (*above, here))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself
+            return False
+        raise DataError(f"{entry.path} cannot be opened ({error.strerror}): make it readable or remove it") from None
+
+
+def scan(folder: str) -> list[os.DirEntry[str]]:
+    """The entries of one folder.
+
+    Raises:
+        DataError: if it cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise DataError(f"folder {folder} cannot be listed ({error.strerror}): make it readable") from None
