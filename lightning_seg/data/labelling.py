@@ -14,12 +14,16 @@ IGNORE = "ignore"
 
 @dataclass(frozen=True)
 class Labelling:
-    """How the user wants labels to be read: ``data.classes``, ``label_map``, ``palette``, ``unknown``."""
+    """How the user wants labels to be read: ``data.classes``, ``label_map``, ``palette``, ``unknown``.
+
+    ``ignore_assumed`` says that the ignore index was not chosen.
+    """
 
     info: DatasetInfo
     label_map: Mapping[int | str, str]
     palette: Mapping[str, Colour]
     unknown: Unknown
+    ignore_assumed: bool = False
 
     def table(self, source: SourceLabels | None, reader: str) -> LabelTable:
         """The table of one source.
@@ -32,7 +36,10 @@ class Labelling:
             ConfigError: if a name is no class, or a value has no meaning.
         """
         by_value, by_name = split_keys(self.label_map)
+        assumed = None
         if source is None:
+            if self.ignore_assumed and self.info.ignore_index not in by_value:
+                assumed = self.info.ignore_index
             values = {} if by_value else {index: index for index in range(self.info.num_classes)}
             values.setdefault(self.info.ignore_index, self.info.ignore_index)
         else:
@@ -63,7 +70,7 @@ class Labelling:
         rest = None
         if source is not None and source.rest is not None:
             rest = self._id_of_source(source.rest, by_name, f"the rest of {reader}")
-        return LabelTable(self.info, values, colours, rest=rest, unknown=self.unknown)
+        return LabelTable(self.info, values, colours, rest=rest, unknown=self.unknown, assumed=assumed)
 
     def _id_of_source(self, name: str, by_name: Mapping[str, str], where: str) -> int:
         """What a source's own name stands for; with ``unknown: ignore`` one that is not trained is ignored."""

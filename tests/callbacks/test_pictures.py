@@ -9,14 +9,14 @@ from PIL import Image
 from lightning_seg.callbacks.pictures import RIGHT, WRONG, error_map, overlay
 from lightning_seg.callbacks.prediction_files import save_labels
 from lightning_seg.data.colours import colourise
-from lightning_seg.structures import IGNORE_COLOUR, DatasetInfo, default_palette
+from lightning_seg.structures import IGNORE_COLOURS, DatasetInfo, default_palette
 
 INFO = DatasetInfo(("a", "b"), 255, ((10, 20, 30), (200, 100, 0)))
 
 
 def test_colours_follow_the_palette() -> None:
     labels = np.array([[0, 1], [255, 7]])
-    assert colourise(labels, INFO).tolist() == [[[10, 20, 30], [200, 100, 0]], [list(IGNORE_COLOUR)] * 2]
+    assert colourise(labels, INFO).tolist() == [[[10, 20, 30], [200, 100, 0]], [list(IGNORE_COLOURS[0])] * 2]
 
 
 def test_overlay_is_the_mean_of_image_and_colours() -> None:
@@ -26,7 +26,7 @@ def test_overlay_is_the_mean_of_image_and_colours() -> None:
 
 def test_error_map_tells_right_wrong_and_ignored() -> None:
     found = error_map(np.array([[0, 1, 1]]), np.array([[0, 0, 255]]), INFO)
-    assert found.tolist() == [[list(RIGHT), list(WRONG), list(IGNORE_COLOUR)]]
+    assert found.tolist() == [[list(RIGHT), list(WRONG), list(IGNORE_COLOURS[0])]]
 
 
 @pytest.mark.parametrize("num_classes", [2, 256, 300])

@@ -37,7 +37,9 @@ def is_lossy(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> bool:
     patch = np.ones((3, 3), np.uint8)
     flat = np.asarray((_each(cv2.erode, labels, patch) == _each(cv2.dilate, labels, patch)).all(axis=2))
     if len(foreign) >= MANY_DISTINCT:
-        _, label, pixels = np.unique(labels[unknown], axis=0, return_inverse=True, return_counts=True)
+        keys = labels[unknown]
+        keys = pack(keys) if keys.shape[1] == 3 else keys[:, 0]
+        _, label, pixels = np.unique(keys, return_inverse=True, return_counts=True)
         in_patches = np.bincount(label.ravel(), flat[unknown]) / pixels
         if (in_patches < 0.2).mean() > 0.75:
             return True
