@@ -130,7 +130,7 @@ def default_palette(num_classes: int) -> tuple[Colour, ...]:
 
 
 def free_colour(candidates: Sequence[Colour], taken: Sequence[Colour]) -> Colour:
-    """The first candidate that is easy to tell from all colours that are taken, else the one that is furthest from them.
+    """The first candidate that is easy to tell from all colours that are taken, else the one furthest from them.
 
     >>> free_colour([(0, 0, 0), (112, 112, 112)], taken=[(10, 0, 0), (255, 0, 0)])
     (112, 112, 112)

@@ -75,9 +75,7 @@ def audit(listings: Mapping[str, Listing], info: DatasetInfo, track: Track, know
         if examination.size is not None and examination.moments is not None:
             figures.add_image(examination.size, examination.moments)
         if examination.class_pixels is not None:
-            figures.add_mask(
-                examination.class_pixels, examination.ignored, examination.unknown, examination.labels
-            )
+            figures.add_mask(examination.class_pixels, examination.ignored, examination.unknown, examination.labels)
         if not (tests_on_val and examination.split == "test"):
             defects += twins.meet(examination)
     for split, figures in splits.items():

@@ -64,13 +64,12 @@ def refuse_visible_defects(
     found = [f"data.{split}: {listing.refusal}" for split, listing in listings.items() if listing.refusal]
     found += [f"data.{defect.split}: {defect.told}" for defect in refused]
     if found:
-        lines = [*found[:SHOWN], *([f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []), *remedies(refused)]
-        raise DataError(
-            "\n".join(lines) + f"\nThis is from a quick look: {COMMAND} reads all files and lists every defect"
-        )
+        more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        source = f"This is from a quick look: {COMMAND} reads all files and lists every defect"
+        raise DataError("\n".join([*found[:SHOWN], *more, *remedies(refused), source]))
     for defect in glance.defects:
         if defect.kind == "absent_class":
-            rank_zero_warn(f"{defect.detail}: means over classes leave it out")
+            rank_zero_warn(defect.detail)
     if glance.left:
         rank_zero_info(
             f"The quick look at the data had no time for {glance.left} of {glance.planned} samples: they are checked "
