@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -18,8 +19,9 @@ from lightning_seg.data.auditing.audit import Audit, audit
 from lightning_seg.data.auditing.defects import MEANINGS, Defect, remedies
 from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.listing import Listing, list_splits
-from lightning_seg.data.auditing.page import triple, write_page
+from lightning_seg.data.auditing.page import write_page
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA
+from lightning_seg.data.auditing.tables import triple
 from lightning_seg.data.labelling import IGNORE
 from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError, LightningSegError
 from lightning_seg.module import SegmentationModule
@@ -164,11 +166,21 @@ def _print_figures(console: Console, result: Audit, weights: str) -> None:
         table.add_row(name, *(f"{share:.3f}" for share in shares), f"{result.weights[index]:g}")
     console.print(table)
     for split, figures in result.splits.items():
-        sizes = [f"{width}×{height} ({count})" for (height, width), count in figures.sizes.most_common(5)]
-        more = f" and {len(figures.sizes) - 5} more" if len(figures.sizes) > 5 else ""
-        _print(console, f"{split}: {figures.images} images; sizes {', '.join(sizes)}{more}")
+        _print(console, f"{split}: {figures.images} images; sizes {_describe_sizes(figures.sizes)}")
         _print(console, f"  mean {triple(figures.moments.mean)}, std {triple(figures.moments.std)} (RGB, 0 to 255)")
     _print(console, f"Class weights by {WEIGHT_FORMULA}:\n{weights}")
+
+
+def _describe_sizes(sizes: Counter[tuple[int, int]]) -> str:
+    """A few sizes with their images; of many the ranges and the most frequent."""
+    listed = ", ".join(f"{width}×{height} ({count})" for (height, width), count in sizes.most_common(5))
+    if len(sizes) <= 5:
+        return listed
+    heights, widths = ({size[axis] for size in sizes} for axis in (0, 1))
+    return (
+        f"{min(widths)} to {max(widths)} wide, {min(heights)} to {max(heights)} high; {len(sizes)} different, such as "
+        f"{listed}"
+    )
 
 
 def _print_labels(console: Console, result: Audit) -> None:

@@ -156,7 +156,7 @@ def _info(trainer: pl.Trainer) -> DatasetInfo:
 
 
 def error_map(prediction: NDArray[Any], truth: NDArray[Any], info: DatasetInfo) -> RGBImage:
-    """(H, W, 3): light where the prediction is right, red where it is wrong, the ignore colour where truth is ignored."""
+    """(H, W, 3): light where the prediction is right, red where it is wrong, the ignore colour where that is open."""
     shown = np.where((prediction == truth)[..., None], RIGHT, WRONG)
     shown[truth == info.ignore_index] = info.ignore_colour
     return shown.astype(np.uint8)

@@ -109,7 +109,8 @@ class LabelTable:
             DataError: as :meth:`look_up`.
         """
         colours = self._colours_of(stored, source)
-        found, counts = np.unique(stored.values if colours is None else pack(colours), return_counts=True)
+        keys: NDArray[Any] = pack(colours) if colours is not None else np.asarray(stored.values)
+        found, counts = np.unique(keys, return_counts=True)
         if len(found) > _MOST_LABELS:
             commonest = np.argpartition(-counts, _MOST_LABELS)[:_MOST_LABELS]
             found, counts = found[commonest], counts[commonest]

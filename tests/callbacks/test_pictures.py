@@ -47,7 +47,9 @@ def test_the_legend_names_classes_and_ignored_pixels_by_different_colours(tmp_pa
         patch.setattr(Figure, "savefig", lambda figure, path: drawn.append(figure))
         pictures._draw_grid([pictures._Example("a", image, truth, truth, 0.5)], info, tmp_path / "p.png")
     [legend] = drawn[0].legends
-    named = {text.get_text(): patch.get_facecolor() for text, patch in zip(legend.texts, legend.get_patches(), strict=True)}
+    named = {
+        text.get_text(): patch.get_facecolor() for text, patch in zip(legend.texts, legend.get_patches(), strict=True)
+    }
     assert list(named)[-2:] == ["wrong", "ignored"]
     assert named["ignored"] != named["class 0"] == (0, 0, 0, 1)
 

@@ -8,6 +8,7 @@ from lightning_seg.data.auditing.defects import Defect
 from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.seen import show_shares
 from lightning_seg.data.auditing.statistics import SplitStatistics
+from lightning_seg.data.labelling import IGNORE
 from lightning_seg.data.labels import LabelTable
 from lightning_seg.data.readers.reader import common_folder
 from lightning_seg.structures import Annotations, DatasetInfo, Sample, summarise
@@ -103,7 +104,7 @@ def _is_annotated(sample: Sample) -> bool:
 
 
 def lines_of_class(table: LabelTable, name: str) -> str:
-    """The lines of a config by which the assumed ignore index stands for a class, and all else for what it did.
+    """The lines of a config by which the assumed ignore index is a class, and all other values what they were.
 
     >>> info = DatasetInfo(("background", "person"), 255, ((0, 0, 0), (1, 1, 1)))
     >>> print(lines_of_class(LabelTable(info, {0: 0, 1: 1, 255: 255}, {}, assumed=255), "person"))
@@ -111,11 +112,11 @@ def lines_of_class(table: LabelTable, name: str) -> str:
       label_map: {0: background, 255: person}
     """
     names = dict(enumerate(table.info.names))
-    known = {value: names.get(index, "ignore") for value, index in sorted(table.values.items())}
-    meant = {value: other for value, other in known.items() if value != table.assumed and other != name}
-    pairs = yaml.safe_dump(
-        {**meant, table.assumed: name}, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True
-    )
+    meant = {value: names.get(index, IGNORE) for value, index in sorted(table.values.items())}
+    meant = {value: other for value, other in meant.items() if value != table.assumed and other != name}
+    assert table.assumed is not None
+    meant[table.assumed] = name
+    pairs = yaml.safe_dump(meant, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True)
     return f"data:\n  label_map: {pairs.strip()}"
 
 
