@@ -31,7 +31,7 @@ from lightning_seg.runs import DEFAULT_ROOT, new_run
 SHOWN = 10
 """Defects of each kind that are printed."""
 
-SHOWN_LABELS = 40
+SHOWN_LABELS = 24
 """Stored values that are printed."""
 
 

@@ -14,8 +14,8 @@ Batch = list[dict[str, Any]]
 Colour = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""
 
-IGNORE_COLOURS: tuple[Colour, ...] = ((0, 0, 0), (112, 112, 112), (0, 255, 255), (255, 255, 0))
-"""What pictures show where the ground truth says nothing: the first that no class looks like."""
+IGNORE_COLOURS: tuple[Colour, ...] = ((0, 0, 0), (0, 255, 255), (255, 255, 0), (112, 112, 112))
+"""What pictures show where the ground truth says nothing: the first, or another where a class looks like it."""
 
 _ALIKE = 64
 """Colours whose channels all differ by less are hard to tell apart."""
@@ -130,19 +130,16 @@ def default_palette(num_classes: int) -> tuple[Colour, ...]:
 
 
 def free_colour(candidates: Sequence[Colour], taken: Sequence[Colour]) -> Colour:
-    """The first candidate that is easy to tell from all colours that are taken, else the one furthest from them.
+    """The first candidate where it is easy to tell from all colours that are taken, else the one furthest from them.
 
-    >>> free_colour([(0, 0, 0), (112, 112, 112)], taken=[(10, 0, 0), (255, 0, 0)])
-    (112, 112, 112)
+    >>> free_colour([(0, 0, 0), (80, 80, 80), (0, 255, 255)], taken=[(10, 0, 0), (255, 0, 0)])
+    (0, 255, 255)
     """
     gaps = [
         min((max(abs(a - b) for a, b in zip(candidate, colour, strict=True)) for colour in taken), default=255)
         for candidate in candidates
     ]
-    return next(
-        (candidate for candidate, gap in zip(candidates, gaps, strict=True) if gap >= _ALIKE),
-        candidates[gaps.index(max(gaps))],
-    )
+    return candidates[0 if gaps[0] >= _ALIKE else gaps.index(max(gaps))]
 
 
 def parse_colour(text: str | Sequence[int]) -> Colour:

@@ -25,9 +25,9 @@ def test_colours_follow_the_palette() -> None:
 @pytest.mark.parametrize("black", [(0, 0, 0), (20, 0, 40)])
 def test_ignored_pixels_are_not_black_where_a_class_is(black: Colour) -> None:
     info = DatasetInfo(("background", "a"), 255, (black, (200, 100, 0)))
-    assert info.ignore_colour == (112, 112, 112)
-    assert colourise(np.array([[0, 255]]), info).tolist() == [[list(black), [112, 112, 112]]]
-    assert error_map(np.array([[0]]), np.array([[255]]), info).tolist() == [[[112, 112, 112]]]
+    assert info.ignore_colour == (0, 255, 255)
+    assert colourise(np.array([[0, 255]]), info).tolist() == [[list(black), [0, 255, 255]]]
+    assert error_map(np.array([[0]]), np.array([[255]]), info).tolist() == [[[0, 255, 255]]]
 
 
 def test_the_ignore_colour_is_far_from_every_class() -> None:

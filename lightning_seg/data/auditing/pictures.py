@@ -17,7 +17,7 @@ from lightning_seg.structures import Annotations, Colour, DatasetInfo, Sample, f
 HEIGHT = 120
 QUALITY = 80
 FOREIGN_COLOURS: tuple[Colour, ...] = ((255, 0, 255), (0, 255, 0), (255, 128, 0), (255, 255, 255))
-"""Of labels without a meaning: the first that looks like no class and not like what is ignored."""
+"""Of labels without a meaning: the first, or another where a class or what is ignored looks like it."""
 
 RGB = NDArray[np.uint8]
 

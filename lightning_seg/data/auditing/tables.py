@@ -15,7 +15,7 @@ SIZES = 12
 BINS = 12
 """Of one histogram; there is one more where the first begins below the shortest length."""
 
-LABELS = 40
+LABELS = 24
 """Stored values that are listed."""
 
 
