@@ -64,18 +64,20 @@ def refuse_visible_defects(
     found = [f"data.{split}: {listing.refusal}" for split, listing in listings.items() if listing.refusal]
     found += [f"data.{defect.split}: {defect.told}" for defect in refused]
     if found:
-        more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
         source = f"This is from a quick look: {COMMAND} reads all files and lists every defect"
-        raise DataError("\n".join([*found[:SHOWN], *more, *remedies(refused), source]))
-    for defect in glance.defects:
-        if defect.kind == "absent_class":
-            rank_zero_warn(defect.detail)
+        raise DataError("\n".join([*_first(found), *remedies(refused), source]))
+    if glance.defects:
+        rank_zero_warn("\n".join(_first([defect.detail for defect in glance.defects])))
     if glance.left:
         rank_zero_info(
             f"The quick look at the data had no time for {glance.left} of {glance.planned} samples: they are checked "
             f"as the run reads them, and all at once by {COMMAND}"
         )
     return glance.figures
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    return [*lines[:SHOWN], *([f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])]
 
 
 @dataclass
