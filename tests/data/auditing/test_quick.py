@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from lightning_seg.data import Folder
 from lightning_seg.data.auditing import quick
+from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.listing import Listing, list_splits
 from lightning_seg.data.labelling import Labelling
 from lightning_seg.errors import DataError
@@ -75,16 +77,30 @@ def test_no_file_is_opened_after_the_deadline_and_it_is_said(tmp_path: Path, sai
     ]
 
 
+class Clock:
+    """Stands still but for what a test lets pass."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 def test_a_slow_decoder_ends_the_look(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     found = listings(planted.build(tmp_path), "train", "val")
-    real = quick.examine
-    monkeypatch.setattr(quick, "examine", lambda *call: time.sleep(0.1) or real(*call))
-    begun = time.monotonic()
-    figures = quick.refuse_visible_defects(found, seconds=0.25)
-    assert time.monotonic() - begun < 0.25 + 2 * 0.1
-    read = sum(each.masks for each in figures.values())
-    assert 1 <= read <= 3
-    assert f"no time for {10 - read} of 10 samples" in said[0]
+    clock, real = Clock(), quick.examine
+
+    def slowly(*call: Any) -> Examination:
+        clock.now += 1.0
+        return real(*call)
+
+    monkeypatch.setattr(quick, "time", clock)
+    monkeypatch.setattr(quick, "examine", slowly)
+    figures = quick.refuse_visible_defects(found, seconds=2.5)
+    assert clock.now == 3.0
+    assert [each.masks for each in figures.values()] == [2, 1]
+    assert "no time for 7 of 10 samples" in said[0]
 
 
 def test_an_image_too_large_for_the_time_is_left_to_the_run(
@@ -93,11 +109,12 @@ def test_an_image_too_large_for_the_time_is_left_to_the_run(
     """Its header tells: 90 million pixels would take 2.7 seconds."""
     root = planted.build(tmp_path)
     Image.new("1", (10_000, 9_000)).save(root / "train/images/0.png")
-    Image.new("L", (10_000, 9_000)).save(root / "train/masks/0.png", compress_level=1)
+    Image.new("1", (10_000, 9_000)).save(root / "train/masks/0.png")
     looked: list[str] = []
     real = quick.examine
+    monkeypatch.setattr(quick, "time", Clock())
     monkeypatch.setattr(quick, "examine", lambda *call: looked.append(call[0].name) or real(*call))
-    quick.refuse_visible_defects(listings(root, "train"), seconds=1.0)
+    quick.refuse_visible_defects(listings(root, "train"), seconds=2.6)
     assert looked == ["1", "2", "3", "4", "5"]
     assert "no time for 1 of 6 samples" in said[0]
 
