@@ -50,7 +50,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_the_commonest_binary_masks_and_the_lines_that_mend_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     root = binary(tmp_path / "set")
     config = write_config(root, classes=["background", "person"], test=None)
@@ -75,6 +75,10 @@ def test_the_commonest_binary_masks_and_the_lines_that_mend_them(
     Path("mended.yaml").write_text(lines[0])
     train(["fit", "--config", config, "--config", "mended.yaml", "--trainer.num_sanity_val_steps", "0"])
     [metrics] = [json.loads(path.read_text()) for path in Path("runs/set").glob("*/metrics.json")]
+    assert (
+        "data.train, stored labels of each class:\n  background: 0\n  person: 255\n"
+        f"  seen in 5 masks: 0 in {1 - share:.1%}, 255 in {share:.1%}"
+    ) in caplog.text
     assert metrics["num_averaged_classes"] == 2
     assert metrics["IoU"]["person"] is not None
     status, content, _ = run(config, "--config", "mended.yaml")
