@@ -192,7 +192,7 @@ def test_values_seen_are_listed_with_their_shares(tmp_path: Path, capsys: pytest
             zip(map(str, values), counts, strict=True)
         )
     meanings = {stored: label["meaning"] for stored, label in content["splits"]["val"]["labels"].items()}
-    assumed = "ignored, as data.ignore_index is not set"
+    assumed = "ignored by default"
     assert meanings == {"0": "wall", "1": "door", "2": "window", "255": assumed, "77": "nothing"}
     share = 30 / (4 * 48 * 64)
     printed = capsys.readouterr().out

@@ -17,7 +17,7 @@ class SeenLabel:
 
     Attributes:
         stored: the value, or ``#rrggbb``.
-        meaning: name of its class, ``ignored`` or ``nothing``; with a reason where that was assumed.
+        meaning: name of its class, ``ignored``, ``ignored by default`` or ``nothing``.
         pixels: how many have it.
     """
 
@@ -34,7 +34,7 @@ def seen_labels(labels: Counter[int | Colour], table: LabelTable) -> list[SeenLa
         index = table.colours.get(label) if isinstance(label, tuple) else table.values.get(label)
         if index is None:
             return "nothing, so ignored" if table.unknown == "ignore" else "nothing"
-        return "ignored, as data.ignore_index is not set" if label == table.assumed else names[index]
+        return "ignored by default" if label == table.assumed else names[index]
 
     return [SeenLabel(show_label(label), meaning(label), pixels) for label, pixels in labels.most_common()]
 
