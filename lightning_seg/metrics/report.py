@@ -69,7 +69,7 @@ class Report:
         }
         return {name: value.item() for name, value in figures.items()}
 
-    @property
+    @cached_property
     def averaged_classes(self) -> int:
         """How many classes have an IoU, which mIoU is the mean of."""
         return int(self._of_classes["IoU"].isfinite().sum())
