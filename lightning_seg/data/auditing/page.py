@@ -38,7 +38,7 @@ figure { display: inline-block; margin: .3rem .8rem .6rem 0; vertical-align: top
 figcaption { font-size: 12px; overflow-wrap: anywhere; max-width: 340px; } figure img { max-width: 100%; }
 .defect { display: flex; gap: 1rem; align-items: flex-start; padding: .4rem 0; border-top: 1px solid var(--soft); }
 .defect img { flex: none; max-width: 45%; } .defect code { overflow-wrap: anywhere; font-weight: 600; }
-.defect p { margin: .2rem 0 0; overflow-wrap: anywhere; white-space: pre-line; }
+.defect p { margin: .2rem 0 0; overflow-wrap: anywhere; white-space: pre-wrap; }
 .side { display: inline-block; margin-right: 3rem; vertical-align: top; } caption { text-align: left; }
 pre { background: var(--soft); padding: .7rem; overflow-x: auto; }
 .clean { color: #2e7d32; } .bad { color: #c62828; }
