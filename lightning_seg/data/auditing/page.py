@@ -38,7 +38,7 @@ figure { display: inline-block; margin: .3rem .8rem .6rem 0; vertical-align: top
 figcaption { font-size: 12px; overflow-wrap: anywhere; max-width: 340px; } figure img { max-width: 100%; }
 .defect { display: flex; gap: 1rem; align-items: flex-start; padding: .4rem 0; border-top: 1px solid var(--soft); }
 .defect img { flex: none; max-width: 45%; } .defect code { overflow-wrap: anywhere; font-weight: 600; }
-.defect p { margin: .2rem 0 0; overflow-wrap: anywhere; white-space: pre-wrap; }
+.defect p { margin: .2rem 0 0; overflow-wrap: anywhere; } .defect div { min-width: 0; }
 .side { display: inline-block; margin-right: 3rem; vertical-align: top; } caption { text-align: left; }
 pre { background: var(--soft); padding: .7rem; overflow-x: auto; }
 .clean { color: #2e7d32; } .bad { color: #c62828; }
@@ -110,9 +110,10 @@ def _defects(defects: Sequence[Defect], listings: Mapping[str, Listing]) -> Iter
             if number < THUMBNAILS:
                 source = _thumbnail(defect, owners.get((defect.split, defect.path)), listings)
             image = f'<img alt="" src="{source}">' if source else ""
+            remedy = f"<pre>{escape(defect.remedy)}</pre>" if defect.remedy else ""
             yield (
                 f'<div class="defect">{image}<div><code>{escape(defect.path)}</code> ({defect.split})'
-                f"<p>{escape(defect.as_json()['detail'])}</p></div></div>"
+                f"<p>{escape(defect.detail)}</p>{remedy}</div></div>"
             )
         if len(members) > LISTED:
             yield f"<p>and {len(members) - LISTED} more in audit.json</p>"
