@@ -16,6 +16,7 @@ from PIL import Image
 from lightning_seg.audit import main
 from lightning_seg.cli import main as train
 from lightning_seg.data.auditing.defects import KINDS
+from lightning_seg.data.auditing.statistics import MOST_LABELS, SplitStatistics
 from tests.conftest import REPOSITORY, TINY_OVERRIDES, folder
 from tests.data import planted
 
@@ -214,6 +215,14 @@ def test_colours_seen_are_listed(tmp_path: Path) -> None:
     }  # fmt: skip
     assert labels["#010203"]["pixels"] == 30
     assert 'style="background:#010203"></span> #010203</td><td>nothing</td>' in page
+
+
+def test_of_very_many_values_in_a_split_the_commonest_are_kept() -> None:
+    figures = SplitStatistics(2)
+    for start in range(0, 10_000, 1000):
+        figures.add_mask(np.array([9, 1]), 0, 0, {**dict.fromkeys(range(start, start + 1000), 1), 70_000: 5})
+    assert len(figures.labels) < 2 * MOST_LABELS
+    assert figures.labels[70_000] == 50
 
 
 def test_colours_without_a_palette_are_counted_the_commonest_first(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from lightning_seg.structures import Colour
 
+MOST_LABELS = 4096
+"""Stored values or colours of a split that are kept; noise has more."""
+
 WEIGHT_FORMULA = (
     "median frequency balancing (Eigen & Fergus, ICCV 2015): weight(c) = median(freq) / freq(c), where freq(c) is the "
     "number of pixels of c over the counted pixels of the images that have c; 1 for a class that train does not have"
@@ -65,7 +68,7 @@ class SplitStatistics:
         pixels_beside: (K,) int64, counted pixels of the images that have the class.
         ignored_pixels: that stand for nothing.
         unknown_pixels: whose value or colour has no meaning.
-        labels: pixels of each stored value or colour, of mask files.
+        labels: pixels of each stored value or colour, of mask files; of very many, the commonest.
         moments: of the images' pixels.
     """
 
@@ -92,6 +95,8 @@ class SplitStatistics:
     ) -> None:
         self.masks += 1
         self.labels.update(labels)
+        if len(self.labels) > 2 * MOST_LABELS:
+            self.labels = Counter(dict(self.labels.most_common(MOST_LABELS)))
         self.class_pixels += class_pixels
         self.class_images += class_pixels > 0
         self.pixels_beside += np.where(class_pixels > 0, class_pixels.sum(), 0)
