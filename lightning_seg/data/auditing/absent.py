@@ -41,14 +41,14 @@ def absent_classes(
 _CHECK = "check the masks against data.classes, data.label_map and data.ignore_index"
 
 
-Problem = tuple[str, bool, str]
+Problem = tuple[str, bool, tuple[str, ...]]
 """What is wrong, whether a run stops at it, and the remedy."""
 
 
 def _problems(split: str, figures: SplitStatistics, listing: Listing, info: DatasetInfo, whole: bool) -> list[Problem]:
     if listing.samples and not any(_is_annotated(sample) for sample in listing.samples):
         count = len(listing.samples)
-        return [(f"none of the {count} images has an annotation: name the file that has them as annotations", True, "")]
+        return [(f"none of the {count} images has an annotation: name the file that has them as annotations", True, ())]
     absent = [
         name
         for name, pixels in zip(info.names, figures.class_pixels, strict=True)
@@ -56,37 +56,42 @@ def _problems(split: str, figures: SplitStatistics, listing: Listing, info: Data
     ]
     if not figures.masks or not absent:
         return []
-    if swallowed := _swallowed(figures, listing, absent, whole):
+    if swallowed := _swallowed(split, figures, listing, absent, whole):
         return [swallowed]
     if not whole:
         return []
     present = [name for name in info.names if name not in absent]
     if figures.masks == len(listing.samples) and (not present or (len(present) == 1 and split == "train")):
         what = f"class {present[0]!r} is alone, so that there is nothing to learn" if present else "no pixel counts"
-        return [(f"{what}{_seen(figures)}: {_CHECK}", True, "")]
+        return [(f"{what}{_seen(figures)}: {_CHECK}", True, ())]
     means = "it is not learnt" if split == "train" else "means over classes leave it out"
     named = absent if split != "test" else []  # which may be a few images, or one
-    return [(f"data.{split} has no pixel of class {name!r}: {means}", False, "") for name in named]
+    return [(f"data.{split} has no pixel of class {name!r}: {means}", False, ()) for name in named]
 
 
-def _swallowed(figures: SplitStatistics, listing: Listing, absent: list[str], whole: bool) -> Problem | None:
-    """Classes of which the ignore index, which nobody chose, is probably one."""
+def _swallowed(
+    split: str, figures: SplitStatistics, listing: Listing, absent: list[str], whole: bool
+) -> Problem | None:
+    """Classes of which the ignore index, which nobody chose, is probably one.
+
+    Where several classes are seen, only ``train`` tells: a class that others lack may have its value there.
+    """
     table = listing.table
     if table.assumed is None or not (pixels := figures.labels[table.assumed]):
         return None
     share = pixels / figures.labels.total()
     alone = table.info.num_classes - len(absent) <= 1
-    if not alone and (share < MUCH or not whole):
+    if not alone and (split != "train" or share < MUCH or not whole):
         return None
     looked = "" if whole else f" in {figures.masks} of {len(listing.samples)} masks"
     detail = (
         f"no pixel is of class {summarise(list(map(repr, absent)))}{looked}, but {share:.1%} have the value "
         f"{table.assumed}, which is ignored because data.ignore_index is not set{_seen(figures)}"
     )
-    remedy = f"If {table.assumed} is {absent[0]!r}, write:\n{lines_of_class(table, absent[0])}"
-    if not (whole and alone):  # which would leave nothing to learn
-        remedy += f"\nIf it stands for pixels that do not count, write:\ndata:\n  ignore_index: {table.assumed}"
-    return detail, True, remedy
+    is_class = f"If {table.assumed} is {absent[0]!r}, write:\n{lines_of_class(table, absent[0])}"
+    is_open = f"If it stands for pixels that do not count, write:\ndata:\n  ignore_index: {table.assumed}"
+    nothing_left = whole and alone and split == "train"  # to learn, if it does not count
+    return detail, True, (is_class,) if nothing_left else (is_class, is_open)
 
 
 def _place(listing: Listing) -> str:

@@ -48,7 +48,7 @@ class Defect:
         path: the file or folder to look at.
         detail: what was found and what to do.
         refused: whether a run would stop at it.
-        remedy: lines of a config, and when to write them; the same for all that are mended by them.
+        remedy: lines of a config, and when to write them, one text for each case.
     """
 
     kind: Kind
@@ -56,7 +56,7 @@ class Defect:
     path: str
     detail: str
     refused: bool = True
-    remedy: str = ""
+    remedy: tuple[str, ...] = ()
 
     @property
     def told(self) -> str:
@@ -65,13 +65,13 @@ class Defect:
 
     def as_json(self) -> dict[str, str]:
         """As ``audit.json`` holds it."""
-        detail = f"{self.detail}\n{self.remedy}" if self.remedy else self.detail
+        detail = "\n".join([self.detail, *self.remedy])
         return {"kind": self.kind, "split": self.split, "path": self.path, "detail": detail}
 
 
 def remedies(defects: Sequence[Defect]) -> list[str]:
-    """Each remedy once."""
-    return list(dict.fromkeys(defect.remedy for defect in defects if defect.remedy))
+    """Each text once."""
+    return list(dict.fromkeys(text for defect in defects for text in defect.remedy))
 
 
 def without_repeats(defects: list[Defect]) -> list[Defect]:

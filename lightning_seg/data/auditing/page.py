@@ -110,7 +110,7 @@ def _defects(defects: Sequence[Defect], listings: Mapping[str, Listing]) -> Iter
             if number < THUMBNAILS:
                 source = _thumbnail(defect, owners.get((defect.split, defect.path)), listings)
             image = f'<img alt="" src="{source}">' if source else ""
-            remedy = f"<pre>{escape(defect.remedy)}</pre>" if defect.remedy else ""
+            remedy = f"<pre>{escape(chr(10).join(defect.remedy))}</pre>" if defect.remedy else ""
             yield (
                 f'<div class="defect">{image}<div><code>{escape(defect.path)}</code> ({defect.split})'
                 f"<p>{escape(defect.detail)}</p>{remedy}</div></div>"
