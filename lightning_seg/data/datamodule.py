@@ -115,7 +115,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         names, usual = (classes, {}) if classes else self._classes_of_source(label_map or {})
         ignored = IGNORE_INDEX if ignore_index is None else ignore_index
         self.info = _dataset_info(names, ignored, {**usual, **colours}, known={*(label_map or {}), IGNORE})
-        self.labelling = Labelling(self.info, label_map or {}, colours, unknown, ignore_index is None)
+        self.labelling = Labelling(self.info, label_map or {}, colours, unknown, ignore_assumed=ignore_index is None)
         self.skip_unreadable = unreadable == "skip"
         self.sampler = sampler
         self.train_transforms = train_transforms or []
