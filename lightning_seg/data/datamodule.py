@@ -16,6 +16,8 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_seg.data.auditing.listing import Listing, list_split
 from lightning_seg.data.auditing.quick import refuse_visible_defects
+from lightning_seg.data.auditing.seen import show_shares
+from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.cache import share_caches
 from lightning_seg.data.class_pixels import ClassPixels, count_class_pixels
 from lightning_seg.data.dataset import SegmentationDataset
@@ -36,6 +38,8 @@ from lightning_seg.imports import import_user_code
 from lightning_seg.structures import Colour, DatasetInfo, Sample, SourceLabels, default_palette, parse_colour
 
 MAX_DEFAULT_WORKERS = 8
+IGNORE_INDEX = 255
+"""Where ``data.ignore_index`` is not set."""
 
 
 class SegmentationDataModule(pl.LightningDataModule):
@@ -48,7 +52,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         test: reader of the samples for ``test``.
         predict: an image, a folder of images or a glob pattern for ``predict``.
         root: folder that relative paths of the readers start from; the working directory if null.
-        ignore_index: mask value of pixels that count neither in the loss nor in the metric.
+        ignore_index: mask value of pixels that count neither in the loss nor in the metric; null: 255, but refused
+            where a class may be stored so.
         imports: the user's own files (``path/to/data.py``) or modules that register data sets with Detectron2.
         label_map: what stored values, or the source's names, stand for, ``{7: road, truck: vehicle, 0: ignore}``;
             ``"1-8": person`` maps all values from 1 to 8, ``rest: background`` every value and name that nothing else
@@ -86,7 +91,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         test: Reader | None = None,
         predict: str | None = None,
         root: str | None = None,
-        ignore_index: int = 255,
+        ignore_index: int | None = None,
         imports: list[str] | None = None,
         label_map: dict[int | str, str] | None = None,
         palette: dict[str, str | list[int]] | None = None,
@@ -112,8 +117,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.root = None if root is None else resolve(root, None)
         colours = _parse_palette(palette or {})
         names, usual = (classes, {}) if classes else self._classes_of_source(label_map or {})
-        self.info = _dataset_info(names, ignore_index, {**usual, **colours}, known={*(label_map or {}), IGNORE})
-        self.labelling = Labelling(self.info, label_map or {}, colours, unknown, unreadable=unreadable)
+        ignored = IGNORE_INDEX if ignore_index is None else ignore_index
+        self.info = _dataset_info(names, ignored, {**usual, **colours}, known={*(label_map or {}), IGNORE})
+        self.labelling = Labelling(
+            self.info, label_map or {}, colours, unknown, unreadable=unreadable, ignore_assumed=ignore_index is None
+        )
         self.skip_unreadable = unreadable == "skip"
         self.sampler = sampler
         self.train_transforms = train_transforms or []
@@ -135,6 +143,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.seed = seed
         self.datasets: dict[str, SegmentationDataset] = {}
         self._listings: dict[str, Listing] = {}
+        self._seen: dict[str, SplitStatistics] = {}
         self.class_pixels: NDArray[np.int64] | None = None
 
     @property
@@ -161,11 +170,19 @@ class SegmentationDataModule(pl.LightningDataModule):
         if self.root is not None and not self.root.is_dir():  # a reader may have made it
             raise DataError(f"data.root {self.root} does not exist: name the folder that the readers' paths are below")
         if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            parts = [part for part in ("train", "val") if self.readers[part] is not None]
-            refuse_visible_defects(
-                {part: self._list(part) for part in parts},
-                skip_unreadable=["train"] if self.skip_unreadable else [],
-            )
+            self.take_quick_look()
+
+    def take_quick_look(self) -> None:
+        """Stop at what would stop a training later, or make its figures false, as far as it shows in a few seconds.
+
+        Raises:
+            DataError: with the first defects.
+        """
+        parts = [part for part in ("train", "val") if self.readers[part] is not None]
+        self._seen = refuse_visible_defects(
+            {part: self._list(part) for part in parts},
+            skip_unreadable=["train"] if self.skip_unreadable else [],
+        )
 
     def setup(self, stage: str) -> None:
         """List the samples of a stage.
@@ -338,7 +355,10 @@ class SegmentationDataModule(pl.LightningDataModule):
             dataset.table.values == table.values and dataset.table.colours == table.colours
             for dataset in self.datasets.values()
         ):
-            rank_zero_info(f"data.{part}, stored labels of each class:\n{table}")
+            seen = ""
+            if (figures := self._seen.get(part)) is not None and figures.labels:
+                seen = f"\n  seen in {figures.masks} masks: {show_shares(figures.labels)}"
+            rank_zero_info(f"data.{part}, stored labels of each class:\n{table}{seen}")
 
     def _images_to_predict(self) -> list[Sample]:
         if self.predict_from is None:
@@ -382,6 +402,11 @@ def _dataset_info(
     """Names and the colours of pictures; ``known`` are names that the palette may have beside the classes."""
     if IGNORE in classes:
         raise ConfigError(f"data.classes names {IGNORE!r}, which stands for pixels that do not count: rename the class")
+    if len(classes) == 1:
+        raise ConfigError(
+            f"{classes[0]!r} is the only class: name the background too, as in data.classes: [background, "
+            f"{classes[0]}], or with the reader's background"
+        )
     if doubles := sorted({name for name in classes if classes.count(name) > 1}):
         raise ConfigError(f"data.classes names {', '.join(doubles)} more than once")
     if 0 <= ignore_index < len(classes):
