@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,19 +16,24 @@ from rich.table import Table
 from lightning_seg.arguments import MergingConfigFile, Parser
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.auditing.audit import Audit, audit
-from lightning_seg.data.auditing.defects import MEANINGS, Defect
+from lightning_seg.data.auditing.defects import MEANINGS, Defect, remedies
 from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.listing import Listing, list_splits
-from lightning_seg.data.auditing.page import triple, write_page
+from lightning_seg.data.auditing.page import write_page
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA
+from lightning_seg.data.auditing.tables import triple
 from lightning_seg.data.labelling import IGNORE
-from lightning_seg.errors import DataError, IgnoreIsClassError, LightningSegError
+from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError, LightningSegError
 from lightning_seg.files import use_utf8
 from lightning_seg.module import SegmentationModule
+from lightning_seg.preflight import folder_problem
 from lightning_seg.runs import DEFAULT_ROOT, new_run
 
 SHOWN = 10
 """Defects of each kind that are printed."""
+
+SHOWN_LABELS = 24
+"""Stored values that are printed."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -65,18 +71,25 @@ def parse(args: Sequence[str] | None = None) -> Namespace:
 
 def _run(config: Namespace) -> int:
     console = Console()
+    root = Path(config.trainer.default_root_dir or DEFAULT_ROOT)
     source = str(config.config[0]) if config.config else "data"
     name = config.name or (Path(source).stem if config.config else "default")
+    if problem := folder_problem(root / name):  # before all is read for nothing
+        raise ConfigError(problem)
     data, listings, known = _open_data(config.data, source)
     if not listings:
         raise DataError("there is nothing to audit: data.train, data.val and data.test are all null")
     result = audit(listings, data.info, _Bar(console), known)
-    run = new_run(Path(config.trainer.default_root_dir or DEFAULT_ROOT), name)
     weights = _weights_to_paste(result)
-    (run.path / "audit.json").write_text(json.dumps(result.as_json(), indent=1))
-    write_page(run.path / "audit.html", name, result, listings, weights)
     _print_figures(console, result, weights)
+    _print_labels(console, result)
     _print_defects(console, result.defects)
+    try:
+        run = new_run(root, name)
+        (run.path / "audit.json").write_text(json.dumps(result.as_json(), indent=1))
+        write_page(run.path / "audit.html", name, result, listings, weights)
+    except OSError as error:
+        raise ConfigError(f"the files of the audit cannot be written: {error}; set trainer.default_root_dir") from None
     console.print(f"Results in {run.path}:\n  {run.path / 'audit.html'}\n  {run.path / 'audit.json'}", soft_wrap=True)
     return 1 if result.defects else 0
 
@@ -155,11 +168,40 @@ def _print_figures(console: Console, result: Audit, weights: str) -> None:
         table.add_row(name, *(f"{share:.3f}" for share in shares), f"{result.weights[index]:g}")
     console.print(table)
     for split, figures in result.splits.items():
-        sizes = [f"{width}×{height} ({count})" for (height, width), count in figures.sizes.most_common(5)]
-        more = f" and {len(figures.sizes) - 5} more" if len(figures.sizes) > 5 else ""
-        _print(console, f"{split}: {figures.images} images; sizes {', '.join(sizes)}{more}")
+        _print(console, f"{split}: {figures.images} images; sizes {_describe_sizes(figures.sizes)}")
         _print(console, f"  mean {triple(figures.moments.mean)}, std {triple(figures.moments.std)} (RGB, 0 to 255)")
     _print(console, f"Class weights by {WEIGHT_FORMULA}:\n{weights}")
+
+
+def _describe_sizes(sizes: Counter[tuple[int, int]]) -> str:
+    """A few sizes with their images; of many the ranges and the most frequent."""
+    listed = ", ".join(f"{width}×{height} ({count})" for (height, width), count in sizes.most_common(5))
+    if len(sizes) <= 5:
+        return listed
+    heights, widths = ({size[axis] for size in sizes} for axis in (0, 1))
+    return (
+        f"{min(widths)} to {max(widths)} wide, {min(heights)} to {max(heights)} high; {len(sizes)} different, such as "
+        f"{listed}"
+    )
+
+
+def _print_labels(console: Console, result: Audit) -> None:
+    """Values seen in mask files, with their shares; those that differ in meaning between splits have a row each."""
+    totals = {split: max(1, sum(label.pixels for label in labels)) for split, labels in result.labels.items()}
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    for split, labels in result.labels.items():
+        for label in labels:
+            rows.setdefault((label.stored, label.meaning), {})[split] = 100 * label.pixels / totals[split]
+    if not rows:
+        return
+    table = Table("stored", "stands for", *(f"{split}, %" for split in totals), title="Values seen in the masks")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for (stored, meaning), shares in list(rows.items())[:SHOWN_LABELS]:
+        table.add_row(stored, meaning, *(f"{shares.get(split, 0):.3f}" for split in totals))
+    console.print(table)
+    if len(rows) > SHOWN_LABELS:
+        _print(console, f"and {len(rows) - SHOWN_LABELS} more in audit.json")
 
 
 def _print_defects(console: Console, defects: Sequence[Defect]) -> None:
@@ -167,10 +209,11 @@ def _print_defects(console: Console, defects: Sequence[Defect]) -> None:
         members = list(group)
         _print(console, f"\n{kind} ({len(members)}): {MEANINGS[kind]}", style="bold red")
         for defect in members[:SHOWN]:
-            told = defect.detail if defect.path in defect.detail else f"{defect.path}: {defect.detail}"
-            _print(console, f"  {defect.split}: {told}")
+            _print(console, f"  {defect.split}: {defect.told}")
         if len(members) > SHOWN:
             _print(console, f"  and {len(members) - SHOWN} more in audit.json")
+        for remedy in remedies(members):
+            _print(console, remedy)
 
 
 def _print(console: Console, text: str, style: str | None = None) -> None:

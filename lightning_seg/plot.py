@@ -17,6 +17,7 @@ from typing import Any
 
 from lightning_seg.errors import ConfigError, LightningSegError
 from lightning_seg.files import use_utf8
+from lightning_seg.structures import over_classes
 
 CURVES = ("train/loss", "val/loss", "val/mIoU", "val/pAcc", "lr/0", "lr/head", "train/grad_norm", "perf/images_per_s")
 """Drawn where at least one run has them."""
@@ -93,8 +94,17 @@ def draw_classes(runs: Sequence[Run]) -> Any:
     height = 0.8 / len(evaluated)
     for number, run in enumerate(evaluated):
         places = [index + (len(evaluated) / 2 - number - 0.5) * height for index in range(len(classes))]
-        values = [run.metrics["IoU"].get(name) or 0.0 for name in classes]
-        panel.barh(places, values, height, label=f"{run.name}: mIoU {run.metrics['mIoU'] or 0:.3f}", color=f"C{number}")
+        values = [run.metrics["IoU"].get(name) for name in classes]
+        panel.barh(
+            places,
+            [value or 0.0 for value in values],
+            height,
+            label=f"{run.name}: mIoU {run.metrics['mIoU'] or 0:.3f}{_over(run)}",
+            color=f"C{number}",
+        )
+        for place, value, name in zip(places, values, classes, strict=True):
+            if value is None and name in run.metrics["IoU"]:
+                panel.text(0.005, place, "no pixels", va="center", fontsize=7, color=f"C{number}")
     panel.set_yticks(range(len(classes)), classes, fontsize=8)
     panel.set_xlim(0, 1)
     panel.set_ylim(-0.6, len(classes) - 0.4)
@@ -162,12 +172,18 @@ def _table(runs: Sequence[Run]) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("run", "split", *_AVERAGES, "images"))
     rows = [
         [run.name, run.metrics["split"]]
-        + [_shown(run.metrics[name]) for name in _AVERAGES]
+        + [_shown(run.metrics[name]) + (_over(run) if name == "mIoU" else "") for name in _AVERAGES]
         + [str(run.metrics["num_images"])]
         for run in runs
     ]
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _over(run: Run) -> str:
+    """Over how many classes its mIoU is, where those are not all."""
+    figures = run.metrics["IoU"].values()
+    return over_classes(sum(value is not None for value in figures), len(figures))
 
 
 def _shown(value: float | None) -> str:

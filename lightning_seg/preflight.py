@@ -109,6 +109,7 @@ class Preflight:
         try:
             if self.dry:
                 data.prepare_data()
+                data.take_quick_look()
             return data.count_training_samples(prepared=self.dry)
         except DataError as error:  # without a dry run, setup says the same after prepare_data
             if self.dry:

@@ -4,6 +4,7 @@ import colorsys
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,11 @@ Batch = list[dict[str, Any]]
 Colour = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""
 
-IGNORE_COLOUR: Colour = (0, 0, 0)
-"""What pictures show where the ground truth says nothing."""
+IGNORE_COLOURS: tuple[Colour, ...] = ((0, 0, 0), (0, 255, 255), (255, 255, 0), (112, 112, 112))
+"""What pictures show where the ground truth says nothing: the first, or another where a class looks like it."""
+
+_ALIKE = 64
+"""Colours whose channels all differ by less are hard to tell apart."""
 
 
 class Segment(NamedTuple):
@@ -131,6 +135,11 @@ class DatasetInfo:
     def num_classes(self) -> int:
         return len(self.names)
 
+    @cached_property
+    def ignore_colour(self) -> Colour:
+        """What pictures show where the ground truth says nothing: black, unless a class is black too."""
+        return free_colour(IGNORE_COLOURS, self.palette)
+
 
 def default_palette(num_classes: int) -> tuple[Colour, ...]:
     """Colours that are easy to tell apart, the same for the same number of classes on every machine.
@@ -148,6 +157,19 @@ def default_palette(num_classes: int) -> tuple[Colour, ...]:
         red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
         colours.append((round(red * 255), round(green * 255), round(blue * 255)))
     return tuple(colours)
+
+
+def free_colour(candidates: Sequence[Colour], taken: Sequence[Colour]) -> Colour:
+    """The first candidate where it is easy to tell from all colours that are taken, else the one furthest from them.
+
+    >>> free_colour([(0, 0, 0), (80, 80, 80), (0, 255, 255)], taken=[(10, 0, 0), (255, 0, 0)])
+    (0, 255, 255)
+    """
+    gaps = [
+        min((max(abs(a - b) for a, b in zip(candidate, colour, strict=True)) for colour in taken), default=255)
+        for candidate in candidates
+    ]
+    return candidates[0 if gaps[0] >= _ALIKE else gaps.index(max(gaps))]
 
 
 def parse_colour(text: str | Sequence[int]) -> Colour:
@@ -188,3 +210,14 @@ def summarise(items: Sequence[object], limit: int = 5) -> str:
     shown = ", ".join(str(item) for item in items[:limit])
     more = len(items) - limit
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def over_classes(averaged: int, classes: int) -> str:
+    """What stands behind a mean over classes where it leaves some out.
+
+    >>> over_classes(1, 2)
+    ' over 1 of 2 classes'
+    >>> over_classes(2, 2)
+    ''
+    """
+    return f" over {averaged} of {classes} classes" if averaged < classes else ""

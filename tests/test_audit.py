@@ -16,6 +16,7 @@ from PIL import Image
 from lightning_seg.audit import main
 from lightning_seg.cli import main as train
 from lightning_seg.data.auditing.defects import KINDS
+from lightning_seg.data.auditing.statistics import MOST_LABELS, SplitStatistics
 from tests.conftest import REPOSITORY, TINY_OVERRIDES, folder
 from tests.data import planted
 
@@ -178,6 +179,126 @@ def test_unknown_labels_have_their_pixel_counts(tmp_path: Path) -> None:
     planted.unknown_colour(root)
     _, content, _ = run(write_config(root, palette=planted.PALETTE))
     assert "#010203 in 30 pixels" in content["defects"][0]["detail"]
+
+
+def test_values_seen_are_listed_with_their_shares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = planted.build(tmp_path / "set")
+    planted.unknown_id(root)
+    _, content, page = run(write_config(root))
+    for split in planted.COUNT:
+        masks = np.concatenate([np.asarray(Image.open(path)).ravel() for path in (root / split / "masks").iterdir()])
+        values, counts = np.unique(masks, return_counts=True)
+        labels = content["splits"][split]["labels"]
+        assert {stored: label["pixels"] for stored, label in labels.items()} == dict(
+            zip(map(str, values), counts, strict=True)
+        )
+    meanings = {stored: label["meaning"] for stored, label in content["splits"]["val"]["labels"].items()}
+    assumed = "ignored by default"
+    assert meanings == {"0": "wall", "1": "door", "2": "window", "255": assumed, "77": "nothing"}
+    share = 30 / (4 * 48 * 64)
+    printed = capsys.readouterr().out
+    assert re.search(rf"│ 77 +│ nothing +│ +0\.000 │ +{100 * share:.3f} │ +0\.000 │", printed)
+    assert re.search(rf"<td>77</td><td>nothing</td>.*?<td class=\"number\">{share:.2%}</td>", page)
+    assert f"<td>255</td><td>{assumed}</td>" in page
+    _, content, _ = run(write_config(root, unknown="ignore", ignore_index=255))
+    labels = content["splits"]["val"]["labels"]
+    assert (labels["255"]["meaning"], labels["77"]["meaning"]) == ("ignored", "nothing, so ignored")
+
+
+def test_colours_seen_are_listed(tmp_path: Path) -> None:
+    root = planted.build(tmp_path / "set", colours=True)
+    planted.unknown_colour(root)
+    _, content, page = run(write_config(root, palette=planted.PALETTE))
+    labels = content["splits"]["val"]["labels"]
+    assert {stored: label["meaning"] for stored, label in labels.items()} == {
+        "#c02020": "wall", "#20c020": "door", "#2020c0": "window", "#000000": "ignored", "#010203": "nothing"
+    }  # fmt: skip
+    assert labels["#010203"]["pixels"] == 30
+    assert 'style="background:#010203"></span> #010203</td><td>nothing</td>' in page
+
+
+def test_of_very_many_values_in_a_split_the_commonest_are_kept() -> None:
+    figures = SplitStatistics(2)
+    for start in range(0, 10_000, 1000):
+        figures.add_mask(np.array([9, 1]), 0, 0, {**dict.fromkeys(range(start, start + 1000), 1), 70_000: 5})
+    assert len(figures.labels) < 2 * MOST_LABELS
+    assert figures.labels[70_000] == 50
+
+
+def test_colours_without_a_palette_are_counted_the_commonest_first(tmp_path: Path) -> None:
+    root = planted.build(tmp_path / "set", colours=True)
+    mask = planted.as_colours(planted.ids(100))  # of the first sample of val
+    counts = [(mask == colour).all(axis=2).sum() for colour in planted.COLOURS]
+    _, content, _ = run(write_config(root))
+    [detail] = [defect["detail"] for defect in content["defects"] if defect["path"].endswith("val/masks/0.png")]
+    names = list(planted.PALETTE.values())
+    order = sorted(range(4), key=lambda index: -counts[index])
+    listed = ", ".join(f"{names[index]} in {counts[index]} pixels" for index in order)
+    assert f"stores colours, {listed}: say which class" in detail
+
+
+def test_many_sizes_are_counted_in_bins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = planted.build(tmp_path / "set")
+    for index in range(14):
+        size = (40 + 3 * index, 100 + 20 * index)
+        Image.fromarray(planted.pixels(index, size)).save(root / f"train/images/s{index}.png")
+        Image.fromarray(np.resize(planted.ids(index), size)).save(root / f"train/masks/s{index}.png")
+    _, _, page = run(write_config(root))
+    train, val = re.search("Image sizes.*?<h3>train</h3>(.*?)<h3>val</h3>(.*?)<h3>test", page, re.DOTALL).groups()
+    assert "15 different sizes; most often 64×48 (6)" in train
+    bins = re.findall(r'<td class="number">(\d+)-(\d+)</td>.*?<td class="number">(\d+)</td>', train)
+    widths, heights = bins[:7], bins[7:]
+    assert widths[0] == ("50", "99", "6")
+    assert widths[1] == ("100", "149", "3")
+    assert sum(int(count) for _, _, count in widths) == sum(int(count) for _, _, count in heights) == 20
+    assert heights[0] == ("40", "44", "2")
+    assert "64×48" in val
+    assert "different" not in val
+    out = capsys.readouterr().out
+    assert "train: 20 images; sizes 64 to 360 wide, 40 to 79 high; 15 different, such as 64×48 (6), " in out
+
+
+def test_no_two_meanings_have_one_colour_in_the_legend(tmp_path: Path) -> None:
+    root = planted.build(tmp_path / "set")
+    planted.unknown_id(root)
+    _, _, page = run(write_config(root, palette={"wall": "#000000", "door": "#ff00ff", "window": "#00ff00"}))
+    legend = re.search('<p class="legend">.*?</p>', page)
+    assert legend is not None
+    colours = dict(re.findall(r'background:(#\w+)"></span> ([\w ]+)<', legend[0]))
+    assert list(colours.values()) == ["wall", "door", "window", "ignored", "without a meaning"]
+    shown = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in colours])
+    gaps = np.abs(shown[:, None] - shown[None]).max(axis=2)
+    assert (gaps[~np.eye(5, dtype=bool)] >= 64).all()
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(planted.build(tmp_path / "set"))
+    monkeypatch.setattr("lightning_seg.audit.list_splits", lambda *_: pytest.fail("the data were listed"))
+    Path("runs").touch()
+    assert main(["--config", config]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: the run's folder runs/set cannot be made (")
+    assert "runs is a file): set trainer.default_root_dir" in said.err
+
+
+def test_what_was_found_is_printed_though_no_file_can_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = planted.build(tmp_path / "set")
+    path = planted.unknown_id(root)
+    config = write_config(root)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lightning_seg.audit.write_page", full)
+    assert main(["--config", config]) == 1
+    said = capsys.readouterr()
+    assert f"{path} has class id 77" in said.out
+    assert "error: the files of the audit cannot be written: [Errno 28] No space left on device; set" in said.err
 
 
 def test_an_ignore_index_that_is_a_class(tmp_path: Path) -> None:

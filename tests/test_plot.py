@@ -40,6 +40,11 @@ def test_curves_and_bars_show_what_the_files_say(runs: list[Path]) -> None:
     panel = draw_classes(read).axes[0]
     assert [label.get_text() for label in panel.get_yticklabels()] == ["b<c", "a"]
     assert [[bar.get_width() for bar in bars] for bars in panel.containers] == [[0.25, 0.5], [0.0, 0.75]]
+    assert [text.get_text() for text in panel.texts] == ["no pixels"]
+    [legend] = panel.figure.legends
+    assert [text.get_text() for text in legend.texts] == [
+        "name/version_0: mIoU 0.375", "name/version_1: mIoU 0.375 over 1 of 2 classes"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -58,6 +63,7 @@ def test_report_is_one_page_with_its_pictures(
     assert held == [path.read_bytes() for path in said[:-1]]
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "<td>0.3750</td><td>0.5000</td><td>0.6250</td><td>–</td><td>7</td>" in page
+    assert page.count("<td>0.3750 over 1 of 2 classes</td>") == count - 1
 
 
 def test_refuses_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

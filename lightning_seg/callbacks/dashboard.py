@@ -76,9 +76,10 @@ def _charts(report: Report) -> dict[str, Any]:
 
     split = report.split
     bars = wandb.Table(columns=["class", "IoU"], data=[[name, value] for name, value in _figures(report)])
+    title = f"IoU of each class ({split})" + (f", mean{report.over_classes}" if report.over_classes else "")
     cells = wandb.Table(columns=["Actual", "Predicted", "nPredictions"], data=_cells(report))
     return {
-        f"{split}/IoU_bars": wandb.plot.bar(bars, "class", "IoU", title=f"IoU of each class ({split})"),
+        f"{split}/IoU_bars": wandb.plot.bar(bars, "class", "IoU", title=title),
         f"{split}/confusion_matrix": wandb.plot_table(
             "wandb/confusion_matrix/v1",
             cells,

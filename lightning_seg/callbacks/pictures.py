@@ -16,14 +16,16 @@ from lightning_seg.data.colours import colourise
 from lightning_seg.data.decode import read_image
 from lightning_seg.metrics.functional import confusion_matrix, mean_iou
 from lightning_seg.module import SegmentationModule
-from lightning_seg.structures import IGNORE_COLOUR, Batch, DatasetInfo
+from lightning_seg.structures import Batch, DatasetInfo, show_colour
 
 RGBImage = NDArray[np.uint8]
 
 RIGHT, WRONG = (225, 225, 225), (200, 30, 30)
-"""Colours of the error map; ignored pixels are black."""
+"""Colours of the error map."""
 
 _LONGEST_SIDE = 512
+_NAMED = 38
+"""Classes in the legend."""
 
 
 def overlay(image: RGBImage, labels: NDArray[Any], info: DatasetInfo, opacity: float = 0.55) -> RGBImage:
@@ -154,9 +156,9 @@ def _info(trainer: pl.Trainer) -> DatasetInfo:
 
 
 def error_map(prediction: NDArray[Any], truth: NDArray[Any], info: DatasetInfo) -> RGBImage:
-    """(H, W, 3): light where the prediction is right, red where it is wrong, black where the truth is ignored."""
+    """(H, W, 3): light where the prediction is right, red where it is wrong, the ignore colour where that is open."""
     shown = np.where((prediction == truth)[..., None], RIGHT, WRONG)
-    shown[truth == info.ignore_index] = IGNORE_COLOUR
+    shown[truth == info.ignore_index] = info.ignore_colour
     return shown.astype(np.uint8)
 
 
@@ -178,9 +180,8 @@ def _draw_grid(examples: Sequence[_Example], info: DatasetInfo, path: Path) -> N
             axis.imshow(reduce(picture, _LONGEST_SIDE))
             axis.set_title(title, fontsize=9)
             axis.set_axis_off()
-    legend = [
-        Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=name)
-        for name, colour in [*zip(info.names, info.palette, strict=True), ("wrong", WRONG), ("ignored", IGNORE_COLOUR)]
-    ]
-    figure.legend(handles=legend[:40], loc="outside lower center", ncols=min(8, len(legend)), fontsize=8, frameon=False)
+    colours = [*zip(info.names, info.palette, strict=True)][:_NAMED]
+    colours += [("wrong", WRONG), ("ignored", info.ignore_colour)]
+    legend = [Patch(color=show_colour(colour), label=name) for name, colour in colours]
+    figure.legend(handles=legend, loc="outside lower center", ncols=min(8, len(legend)), fontsize=8, frameon=False)
     figure.savefig(path)

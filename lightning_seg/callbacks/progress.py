@@ -51,6 +51,8 @@ class ProgressBar(RichProgressBar):
             metrics["train/loss"] = self._loss
         if self._running_miou is not None:
             metrics["val/mIoU"] = self._running_miou
+        elif "val/mIoU" in metrics and (over := _over_classes(pl_module)):
+            metrics["val/mIoU"] = f"{metrics['val/mIoU']:.3f}{over}"
         return metrics
 
     def _may_look(self, device: torch.device) -> bool:
@@ -94,8 +96,16 @@ class ProgressBar(RichProgressBar):
         if self.progress is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self.refresh(hard=True)  # the bar has lost a line: a late refresh would take the next one printed with it
+        remarks = {"mIoU": _over_classes(pl_module)}
         figures = ((name, trainer.callback_metrics.get(f"val/{name}")) for name in ("mIoU", "mAcc", "pAcc", "loss"))
-        listed = "  ".join(f"{name} {float(value):.4f}" for name, value in figures if value is not None)
+        listed = "  ".join(
+            f"{name} {float(value):.4f}{remarks.get(name, '')}" for name, value in figures if value is not None
+        )
         self.progress.console.print(
             f"epoch {trainer.current_epoch:3d}  step {trainer.global_step:6d}  val  {listed}", soft_wrap=True
         )
+
+
+def _over_classes(module: pl.LightningModule) -> str:
+    """Over how many classes the last mIoU is, where those are not all."""
+    return module.report.over_classes if isinstance(module, SegmentationModule) and module.report is not None else ""

@@ -40,6 +40,8 @@ def result_table(report: Report) -> Table:
         table.add_row(name, *(_percent(values[name]) for values in per_class.values()), str(pixels[name]))
     others = (name for name in averages if name.removeprefix("m") not in per_class)
     table.caption = ", ".join(f"{name} {_percent(averages[name])}" for name in others)
+    if report.over_classes:
+        table.caption = f"mIoU {_percent(averages['mIoU'])}{report.over_classes}; {table.caption}"
     if len(ranked) > _MOST_CLASSES:
         table.caption += f"; {len(ranked) - _MOST_CLASSES} better or absent classes are in metrics.json"
     return table

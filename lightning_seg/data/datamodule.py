@@ -15,6 +15,8 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_seg.data.auditing.listing import Listing, list_split
 from lightning_seg.data.auditing.quick import refuse_visible_defects
+from lightning_seg.data.auditing.seen import show_shares
+from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.cache import share_caches
 from lightning_seg.data.class_pixels import ClassPixels, count_class_pixels
 from lightning_seg.data.dataset import SegmentationDataset
@@ -34,6 +36,8 @@ from lightning_seg.imports import import_user_code
 from lightning_seg.structures import Colour, DatasetInfo, Sample, SourceLabels, default_palette, parse_colour
 
 MAX_DEFAULT_WORKERS = 8
+IGNORE_INDEX = 255
+"""Where ``data.ignore_index`` is not set."""
 
 _PARTS = {
     TrainerFn.FITTING: ["train", "val"],
@@ -54,7 +58,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         test: reader of the samples for ``test``.
         predict: an image, a folder of images or a glob pattern for ``predict``; masks among them are left out.
         root: folder that relative paths of the readers start from; the working directory if null.
-        ignore_index: mask value of pixels that count neither in the loss nor in the metric.
+        ignore_index: mask value of pixels that count neither in the loss nor in the metric; null: 255, but refused
+            where a class may be stored so.
         imports: the user's own files (``path/to/data.py``, from the working directory or from the config's folder) or
             modules: they may register data sets with Detectron2, and hold classes for a ``class_path``, ``data.Class``.
         label_map: what stored values, or the source's names, stand for, ``{7: road, truck: vehicle, 0: ignore}``;
@@ -94,7 +99,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         test: Reader | None = None,
         predict: str | None = None,
         root: str | None = None,
-        ignore_index: int = 255,
+        ignore_index: int | None = None,
         imports: list[str] | None = None,
         label_map: dict[int | str, str] | None = None,
         palette: dict[str, str | list[int]] | None = None,
@@ -120,8 +125,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.root = None if root is None else resolve(root, None)
         colours = _parse_palette(palette or {})
         names, usual = (classes, {}) if classes else self._classes_of_source(label_map or {})
-        self.info = _dataset_info(names, ignore_index, {**usual, **colours}, known={*(label_map or {}), IGNORE})
-        self.labelling = Labelling(self.info, label_map or {}, colours, unknown, unreadable=unreadable)
+        ignored = IGNORE_INDEX if ignore_index is None else ignore_index
+        self.info = _dataset_info(names, ignored, {**usual, **colours}, known={*(label_map or {}), IGNORE})
+        self.labelling = Labelling(
+            self.info, label_map or {}, colours, unknown, unreadable=unreadable, ignore_assumed=ignore_index is None
+        )
         self.skip_unreadable = unreadable == "skip"
         self.sampler = sampler
         self.train_transforms = train_transforms or []
@@ -143,6 +151,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.seed = seed
         self.datasets: dict[str, SegmentationDataset] = {}
         self._listings: dict[str, Listing] = {}
+        self._seen: dict[str, SplitStatistics] = {}
         self._predicted: list[Sample] | None = None
         self.failures: list[str] = []
         """What this process could not predict, and why."""
@@ -171,19 +180,30 @@ class SegmentationDataModule(pl.LightningDataModule):
                 reader.prepare(self.root)
         if self.root is not None and not self.root.is_dir():  # a reader may have made it
             raise DataError(f"data.root {self.root} does not exist: name the folder that the readers' paths are below")
-        if self.trainer is None or self.trainer.state.fn is None:
-            return
-        parts = [
-            part for part in _PARTS[self.trainer.state.fn] if self.readers.get(part, self.predict_from) is not None
-        ]
-        if self.trainer.state.fn == TrainerFn.FITTING:
-            refuse_visible_defects(
-                {part: self._list(part) for part in parts},
-                skip_unreadable=["train"] if self.skip_unreadable else [],
-            )
+        command = None if self.trainer is None else self.trainer.state.fn
+        if command == TrainerFn.FITTING:
+            self.take_quick_look()
+        elif command is not None:
+            self._refuse_misfits(_PARTS[command])
+
+    def take_quick_look(self) -> None:
+        """Stop at what would stop a training later, or make its figures false, as far as it shows in a few seconds.
+
+        Raises:
+            DataError: with the first defects, or with the images that transforms fail on.
+        """
+        parts = [part for part in ("train", "val") if self.readers[part] is not None]
+        self._seen = refuse_visible_defects(
+            {part: self._list(part) for part in parts},
+            skip_unreadable=["train"] if self.skip_unreadable else [],
+        )
+        self._refuse_misfits(parts)
+
+    def _refuse_misfits(self, parts: Sequence[str]) -> None:
+        """Try the transforms of splits on the sizes of their images."""
         for part in parts:
             pipeline, placements, setting = self._pipeline(part)
-            if pipeline.transforms:
+            if pipeline.transforms and self.readers.get(part, self.predict_from) is not None:
                 samples = self._images_to_predict() if part == "predict" else self._list(part).samples
                 refuse_misfits(samples, pipeline, placements, setting)
 
@@ -367,7 +387,10 @@ class SegmentationDataModule(pl.LightningDataModule):
             dataset.table.values == table.values and dataset.table.colours == table.colours
             for dataset in self.datasets.values()
         ):
-            rank_zero_info(f"data.{part}, stored labels of each class:\n{table}")
+            seen = ""
+            if (figures := self._seen.get(part)) is not None and figures.labels:
+                seen = f"\n  seen in {figures.masks} masks: {show_shares(figures.labels)}"
+            rank_zero_info(f"data.{part}, stored labels of each class:\n{table}{seen}")
 
     def _images_to_predict(self) -> list[Sample]:
         """List them once, and keep them for :meth:`setup`."""
@@ -395,6 +418,11 @@ def _dataset_info(
     """Names and the colours of pictures; ``known`` are names that the palette may have beside the classes."""
     if IGNORE in classes:
         raise ConfigError(f"data.classes names {IGNORE!r}, which stands for pixels that do not count: rename the class")
+    if len(classes) == 1:
+        raise ConfigError(
+            f"{classes[0]!r} is the only class: name the background too, as in data.classes: [background, "
+            f"{classes[0]}], or with the reader's background"
+        )
     if doubles := sorted({name for name in classes if classes.count(name) > 1}):
         raise ConfigError(f"data.classes names {', '.join(doubles)} more than once")
     if 0 <= ignore_index < len(classes):

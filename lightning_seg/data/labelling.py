@@ -24,13 +24,17 @@ _WIDEST_RANGE = 2**16
 
 @dataclass(frozen=True)
 class Labelling:
-    """How the user wants labels to be read: ``data.classes``, ``label_map``, ``palette``, ``unknown`` and more."""
+    """How the user wants labels to be read: ``data.classes``, ``label_map``, ``palette``, ``unknown`` and more.
+
+    ``ignore_assumed`` says that the ignore index was not chosen.
+    """
 
     info: DatasetInfo
     label_map: Mapping[int | str, str]
     palette: Mapping[str, Colour]
     unknown: Unknown
     unreadable: Unreadable = "refuse"
+    ignore_assumed: bool = False
 
     def table(self, source: SourceLabels | None, reader: str) -> LabelTable:
         """The table of one source.
@@ -45,7 +49,10 @@ class Labelling:
         named = {*self.palette, *([] if source is None else source.all_names)}
         keys = split_keys(self.label_map, named)
         by_value, by_name = keys.by_value, keys.by_name
+        assumed = None
         if source is None:
+            if self.ignore_assumed and self.info.ignore_index not in by_value:
+                assumed = self.info.ignore_index
             values = {} if by_value else {index: index for index in range(self.info.num_classes)}
             values.setdefault(self.info.ignore_index, self.info.ignore_index)
         else:
@@ -74,7 +81,7 @@ class Labelling:
         if source is not None and source.rest is not None:
             rest = self._id_of_source(source.rest, keys, f"the rest of {reader}")
         other = None if keys.rest is None else self._id(keys.rest, f"data.label_map, {REST}")
-        return LabelTable(self.info, values, colours, rest=rest, other=other, unknown=self.unknown)
+        return LabelTable(self.info, values, colours, rest=rest, other=other, unknown=self.unknown, assumed=assumed)
 
     def _id_of_source(self, name: str, keys: "Keys", where: str) -> int:
         """What a source's own name stands for; with ``unknown: ignore`` one that is not trained is ignored."""

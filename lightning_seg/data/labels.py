@@ -18,6 +18,7 @@ Unknown = Literal["refuse", "ignore"]
 
 _COLOURS = 2**24
 _DEEP_VALUES = 2**16
+_MOST_LABELS = 1024
 
 
 class LabelTable:
@@ -30,6 +31,7 @@ class LabelTable:
         rest: id of what no region covers.
         other: id of every value and category that is not in ``values``; None: those are unknown.
         unknown: what happens to a value or colour that is in neither; the first one to be ignored is told.
+        assumed: the stored value that is ignored because nobody said what it stands for; None: there is none.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class LabelTable:
         rest: int | None = None,
         other: int | None = None,
         unknown: Unknown = "refuse",
+        assumed: int | None = None,
     ) -> None:
         self.info = info
         self.values = dict(values)
@@ -48,6 +51,7 @@ class LabelTable:
         self.rest = info.ignore_index if rest is None else rest
         self.other = other
         self.unknown = unknown
+        self.assumed = assumed
         self._told = False
         # A byte must hold the ids, the ignore index, and a sign of its own for what is foreign.
         shallow = 0 <= info.ignore_index <= 255 and info.num_classes < 255
@@ -99,6 +103,28 @@ class LabelTable:
         ids[unknown] = self.info.ignore_index
         found, counts = np.unique(keys[unknown], return_counts=True)
         return ids, {
+            int(value) if colours is None else _unpack(int(value)): int(count)
+            for value, count in zip(found, counts, strict=True)
+        }
+
+    def labels_in(self, stored: StoredMask, source: Path) -> dict[int | Colour, int]:
+        """Pixels of each stored value, or of each colour where those decide; of very many, the commonest.
+
+        Raises:
+            DataError: as :meth:`look_up`.
+        """
+        colours = self._colours_of(stored, source)
+        keys: NDArray[Any] = pack(colours) if colours is not None else np.asarray(stored.values)
+        if keys.dtype == np.uint8:  # a fifth of the time
+            counts = np.bincount(keys.ravel())
+            found = np.flatnonzero(counts)
+            counts = counts[found]
+        else:
+            found, counts = np.unique(keys, return_counts=True)
+        if len(found) > _MOST_LABELS:
+            commonest = np.argpartition(-counts, _MOST_LABELS)[:_MOST_LABELS]
+            found, counts = found[commonest], counts[commonest]
+        return {
             int(value) if colours is None else _unpack(int(value)): int(count)
             for value, count in zip(found, counts, strict=True)
         }

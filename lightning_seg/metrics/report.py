@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_seg.metrics import functional
 from lightning_seg.metrics.functional import AbsentClasses
+from lightning_seg.structures import over_classes
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,16 @@ class Report:
         }
         return {name: value.item() for name, value in figures.items()}
 
+    @cached_property
+    def averaged_classes(self) -> int:
+        """How many classes have an IoU, which mIoU is the mean of."""
+        return int(self._of_classes["IoU"].isfinite().sum())
+
+    @property
+    def over_classes(self) -> str:
+        """``" over 1 of 2 classes"`` where mIoU averages fewer than there are, else nothing."""
+        return over_classes(self.averaged_classes, len(self.class_names))
+
     def as_json(self) -> dict[str, Any]:
         """Plain values for ``metrics.json``; figures that do not exist are null."""
         return {
@@ -78,6 +89,7 @@ class Report:
             "num_images": len(self.image_iou),
             "num_valid_pixels": int(self.matrix.sum()),
             "absent_classes": self.absent_classes,
+            "num_averaged_classes": self.averaged_classes,
         }
 
 

@@ -4,29 +4,64 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
+from lightning_seg.callbacks import pictures
 from lightning_seg.callbacks.pictures import RIGHT, WRONG, error_map, overlay
 from lightning_seg.callbacks.prediction_files import save_labels
+from lightning_seg.data import VOC
 from lightning_seg.data.colours import colourise
-from lightning_seg.structures import IGNORE_COLOUR, DatasetInfo, default_palette
+from lightning_seg.structures import IGNORE_COLOURS, Colour, DatasetInfo, default_palette
 
-INFO = DatasetInfo(("a", "b"), 255, ((10, 20, 30), (200, 100, 0)))
+INFO = DatasetInfo(("a", "b"), 255, ((90, 20, 30), (200, 100, 0)))
 
 
 def test_colours_follow_the_palette() -> None:
     labels = np.array([[0, 1], [255, 7]])
-    assert colourise(labels, INFO).tolist() == [[[10, 20, 30], [200, 100, 0]], [list(IGNORE_COLOUR)] * 2]
+    assert colourise(labels, INFO).tolist() == [[[90, 20, 30], [200, 100, 0]], [[0, 0, 0]] * 2]
+
+
+@pytest.mark.parametrize("black", [(0, 0, 0), (20, 0, 40)])
+def test_ignored_pixels_are_not_black_where_a_class_is(black: Colour) -> None:
+    info = DatasetInfo(("background", "a"), 255, (black, (200, 100, 0)))
+    assert info.ignore_colour == (0, 255, 255)
+    assert colourise(np.array([[0, 255]]), info).tolist() == [[list(black), [0, 255, 255]]]
+    assert error_map(np.array([[0]]), np.array([[255]]), info).tolist() == [[[0, 255, 255]]]
+
+
+def test_the_ignore_colour_is_far_from_every_class() -> None:
+    """VOC has a black background and half-bright greys."""
+    classes = (*VOC("VOCdevkit/VOC2012", "train").labels(None).palette.values(),)
+    assert DatasetInfo(tuple(map(str, classes)), 255, classes).ignore_colour == (0, 255, 255)
+    every = tuple((r, g, b) for r in range(0, 256, 51) for g in range(0, 256, 51) for b in range(0, 256, 51))
+    assert DatasetInfo(tuple(map(str, every)), 255, every).ignore_colour in IGNORE_COLOURS
+
+
+def test_the_legend_names_classes_and_ignored_pixels_by_different_colours(tmp_path: Path) -> None:
+    info = DatasetInfo(tuple(f"class {index}" for index in range(60)), 255, ((0, 0, 0), *default_palette(59)))
+    image = np.zeros((8, 8, 3), np.uint8)
+    truth = np.full((8, 8), 255, np.uint8)
+    drawn: list[Figure] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, path: drawn.append(figure))
+        pictures._draw_grid([pictures._Example("a", image, truth, truth, 0.5)], info, tmp_path / "p.png")
+    [legend] = drawn[0].legends
+    named = {
+        text.get_text(): patch.get_facecolor() for text, patch in zip(legend.texts, legend.get_patches(), strict=True)
+    }
+    assert list(named)[-2:] == ["wrong", "ignored"]
+    assert named["ignored"] != named["class 0"] == (0, 0, 0, 1)
 
 
 def test_overlay_is_the_mean_of_image_and_colours() -> None:
     image = np.full((1, 2, 3), 100, np.uint8)
-    assert overlay(image, np.array([[0, 1]]), INFO, opacity=0.5).tolist() == [[[55, 60, 65], [150, 100, 50]]]
+    assert overlay(image, np.array([[0, 1]]), INFO, opacity=0.5).tolist() == [[[95, 60, 65], [150, 100, 50]]]
 
 
 def test_error_map_tells_right_wrong_and_ignored() -> None:
     found = error_map(np.array([[0, 1, 1]]), np.array([[0, 0, 255]]), INFO)
-    assert found.tolist() == [[list(RIGHT), list(WRONG), list(IGNORE_COLOUR)]]
+    assert found.tolist() == [[list(RIGHT), list(WRONG), [0, 0, 0]]]
 
 
 @pytest.mark.parametrize("num_classes", [2, 256, 300])

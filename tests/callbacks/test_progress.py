@@ -17,7 +17,7 @@ ABSENT = [f"never seen {index}" for index in range(12)]
 
 
 def test_live_miou_follows_the_rule_of_the_module(
-    experiment: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experiment: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With classes that are predicted and never there, rules differ."""
     shown: list[float] = []
@@ -35,12 +35,22 @@ def test_live_miou_follows_the_rule_of_the_module(
         titles.extend(example.mean_iou for example in examples)
 
     monkeypatch.setattr(pictures, "_draw_grid", draw)
+    bars: list[Any] = []
+    get_metrics = ProgressBar.get_metrics
+    monkeypatch.setattr(
+        ProgressBar, "get_metrics", lambda *call: bars.append(get_metrics(*call).get("val/mIoU")) or get_metrics(*call)
+    )
     main(
-        ["fit", "--config", str(experiment(classes=CLASSES + ABSENT)), "--model.absent_classes", "mmseg",
-         "--trainer.max_steps", "1", "--trainer.val_check_interval", "1"]
+        ["fit", "--config", str(experiment(classes=CLASSES + ABSENT, ignore_index=255)),
+         "--model.absent_classes", "mmseg", "--trainer.max_steps", "1", "--trainer.val_check_interval", "1"]
     )  # fmt: skip
     metrics = json.loads((tmp_path / "runs/tiny/version_0/metrics.json").read_text())
     assert len(shown) == 3
     assert shown[-1] == metrics["mIoU"]
     assert mean_iou(torch.tensor(metrics["confusion_matrix"]), "detectron2") != metrics["mIoU"]
     assert sum(titles) / 3 == pytest.approx(metrics["mIoU_per_image"])
+    averaged = metrics["num_averaged_classes"]
+    assert 6 <= averaged == sum(value is not None for value in metrics["IoU"].values()) < 18
+    expected = f"over {averaged} of 18 classes"
+    assert f"  val  mIoU {metrics['mIoU']:.4f} {expected}  mAcc " in capsys.readouterr().out
+    assert f"{metrics['mIoU']:.3f} {expected}" in bars

@@ -21,3 +21,10 @@ def test_worst_classes_come_first_and_absent_ones_last() -> None:
     assert "test: 1 images" in text
     assert "fwIoU" in text
     assert "BoundaryIoU" in text
+    assert "mIoU 57.50 over 2 of 3 classes; mAcc" in text
+
+
+def test_nothing_is_said_of_a_mean_over_all_classes() -> None:
+    report = Report("val", ["a", "b"], torch.tensor([[9, 1], [2, 2]]), torch.tensor([0.5]).double(), "detectron2")
+    assert "over" not in str(result_table(report).caption)
+    assert report.as_json()["num_averaged_classes"] == 2

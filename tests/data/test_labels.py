@@ -254,3 +254,40 @@ def test_a_number_in_quotes_is_a_name_where_one_is_called_so() -> None:
 def test_refuses_ranges(label_map: dict[int | str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_table(("a", "b"), label_map=label_map)
+
+
+def test_labels_in_a_mask_are_counted_as_they_are_stored() -> None:
+    mapped = make_table(("a", "b"), label_map={0: "a", 7: "b"})
+    assert mapped.labels_in(values(7, 0, 7, 9), MASK) == {0: 1, 7: 2, 9: 1}
+    assert mapped.labels_in(values(70000, -3, 70000, dtype=np.int32), MASK) == {-3: 1, 70000: 2}
+    coloured = make_table(("a", "b"), palette={"a": (1, 2, 3), "b": (255, 0, 9)})
+    colours = np.array([[[1, 2, 3], [255, 0, 9], [1, 2, 3], [0, 0, 1]]], np.uint8)
+    assert coloured.labels_in(StoredMask(colours=colours), MASK) == {(1, 2, 3): 2, (255, 0, 9): 1, (0, 0, 1): 1}
+    palette = np.array([[1, 2, 3], [255, 0, 9]], np.uint8)
+    by_colour = StoredMask(values=np.array([[1, 0, 1]], np.uint8), palette=palette)
+    assert coloured.labels_in(by_colour, MASK) == {(1, 2, 3): 1, (255, 0, 9): 2}
+    assert mapped.labels_in(by_colour, MASK) == {0: 1, 1: 2}
+
+
+def test_of_very_many_labels_the_commonest_are_counted() -> None:
+    stored = np.concatenate([np.arange(5000), np.repeat([17, 4999], 3)]).astype(np.int32)[None]
+    counted = make_table().labels_in(StoredMask(values=stored), MASK)
+    assert len(counted) == 1024
+    assert (counted[17], counted[4999]) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("labelling", "source", "assumed"),
+    [
+        ({}, None, 255),
+        ({"label_map": {0: "a", 1: "b"}}, None, 255),
+        ({"label_map": {0: "a", 255: "b"}}, None, None),
+        ({"label_map": {0: "a", 1: "b", "255": "ignore"}}, None, None),
+        ({"ignore_assumed": False}, None, None),
+        ({}, SourceLabels(("a", "b"), {0: "a", 1: "b", 255: None}, {}), None),  # the source says it
+    ],
+)
+def test_what_is_ignored_without_a_word(labelling: Any, source: SourceLabels | None, assumed: int | None) -> None:
+    how = {"label_map": {}, "palette": {}, "unknown": "refuse", "ignore_assumed": True, **labelling}
+    info = DatasetInfo(("a", "b"), 255, default_palette(2))
+    assert Labelling(info, **how).table(source, "data.train").assumed == assumed

@@ -90,12 +90,14 @@ def test_on_the_command_line(
 ) -> None:
     crop = {"class_path": "albumentations.RandomCrop", "init_args": {"height": 48, "width": 48}}
     for index in range(2):
-        write_pair(tmp_path / "some", str(index), np.zeros((48, 64 - 32 * index), np.uint8))
+        mask = np.arange(len(CLASSES), dtype=np.uint8).repeat(8)[:, None].repeat(64 - 32 * index, axis=1)
+        write_pair(tmp_path / "some", str(index), mask)
     reader = {"class_path": "lightning_seg.data.Folder", "init_args": {"images": "images", "masks": "masks"}}
     config = experiment(root=str(tmp_path / "some"), train=reader, val=None, train_transforms=[crop])
-    with pytest.raises(SystemExit):
-        main(["fit", "--config", str(config)])
-    error = capsys.readouterr().err
-    assert f"Transforms fail on 1 of 2 images: {tmp_path}/some/images/1.jpg (32×48)" in error
+    for dry in ([], ["--dry_run"]):
+        with pytest.raises(SystemExit):
+            main(["fit", "--config", str(config), *dry])
+        error = capsys.readouterr().err
+        assert f"Transforms fail on 1 of 2 images: {tmp_path}/some/images/1.jpg (32×48)" in error
+        assert "Traceback" not in error
     assert not list((tmp_path / "runs").glob("**/*.ckpt"))
-    assert "Traceback" not in error

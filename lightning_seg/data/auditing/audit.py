@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning_seg.data.auditing.absent import absent_classes
 from lightning_seg.data.auditing.defects import Defect, without_repeats
 from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.pool import Track, examine_all
+from lightning_seg.data.auditing.seen import SeenLabel, seen_labels
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA, SplitStatistics, class_weights
-from lightning_seg.data.readers.names import common_folder
-from lightning_seg.structures import Annotations, DatasetInfo
-
-WATCHED_FOR_CLASSES = ("train", "val")
+from lightning_seg.structures import DatasetInfo
 
 
 @dataclass
@@ -22,12 +21,14 @@ class Audit:
     Attributes:
         info: names and palette.
         splits: figures, by split.
+        labels: what the mask files hold, by split, the commonest first.
         defects: ordered by kind.
         weights: one a class, for a loss; by ``WEIGHT_FORMULA`` over ``train``, or over the first split there is.
     """
 
     info: DatasetInfo
     splits: dict[str, SplitStatistics]
+    labels: dict[str, list[SeenLabel]]
     defects: list[Defect]
     weights: list[float]
 
@@ -35,7 +36,15 @@ class Audit:
         """The content of ``audit.json``; ``mean`` and ``std`` are those of ``train``, RGB, 0 to 255."""
         first = next(iter(self.splits.values()))
         return {
-            "splits": {split: figures.as_json(self.info.names) for split, figures in self.splits.items()},
+            "splits": {
+                split: {
+                    **figures.as_json(self.info.names),
+                    "labels": {
+                        label.stored: {"meaning": label.meaning, "pixels": label.pixels} for label in self.labels[split]
+                    },
+                }
+                for split, figures in self.splits.items()
+            },
             "mean": first.moments.mean.tolist(),
             "std": first.moments.std.tolist(),
             "class_weights": {
@@ -66,15 +75,15 @@ def audit(listings: Mapping[str, Listing], info: DatasetInfo, track: Track, know
         if examination.size is not None and examination.moments is not None:
             figures.add_image(examination.size, examination.moments)
         if examination.class_pixels is not None:
-            figures.add_mask(examination.class_pixels, examination.ignored, examination.unknown)
+            figures.add_mask(examination.class_pixels, examination.ignored, examination.unknown, examination.labels)
         if not (tests_on_val and examination.split == "test"):
             defects += twins.meet(examination)
-    for split in WATCHED_FOR_CLASSES:
-        if split in splits:
-            defects += _absent_classes(split, splits[split], listings[split], info)
+    for split, figures in splits.items():
+        defects += absent_classes(split, figures, listings[split], info, whole=True)
     reference = next(iter(splits.values()))
     weights = class_weights(reference.class_pixels, reference.pixels_beside)
-    return Audit(info, splits, without_repeats(defects), weights)
+    labels = {split: seen_labels(figures.labels, listings[split].table) for split, figures in splits.items()}
+    return Audit(info, splits, labels, without_repeats(defects), weights)
 
 
 class _Twins:
@@ -96,16 +105,3 @@ class _Twins:
             detail = f"has the pixels of {first} in data.{split}, which makes figures too good"
             return [Defect("leak", seen.split, str(seen.image), detail, refused=False)]
         return []
-
-
-def _absent_classes(split: str, figures: SplitStatistics, listing: Listing, info: DatasetInfo) -> list[Defect]:
-    masks = [sample.mask for sample in listing.samples]
-    files = [mask for mask in masks if isinstance(mask, Path)]
-    sources = sorted({mask.file for mask in masks if isinstance(mask, Annotations)})
-    images = common_folder([sample.image for sample in listing.samples])
-    place = str(common_folder(files)) if files else sources[0] if len(sources) == 1 else str(images)
-    return [
-        Defect("absent_class", split, place, f"data.{split} has no pixel of class {name!r}", refused=False)
-        for name, pixels in zip(info.names, figures.class_pixels, strict=True)
-        if not pixels and name not in listing.lost
-    ]

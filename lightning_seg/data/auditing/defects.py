@@ -1,5 +1,6 @@
 """The defects that a data set can have."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -47,6 +48,7 @@ class Defect:
         path: the file or folder to look at.
         detail: what was found and what to do.
         refused: whether a run would stop at it.
+        remedy: lines of a config, and when to write them, one text for each case.
     """
 
     kind: Kind
@@ -54,10 +56,22 @@ class Defect:
     path: str
     detail: str
     refused: bool = True
+    remedy: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """The detail, after the path where it does not name it."""
+        return self.detail if self.path in self.detail else f"{self.path}: {self.detail}"
 
     def as_json(self) -> dict[str, str]:
         """As ``audit.json`` holds it."""
-        return {"kind": self.kind, "split": self.split, "path": self.path, "detail": self.detail}
+        detail = "\n".join([self.detail, *self.remedy])
+        return {"kind": self.kind, "split": self.split, "path": self.path, "detail": detail}
+
+
+def remedies(defects: Sequence[Defect]) -> list[str]:
+    """Each text once."""
+    return list(dict.fromkeys(text for defect in defects for text in defect.remedy))
 
 
 def without_repeats(defects: list[Defect]) -> list[Defect]:

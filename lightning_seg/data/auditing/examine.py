@@ -13,10 +13,13 @@ from lightning_seg.data.auditing.lossy import is_lossy
 from lightning_seg.data.auditing.statistics import Moments
 from lightning_seg.data.decode import StoredMask, read_image, read_mask
 from lightning_seg.data.headers import Header, read_header
-from lightning_seg.data.labels import Ids, LabelTable
+from lightning_seg.data.labels import Ids, LabelTable, pack
 from lightning_seg.data.rasterise import paint, rasterise, region_of
 from lightning_seg.errors import DataError, LossyMaskError
-from lightning_seg.structures import Annotations, Sample, summarise
+from lightning_seg.structures import Annotations, Colour, Sample
+
+SHOWN = 5
+"""Colours of a mask in a message."""
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Examination:
         class_pixels: (K,) int64; None where the mask cannot be read.
         ignored: pixels that count for nothing.
         unknown: pixels whose value or colour has no meaning.
+        labels: pixels of each stored value or colour of a mask file.
     """
 
     split: str
@@ -44,6 +48,7 @@ class Examination:
     class_pixels: NDArray[np.int64] | None = None
     ignored: int = 0
     unknown: int = 0
+    labels: dict[int | Colour, int] = field(default_factory=dict)
 
     def report(self, kind: Kind, path: Path, detail: object, *, refused: bool = True) -> None:
         self.defects.append(Defect(kind, self.split, str(path), str(detail), refused))
@@ -61,6 +66,14 @@ def examine(sample: Sample, table: LabelTable, split: str) -> Examination:
         _examine_regions(sample, sample.mask, table, header, found)
     elif sample.mask is not None:
         _examine_mask(sample.mask, table, header, found)
+    return found
+
+
+def examine_mask(sample: Sample, table: LabelTable, split: str) -> Examination:
+    """As :func:`examine`, but the image is not read."""
+    found = Examination(split, sample.image)
+    if isinstance(sample.mask, Path):
+        _examine_mask(sample.mask, table, None, found)
     return found
 
 
@@ -107,6 +120,7 @@ def _examine_mask(path: Path, table: LabelTable, header: Header | None, found: E
             found.report("unknown_colour", path, _colours_without_palette(stored, path))
             return
         ids, foreign = table.look_up(stored, path)
+        found.labels = table.labels_in(stored, path)
     except LossyMaskError as error:
         found.report("lossy_mask", path, error)
         return
@@ -206,10 +220,11 @@ def _count(ids: Ids, table: LabelTable, path: Path, found: Examination) -> None:
 
 def _colours_without_palette(stored: StoredMask, path: Path) -> str:
     assert stored.colours is not None
-    used, counts = np.unique(stored.colours.reshape(-1, 3), axis=0, return_counts=True)
+    used, counts = np.unique(pack(stored.colours), return_counts=True)
     order = np.argsort(-counts)
-    listed = ["#{:02x}{:02x}{:02x} in {} pixels".format(*used[index], counts[index]) for index in order]
-    return f"{path} stores colours, {summarise(listed)}: say which class each stands for with data.palette"
+    listed = [f"#{used[index]:06x} in {counts[index]} pixels" for index in order[:SHOWN]]
+    more = f" and {len(used) - SHOWN} more" if len(used) > SHOWN else ""
+    return f"{path} stores colours, {', '.join(listed)}{more}: say which class each stands for with data.palette"
 
 
 def _as_message(error: Exception, what: str) -> str:

@@ -10,6 +10,9 @@ from lightning_seg.data.decode import StoredMask
 from lightning_seg.data.labels import pack
 from lightning_seg.structures import Colour
 
+LONGEST_SIDE = 1024
+"""Of the part that a large mask is judged by, so that the time does not grow with it."""
+
 RADIUS = 8
 """Pixels around a smoothed one within which both labels that it blends must lie."""
 
@@ -34,19 +37,35 @@ def is_lossy(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> bool:
     if len(foreign) < MIN_DISTINCT:
         return False
     labels, unknown = labels_of(stored, foreign), foreign_pixels(stored, foreign)
+    window = _amid(unknown)
+    labels, unknown = labels[window], unknown[window]
     patch = np.ones((3, 3), np.uint8)
     flat = np.asarray((_each(cv2.erode, labels, patch) == _each(cv2.dilate, labels, patch)).all(axis=2))
     if len(foreign) >= MANY_DISTINCT:
-        _, label, pixels = np.unique(labels[unknown], axis=0, return_inverse=True, return_counts=True)
+        found = labels[unknown]
+        keys = pack(found) if found.shape[1] == 3 else found[:, 0].astype(np.int32)
+        _, label, pixels = np.unique(keys, return_inverse=True, return_counts=True)
         in_patches = np.bincount(label.ravel(), flat[unknown]) / pixels
         if (in_patches < 0.2).mean() > 0.75:
             return True
-    window = np.ones((2 * RADIUS + 1, 2 * RADIUS + 1), np.uint8)
+    near = np.ones((2 * RADIUS + 1, 2 * RADIUS + 1), np.uint8)
     hidden = unknown[..., None]
-    low = _each(cv2.erode, np.where(hidden, np.inf, labels), window)
-    high = _each(cv2.dilate, np.where(hidden, -np.inf, labels), window)
+    low = _each(cv2.erode, np.where(hidden, np.inf, labels), near)
+    high = _each(cv2.dilate, np.where(hidden, -np.inf, labels), near)
     between = np.asarray(((low <= labels) & (labels <= high)).all(axis=2) & (low < high).any(axis=2))
     return bool(between[unknown].mean() >= 0.8 and flat[unknown].mean() <= 0.1)
+
+
+def _amid(pixels: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The part of a large mask around its median pixel by row and the median one by column of those rows."""
+
+    def around(counts: NDArray[np.int64]) -> slice:
+        middle = int(np.searchsorted(counts.cumsum(), counts.sum() / 2))
+        start = min(max(0, middle - LONGEST_SIDE // 2), max(0, len(counts) - LONGEST_SIDE))
+        return slice(start, start + LONGEST_SIDE)
+
+    rows = around(np.count_nonzero(pixels, axis=1))
+    return rows, around(np.count_nonzero(pixels[rows], axis=0))
 
 
 def foreign_pixels(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """``audit.html``: one file without scripts, links or anything to fetch."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -10,8 +10,9 @@ from lightning_seg.data.auditing.defects import MEANINGS, Defect
 from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.pictures import picture
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA
+from lightning_seg.data.auditing.tables import class_table, colour_legend, label_tables, pixel_table, size_histogram
 from lightning_seg.data.labels import LabelTable
-from lightning_seg.structures import Sample, show_colour
+from lightning_seg.structures import Sample
 
 SAMPLES = 6
 """Pictures of each split."""
@@ -21,8 +22,6 @@ THUMBNAILS = 24
 
 LISTED = 1000
 """Defects of each kind; ``audit.json`` has all."""
-
-SIZES = 12
 
 _STYLE = """
 :root { color-scheme: light dark; --soft: color-mix(in srgb, currentColor 12%, transparent); }
@@ -39,7 +38,8 @@ figure { display: inline-block; margin: .3rem .8rem .6rem 0; vertical-align: top
 figcaption { font-size: 12px; overflow-wrap: anywhere; max-width: 340px; } figure img { max-width: 100%; }
 .defect { display: flex; gap: 1rem; align-items: flex-start; padding: .4rem 0; border-top: 1px solid var(--soft); }
 .defect img { flex: none; max-width: 45%; } .defect code { overflow-wrap: anywhere; font-weight: 600; }
-.defect p { margin: .2rem 0 0; overflow-wrap: anywhere; }
+.defect p { margin: .2rem 0 0; overflow-wrap: anywhere; } .defect div { min-width: 0; }
+.side { display: inline-block; margin-right: 3rem; vertical-align: top; } caption { text-align: left; }
 pre { background: var(--soft); padding: .7rem; overflow-x: auto; }
 .clean { color: #2e7d32; } .bad { color: #c62828; }
 """
@@ -62,14 +62,15 @@ def write_page(path: Path, name: str, audit: Audit, listings: Mapping[str, Listi
         f"<h1>Audit of {escape(name)}</h1><p>{images}; {verdict}</p>",
         *_defects(audit.defects, listings),
         "<h2>Classes</h2>",
-        _classes(audit),
+        class_table(audit),
         f"<p>Class weights: {escape(WEIGHT_FORMULA)}.</p><pre>{escape(weights)}</pre>",
+        *label_tables(audit),
         "<h2>Image sizes</h2>",
-        *(_sizes(split, figures.sizes.most_common()) for split, figures in audit.splits.items()),
+        *(size_histogram(split, figures.sizes) for split, figures in audit.splits.items()),
         "<h2>Pixels</h2>",
-        _pixels(audit),
+        pixel_table(audit),
         "<h2>Samples</h2>",
-        _legend(audit),
+        colour_legend(audit),
         *_samples(audit, listings),
     ]
     text = (
@@ -78,62 +79,6 @@ def write_page(path: Path, name: str, audit: Audit, listings: Mapping[str, Listi
         f"<title>Audit of {escape(name)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>"
     )
     path.write_text(text, encoding="utf-8", errors="replace")  # names of files may be no text
-
-
-def _classes(audit: Audit) -> str:
-    splits = audit.splits
-    totals = {split: max(1, int(figures.class_pixels.sum())) for split, figures in splits.items()}
-    largest = max(
-        (int(pixels) / totals[split] for split, figures in splits.items() for pixels in figures.class_pixels), default=1
-    )
-    head = "".join(f'<th colspan="2">{split}, of pixels</th><th class="number">images</th>' for split in splits)
-    rows = []
-    for index, name in enumerate(audit.info.names):
-        cells = [f"<td>{_swatch(audit, index)} {escape(name)}</td>"]
-        for split, figures in splits.items():
-            share = int(figures.class_pixels[index]) / totals[split]
-            cells.append(
-                f'<td>{_bar(share / (largest or 1))}</td><td class="number">{share:.2%}</td>'
-                f'<td class="number">{figures.class_images[index]}</td>'
-            )
-        cells.append(f'<td class="number">{audit.weights[index]:g}</td>')
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    return (
-        f'<div class="wide"><table><tr><th>class</th>{head}<th class="number">weight</th></tr>'
-        f"{''.join(rows)}</table></div>"
-    )
-
-
-def _sizes(split: str, sizes: Sequence[tuple[tuple[int, int], int]]) -> str:
-    largest = max((count for _, count in sizes), default=1)
-    rows = "".join(
-        f'<tr><td class="number">{width}×{height}</td><td>{_bar(count / largest)}</td>'
-        f'<td class="number">{count}</td></tr>'
-        for (height, width), count in sizes[:SIZES]
-    )
-    more = f"<p>and {len(sizes) - SIZES} other sizes</p>" if len(sizes) > SIZES else ""
-    return f"<h3>{split}</h3><table>{rows}</table>{more}"
-
-
-def _pixels(audit: Audit) -> str:
-    rows = "".join(
-        f"<tr><td>{split}</td><td>{triple(figures.moments.mean)}</td><td>{triple(figures.moments.std)}</td>"
-        f'<td class="number">{figures.ignored_pixels}</td><td class="number">{figures.unknown_pixels}</td></tr>'
-        for split, figures in audit.splits.items()
-    )
-    return (
-        "<table><tr><th>split</th><th>mean, RGB 0 to 255</th><th>standard deviation</th>"
-        f'<th class="number">ignored pixels</th><th class="number">unknown pixels</th></tr>{rows}</table>'
-    )
-
-
-def triple(values: Iterable[float]) -> str:
-    """Three figures to paste.
-
-    >>> triple((1.0, 2.345, 3.0))
-    '[1.00, 2.35, 3.00]'
-    """
-    return f"[{', '.join(f'{value:.2f}' for value in values)}]"
 
 
 def _samples(audit: Audit, listings: Mapping[str, Listing]) -> Iterator[str]:
@@ -165,9 +110,10 @@ def _defects(defects: Sequence[Defect], listings: Mapping[str, Listing]) -> Iter
             if number < THUMBNAILS:
                 source = _thumbnail(defect, owners.get((defect.split, defect.path)), listings)
             image = f'<img alt="" src="{source}">' if source else ""
+            remedy = f"<pre>{escape(chr(10).join(defect.remedy))}</pre>" if defect.remedy else ""
             yield (
                 f'<div class="defect">{image}<div><code>{escape(defect.path)}</code> ({defect.split})'
-                f"<p>{escape(defect.detail)}</p></div></div>"
+                f"<p>{escape(defect.detail)}</p>{remedy}</div></div>"
             )
         if len(members) > LISTED:
             yield f"<p>and {len(members) - LISTED} more in audit.json</p>"
@@ -183,18 +129,3 @@ def _thumbnail(defect: Defect, owner: tuple[Sample, LabelTable] | None, listings
         as_mask = defect.kind == "orphan_mask"
         owner = (Sample(defect.path, Path() if as_mask else path, path if as_mask else None), table)
     return picture(*owner)
-
-
-def _legend(audit: Audit) -> str:
-    names = "".join(
-        f"<span>{_swatch(audit, index)} {escape(name)}</span> " for index, name in enumerate(audit.info.names)
-    )
-    return f'<p class="legend">{names}<span>dark: ignored</span> <span>magenta: without a meaning</span></p>'
-
-
-def _swatch(audit: Audit, index: int) -> str:
-    return f'<span class="swatch" style="background:{show_colour(audit.info.palette[index])}"></span>'
-
-
-def _bar(fraction: float) -> str:
-    return f'<span class="bar"><i style="width:{100 * fraction:.2f}%"></i></span>'

@@ -12,11 +12,12 @@ from lightning_seg.data.colours import colourise
 from lightning_seg.data.decode import read_image, read_mask
 from lightning_seg.data.labels import LabelTable
 from lightning_seg.data.rasterise import rasterise
-from lightning_seg.structures import Annotations, Sample
+from lightning_seg.structures import Annotations, Colour, DatasetInfo, Sample, free_colour
 
 HEIGHT = 120
 QUALITY = 80
-_FOREIGN = (255, 0, 255)
+FOREIGN_COLOURS: tuple[Colour, ...] = ((255, 0, 255), (0, 255, 0), (255, 128, 0), (255, 255, 255))
+"""Of labels without a meaning: the first, or another where a class or what is ignored looks like it."""
 
 RGB = NDArray[np.uint8]
 
@@ -24,7 +25,7 @@ RGB = NDArray[np.uint8]
 def picture(sample: Sample, table: LabelTable) -> str | None:
     """Image and labels side by side, as a ``data:`` address; None where neither can be read.
 
-    Labels are laid over the image where they fit it; ignored pixels are dark, labels without a meaning magenta.
+    Labels are laid over the image where they fit it; what is ignored or without a meaning has a colour of its own.
     """
     image = _image(sample)
     panels = [] if image is None else [image]
@@ -34,6 +35,11 @@ def picture(sample: Sample, table: LabelTable) -> str | None:
         if isinstance(sample.mask, Path) and (raw := _image(Sample(sample.name, sample.mask))) is not None:
             panels.append(raw * np.uint8(255 // max(1, int(raw.max()))))  # ids alone are nearly black
     return _encode(panels) if panels else None
+
+
+def foreign_colour(info: DatasetInfo) -> Colour:
+    """What labels without a meaning are shown as."""
+    return free_colour(FOREIGN_COLOURS, [*info.palette, info.ignore_colour])
 
 
 def _image(sample: Sample) -> RGB | None:
@@ -53,7 +59,7 @@ def _labels(sample: Sample, image: RGB | None, table: LabelTable) -> RGB:
     ids, foreign = table.look_up(stored, sample.mask)
     coloured = colourise(ids, table.info)
     if foreign:
-        coloured[foreign_pixels(stored, foreign)] = _FOREIGN
+        coloured[foreign_pixels(stored, foreign)] = foreign_colour(table.info)
     return _blend(coloured, image) if image is not None and image.shape == coloured.shape else coloured
 
 

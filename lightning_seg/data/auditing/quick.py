@@ -2,13 +2,18 @@
 
 import time
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from lightning_seg.data.auditing.defects import Defect
-from lightning_seg.data.auditing.examine import Examination, compare_sizes, examine
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+
+from lightning_seg.data.auditing.absent import absent_classes
+from lightning_seg.data.auditing.defects import Defect, remedies
+from lightning_seg.data.auditing.examine import Examination, compare_sizes, examine, examine_mask
 from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.pool import without_opencv_threads
+from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.headers import read_header
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample
@@ -24,53 +29,155 @@ SHOWN = 5
 
 COMMAND = "python -m lightning_seg.audit --config …"
 
+_SECONDS_A_PIXEL = 30e-9
+"""What reading a sample takes at first sight; the slowest one that was read tells better."""
+
+_LARGE = 2**22
+"""Pixels from which the time to read a sample depends on them alone."""
+
 
 def refuse_visible_defects(
     listings: Mapping[str, Listing], seconds: float = SECONDS, *, skip_unreadable: Container[str] = ()
-) -> None:
-    """Stop before a run where a quick look finds what would stop it later; leave the rest to the audit.
+) -> dict[str, SplitStatistics]:
+    """Stop before a run where a quick look finds what would stop it or falsify its figures; the audit does the rest.
+
+    Says what it had no time for, and which classes a split lacks.
 
     Args:
         listings: of the splits that the run reads.
         seconds: after which no further file is opened.
         skip_unreadable: splits of which the run passes over what cannot be read.
 
+    Returns:
+        Figures of the samples that were read, by split.
+
     Raises:
         DataError: with the first defects, and the command that finds all.
     """
     with without_opencv_threads():  # the loader's workers are forked from here
-        defects = look_quickly(listings, time.monotonic() + seconds)
-    found = [f"data.{split}: {listing.refusal}" for split, listing in listings.items() if listing.refusal]
-    found += [
-        f"data.{defect.split}: {defect.detail}"
-        for defect in defects
-        if defect.kind != "unreadable" or defect.split not in skip_unreadable
+        glance = look_quickly(listings, time.monotonic() + seconds)
+    refused = [
+        defect
+        for defect in glance.defects
+        if defect.refused and (defect.kind != "unreadable" or defect.split not in skip_unreadable)
     ]
+    found = [f"data.{split}: {listing.refusal}" for split, listing in listings.items() if listing.refusal]
+    found += [f"data.{defect.split}: {defect.told}" for defect in refused]
     if found:
-        more = f"\nand {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise DataError(
-            "\n".join(found[:SHOWN])
-            + f"{more}\nThis is from a quick look: {COMMAND} reads all files and lists every defect"
+        source = f"This is from a quick look: {COMMAND} reads all files and lists every defect"
+        raise DataError("\n".join([*_first(found), *remedies(refused), source]))
+    if glance.defects:
+        rank_zero_warn("\n".join(_first([defect.detail for defect in glance.defects])))
+    if glance.left:
+        rank_zero_info(
+            f"The quick look at the data had no time for {glance.left} of {glance.planned} samples: they are checked "
+            f"as the run reads them, and all at once by {COMMAND}"
         )
+    return glance.figures
 
 
-def look_quickly(listings: Mapping[str, Listing], deadline: float) -> list[Defect]:
-    """Defects that would stop a run, among those that show quickly; the splits in turn, so that each has its share."""
-    defects: list[Defect] = []
+def _first(lines: Sequence[str]) -> list[str]:
+    return [*lines[:SHOWN], *([f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])]
+
+
+@dataclass
+class Glance:
+    """What a quick look saw.
+
+    Attributes:
+        figures: of the samples that were read, by split.
+        defects: those of samples that would stop a run, and classes that a split lacks.
+        planned: samples to look at, as a whole or at their headers.
+        left: how many of those there was no time for.
+    """
+
+    figures: dict[str, SplitStatistics]
+    defects: list[Defect] = field(default_factory=list)
+    planned: int = 0
+    left: int = 0
+
+    def add(self, found: Examination) -> None:
+        self.defects += [defect for defect in found.defects if defect.refused]
+        if found.class_pixels is not None:
+            self.figures[found.split].add_mask(found.class_pixels, found.ignored, found.unknown, found.labels)
+
+
+def look_quickly(listings: Mapping[str, Listing], deadline: float) -> Glance:
+    """Look at samples, then at headers; the splits in turn, so that each has its share.
+
+    Where one class alone was seen, more masks are read: others may show what is missing.
+    """
+    glance = Glance({
+        split: SplitStatistics(listing.table.info.num_classes, len(listing.samples))
+        for split, listing in listings.items()
+    })  # fmt: skip
+    clock = _Clock(deadline)
     whole = _in_turn({split: _spread(listing.samples, WHOLE_FILES) for split, listing in listings.items()})
     headers = _in_turn({split: _spread(listing.samples, HEADERS) for split, listing in listings.items()})
-    seen: set[tuple[str, str]] = set()
+    read: set[tuple[str, str]] = set()
     for split, sample in whole:
-        if time.monotonic() > deadline:
-            break
-        seen.add((split, sample.name))
-        defects += examine(sample, listings[split].table, split).defects
+        if clock.has_time_for(sample):
+            with clock:
+                glance.add(examine(sample, listings[split].table, split))
+            read.add((split, sample.name))
+    seen = set(read)
     for split, sample in headers:
-        if time.monotonic() > deadline:
-            break
-        if (split, sample.name) not in seen:
-            defects += _examine_headers(sample, split)
-    return [defect for defect in defects if defect.refused]
+        if (split, sample.name) not in seen and clock.has_time:
+            glance.defects += _examine_headers(sample, split)
+            seen.add((split, sample.name))
+
+    def absent(split: str) -> list[Defect]:
+        whole = sum(part == split for part, _ in read) == len(listings[split].samples)
+        return absent_classes(split, glance.figures[split], listings[split], listings[split].table.info, whole=whole)
+
+    doubtful = {split for split, listing in listings.items() if listing.table.assumed is not None and absent(split)}
+    for split, sample in headers:
+        if split in doubtful and (split, sample.name) not in read and clock.has_time_for(sample):
+            with clock:
+                glance.add(examine_mask(sample, listings[split].table, split))
+            read.add((split, sample.name))
+            if not absent(split):
+                doubtful.remove(split)
+    glance.defects += [defect for split in listings for defect in absent(split)]
+    to_read = {(split, sample.name) for split, sample in whole}
+    to_see = {(split, sample.name) for split, sample in headers}
+    glance.planned, glance.left = len(to_read | to_see), len((to_read - read) | (to_see - seen - read))
+    return glance
+
+
+class _Clock:
+    """Tells whether there is time for a sample, by what those before took.
+
+    Args:
+        deadline: of ``time.monotonic()``.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self._rate = _SECONDS_A_PIXEL
+        self._pixels = 0
+        self._begun = 0.0
+
+    @property
+    def has_time(self) -> bool:
+        return time.monotonic() <= self.deadline
+
+    def has_time_for(self, sample: Sample) -> bool:
+        """Whether the sample, which is measured by its image's header, will be read before the deadline."""
+        if not self.has_time:
+            return False
+        try:
+            height, width = read_header(sample.image, "image").upright
+        except DataError:  # which reading it tells at once
+            height = width = 0
+        self._pixels = height * width
+        return time.monotonic() + self._pixels * self._rate <= self.deadline
+
+    def __enter__(self) -> None:
+        self._begun = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._rate = max(self._rate, (time.monotonic() - self._begun) / max(self._pixels, _LARGE))
 
 
 def _examine_headers(sample: Sample, split: str) -> list[Defect]:
@@ -83,7 +190,7 @@ def _examine_headers(sample: Sample, split: str) -> list[Defect]:
             compare_sizes(path, read_header(path, "mask").upright, header, found)
     except DataError as error:
         found.report("unreadable", path, error)
-    return found.defects
+    return [defect for defect in found.defects if defect.refused]
 
 
 def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:

@@ -1,11 +1,16 @@
 """Figures of a split, added up sample by sample, and the class weights that follow from them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lightning_seg.structures import Colour
+
+MOST_LABELS = 4096
+"""Stored values or colours of a split that are kept; noise has more."""
 
 WEIGHT_FORMULA = (
     "median frequency balancing (Eigen & Fergus, ICCV 2015): weight(c) = median(freq) / freq(c), where freq(c) is the "
@@ -56,20 +61,24 @@ class SplitStatistics:
     Attributes:
         num_classes: K.
         images: samples that were listed.
+        masks: of how many the pixels are counted here.
         sizes: how many images have each (height, width), upright.
         class_pixels: (K,) int64.
         class_images: (K,) int64, images that have the class.
         pixels_beside: (K,) int64, counted pixels of the images that have the class.
         ignored_pixels: that stand for nothing.
         unknown_pixels: whose value or colour has no meaning.
+        labels: pixels of each stored value or colour, of mask files; of very many, the commonest.
         moments: of the images' pixels.
     """
 
     num_classes: int
     images: int = 0
+    masks: int = 0
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     ignored_pixels: int = 0
     unknown_pixels: int = 0
+    labels: Counter[int | Colour] = field(default_factory=Counter)
     moments: Moments = field(default_factory=no_pixels)
 
     def __post_init__(self) -> None:
@@ -81,7 +90,13 @@ class SplitStatistics:
         self.sizes[size] += 1
         self.moments += moments
 
-    def add_mask(self, class_pixels: NDArray[np.int64], ignored: int, unknown: int) -> None:
+    def add_mask(
+        self, class_pixels: NDArray[np.int64], ignored: int, unknown: int, labels: Mapping[int | Colour, int]
+    ) -> None:
+        self.masks += 1
+        self.labels.update(labels)
+        if len(self.labels) > 2 * MOST_LABELS:
+            self.labels = Counter(dict(self.labels.most_common(MOST_LABELS)))
         self.class_pixels += class_pixels
         self.class_images += class_pixels > 0
         self.pixels_beside += np.where(class_pixels > 0, class_pixels.sum(), 0)

@@ -98,3 +98,14 @@ def test_deep_values_and_palettes() -> None:
     _, foreign = TABLE.look_up(stored, Path("m.png"))
     assert foreign == {(9, 8, 7): 160}
     assert np.array_equal(foreign_pixels(stored, foreign), indices == 4)
+
+
+@pytest.mark.parametrize("coloured", [True, False], ids=["colours", "values"])
+def test_a_large_mask_is_judged_by_where_its_foreign_labels_are(coloured: bool) -> None:
+    """The drawing lies in a corner of a mask whose other parts are beyond reproach."""
+    small = drawing(coloured=coloured)
+    for mask, lossy in ((SMOOTHINGS["blurred"](small), True), (np.where(small == small.max(), 7, small), False)):
+        large = np.zeros((1800, 2300, *small.shape[2:]), np.uint8)
+        large[:] = COLOURS[0] if coloured else 0
+        large[1500:1740, 1900:2220] = mask
+        assert verdict(large) is lossy

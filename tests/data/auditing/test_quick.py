@@ -1,13 +1,17 @@
 """The quick look before a run: bounded in time, in turn over the splits, and silent about what a run survives."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
+from PIL import Image
 
 from lightning_seg.data import Folder
 from lightning_seg.data.auditing import quick
+from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.listing import Listing, list_splits
 from lightning_seg.data.labelling import Labelling
 from lightning_seg.errors import DataError
@@ -17,16 +21,25 @@ from tests.data import planted
 from tests.test_audit import write_config
 
 
-def listings(root: Path, *splits: str) -> dict[str, Listing]:
-    info = DatasetInfo(tuple(planted.CLASSES), 255, default_palette(3))
+def listings(root: Path, *splits: str, classes: Sequence[str] = planted.CLASSES) -> dict[str, Listing]:
+    info = DatasetInfo(tuple(classes), 255, default_palette(len(classes)))
     readers = {split: Folder(images=f"{split}/images", masks=f"{split}/masks") for split in splits}
     return list_splits(readers, root, Labelling(info, {}, {}, "refuse"))
 
 
-def test_a_clean_set_passes_and_opencv_keeps_its_threads(tmp_path: Path) -> None:
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the look tells the user while the run goes on."""
+    lines: list[str] = []
+    monkeypatch.setattr(quick, "rank_zero_info", lines.append)
+    return lines
+
+
+def test_a_clean_set_passes_and_opencv_keeps_its_threads(tmp_path: Path, said: list[str]) -> None:
     threads = cv2.getNumThreads()
     quick.refuse_visible_defects(listings(planted.build(tmp_path), "train", "val"))
     assert cv2.getNumThreads() == threads
+    assert said == []
 
 
 def test_several_defects_in_one_message(tmp_path: Path) -> None:
@@ -54,10 +67,79 @@ def test_the_message_stays_short(tmp_path: Path) -> None:
     assert str(caught.value).splitlines()[quick.SHOWN] == "and 5 more"
 
 
-def test_no_file_is_opened_after_the_deadline(tmp_path: Path) -> None:
+def test_no_file_is_opened_after_the_deadline_and_it_is_said(tmp_path: Path, said: list[str]) -> None:
     root = planted.build(tmp_path)
     planted.unknown_id(root)
     quick.refuse_visible_defects(listings(root, "train", "val"), seconds=0)
+    assert said == [
+        "The quick look at the data had no time for 10 of 10 samples: they are checked as the run reads them, and all "
+        "at once by python -m lightning_seg.audit --config …"
+    ]
+
+
+class Clock:
+    """Stands still but for what a test lets pass."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_slow_decoder_ends_the_look(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = listings(planted.build(tmp_path), "train", "val")
+    clock, real = Clock(), quick.examine
+
+    def slowly(*call: Any) -> Examination:
+        clock.now += 1.0
+        return real(*call)
+
+    monkeypatch.setattr(quick, "time", clock)
+    monkeypatch.setattr(quick, "examine", slowly)
+    figures = quick.refuse_visible_defects(found, seconds=2.5)
+    assert clock.now == 3.0
+    assert [each.masks for each in figures.values()] == [2, 1]
+    assert "no time for 7 of 10 samples" in said[0]
+
+
+def test_an_image_too_large_for_the_time_is_left_to_the_run(
+    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its header tells: 90 million pixels would take 2.7 seconds."""
+    root = planted.build(tmp_path)
+    Image.new("1", (10_000, 9_000)).save(root / "train/images/0.png")
+    Image.new("1", (10_000, 9_000)).save(root / "train/masks/0.png")
+    looked: list[str] = []
+    real = quick.examine
+    monkeypatch.setattr(quick, "time", Clock())
+    monkeypatch.setattr(quick, "examine", lambda *call: looked.append(call[0].name) or real(*call))
+    quick.refuse_visible_defects(listings(root, "train"), seconds=2.6)
+    assert looked == ["1", "2", "3", "4", "5"]
+    assert "no time for 1 of 6 samples" in said[0]
+
+
+def test_what_was_slow_is_expected_to_be_so_again(tmp_path: Path) -> None:
+    sample = listings(planted.build(tmp_path), "train")["train"].samples[0]
+    clock = quick._Clock(time.monotonic() + 60)
+    assert clock.has_time_for(sample)
+    with clock:
+        clock._begun -= 1e9  # seconds for 48×64 pixels
+    assert clock.has_time
+    assert not clock.has_time_for(sample)
+
+
+def test_absent_classes_are_told_and_the_run_goes_on(tmp_path: Path) -> None:
+    root = planted.build(tmp_path)
+    planted.absent_class(root)
+    with pytest.warns(UserWarning, match=r"data\.val has no pixel of class 'window': means over classes leave it out$"):
+        quick.refuse_visible_defects(listings(root, "train", "val"))
+
+
+def test_of_many_absent_classes_the_first_are_told(tmp_path: Path) -> None:
+    found = listings(planted.build(tmp_path), "train", classes=[*planted.CLASSES, *"abcdefg"])
+    with pytest.warns(UserWarning, match=r"(data\.train has no pixel of class '.': it is not learnt\n){5}and 2 more$"):
+        quick.refuse_visible_defects(found)
 
 
 def test_each_split_has_its_share_of_a_fixed_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
