@@ -23,7 +23,7 @@ from PIL import Image
 
 from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule
 from lightning_seg.data.dataset import SegmentationDataset
-from lightning_seg.data.decode import read_image, read_mask
+from lightning_seg.data.reading import read_image, read_mask
 from lightning_seg.data.sampler import Draw
 
 SIZE = (1024, 2048)

@@ -23,12 +23,9 @@ from lightning_seg.data import (
     SegmentationDataModule,
     Split,
     Synthetic,
-    dataset,
-    decode,
 )
-from lightning_seg.data.decode import read_image, read_mask, read_reduced
-from lightning_seg.data.jpeg import decode_part
 from lightning_seg.data.readers.coco import _read
+from lightning_seg.data.reading import ImageFile, read_image, read_mask, turbojpeg
 from lightning_seg.data.sampler import Draw
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Sample
@@ -155,9 +152,8 @@ def test_reduced_decoding_looks_almost_the_same(
     write_pair(tmp_path / "train", "a", np.arange(120 * 200).reshape(120, 200).astype(np.uint8) % 6)
     Image.fromarray(np.dstack([image, image[..., :1]])).save(tmp_path / "train/images/a.jpg", quality=95)
     taken: list[int] = []
-    monkeypatch.setattr(
-        dataset, "read_reduced", lambda path, reduce: taken.append(reduce) or read_reduced(path, reduce)
-    )
+    reduced_by = ImageFile.reduced
+    monkeypatch.setattr(ImageFile, "reduced", lambda file, by: taken.append(by) or reduced_by(file, by))
 
     def sample(reduced_decoding: bool) -> dict[str, Any]:
         crop = RandomScaleCrop(24, 24, (scale, scale))
@@ -188,6 +184,8 @@ def test_samples_are_the_same_whether_all_of_a_jpeg_is_decoded(
     data.setup("fit")
     decoded: list[bool] = []
 
+    decode_part = turbojpeg.decode_part
+
     def partly(data: bytes, rows: slice, columns: slice) -> NDArray[np.uint8] | None:
         part = decode_part(data, rows, columns)
         decoded.append(part is not None)
@@ -200,9 +198,9 @@ def test_samples_are_the_same_whether_all_of_a_jpeg_is_decoded(
     def samples() -> list[dict[str, Any]]:
         return [data.datasets["train"][Draw(0, 0, position)] for position in range(60)]
 
-    monkeypatch.setattr(decode, "decode_part", partly)
+    monkeypatch.setattr(turbojpeg, "decode_part", partly)
     ours = samples()
-    monkeypatch.setattr(decode, "decode_part", lambda *arguments: None)
+    monkeypatch.setattr(turbojpeg, "decode_part", lambda *arguments: None)
     for part, whole in zip(ours, samples(), strict=True):
         assert torch.equal(part["image"], whole["image"])
         assert torch.equal(part["sem_seg"], whole["sem_seg"])

@@ -62,7 +62,8 @@ def test_parts_scale_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
         height, width = rng.randint(1, 60), rng.randint(1, 60)
         scale = rng.choice([1.0, rng.uniform(0.95, 1.05), rng.uniform(0.2, 3)])
         scaled = max(1, round(height * scale)), max(1, round(width * scale) + rng.randint(0, 1))
-        crop = window.Window(*(window.Span.draw(length, rng.randint(1, 70), rng.random) for length in scaled))
+        spans = (window.Span.draw(length, rng.randint(1, 70), rng.random) for length in scaled)
+        crop = window.Window(*spans, size=(height, width))
         image = sample(height, width)["image"]
         expected = cv2.resize(image, scaled[::-1])[crop.rows.inside, crop.columns.inside]
         assert np.abs(crop.of_image(image, cv2.INTER_LINEAR).astype(int) - expected).max() <= 1

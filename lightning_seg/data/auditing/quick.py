@@ -9,8 +9,8 @@ from lightning_seg.data.auditing.defects import Defect
 from lightning_seg.data.auditing.examine import Examination, compare_sizes, examine
 from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.pool import without_opencv_threads
-from lightning_seg.data.headers import read_header
-from lightning_seg.errors import DataError
+from lightning_seg.data.reading import ReadingRules, read_header
+from lightning_seg.errors import DataError, UnfitImageError
 from lightning_seg.structures import Sample
 
 WHOLE_FILES = 32
@@ -64,25 +64,25 @@ def look_quickly(listings: Mapping[str, Listing], deadline: float) -> list[Defec
         if time.monotonic() > deadline:
             break
         seen.add((split, sample.name))
-        defects += examine(sample, listings[split].table, split).defects
+        defects += examine(sample, listings[split].table, split, listings[split].rules).defects
     for split, sample in headers:
         if time.monotonic() > deadline:
             break
         if (split, sample.name) not in seen:
-            defects += _examine_headers(sample, split)
+            defects += _examine_headers(sample, split, listings[split].rules)
     return [defect for defect in defects if defect.refused]
 
 
-def _examine_headers(sample: Sample, split: str) -> list[Defect]:
+def _examine_headers(sample: Sample, split: str, rules: ReadingRules) -> list[Defect]:
     found = Examination(split, sample.image)
     path = sample.image
     try:
-        header = read_header(path, "image")
+        header = read_header(path, "image", rules)
         if isinstance(sample.mask, Path):
             path = sample.mask
-            compare_sizes(path, read_header(path, "mask").upright, header, found)
+            compare_sizes(path, read_header(path, "mask", rules).upright, header, found)
     except DataError as error:
-        found.report("unreadable", path, error)
+        found.report("unfit" if isinstance(error, UnfitImageError) else "unreadable", path, error)
     return found.defects
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_seg.data.decode import read_image, read_mask, read_part, read_reduced
+from lightning_seg.data.reading import ImageFile, read_image, read_mask
 from lightning_seg.errors import DataError
 
 WHOLE = (slice(0, 1), slice(0, 1))
@@ -141,12 +141,12 @@ def test_jpegs_decode_at_a_fraction_of_their_size(
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.full((37, 53, 3), 90, np.uint8)).save(tmp_path / "i.jpg", exif=exif)
-    reduced = read_reduced(tmp_path / "i.jpg", reduce)
+    reduced = ImageFile(tmp_path / "i.jpg").reduced(reduce)
     assert reduced.shape == ((shape[1], shape[0], 3) if orientation == 6 else shape)
     assert abs(reduced.astype(int) - 90).max() <= 1
 
 
-@pytest.mark.parametrize("read", [read_image, lambda path: read_part(path, *WHOLE)])
+@pytest.mark.parametrize("read", [read_image, lambda path: ImageFile(path).part(*WHOLE)])
 def test_missing_files_are_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
     with pytest.raises(DataError, match=r"image .*none\.jpg does not exist"):
         read(tmp_path / "none.jpg")

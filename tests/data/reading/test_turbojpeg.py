@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lightning_seg.data import jpeg
-from lightning_seg.data.jpeg import decode_part
+from lightning_seg.data.reading import turbojpeg
+from lightning_seg.data.reading.turbojpeg import decode_part, decode_whole
 
-pytestmark = pytest.mark.skipif(jpeg._library() is None, reason="libjpeg-turbo 3 is not installed here")
+pytestmark = pytest.mark.skipif(turbojpeg._library() is None, reason="libjpeg-turbo 3 is not installed here")
 
 HEIGHT, WIDTH = 133, 181
 NOISE = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -71,10 +71,10 @@ def test_others_are_left_to_who_decodes_the_whole(data: bytes) -> None:
 
 
 def test_without_the_library_nothing_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jpeg, "_library", lambda: None)
+    monkeypatch.setattr(turbojpeg, "_library", lambda: None)
     assert decode_part(FILES["4:2:0"], *MIDDLE) is None
 
 
 def test_an_older_library_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jpeg.ctypes, "CDLL", lambda name: object())
-    assert jpeg._library.__wrapped__() is None
+    monkeypatch.setattr(turbojpeg.ctypes, "CDLL", lambda name: object())
+    assert turbojpeg._library.__wrapped__() is None

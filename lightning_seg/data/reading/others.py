@@ -1,0 +1,89 @@
+"""What files say of themselves that Pillow alone opens: WebP, GIF, BMP, PNM, JPEG 2000 and AVIF."""
+
+import re
+import struct
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from lightning_seg.data.reading.header import Header
+from lightning_seg.data.reading.orientation import orientation_of
+
+FORMATS = ("WEBP", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF")
+"""As Pillow calls them; it opens more, some by other programs."""
+
+_DEEP_MODES = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32"}
+_LOSSY = {"JPEG2000": "a JPEG 2000 file", "AVIF": "an AVIF file"}
+_SIZES_OF_JPEG_2000 = b"\xff\x4f\xff\x51"
+_AVIF_CODEC = b"av1C"
+_START = 2**16
+
+
+def read_other(file: BinaryIO) -> Header:
+    """From a file that is none of the formats with a reader of their own.
+
+    Raises:
+        OSError: if Pillow does not know it; besides, Pillow's formats raise what they like.
+    """
+    file.seek(0)
+    try:
+        opened = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        formats = "JPEG, PNG, TIFF, WebP, GIF, BMP, PNM, JPEG 2000 and AVIF"
+        raise ValueError(f"it is none of {formats}, or its first bytes are damaged") from None
+    with opened as image:
+        kind = image.format or ""
+        bands = 1 if image.mode in ("1", "L", "LA", "P", *_DEEP_MODES) else 3
+        exif, xmp = image.info.get("exif"), image.info.get("xmp")
+        size, mode, pages = (image.height, image.width), image.mode, getattr(image, "n_frames", 1)
+        file.seek(0)
+        start = file.read(_START)
+        lossy = _LOSSY.get(kind)
+        if kind == "WEBP" and b"VP8 " in _webp_chunks(file):
+            lossy = "a lossy WebP"
+        bits, deep = _depth(kind, mode, start)
+    return Header(
+        size,
+        orientation_of(exif if isinstance(exif, bytes) else None, xmp if isinstance(xmp, bytes) else None),
+        kind,
+        bands=bands,
+        bits=bits,
+        type=deep,
+        pages=pages,
+        lossy=lossy,
+    )
+
+
+def _depth(kind: str, mode: str, start: bytes) -> tuple[int, str]:
+    """Bits and type of a value; Pillow cuts most of what is deeper than 8 bits."""
+    bits = 1 if mode == "1" else 8
+    if kind == "PPM" and (maximum := _maximum(start)) is not None:
+        return maximum.bit_length(), "uint8" if maximum < 256 else "uint16"
+    if kind == "JPEG2000" and (place := start.find(_SIZES_OF_JPEG_2000)) >= 0:
+        depths = start[place + 42 :: 3][: int.from_bytes(start[place + 40 : place + 42], "big")]
+        bits = max(((depth & 127) + 1 for depth in depths), default=8)
+    elif kind == "AVIF" and (place := start.find(_AVIF_CODEC)) >= 0:
+        flags = start[place + 6]
+        bits = 12 if flags & 0x20 else 10 if flags & 0x40 else 8
+    deep = _DEEP_MODES.get(mode, "uint8")
+    return bits, "uint16" if bits > 8 and deep in ("uint8", "int32") else deep
+
+
+def _maximum(start: bytes) -> int | None:
+    """The largest value of a PGM or PPM file; None of others of the family."""
+    found = re.match(rb"P[2356](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+(\d+)", start)
+    return int(found[1]) if found else None
+
+
+def _webp_chunks(file: BinaryIO) -> set[bytes]:
+    """Kinds of chunks, those of the frames of an animation too."""
+    kinds: set[bytes] = set()
+    place = 12
+    while True:
+        file.seek(place)
+        if len(start := file.read(8)) < 8:
+            return kinds
+        kind, length = struct.unpack("<4sI", start)
+        kinds.add(kind)
+        # A frame's chunks follow 16 bytes of its own.
+        place += 24 if kind == b"ANMF" else 8 + length + length % 2
