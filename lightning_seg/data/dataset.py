@@ -17,7 +17,7 @@ from lightning_seg.data.rasterise import rasterise
 from lightning_seg.data.reading import USUAL, ImageFile, ReadingRules, read_image, read_mask
 from lightning_seg.data.records import Records
 from lightning_seg.data.sampler import Draw
-from lightning_seg.data.transforms import REDUCTIONS, coming_pixels, leading_crop, reseed
+from lightning_seg.data.transforms import coming_pixels, leading_crop, reseed
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Annotations, Sample
 
@@ -137,7 +137,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         coming = coming_pixels(self.pipeline, mask) if file.header.format == "JPEG" else None
         if coming is None:
             return file.whole()
-        if self.reduced_decoding and (reductions := [by for by in REDUCTIONS if coming.scale * by <= 1]):
+        if self.reduced_decoding and (reductions := [by for by in file.reductions if coming.scale * by <= 1]):
             return file.reduced(max(reductions))
         return file.part(coming.rows, coming.columns)
 

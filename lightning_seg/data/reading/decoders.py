@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lightning_seg.data.reading import others, turbojpeg
 from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.png import GREY, GREY_ALPHA, RGB, RGBA, check_png
+from lightning_seg.data.reading.pnm import decode_pnm
 from lightning_seg.data.reading.tiff import without_orientation
 
 _IN_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
@@ -62,7 +63,9 @@ def decode_stored(data: bytes, header: Header) -> NDArray[Any]:
     Raises:
         ValueError, OSError, …: of a damaged file, or of a type or compression that no library here reads.
     """
-    by_pillow = header.bands == 1 and header.format != "PPM" and header.variant != GREY_ALPHA
+    if header.format == "PPM" and not header.type.startswith("float"):
+        return decode_pnm(data)
+    by_pillow = header.bands == 1 and header.variant != GREY_ALPHA
     if by_pillow and header.type not in ("int8", "uint32", "float64"):
         pixels = np.asarray(open_by_pillow(data, header))  # which holds signed numbers in wider ones
         is_exact = (pixels.dtype.kind == "f") == header.type.startswith("float")
@@ -82,7 +85,11 @@ def open_by_pillow(data: bytes, header: Header) -> Image.Image:
     """An image whose pixels are there, as they are stored."""
     if header.format == "PNG":
         check_png(data)
-    image = Image.open(BytesIO(without_orientation(data) if header.format == "TIFF" else data), formats=_OF_PILLOW)
+    file = BytesIO(without_orientation(data) if header.format == "TIFF" else data)
+    try:
+        image = Image.open(file, formats=_OF_PILLOW)
+    except UnidentifiedImageError:
+        raise ValueError(f"it is a {header.format} of a kind that no library here reads") from None
     image.info.pop("xmp", None)  # by which Pillow would turn a TIFF
     image.load()  # Image.open reads the header alone, and verify() lets truncated files pass
     return image

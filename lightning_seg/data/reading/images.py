@@ -16,6 +16,9 @@ from lightning_seg.errors import UnfitImageError
 
 RGBImage = NDArray[np.uint8]
 
+REDUCTIONS = (2, 4, 8)
+"""By what a JPEG can be shrunk while it is decoded; its size is rounded up."""
+
 
 class ImageFile:
     """An image that has been read but not decoded.
@@ -77,6 +80,14 @@ class ImageFile:
                     return pixels
         return self.whole()
 
+    @property
+    def reductions(self) -> tuple[int, ...]:
+        """Those of :data:`REDUCTIONS` that the image can be decoded at; turned ones must not begin with parts."""
+        if self.header.format != "JPEG":
+            return ()
+        exact = self.header.orientation == 1
+        return tuple(by for by in REDUCTIONS if exact or not any(side % by for side in self.header.stored))
+
     def reduced(self, by: int) -> RGBImage:
         """Decode a JPEG at a fraction of its size, at about half the cost.
 
@@ -84,7 +95,7 @@ class ImageFile:
         Each stands for exactly ``by`` × ``by`` of the image, the last ones in part for what is beyond its border.
 
         Args:
-            by: 2, 4 or 8.
+            by: one of :attr:`reductions`.
 
         Returns:
             (h, w, 3) RGB uint8, upright; sizes are rounded up.

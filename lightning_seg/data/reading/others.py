@@ -1,6 +1,5 @@
 """What files say of themselves that Pillow alone opens: WebP, GIF, BMP, PNM, JPEG 2000 and AVIF."""
 
-import re
 import struct
 from typing import BinaryIO
 
@@ -8,6 +7,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.orientation import orientation_of
+from lightning_seg.data.reading.pnm import maximum_of
 
 FORMATS = ("WEBP", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF")
 """As Pillow calls them; it opens more, some by other programs."""
@@ -57,7 +57,7 @@ def read_other(file: BinaryIO) -> Header:
 def _depth(kind: str, mode: str, start: bytes) -> tuple[int, str]:
     """Bits and type of a value; Pillow cuts most of what is deeper than 8 bits."""
     bits = 1 if mode == "1" else 8
-    if kind == "PPM" and (maximum := _maximum(start)) is not None:
+    if kind == "PPM" and (maximum := maximum_of(start)) is not None:
         return maximum.bit_length(), "uint8" if maximum < 256 else "uint16"
     if kind == "JPEG2000" and (place := start.find(_SIZES_OF_JPEG_2000)) >= 0:
         depths = start[place + 42 :: 3][: int.from_bytes(start[place + 40 : place + 42], "big")]
@@ -67,12 +67,6 @@ def _depth(kind: str, mode: str, start: bytes) -> tuple[int, str]:
         bits = 12 if flags & 0x20 else 10 if flags & 0x40 else 8
     deep = _DEEP_MODES.get(mode, "uint8")
     return bits, "uint16" if bits > 8 and deep in ("uint8", "int32") else deep
-
-
-def _maximum(start: bytes) -> int | None:
-    """The largest value of a PGM or PPM file; None of others of the family."""
-    found = re.match(rb"P[2356](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+(\d+)", start)
-    return int(found[1]) if found else None
 
 
 def _webp_chunks(file: BinaryIO) -> set[bytes]:

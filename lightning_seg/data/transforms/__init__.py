@@ -4,10 +4,8 @@ from lightning_seg.data.transforms.category_limited_crop import CategoryLimitedC
 from lightning_seg.data.transforms.contract import check_transforms
 from lightning_seg.data.transforms.pipeline import Transform, build_pipeline, coming_pixels, leading_crop, reseed
 from lightning_seg.data.transforms.random_scale_crop import RandomScaleCrop
-from lightning_seg.data.transforms.window import REDUCTIONS
 
 __all__ = [
-    "REDUCTIONS",
     "CategoryLimitedCrop",
     "RandomScaleCrop",
     "Transform",

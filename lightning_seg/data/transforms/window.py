@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from lightning_seg.data.reading import REDUCTIONS
 
-REDUCTIONS = (2, 4, 8)
-"""By what a JPEG can be shrunk while it is decoded; its size is rounded up."""
+Array = NDArray[Any]
 
 _EXACT_POSITIONS = int(cv2.__version__.split(".", maxsplit=1)[0]) >= 5
 """Whether ``cv2.warpAffine`` samples where it is told to; OpenCV 4 rounds positions to 1/32 of a pixel."""
@@ -93,7 +92,8 @@ class Window:
     Attributes:
         rows: of the crop.
         columns: of the crop.
-        size: height and width of what is scaled. An image may also be a reduced one, see :data:`REDUCTIONS`.
+        size: height and width of what is scaled. An image may also have one of
+            :data:`~lightning_seg.data.reading.REDUCTIONS` of it.
     """
 
     rows: Span
@@ -121,14 +121,18 @@ class Window:
         filled = self._filled((height, width))
         if (self.rows.scaled, self.columns.scaled) == filled:
             return image[inside]
-        is_whole = filled == (height, width)
-        if interpolation != cv2.INTER_LINEAR or not _EXACT_POSITIONS:
-            if is_whole:
+        if filled == (height, width):
+            if interpolation != cv2.INTER_LINEAR or not _EXACT_POSITIONS:
                 return cv2.resize(image, (self.columns.scaled, self.rows.scaled), interpolation=interpolation)[inside]
-            # With factors, cv2 scales by them exactly, and what comes after the image's end is left out here.
-            factors = (self.columns.scaled / filled[1], self.rows.scaled / filled[0])
-            return cv2.resize(image, None, fx=factors[0], fy=factors[1], interpolation=interpolation)[inside]
-        if is_whole and (anchors := self._anchors((height, width))) is not None:
+            anchors = self._anchors((height, width))
+        else:
+            anchors = None
+            if interpolation != cv2.INTER_LINEAR:
+                across, down = self.columns.scaled / filled[1], self.rows.scaled / filled[0]
+                scaled = cv2.resize(image, None, fx=across, fy=down, interpolation=interpolation)
+                if scaled.shape != image.shape:  # else as below
+                    return np.asarray(scaled[inside])
+        if anchors is not None:
             used = image[self.used((height, width), interpolation)]
             scaled = cv2.resize(used, None, fx=self.columns.scaled / width, fy=self.rows.scaled / height)
             if scaled.shape != used.shape:  # else cv2 took the factors, which are near 1, for 1
