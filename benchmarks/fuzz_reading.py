@@ -1,10 +1,10 @@
 """Reads damaged images and masks of every format: each is read or refused by name, and nothing else happens.
 
 Run: python benchmarks/fuzz_reading.py [--files 10000] [--seed 0]. A file of each kind is damaged at random: bits are
-turned, bytes of the header changed, a block zeroed; it is cut off, or cut and ended. Every second PNG then gets checksums
-that fit, as from a writer with a fault. It is read as header, image, part, reduced image and mask, in a process of its
-own: should that be killed by a signal, the file is counted and kept, and the next process goes on after it. Exit status 1
-where a file ended the process, or raised what is no error of this project or does not name it.
+turned, bytes of the header changed, a block zeroed; it is cut off, or cut and ended. Every second PNG then gets
+checksums that fit, as from a writer with a fault. It is read as header, image, part, reduced image and mask, in a
+process of its own: should that be killed by a signal, the file is counted and kept, and the next process goes on after
+it. Exit status 1 where a file ended the process, or raised what is no error of this project or does not name it.
 """
 
 import argparse
