@@ -27,7 +27,7 @@ from lightning_seg.data import (
 from lightning_seg.data.readers.coco import _read
 from lightning_seg.data.reading import ImageFile, read_image, read_mask, turbojpeg
 from lightning_seg.data.sampler import Draw
-from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.errors import ConfigError, DataError, UnfitImageError
 from lightning_seg.structures import Sample
 from tests.conftest import CLASSES, write_pair
 from tests.data.layouts import catalog_of_annotations
@@ -208,6 +208,44 @@ def test_samples_are_the_same_whether_all_of_a_jpeg_is_decoded(
     assert bool(decoded) == (orientation == 1)
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_reduced_decoding_shifts_nothing(tmp_path: Path, orientation: int) -> None:
+    """Where the factor does not divide the size, too: the last columns stay the last."""
+    height, width = 101, 213
+    ramp = np.broadcast_to(np.linspace(10, 240, width), (height, width))
+    stored = {1: ramp, 3: ramp[::-1, ::-1], 6: np.rot90(ramp)}[orientation]
+    write_pair(tmp_path / "train", "a", np.zeros((height, width), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored.astype(np.uint8)).save(tmp_path / "train/images/a.jpg", quality=98, exif=exif)
+    for scale in (0.5, 0.25, 0.125):
+        crop = RandomScaleCrop(round(height * scale), round(width * scale), (scale, scale))
+        looks = []
+        for reduced_decoding in (False, True):
+            data = make(tmp_path, val=None, batch_size=1, train_transforms=[crop], reduced_decoding=reduced_decoding)
+            data.setup("fit")
+            looks.append(data.datasets["train"][Draw(0, 0, 0)]["image"].float())
+        inner = slice(1, -1)  # at the border there is less than a block to interpolate with
+        assert (looks[0] - looks[1])[..., inner].abs().max() < 2.1
+
+
+def test_value_range_reaches_every_sample(tmp_path: Path) -> None:
+    write_pair(tmp_path / "train", "a", np.zeros((8, 8), np.uint8))
+    (tmp_path / "train/images/a.jpg").unlink()
+    values = np.arange(64, dtype=np.uint16).reshape(8, 8) * 64
+    Image.fromarray(values).save(tmp_path / "train/images/a.png")
+    expected = np.rint(values / 4032 * 255)
+    for settings in ({}, {"cache": "ram"}, {"train_transforms": [RandomScaleCrop(8, 8, (1, 1))]}):
+        data = make(tmp_path, val=None, batch_size=1, value_range=[0, 4032], **settings)
+        data.setup("fit")
+        image = data.datasets["train"][0]["image"].numpy()
+        assert np.array_equal(image, np.broadcast_to(expected, (3, 8, 8)))
+    data = make(tmp_path, val=None, batch_size=1, max_pixels=63)
+    data.setup("fit")
+    with pytest.raises(UnfitImageError, match=r"a\.png is 8×8 pixels, but data\.max_pixels allows 63"):
+        data.datasets["train"][0]
+
+
 def test_reduced_decoding_compares_whole_sizes(tmp_path: Path) -> None:
     write_pair(tmp_path / "train", "a", np.zeros((40, 30), np.uint8), image_size=(80, 60))
     crop = RandomScaleCrop(8, 8, (0.5, 0.5))
@@ -241,6 +279,8 @@ def test_ignore_index_beyond_8_bits_pads_exactly(tmp_path: Path, ignore_index: i
             r"data\.reduced_decoding would do nothing: choose one",
         ),
         ({"batch_size": 0}, r"data\.batch_size is 0"),
+        ({"value_range": [5, 5]}, r"data\.value_range is \[5, 5\], but must be two numbers, the lower one first"),
+        ({"max_pixels": 0}, r"data\.max_pixels is 0, but must be at least 1"),
     ],
 )
 def test_settings_that_cannot_work(scenes: Path, settings: dict[str, Any], message: str) -> None:
