@@ -1,5 +1,6 @@
 """Pixels as they are stored, by whichever library reads a format exactly, and fastest; nothing is turned here."""
 
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -13,7 +14,7 @@ from lightning_seg.data.reading import others, turbojpeg
 from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.png import GREY, GREY_ALPHA, RGB, RGBA, check_png
 from lightning_seg.data.reading.pnm import decode_pnm
-from lightning_seg.data.reading.tiff import without_orientation
+from lightning_seg.data.reading.tiff import SEPARATE, band_of, without_orientation
 
 _IN_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
 """OpenCV 4.11's; older ones change the order afterwards."""
@@ -65,6 +66,9 @@ def decode_stored(data: bytes, header: Header) -> NDArray[Any]:
     """
     if header.format == "PPM" and not header.type.startswith("float"):
         return decode_pnm(data)
+    if header.variant == SEPARATE and header.format == "TIFF":  # which OpenCV takes for interleaved ones
+        single = replace(header, bands=1, variant=0)
+        return np.stack([decode_stored(band_of(data, band), single) for band in range(header.bands)], axis=2)
     by_pillow = header.bands == 1 and header.variant != GREY_ALPHA
     if by_pillow and header.type not in ("int8", "uint32", "float64"):
         pixels = np.asarray(open_by_pillow(data, header))  # which holds signed numbers in wider ones

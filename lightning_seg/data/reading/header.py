@@ -19,7 +19,7 @@ class Header:
         pages: pages of a TIFF, without reduced copies of another; frames of an animation.
         lossy: what compressed the pixels, where that changes values; None where it does not.
         inverted: whether a TIFF stores white as 0.
-        variant: of a PNG its colour type; of others 0.
+        variant: of a PNG its colour type; of a TIFF 2 where its bands are stored one after the other; else 0.
     """
 
     stored: tuple[int, int]

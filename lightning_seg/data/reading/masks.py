@@ -12,7 +12,7 @@ from lightning_seg.data.reading.decoders import decode_grey, decode_stored, open
 from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.headers import header_of
 from lightning_seg.data.reading.orientation import turn_upright
-from lightning_seg.data.reading.png import GREY
+from lightning_seg.data.reading.png import GREY, GREY_ALPHA
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.data.reading.storage import named, read_bytes
 from lightning_seg.errors import LossyMaskError, UnreadableError
@@ -75,17 +75,18 @@ def _refuse_kind(path: Path, header: Header) -> None:
     if header.pages > 1:
         kind = "pages" if header.format == "TIFF" else "frames"
         raise UnreadableError(f"mask {path} has {header.pages} {kind}: expected a single image")
-    if header.bands not in (1, 3) or header.type.startswith("float"):
+    is_translucent = header.format == "PNG" and header.variant == GREY_ALPHA
+    if is_translucent or header.bands not in (1, 3) or header.type.startswith("float"):
         raise UnreadableError(
-            f"mask {path} {header.described}: expected class ids (grey, 16-bit or palette image) or colours (RGB, RGBA)"
+            f"mask {path} {header.described}{' and alpha' if is_translucent else ''}: expected class ids (grey, 16-bit or palette image) or colours (RGB, RGBA)"
         )
 
 
 def _decode(path: Path, data: bytes, header: Header) -> StoredMask:
     if header.format == "PNG" and header.bits == 8 and header.variant == GREY:
         return StoredMask(values=decode_grey(data))
-    if header.is_deep or header.format == "PPM":
-        return _deep(path, decode_stored(data, header)) if header.bits > 1 else _by_mode(path, data, header)
+    if header.bits > 1 and (header.is_deep or header.format == "PPM"):
+        return _deep(path, decode_stored(data, header))
     return _by_mode(path, data, header)
 
 

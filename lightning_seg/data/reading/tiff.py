@@ -4,16 +4,24 @@ import struct
 from io import BytesIO
 from typing import BinaryIO
 
-from lightning_seg.data.reading.directories import Tag, read_directories
+from lightning_seg.data.reading.directories import BIG, Tag, read_directories
 from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.orientation import ORIENTATION, orientation_of
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
-_STRIPS, _SAMPLES, _TILES, _EXTRA, _SAMPLE_FORMAT, _XMP = 273, 277, 324, 338, 339, 700
-_WANTED = (_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, ORIENTATION, _STRIPS, _SAMPLES, _TILES,
-           _EXTRA, _SAMPLE_FORMAT, _XMP)  # fmt: skip
+_STRIPS, _SAMPLES, _STRIP_BYTES, _PLANAR, _TILES, _TILE_BYTES = 273, 277, 279, 284, 324, 325
+_EXTRA, _SAMPLE_FORMAT, _XMP = 338, 339, 700
+_WANTED = (_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, ORIENTATION, _STRIPS, _SAMPLES, _PLANAR,
+           _TILES, _EXTRA, _SAMPLE_FORMAT, _XMP)  # fmt: skip
+
+_LAYOUT = (_WIDTH, _HEIGHT, _COMPRESSION, 266, 278, 317, 322, 323)
+"""What holds of every band: sizes of strips and tiles, the order of bits, the predictor."""
+_PLACES = (_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES)
+
+SEPARATE = 2
+"""The planar configuration in which bands are stored one after the other."""
 
 _NO_PAGE = 1 | 4
 """Bits of a sub-file that is a reduced copy or a mask of another, as overviews are."""
@@ -37,20 +45,23 @@ def read_tiff(file: BinaryIO) -> Header:
     pages = 1 + sum(not _first(page, _SUBFILE, 0) & _NO_PAGE for page in others)
     samples = _first(tags, _SAMPLES, 1)
     alphas = sum(extra in _ALPHA for extra in tags[_EXTRA].values) if _EXTRA in tags else 0
-    separated = _first(tags, _PHOTOMETRIC, 1) == _SEPARATED and samples - alphas == 4
     bits = max(tags[_BITS].values) if _BITS in tags else 1
+    held = _type(_TYPES.get(_first(tags, _SAMPLE_FORMAT, 1), "uint"), bits)
+    # Inks become colours where a library here converts them: in 8 bits.
+    inks = _first(tags, _PHOTOMETRIC, 1) == _SEPARATED and samples - alphas == 4 and held == "uint8"
     if not {_WIDTH, _HEIGHT} <= tags.keys():
         raise ValueError("a TIFF without a size")
     return Header(
         (_first(tags, _HEIGHT, 0), _first(tags, _WIDTH, 0)),
         _orientation(tags),
         "TIFF",
-        bands=3 if separated else samples - alphas,
+        bands=3 if inks else samples - alphas,
         bits=bits,
-        type=_type(_TYPES.get(_first(tags, _SAMPLE_FORMAT, 1), "uint"), bits),
+        type=held,
         pages=pages,
         lossy=_lossy(file, tags),
         inverted=_first(tags, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO,
+        variant=SEPARATE if samples > 1 and _first(tags, _PLANAR, 1) == SEPARATE else 0,
     )
 
 
@@ -62,6 +73,33 @@ def without_orientation(data: bytes) -> bytes:
     upright = bytearray(data)
     struct.pack_into(tag.code, upright, tag.place, 1)
     return bytes(upright)
+
+
+def band_of(data: bytes, band: int) -> bytes:
+    """One band of a TIFF that stores them one after the other, as a TIFF of its own: a directory behind the others."""
+    tags = next(read_directories(BytesIO(data), (*_LAYOUT, *_PLACES, _BITS, _SAMPLES, _SAMPLE_FORMAT)))
+    samples = _first(tags, _SAMPLES, 1)
+    entries = {number: tags[number].values for number in _LAYOUT if number in tags}
+    for number in (*_PLACES, _BITS, _SAMPLE_FORMAT):
+        if number in tags:
+            share = len(tags[number].values) // samples
+            entries[number] = tags[number].values[band * share : (band + 1) * share]
+    entries |= {_PHOTOMETRIC: (1,), _SAMPLES: (1,)}
+    order = tags[_WIDTH].code[0]
+    is_big = struct.unpack_from(f"{order}H", data, 2)[0] == BIG
+    word, kind, inline = ("Q", 16, 8) if is_big else ("I", 4, 4)
+    start = len(data) + len(data) % 2
+    table = struct.pack(f"{order}{'Q' if is_big else 'H'}", len(entries))
+    end = start + len(table) + len(entries) * (4 + 2 * inline) + inline
+    tail = b""
+    for number, values in sorted(entries.items()):
+        packed = struct.pack(f"{order}{len(values)}{word}", *values)
+        table += struct.pack(f"{order}HH{word}", number, kind, len(values))
+        table += packed if len(values) == 1 else struct.pack(order + word, end + len(tail))
+        tail += packed if len(values) > 1 else b""
+    table += bytes(inline)
+    head = data[: 8 if is_big else 4] + struct.pack(order + word, start)
+    return head + data[len(head) :] + bytes(len(data) % 2) + table + tail
 
 
 def _orientation(tags: dict[int, Tag]) -> int:

@@ -189,6 +189,52 @@ DEEP_FILES: dict[str, tuple[bytes, str, np.ndarray]] = {
 }
 
 
+def separate(values: np.ndarray, order: str, big: bool) -> bytes:
+    """A TIFF whose three bands follow one another, in two strips each."""
+    height, width, bands = values.shape
+    half = height // 2 * width * values.itemsize
+    first = 16 if big else 8
+    tags = {256: (4, [width]), 257: (4, [height]), 258: (3, [8 * values.itemsize] * bands), 262: (3, [2]),
+            273: (4, [first + half * strip for strip in range(2 * bands)]), 277: (3, [bands]), 278: (4, [height // 2]),
+            279: (4, [half] * 2 * bands), 284: (3, [2]),
+            339: (3, [3 if values.dtype.kind == "f" else 1] * bands)}  # fmt: skip
+    stacked = np.ascontiguousarray(values.transpose(2, 0, 1)).reshape(bands * height, width)
+    return tiff(stacked, order=order, big=big, tags=tags)
+
+
+@pytest.mark.parametrize(("order", "big"), [("<", False), (">", False), ("<", True)])
+@pytest.mark.parametrize("kind", ["uint16", "float32"])
+def test_bands_that_follow_one_another(tmp_path: Path, kind: str, order: str, big: bool) -> None:
+    """As rasterio stores them; OpenCV takes them for interleaved ones without a word."""
+    image = read(tmp_path, separate(DEEP.astype(kind), order, big), ranges=((0, 4095),))
+    assert np.abs(image - DEEP / 4095 * 255).max() <= 0.51
+
+
+def test_inks_of_16_bits_are_four_bands(tmp_path: Path) -> None:
+    inks = np.zeros((4, 5, 4), np.uint16)
+    with pytest.raises(UnfitImageError, match=r"has 4 bands of uint16"):
+        read(tmp_path, tiff(inks, tags={262: (3, [5])}), ranges=((0, 1),))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options", "bits"),
+    [
+        (".jp2", [], 16),
+        (".avif", [getattr(cv2, "IMWRITE_AVIF_DEPTH", 0), 10], 10),
+        (".avif", [getattr(cv2, "IMWRITE_AVIF_DEPTH", 0), 12], 12),
+    ],
+)
+def test_deep_images_that_pillow_would_cut(tmp_path: Path, suffix: str, options: list[int], bits: int) -> None:
+    if not cv2.haveImageWriter(f"i{suffix}"):
+        pytest.skip("this OpenCV does not write it")
+    maximum = 2 ** min(bits, 12) - 1
+    smooth = cv2.resize(DEEP[:3, :4].astype(np.float32), (64, 48)).astype(np.uint16) >> max(0, 12 - bits)
+    data = cv2.imencode(suffix, np.ascontiguousarray(smooth[..., ::-1]), options)[1].tobytes()
+    with pytest.raises(UnfitImageError, match=r"image .*i has 3 bands of uint16.* with values from"):
+        read(tmp_path, data)
+    assert np.abs(read(tmp_path, data, ranges=((0, maximum),)) - smooth / maximum * 255).mean() < 8
+
+
 @pytest.mark.parametrize("kind", DEEP_FILES)
 def test_deep_images_are_refused_with_their_range(tmp_path: Path, kind: str) -> None:
     data, described, values = DEEP_FILES[kind]

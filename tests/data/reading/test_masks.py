@@ -60,6 +60,13 @@ def test_values_that_no_class_can_have(tmp_path: Path) -> None:
         read(tmp_path, saved(Image.new("CMYK", (4, 4)), "TIFF"))
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+def test_grey_with_alpha_holds_no_labels(tmp_path: Path, depth: int) -> None:
+    row = bytes(4 * depth // 8)
+    with pytest.raises(UnreadableError, match=rf"m has 1 band of uint{depth} and alpha: expected class ids"):
+        read(tmp_path, png(depth, 4, [row], 2))
+
+
 def test_1_bit_mask_is_zero_and_one(tmp_path: Path) -> None:
     values = np.array([[0, 1], [1, 0]], bool)
     for kind in ("PNG", "TIFF", "BMP"):
