@@ -17,6 +17,8 @@ from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.data.reading.storage import named, read_bytes
 from lightning_seg.errors import LossyMaskError, UnreadableError
 
+_EXPECTED = "class ids (grey, 16-bit or palette image) or colours (RGB, RGBA)"
+
 _BYTE_IN_TWO = 257
 """What a byte is multiplied with to fill 16 bits."""
 
@@ -78,7 +80,7 @@ def _refuse_kind(path: Path, header: Header) -> None:
     is_translucent = header.format == "PNG" and header.variant == GREY_ALPHA
     if is_translucent or header.bands not in (1, 3) or header.type.startswith("float"):
         raise UnreadableError(
-            f"mask {path} {header.described}{' and alpha' if is_translucent else ''}: expected class ids (grey, 16-bit or palette image) or colours (RGB, RGBA)"
+            f"mask {path} {header.described}{' and alpha' if is_translucent else ''}: expected {_EXPECTED}"
         )
 
 
@@ -126,9 +128,7 @@ def _by_mode(path: Path, data: bytes, header: Header) -> StoredMask:
     if image.mode in ("RGB", "RGBA", "RGBX"):
         pixels = np.asarray(image)
         return StoredMask(colours=pixels[..., :3], alpha=pixels[..., 3] if image.mode == "RGBA" else None)
-    raise UnreadableError(
-        f"mask {path} has mode {image.mode}: expected class ids (grey, 16-bit or palette image) or colours (RGB, RGBA)"
-    )
+    raise UnreadableError(f"mask {path} has mode {image.mode}: expected {_EXPECTED}")
 
 
 def _turned(stored: StoredMask, orientation: int) -> StoredMask:

@@ -1,5 +1,6 @@
 """Images become RGB bytes, upright, or are refused by name: nothing is cut, nothing guessed."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -336,3 +337,14 @@ def test_ranges_as_users_write_them() -> None:
     assert ReadingRules.of_settings(None, 5) == ReadingRules(None, 5)
     with pytest.raises(ConfigError, match=r"data\.max_pixels is 0, but must be at least 1"):
         ReadingRules.of_settings(None, 0)
+
+
+def test_jpegs_without_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders.turbojpeg, "_library", lambda: None)
+    monkeypatch.setitem(sys.modules, "torchvision.io", None)
+    data = saved(NOISE, "JPEG")
+    image = read(tmp_path, data)
+    with Image.open(tmp_path / "i") as pillow:
+        assert np.array_equal(image, np.asarray(pillow))
+    with pytest.raises(UnreadableError, match=r"image .*i cannot be read \(image file is truncated"):
+        read(tmp_path, data[: len(data) // 2])
