@@ -37,36 +37,46 @@ def read_other(file: BinaryIO) -> Header:
         exif, xmp = image.info.get("exif"), image.info.get("xmp")
         size, mode, pages = (image.height, image.width), image.mode, getattr(image, "n_frames", 1)
         file.seek(0)
-        start = file.read(_START)
+        data = file.read() if kind in ("JPEG2000", "AVIF") else file.read(_START)
         lossy = _LOSSY.get(kind)
         if kind == "WEBP" and b"VP8 " in _webp_chunks(file):
             lossy = "a lossy WebP"
-        bits, deep = _depth(kind, mode, start)
+    bits, held = _depth(kind, mode, data)
+    if kind == "JPEG2000" and b"cdef" not in data:  # which says which band is alpha
+        bands = max(bands, len(_depths_of_jpeg_2000(data)))
     return Header(
         size,
         orientation_of(exif if isinstance(exif, bytes) else None, xmp if isinstance(xmp, bytes) else None),
         kind,
         bands=bands,
         bits=bits,
-        type=deep,
+        type=held,
         pages=pages,
         lossy=lossy,
     )
 
 
-def _depth(kind: str, mode: str, start: bytes) -> tuple[int, str]:
+def _depth(kind: str, mode: str, data: bytes) -> tuple[int, str]:
     """Bits and type of a value; Pillow cuts most of what is deeper than 8 bits."""
     bits = 1 if mode == "1" else 8
-    if kind == "PPM" and (maximum := maximum_of(start)) is not None:
+    if kind == "PPM" and (maximum := maximum_of(data)) is not None:
         return maximum.bit_length(), "uint8" if maximum < 256 else "uint16"
-    if kind == "JPEG2000" and (place := start.find(_SIZES_OF_JPEG_2000)) >= 0:
-        depths = start[place + 42 :: 3][: int.from_bytes(start[place + 40 : place + 42], "big")]
-        bits = max(((depth & 127) + 1 for depth in depths), default=8)
-    elif kind == "AVIF" and (place := start.find(_AVIF_CODEC)) >= 0:
-        flags = start[place + 6]
+    if kind == "JPEG2000":
+        bits = max(_depths_of_jpeg_2000(data), default=8)
+    elif kind == "AVIF" and (place := data.find(_AVIF_CODEC)) >= 0:
+        flags = data[place + 6]
         bits = 12 if flags & 0x20 else 10 if flags & 0x40 else 8
-    deep = _DEEP_MODES.get(mode, "uint8")
-    return bits, "uint16" if bits > 8 and deep in ("uint8", "int32") else deep
+    held = _DEEP_MODES.get(mode, "uint8")
+    return bits, "uint16" if bits > 8 and held in ("uint8", "int32") else held
+
+
+def _depths_of_jpeg_2000(data: bytes) -> list[int]:
+    """Bits of each band, from the first segment of the code stream."""
+    place = data.find(_SIZES_OF_JPEG_2000)
+    if place < 0:
+        return []
+    count = int.from_bytes(data[place + 40 : place + 42], "big")
+    return [(depth & 127) + 1 for depth in data[place + 42 : place + 42 + 3 * count : 3]]
 
 
 def _webp_chunks(file: BinaryIO) -> set[bytes]:

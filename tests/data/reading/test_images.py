@@ -302,6 +302,22 @@ def test_bands_are_never_left_out(tmp_path: Path, bands: int, tags: dict[int, An
         read(tmp_path, tiff(pixels, tags=tags), ranges=((0, 1),))
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"), [("JPEG2000", {}), ("AVIF", {"quality": 100}), ("WEBP", {"lossless": True})]
+)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_other_formats_of_8_bits(tmp_path: Path, kind: str, options: dict[str, Any], mode: str) -> None:
+    smooth = cv2.resize(NOISE[:3, :4], (64, 48))
+    data = saved(Image.fromarray(smooth).convert(mode), kind, **options)
+    assert np.abs(read(tmp_path, data).astype(int) - smooth).mean() < 2
+
+
+def test_a_fourth_band_of_a_jpeg_2000_that_is_no_alpha(tmp_path: Path) -> None:
+    data = saved(Image.new("RGBA", (64, 64)), "JPEG2000", no_jp2=True)  # the bare code stream does not say
+    with pytest.raises(UnfitImageError, match=r"image .*i has 4 bands of uint8, and networks take 3"):
+        read(tmp_path, data)
+
+
 def test_alpha_is_no_band(tmp_path: Path) -> None:
     rgba = np.dstack([NOISE, NOISE[..., 0]])
     assert np.array_equal(read(tmp_path, tiff(rgba, tags={338: (3, [2])})), NOISE)
