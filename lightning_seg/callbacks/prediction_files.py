@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_seg.callbacks.pictures import overlay
-from lightning_seg.data.decode import read_image
+from lightning_seg.data.reading import read_image
 from lightning_seg.files import inside
 from lightning_seg.structures import Batch, DatasetInfo
 
@@ -45,7 +45,8 @@ class PredictionFiles(pl.Callback):
         for sample, prediction in zip(batch, outputs, strict=True):
             labels = prediction.cpu().numpy()
             save_labels(labels, self.info, inside(self.folder / "masks", sample["name"] + ".png"))
-            picture = overlay(read_image(Path(sample["file_name"])), labels, self.info)
+            rules = trainer.datamodule.rules  # type: ignore[attr-defined]  # set by Trainer.predict
+            picture = overlay(read_image(Path(sample["file_name"]), rules), labels, self.info)
             Image.fromarray(picture).save(inside(self.folder / "overlays", sample["name"] + ".jpg"), quality=90)
 
 
