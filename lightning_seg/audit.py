@@ -118,12 +118,12 @@ def _open_data(settings: Namespace, source: str) -> tuple[SegmentationDataModule
         data = build()
     data.prepare_data()
     try:
-        listings = list_splits(data.readers, data.root, data.labelling)
+        listings = list_splits(data.readers, data.root, data.labelling, data.rules)
     except IgnoreIsClassError as error:
         known.append(Defect("ignore_is_class", "train", source, str(error)))
         changes["palette"] = {name: colour for name, colour in settings.palette.items() if name != IGNORE}
         data = build()
-        listings = list_splits(data.readers, data.root, data.labelling)
+        listings = list_splits(data.readers, data.root, data.labelling, data.rules)
     known += [
         Defect("ignore_is_class", split, source, f"the source's value of class {name!r} is ignored: it is never learnt")
         for split, listing in listings.items()

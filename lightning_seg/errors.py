@@ -27,6 +27,10 @@ class UnreadableError(DataError):
     """A file that cannot be opened or decoded, or annotations that cannot be painted."""
 
 
+class UnfitImageError(DataError):
+    """An image of more bits, bands, pages or pixels than the settings allow."""
+
+
 class LossyMaskError(DataError):
     """A mask in a format that changes label values."""
 

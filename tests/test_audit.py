@@ -102,6 +102,13 @@ PLANTS = [
     ("unreadable", "val", planted.truncated_mask),
     ("unreadable", "train", planted.truncated_jpeg_mask),
     ("unreadable", "train", planted.empty_image),
+    ("unreadable", "train", planted.damaged_jpeg),
+    ("unreadable", "train", planted.flipped_bit),
+    ("unreadable", "val", planted.flipped_bit_of_mask),
+    ("unfit", "train", planted.deep_image),
+    ("unfit", "train", planted.image_of_many_bands),
+    ("unfit", "val", planted.image_of_two_pages),
+    ("lossy_mask", "train", planted.lossy_tiff_mask),
     ("orphan_image", "train", planted.orphan_image),
     ("orphan_mask", "val", planted.orphan_mask),
     ("size_mismatch", "train", planted.size_mismatch),
@@ -143,13 +150,39 @@ def test_each_defect_is_found_once(
     assert path in page
 
 
+def test_what_is_unfit_is_named_with_what_would_mend_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same in the audit and before a run; a range lets both pass, a limit stops both."""
+    root = planted.build(tmp_path / "set")
+    path = planted.deep_image(root)
+    config = write_config(root)
+    _, content, _ = run(config)
+    (defect,) = content["defects"]
+    assert re.fullmatch(
+        rf"image {path} has 1 band of uint16 with values from 0 to 4080, and networks take 0 to 255: set "
+        r"data.value_range, such as \[0, 4080\], .*, or convert the images", defect["detail"],
+    )  # fmt: skip
+    with pytest.raises(SystemExit):
+        train(["fit", "--config", config])
+    assert defect["detail"] in capsys.readouterr().err
+
+    status, content, page = run(config, "--data.value_range", "[0, 4080]")
+    assert (status, content["defects"]) == (0, [])
+    assert page.count("data:image/jpeg") > 10
+    train(["fit", "--config", config, "--data.value_range", "[0, 4080]", "--trainer.fast_dev_run", "true"])
+
+    status, content, _ = run(config, "--data.value_range", "[0, 4080]", "--data.max_pixels", "3071")
+    images = sum(planted.COUNT.values())
+    assert [defect["kind"] for defect in content["defects"]].count("unfit") == 2 * images
+    assert status == 1
+
+
 def test_all_at_once(tmp_path: Path) -> None:
     """One of each that values can have, among them the ignore index; in several processes."""
     root = planted.build(tmp_path / "set")
     plants = [entry for entry in PLANTS if entry[2] in (
         planted.truncated_image, planted.truncated_mask, planted.orphan_image, planted.orphan_mask,
         planted.size_mismatch, planted.unknown_id, planted.jpeg_mask, planted.blurred_mask, planted.absent_class,
-        planted.all_ignored, planted.exif_rotation, planted.duplicate, planted.leak,
+        planted.all_ignored, planted.exif_rotation, planted.duplicate, planted.leak, planted.deep_image,
     )]  # fmt: skip
     for _, _, plant in plants[::-1]:  # absent_class opens masks that others then cut
         plant(root)

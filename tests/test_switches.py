@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from lightning_seg.cli import main
+from lightning_seg.data.reading import turbojpeg
 from lightning_seg.inference import kernel
 from lightning_seg.inference.kernel import just_in_time
 from lightning_seg.module import SegmentationModule
+from tests.conftest import write_pair
 from tests.models.test_compilation import SMALLEST
 
 Experiment = Callable[..., Path]
@@ -103,6 +106,32 @@ def test_the_kernel_of_the_evaluation_compiles(watch: Callable[..., Witness], mo
         pytest.skip("there is no working C++ compiler")
     assert just_in_time._compiled is not None
     assert counters["stats"]["unique_graphs"] == 2
+
+
+def test_of_a_jpeg_only_what_the_crop_shows_is_decoded(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where RandomScaleCrop comes first, and libjpeg-turbo 3 is there."""
+    for number in range(4):
+        write_pair(tmp_path / "jpegs/train", str(number), np.full((96, 128), number, np.uint8))
+        write_pair(tmp_path / "jpegs/val", str(number), np.full((96, 128), number, np.uint8))
+    parts: list[tuple[slice, slice]] = []
+    decode_part = turbojpeg.decode_part
+
+    def watched(data: bytes, rows: slice, columns: slice) -> Any:
+        pixels = decode_part(data, rows, columns)
+        if pixels is not None:
+            parts.append((rows, columns))
+        return pixels
+
+    monkeypatch.setattr(turbojpeg, "decode_part", watched)
+    crop = {"class_path": "lightning_seg.data.RandomScaleCrop", "init_args": {"height": 32, "width": 32}}
+    config = experiment(root=str(tmp_path / "jpegs"), train_transforms=[crop])
+    main(["fit", "--config", str(config), "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "0"])
+    if turbojpeg.decode_whole(next((tmp_path / "jpegs/train/images").iterdir()).read_bytes()) is None:
+        pytest.skip("libjpeg-turbo 3 is not installed")
+    assert len(parts) >= 4  # the quick look before the run reads whole images
+    assert all(rows.stop - rows.start < 96 or columns.stop - columns.start < 128 for rows, columns in parts)
 
 
 def test_a_refusal_of_torch_compile_itself_is_loud(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

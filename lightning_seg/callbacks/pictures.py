@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.colours import colourise
-from lightning_seg.data.decode import read_image
+from lightning_seg.data.reading import read_image
 from lightning_seg.metrics.functional import confusion_matrix, mean_iou
 from lightning_seg.module import SegmentationModule
 from lightning_seg.structures import Batch, DatasetInfo, show_colour
@@ -138,7 +138,7 @@ class ResultGrid(pl.Callback):
         self._examples.append(
             _Example(
                 sample["name"],
-                read_image(Path(sample["file_name"])),
+                read_image(Path(sample["file_name"]), trainer.datamodule.rules),  # type: ignore[attr-defined]  # as below
                 sample["truth"].cpu().numpy(),
                 prediction.cpu().numpy(),
                 mean_iou(matrix, pl_module.evaluation.absent_classes).item(),

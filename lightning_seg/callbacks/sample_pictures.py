@@ -16,7 +16,7 @@ from torch import Tensor
 from lightning_seg.callbacks.pictures import RGBImage, error_map, overlay, reduce, reduce_labels
 from lightning_seg.callbacks.wandb_masks import error_ids, wandb_image
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data.decode import read_image
+from lightning_seg.data.reading import read_image
 from lightning_seg.data.survey import count_classes, cover_classes, draw_samples
 from lightning_seg.errors import ConfigError, Forgiving
 from lightning_seg.loggers import usable
@@ -167,7 +167,7 @@ class SamplePictures(pl.Callback):
         matrix = confusion_matrix(prediction, sample["truth"], info.num_classes, info.ignore_index)
         return Shown(
             sample["name"],
-            reduce(read_image(Path(sample["file_name"])), self.longest_side),
+            reduce(read_image(Path(sample["file_name"]), _data(trainer).rules), self.longest_side),
             reduce_labels(sample["truth"].cpu().numpy(), self.longest_side),
             reduce_labels(prediction.cpu().numpy(), self.longest_side),
             mean_iou(matrix, module.evaluation.absent_classes).item(),

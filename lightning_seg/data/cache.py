@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_seg.data.headers import read_header
 from lightning_seg.data.labels import Ids
 from lightning_seg.data.limits import usable_memory
 from lightning_seg.data.ranks import gather, this_rank
+from lightning_seg.data.reading import USUAL, ReadingRules, read_header
 from lightning_seg.errors import ConfigError, UnreadableError
 from lightning_seg.structures import Sample
 
@@ -105,7 +105,10 @@ def _received(file: Any) -> SampleCache:
 
 
 def share_caches(
-    samples: Sequence[Sequence[Sample]], id_bytes: Sequence[int], skip_unreadable: Sequence[bool]
+    samples: Sequence[Sequence[Sample]],
+    id_bytes: Sequence[int],
+    skip_unreadable: Sequence[bool],
+    rules: ReadingRules = USUAL,
 ) -> list[SampleCache]:
     """Empty caches, one a data set, which all training processes of a machine share.
 
@@ -113,6 +116,7 @@ def share_caches(
         samples: of each data set, with masks.
         id_bytes: of each data set.
         skip_unreadable: of each data set: whether an image that cannot be read is passed over.
+        rules: what images may be.
 
     Raises:
         ConfigError: if they will not fit into memory.
@@ -124,7 +128,7 @@ def share_caches(
 
     def create() -> list[str]:
         if first == this_rank():
-            pixels = [_pixels(of_set, skip) for of_set, skip in zip(samples, skip_unreadable, strict=True)]
+            pixels = [_pixels(of_set, skip, rules) for of_set, skip in zip(samples, skip_unreadable, strict=True)]
             needed = sum(sum(counts) * (3 + size) for counts, size in zip(pixels, id_bytes, strict=True))
             _check_memory(needed, sum(map(len, pixels)))
             caches.extend(SampleCache.create(counts, size) for counts, size in zip(pixels, id_bytes, strict=True))
@@ -140,10 +144,10 @@ def _machine() -> str:
     return f"{socket.gethostname()} {processes.readlink() if processes.exists() else this_rank()}"
 
 
-def _pixels(samples: Sequence[Sample], skip_unreadable: bool) -> list[int]:
+def _pixels(samples: Sequence[Sample], skip_unreadable: bool, rules: ReadingRules) -> list[int]:
     def count(index: int) -> int:
         try:
-            return math.prod(read_header(samples[index].image, "image").stored)
+            return math.prod(read_header(samples[index].image, "image", rules).stored)
         except UnreadableError:
             if skip_unreadable:
                 return 0

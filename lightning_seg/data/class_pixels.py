@@ -10,9 +10,9 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_seg.data.dataset import read_labels
-from lightning_seg.data.decode import read_image, read_mask
 from lightning_seg.data.labels import LabelTable
 from lightning_seg.data.loader import ErrorsAsItems, prepare_worker, warn_of_unreadable
+from lightning_seg.data.reading import USUAL, ReadingRules, read_header, read_mask
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Annotations, Sample
 
@@ -24,12 +24,21 @@ class ClassPixels(Dataset[NDArray[np.int64]]):
         samples: with masks.
         table: what they store.
         skip_unreadable: count nothing in a sample that cannot be read, rather than refuse it.
+        rules: what its files may be.
     """
 
-    def __init__(self, samples: Sequence[Sample], table: LabelTable, *, skip_unreadable: bool = False) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        table: LabelTable,
+        *,
+        skip_unreadable: bool = False,
+        rules: ReadingRules = USUAL,
+    ) -> None:
         self.samples = samples
         self.table = table
         self.skip_unreadable = skip_unreadable
+        self.rules = rules
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -37,11 +46,11 @@ class ClassPixels(Dataset[NDArray[np.int64]]):
     def __getitem__(self, index: int) -> NDArray[np.int64]:
         sample = self.samples[index]
         if isinstance(sample.mask, Annotations):
-            height, width = sample.mask.size or read_image(sample.image).shape[:2]
-            ids = read_labels(sample, (height, width), self.table)
+            size = sample.mask.size or read_header(sample.image, "image", self.rules).upright
+            ids = read_labels(sample, size, self.table, self.rules)
         else:
             assert sample.mask is not None
-            ids = self.table.decode(read_mask(sample.mask), sample.mask)
+            ids = self.table.decode(read_mask(sample.mask, self.rules), sample.mask)
         classes = self.table.info.num_classes
         counted = ids[(ids >= 0) & (ids < classes)]
         return np.bincount(counted, minlength=classes)

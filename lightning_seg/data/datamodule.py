@@ -28,6 +28,7 @@ from lightning_seg.data.prediction import images_to_predict
 from lightning_seg.data.ranks import gather
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.finding import resolve
+from lightning_seg.data.reading import MAX_PIXELS, ReadingRules
 from lightning_seg.data.sampler import EvaluationSampler, RareClassSampler, TrainSampler
 from lightning_seg.data.sizes import refuse_misfits
 from lightning_seg.data.transforms import Placements, RandomScaleCrop, Transform, build_pipeline, check_transforms
@@ -82,6 +83,9 @@ class SegmentationDataModule(pl.LightningDataModule):
             padding or a flip, and the same each time.
         reduced_decoding: decode a training JPEG at ½ (¼, ⅛) of its size where ``RandomScaleCrop`` scales it to that or
             less: about half the time, for pixels that differ by 0.3 grey levels on average. Masks stay whole.
+        value_range: lowest and highest value, ``[0, 4095]``, that become 0 and 255 in images of more than 8 bits, or
+            one such pair for each of three bands; images of 8 bits stay as they are. Null: the former are refused.
+        max_pixels: height × width of the largest image or mask that is opened.
         cache: ``ram``: in ``fit``, keep each decoded sample in memory that all processes of a machine share, so that it
             is decoded once; its size is announced, and refused where it does not fit. Null: decode at every use.
         batch_size: training samples per process and step.
@@ -109,6 +113,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         train_transforms: list[Transform] | None = None,
         eval_transforms: list[Transform] | None = None,
         reduced_decoding: bool = False,
+        value_range: list[float] | list[list[float]] | None = None,
+        max_pixels: int = MAX_PIXELS,
         cache: Literal["ram"] | None = None,
         batch_size: int = 8,
         eval_batch_size: int = 1,
@@ -130,6 +136,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.labelling = Labelling(
             self.info, label_map or {}, colours, unknown, unreadable=unreadable, ignore_assumed=ignore_index is None
         )
+        self.rules = ReadingRules.of_settings(value_range, max_pixels)
         self.skip_unreadable = unreadable == "skip"
         self.sampler = sampler
         self.train_transforms = train_transforms or []
@@ -243,6 +250,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 reduced_decoding=self.reduced_decoding and part == "train",
                 skip_unreadable=self.skip_unreadable and part == "train",
                 placements=placements,
+                rules=self.rules,
             )
         for reader in self.readers.values():
             if reader is not None:
@@ -252,7 +260,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             fresh = [dataset for dataset in fresh if dataset.cache is None]
             id_bytes = [dataset.table.dtype.itemsize for dataset in fresh]
             skips = [dataset.skip_unreadable for dataset in fresh]
-            caches = share_caches([dataset.samples for dataset in fresh], id_bytes, skips)
+            caches = share_caches([dataset.samples for dataset in fresh], id_bytes, skips, self.rules)
             for dataset, kept in zip(fresh, caches, strict=True):
                 dataset.cache = kept
         if "train" in parts and self.sampler == "rare_class" and self.class_pixels is None:
@@ -283,7 +291,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         reader = self.readers[part]
         assert reader is not None
         if part not in self._listings:
-            self._listings[part] = list_split(part, reader, self.root, self.labelling)
+            self._listings[part] = list_split(part, reader, self.root, self.labelling, self.rules)
         return self._listings[part]
 
     def _pipeline(self, part: str) -> tuple[A.Compose, Placements | None, str]:
@@ -344,7 +352,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         """(N, C) of the training masks; each process counts a part of them."""
         world_size, rank = self._processes()
         train = self.datasets["train"]
-        pixels = ClassPixels(train.samples, train.table, skip_unreadable=train.skip_unreadable)
+        pixels = ClassPixels(train.samples, train.table, skip_unreadable=train.skip_unreadable, rules=self.rules)
         mine = range(rank, len(pixels), world_size)
         counted = np.empty((len(pixels), self.info.num_classes), np.int64)
         for first, part in enumerate(gather(lambda: count_class_pixels(pixels, mine, self._workers()))):

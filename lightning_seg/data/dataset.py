@@ -1,7 +1,6 @@
 """From samples on disk to Detectron2's dict format."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import albumentations as A
@@ -13,19 +12,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_seg.data.cache import SampleCache
-from lightning_seg.data.decode import read_image, read_mask, read_part, read_reduced
-from lightning_seg.data.headers import Header, read_header
 from lightning_seg.data.labels import Ids, LabelTable
 from lightning_seg.data.rasterise import rasterise
+from lightning_seg.data.reading import USUAL, ImageFile, ReadingRules, read_image, read_mask
 from lightning_seg.data.records import Records
 from lightning_seg.data.sampler import Draw
 from lightning_seg.data.transforms import Placements, apply, coming_pixels, leading_crop, reseed
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Annotations, Sample
-
-_PARTLY_DECODED = ("JPEG", "MPO")
-_REDUCTIONS = (2, 4, 8)
-"""By what a JPEG can be shrunk while it is decoded."""
 
 _MOST_IN_A_ROW = 16
 """Unreadable samples, one after the other, of which the last is no longer an accident."""
@@ -54,6 +48,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         reduced_decoding: decode a JPEG at ½, ¼ or ⅛ where the pipeline scales it to that or less.
         skip_unreadable: put the next sample in the place of one that cannot be read, with the same random draw.
         placements: of a pipeline of evaluation.
+        rules: what images and masks may be.
     """
 
     def __init__(
@@ -67,6 +62,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         reduced_decoding: bool = False,
         skip_unreadable: bool = False,
         placements: Placements | None = None,
+        rules: ReadingRules = USUAL,
     ) -> None:
         self.samples = Records(samples)
         self.table = table
@@ -76,6 +72,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self.reduced_decoding = reduced_decoding
         self.skip_unreadable = skip_unreadable
         self.placements = placements
+        self.rules = rules
         self.cache: SampleCache | None = None
 
     def __len__(self) -> int:
@@ -128,37 +125,43 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     def _read(self, index: int, sample: Sample) -> tuple[NDArray[np.uint8], Ids | None, tuple[int, int]]:
         """Image, class ids and stored size; of the image perhaps only what the coming draw uses."""
         if sample.mask is None:
-            image = read_image(sample.image)
+            image = read_image(sample.image, self.rules)
             return image, None, (image.shape[0], image.shape[1])
         if self.cache is not None and (kept := self.cache.get(index)) is not None:
             return *kept, kept[1].shape[:2]
         if self.cache is None and leading_crop(self.pipeline) is not None:
-            header = read_header(sample.image, "image")
-            mask = read_labels(sample, header.upright, self.table)
-            return self._read_used(sample.image, header, mask), mask, header.upright
-        image = read_image(sample.image)
-        mask = read_labels(sample, (image.shape[0], image.shape[1]), self.table)
+            file = ImageFile(sample.image, self.rules)
+            mask = read_labels(sample, file.header.upright, self.table, self.rules)
+            return self._read_used(file, mask), mask, file.header.upright
+        image = read_image(sample.image, self.rules)
+        mask = read_labels(sample, (image.shape[0], image.shape[1]), self.table, self.rules)
         if self.cache is not None:
             self.cache.put(index, image, mask)
         return image, mask, (image.shape[0], image.shape[1])
 
-    def _read_used(self, path: Path, header: Header, mask: Ids) -> NDArray[np.uint8]:
+    def _read_used(self, file: ImageFile, mask: Ids) -> NDArray[np.uint8]:
         """The image, or what the coming draw uses of it where the file's format lets the rest be left out."""
-        coming = coming_pixels(self.pipeline, mask) if header.format in _PARTLY_DECODED else None
+        coming = coming_pixels(self.pipeline, mask) if file.header.format == "JPEG" else None
         if coming is None:
-            return read_image(path)
-        if self.reduced_decoding and (reductions := [by for by in _REDUCTIONS if coming.scale * by <= 1]):
-            return read_reduced(path, max(reductions))
-        return read_part(path, coming.rows, coming.columns) if header.orientation == 1 else read_image(path)
+            return file.whole()
+        if self.reduced_decoding and (reductions := [by for by in file.reductions if coming.scale * by <= 1]):
+            return file.reduced(max(reductions))
+        return file.part(coming.rows, coming.columns)
 
 
-def read_labels(sample: Sample, size: tuple[int, int], table: LabelTable) -> Ids:
+def read_labels(
+    sample: Sample,
+    size: tuple[int, int],
+    table: LabelTable,
+    rules: ReadingRules = USUAL,
+) -> Ids:
     """Class ids and the ignore index of a sample's pixels, (H, W).
 
     Args:
         sample: one with a mask.
         size: height and width of its image.
         table: what its source stores.
+        rules: what its mask may be.
 
     Raises:
         DataError: if the mask cannot be read, has another size, or holds what the table does not know.
@@ -166,7 +169,7 @@ def read_labels(sample: Sample, size: tuple[int, int], table: LabelTable) -> Ids
     assert sample.mask is not None
     if isinstance(sample.mask, Annotations):
         return rasterise(sample.mask, size, table)
-    stored = read_mask(sample.mask)
+    stored = read_mask(sample.mask, rules)
     if stored.size != size:
         raise DataError(
             f"mask {sample.mask} is {stored.size[1]}×{stored.size[0]} pixels, but its image {sample.image} is "

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_seg.data.reading.storage import open_file
 from lightning_seg.structures import Annotations, Sample
 
 COLUMNS = ("name", "image", "image_bytes", "image_digest", "labels", "labels_bytes", "labels_digest")
@@ -38,7 +39,7 @@ def file_digest(path: Path, whole: bool) -> tuple[int, str]:
         OSError: if it cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if whole or size <= 2 * _END:
             while chunk := file.read(_CHUNK):

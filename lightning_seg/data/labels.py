@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.data.decode import StoredMask
+from lightning_seg.data.reading import StoredMask
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Annotations, Colour, DatasetInfo, show_colour, summarise
 

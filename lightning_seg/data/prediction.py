@@ -8,22 +8,21 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_seg.data.headers import read_header
 from lightning_seg.data.readers import Coco, Folder, Reader
 from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
 from lightning_seg.data.readers.names import common_folder, unique_names
 from lightning_seg.data.readers.reader import OrphanError
 from lightning_seg.data.readers.walking import files_below
+from lightning_seg.data.reading import read_header
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Sample, summarise
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _SUFFIXES = (
-    *IMAGE_SUFFIXES, *_JPEG, ".gif", ".jp2", ".j2k", ".jpf", ".jpx", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga",
-    ".dib", ".qoi",
+    *IMAGE_SUFFIXES, *_JPEG, ".gif", ".jp2", ".j2k", ".jpf", ".jpx", ".avif", ".ppm", ".pgm", ".pbm", ".pnm",
 )  # fmt: skip
-"""What is taken for an image in a folder, in any case: all that Pillow reads and that holds one picture."""
+"""What is taken for an image in a folder, in any case: all that is read."""
 
 
 def images_to_predict(given: str, root: Path | None, readers: Sequence[Reader]) -> list[Sample]:

@@ -7,7 +7,7 @@ import albumentations as A
 import numpy as np
 
 from lightning_seg.data.auditing.pool import without_opencv_threads
-from lightning_seg.data.headers import read_header
+from lightning_seg.data.reading import read_header
 from lightning_seg.data.transforms import Placements, RandomScaleCrop, apply, reseed
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Sample, summarise

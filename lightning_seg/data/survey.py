@@ -23,7 +23,7 @@ def count_classes(dataset: SegmentationDataset, indices: Sequence[int]) -> Class
 
     None are counted of a sample that cannot be read, where the data set skips those.
     """
-    pixels = ClassPixels(dataset.samples, dataset.table)
+    pixels = ClassPixels(dataset.samples, dataset.table, rules=dataset.rules)
     counts = np.zeros((len(indices), dataset.table.info.num_classes), np.int64)
     for row, index in enumerate(indices):
         try:

@@ -1,20 +1,34 @@
 """Colours, overlays and error maps, pixel by pixel."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
 from lightning_seg.callbacks import pictures
 from lightning_seg.callbacks.pictures import RIGHT, WRONG, error_map, overlay
-from lightning_seg.callbacks.prediction_files import save_labels
+from lightning_seg.callbacks.prediction_files import PredictionFiles, save_labels
 from lightning_seg.data import VOC
 from lightning_seg.data.colours import colourise
+from lightning_seg.data.reading import ReadingRules
 from lightning_seg.structures import IGNORE_COLOURS, Colour, DatasetInfo, default_palette
 
 INFO = DatasetInfo(("a", "b"), 255, ((90, 20, 30), (200, 100, 0)))
+
+
+def test_overlays_of_deep_images_show_what_the_network_saw(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 2000, np.uint16)).save(tmp_path / "a.png")
+    info = DatasetInfo(("dark",), 255, ((0, 0, 0),))
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(rules=ReadingRules(((0, 4000),))))
+    batch = [{"name": "a", "file_name": str(tmp_path / "a.png")}]
+    files = PredictionFiles(tmp_path, info)
+    files.on_predict_batch_end(trainer, None, [torch.zeros(8, 8, dtype=torch.uint8)], batch, 0)  # type: ignore[arg-type]
+    shown = np.asarray(Image.open(tmp_path / "predictions/overlays/a.jpg"))
+    assert np.abs(shown.astype(int) - 0.45 * 128).max() < 3
 
 
 def test_colours_follow_the_palette() -> None:

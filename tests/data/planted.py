@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from tests.data.reading.files import tiff
+
 CLASSES = ["wall", "door", "window"]
 SIZE = (48, 64)
 COUNT = {"train": 6, "val": 4, "test": 3}
@@ -66,6 +68,51 @@ def truncated_jpeg_mask(root: Path) -> Path:
 def empty_image(root: Path) -> Path:
     (root / "train/images/1.png").write_bytes(b"")
     return root / "train/images/1.png"
+
+
+def damaged_jpeg(root: Path) -> Path:
+    """Zeroed in its middle, which most programs show with a grey end."""
+    path = root / "train/images/1.jpg"
+    Image.fromarray(pixels(11)).save(path, quality=95)
+    path.with_suffix(".png").unlink()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(64) + data[len(data) // 2 + 64 :])
+    return path
+
+
+def flipped_bit(root: Path) -> Path:
+    """One bit of an image's compressed pixels."""
+    return flip(root / "train/images/2.png")
+
+
+def flipped_bit_of_mask(root: Path) -> Path:
+    return flip(root / "val/masks/1.png")
+
+
+def deep_image(root: Path) -> Path:
+    path = root / "train/images/3.png"
+    Image.fromarray(pixels(3)[..., 0].astype(np.uint16) * 16).save(path)
+    return path
+
+
+def image_of_many_bands(root: Path) -> Path:
+    path = root / "train/images/3.tif"
+    path.write_bytes(tiff(np.zeros((*SIZE, 12), np.uint8)))
+    path.with_suffix(".png").unlink()
+    return path
+
+
+def image_of_two_pages(root: Path) -> Path:
+    path = root / "val/images/3.tif"
+    path.write_bytes(tiff(pixels(3), pixels(4)))
+    path.with_suffix(".png").unlink()
+    return path
+
+
+def lossy_tiff_mask(root: Path) -> Path:
+    path = root / "train/masks/3.png"
+    Image.open(path).save(path, "TIFF", compression="jpeg")
+    return path
 
 
 def orphan_image(root: Path) -> Path:
@@ -180,6 +227,15 @@ def copied(root: Path, source: str, target: str) -> Path:
 def cut(path: Path) -> Path:
     data = path.read_bytes()
     path.write_bytes(data[: 2 * len(data) // 3])
+    return path
+
+
+def flip(path: Path) -> Path:
+    """Turn one bit in the middle of a PNG's pixels."""
+    data = bytearray(path.read_bytes())
+    start = data.index(b"IDAT")
+    data[(start + len(data)) // 2] ^= 4
+    path.write_bytes(data)
     return path
 
 

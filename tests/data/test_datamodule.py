@@ -23,14 +23,11 @@ from lightning_seg.data import (
     SegmentationDataModule,
     Split,
     Synthetic,
-    dataset,
-    decode,
 )
-from lightning_seg.data.decode import read_image, read_mask, read_reduced
-from lightning_seg.data.jpeg import decode_part
 from lightning_seg.data.readers.coco import _read
+from lightning_seg.data.reading import ImageFile, read_image, read_mask, turbojpeg
 from lightning_seg.data.sampler import Draw
-from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.errors import ConfigError, DataError, UnfitImageError
 from lightning_seg.structures import Sample
 from tests.conftest import CLASSES, write_pair
 from tests.data.layouts import catalog_of_annotations
@@ -166,9 +163,8 @@ def test_reduced_decoding_looks_almost_the_same(
     write_pair(tmp_path / "train", "a", np.arange(120 * 200).reshape(120, 200).astype(np.uint8) % 6)
     Image.fromarray(np.dstack([image, image[..., :1]])).save(tmp_path / "train/images/a.jpg", quality=95)
     taken: list[int] = []
-    monkeypatch.setattr(
-        dataset, "read_reduced", lambda path, reduce: taken.append(reduce) or read_reduced(path, reduce)
-    )
+    reduced_by = ImageFile.reduced
+    monkeypatch.setattr(ImageFile, "reduced", lambda file, by: taken.append(by) or reduced_by(file, by))
 
     def sample(reduced_decoding: bool) -> dict[str, Any]:
         crop = RandomScaleCrop(24, 24, (scale, scale))
@@ -199,6 +195,8 @@ def test_samples_are_the_same_whether_all_of_a_jpeg_is_decoded(
     data.setup("fit")
     decoded: list[bool] = []
 
+    decode_part = turbojpeg.decode_part
+
     def partly(data: bytes, rows: slice, columns: slice) -> NDArray[np.uint8] | None:
         part = decode_part(data, rows, columns)
         decoded.append(part is not None)
@@ -211,14 +209,52 @@ def test_samples_are_the_same_whether_all_of_a_jpeg_is_decoded(
     def samples() -> list[dict[str, Any]]:
         return [data.datasets["train"][Draw(0, 0, position)] for position in range(60)]
 
-    monkeypatch.setattr(decode, "decode_part", partly)
+    monkeypatch.setattr(turbojpeg, "decode_part", partly)
     ours = samples()
-    monkeypatch.setattr(decode, "decode_part", lambda *arguments: None)
+    monkeypatch.setattr(turbojpeg, "decode_part", lambda *arguments: None)
     for part, whole in zip(ours, samples(), strict=True):
         assert torch.equal(part["image"], whole["image"])
         assert torch.equal(part["sem_seg"], whole["sem_seg"])
         assert (part["height"], part["width"]) == (90, 120)
     assert bool(decoded) == (orientation == 1)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_reduced_decoding_shifts_nothing(tmp_path: Path, orientation: int) -> None:
+    """Where the factor does not divide the size, too: the last columns stay the last."""
+    height, width = 101, 213
+    ramp = np.broadcast_to(np.linspace(10, 240, width), (height, width))
+    stored = {1: ramp, 3: ramp[::-1, ::-1], 6: np.rot90(ramp)}[orientation]
+    write_pair(tmp_path / "train", "a", np.zeros((height, width), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored.astype(np.uint8)).save(tmp_path / "train/images/a.jpg", quality=98, exif=exif)
+    for scale in (0.5, 0.25, 0.125):
+        crop = RandomScaleCrop(round(height * scale), round(width * scale), (scale, scale))
+        looks = []
+        for reduced_decoding in (False, True):
+            data = make(tmp_path, val=None, batch_size=1, train_transforms=[crop], reduced_decoding=reduced_decoding)
+            data.setup("fit")
+            looks.append(data.datasets["train"][Draw(0, 0, 0)]["image"].float())
+        inner = slice(1, -1)  # at the border there is less than a block to interpolate with
+        assert (looks[0] - looks[1])[..., inner].abs().max() < 2.1
+
+
+def test_value_range_reaches_every_sample(tmp_path: Path) -> None:
+    write_pair(tmp_path / "train", "a", np.zeros((8, 8), np.uint8))
+    (tmp_path / "train/images/a.jpg").unlink()
+    values = np.arange(64, dtype=np.uint16).reshape(8, 8) * 64
+    Image.fromarray(values).save(tmp_path / "train/images/a.png")
+    expected = np.rint(values / 4032 * 255)
+    for settings in ({}, {"cache": "ram"}, {"train_transforms": [RandomScaleCrop(8, 8, (1, 1))]}):
+        data = make(tmp_path, val=None, batch_size=1, value_range=[0, 4032], **settings)
+        data.setup("fit")
+        image = data.datasets["train"][0]["image"].numpy()
+        assert np.array_equal(image, np.broadcast_to(expected, (3, 8, 8)))
+    data = make(tmp_path, val=None, batch_size=1, max_pixels=63)
+    data.setup("fit")
+    with pytest.raises(UnfitImageError, match=r"a\.png is 8×8 pixels, but data\.max_pixels allows 63"):
+        data.datasets["train"][0]
 
 
 def test_reduced_decoding_compares_whole_sizes(tmp_path: Path) -> None:
@@ -254,6 +290,8 @@ def test_ignore_index_beyond_8_bits_pads_exactly(tmp_path: Path, ignore_index: i
             r"data\.reduced_decoding would do nothing: choose one",
         ),
         ({"batch_size": 0}, r"data\.batch_size is 0"),
+        ({"value_range": [5, 5]}, r"data\.value_range is \[5, 5\], but must be two numbers, the lower one first"),
+        ({"max_pixels": 0}, r"data\.max_pixels is 0, but must be at least 1"),
     ],
 )
 def test_settings_that_cannot_work(scenes: Path, settings: dict[str, Any], message: str) -> None:

@@ -62,7 +62,8 @@ def test_parts_scale_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
         height, width = rng.randint(1, 60), rng.randint(1, 60)
         scale = rng.choice([1.0, rng.uniform(0.95, 1.05), rng.uniform(0.2, 3)])
         scaled = max(1, round(height * scale)), max(1, round(width * scale) + rng.randint(0, 1))
-        crop = window.Window(*(window.Span.draw(length, rng.randint(1, 70), rng.random) for length in scaled))
+        spans = (window.Span.draw(length, rng.randint(1, 70), rng.random) for length in scaled)
+        crop = window.Window(*spans, size=(height, width))
         image = sample(height, width)["image"]
         expected = cv2.resize(image, scaled[::-1])[crop.rows.inside, crop.columns.inside]
         assert np.abs(crop.of_image(image, cv2.INTER_LINEAR).astype(int) - expected).max() <= 1
@@ -133,22 +134,43 @@ def test_one_pixel_more_or_less_of_padding() -> None:
         assert (out["mask"] == IGNORE).sum() == max(0, side * side - 21 * 21)
 
 
-@pytest.mark.parametrize("factor", [2, 4])
-@pytest.mark.parametrize("size", [(201, 302), (128, 64)])
-def test_image_smaller_than_its_mask(factor: int, size: tuple[int, int]) -> None:
-    """A JPEG that is decoded at 1/2 or 1/4 shows the same place."""
-    smooth = cv2.resize(RNG.integers(0, 256, (6, 9, 3), np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
+@pytest.mark.parametrize("interpolation", [cv2.INTER_LINEAR, cv2.INTER_CUBIC])
+@pytest.mark.parametrize("exact", [True, False], ids=["OpenCV 5", "OpenCV 4"])
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("size", [(81, 99), (127, 65), (64, 96), (83, 94)])
+def test_image_smaller_than_its_mask(
+    factor: int, size: tuple[int, int], exact: bool, interpolation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A JPEG that is decoded at a fraction shows the same place, to its last pixel, at any size.
+
+    Of a ramp, every way of averaging and of interpolating gives the ramp at that place.
+    """
+    monkeypatch.setattr(window, "_EXACT_POSITIONS", exact)
+    rows, columns = (np.linspace(20, 230, length) for length in size)
+    ramp = np.stack(np.broadcast_arrays(rows[:, None], columns[None], 0.0), axis=2)
+    padded = np.pad(ramp, ((0, -size[0] % factor), (0, -size[1] % factor), (0, 0)), "reflect", reflect_type="odd")
+    blocks = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor, 3).mean((1, 3))
+    reduced = np.clip(blocks, 0, 255).round().astype(np.uint8)
     mask = RNG.integers(0, 19, size, np.uint8)
-    reduced = cv2.resize(smooth, (-(-size[1] // factor), -(-size[0] // factor)), interpolation=cv2.INTER_AREA)
-    pipeline = build_pipeline([RandomScaleCrop(40, 60, (0.2, 1 / factor))], IGNORE)
+    crop = RandomScaleCrop(30, 40, (0.6 / factor, 1 / factor), interpolation=interpolation)
+    pipeline = build_pipeline([crop], IGNORE)
     for position in range(20):
         reseed(pipeline, 1, 0, position)
-        full = pipeline(image=smooth, mask=mask)
+        full = pipeline(image=ramp.round().astype(np.uint8), mask=mask)
         reseed(pipeline, 1, 0, position)
         half = pipeline(image=reduced, mask=mask)
         assert np.array_equal(full["mask"], half["mask"])
-        assert half["image"].shape == (40, 60, 3)
-        assert np.abs(full["image"].astype(int) - half["image"]).mean() < 4
+        place = crop.params["window"]
+        for axis, span in enumerate((place.rows, place.columns)):
+            centres = (np.arange(span.scaled) + 0.5) * size[axis] / span.scaled - 0.5
+            expected = np.interp(centres, np.arange(size[axis]), (rows, columns)[axis])[span.inside]
+            shown = half["image"][place.rows.filled, place.columns.filled, axis]
+            near_the_border = 1.5 * factor * 210 / size[axis]  # where there is less than a block to interpolate with
+            border = factor * (0.5 if interpolation == cv2.INTER_LINEAR else 2)
+            inner = (centres > border) & (centres < size[axis] - 1 - border)
+            error = np.abs(shown.mean(axis=1 - axis) - expected)
+            assert error[inner[span.inside]].max(initial=0) < 2
+            assert error.max() < near_the_border
 
 
 @pytest.mark.parametrize("p", [1.0, 0.5])

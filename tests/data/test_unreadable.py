@@ -10,13 +10,16 @@ from typing import Any
 import albumentations as A
 import numpy as np
 import pytest
+from PIL import Image
 
 from lightning_seg.cli import main
 from lightning_seg.data import Coco, RandomScaleCrop, SegmentationDataModule
 from lightning_seg.data.auditing.listing import list_splits
+from lightning_seg.data.reading import turbojpeg
 from lightning_seg.data.sampler import Draw
-from lightning_seg.errors import DataError, UnreadableError
+from lightning_seg.errors import DataError, UnfitImageError, UnreadableError
 from tests.conftest import train_py, write_pair
+from tests.data import planted
 from tests.data.test_datamodule import SEEN, epochs, make
 from tests.test_cli import Experiment, logged
 
@@ -36,6 +39,52 @@ def broken(scenes: Path, tmp_path: Path) -> tuple[Path, list[str]]:
     shutil.copytree(scenes, root)
     images, masks = (sorted((root / "train" / kind).iterdir()) for kind in ("images", "masks"))
     return root, [spoil(images[1]), spoil(masks[3])]
+
+
+def test_a_bit_that_is_turned_is_passed_over(scenes: Path, tmp_path: Path) -> None:
+    """In a PNG's pixels, image or mask: it ended the process once."""
+    root = tmp_path / "flipped"
+    shutil.copytree(scenes, root)
+    images, masks = (sorted((root / "train" / kind).iterdir()) for kind in ("images", "masks"))
+    Image.fromarray(np.asarray(Image.open(images[1]))).save(images[1].with_suffix(".png"))
+    images[1].unlink()
+    paths = [str(planted.flip(path)) for path in (images[1].with_suffix(".png"), masks[3])]
+    data = augmented(root)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        (seen,) = epochs(data, 1)
+    assert len(seen) == 6
+    messages = [str(warning.message) for warning in said]
+    for path in paths:
+        assert any(f"{path} cannot be read (its 'IDAT' chunk is damaged" in message for message in messages)
+
+
+@pytest.mark.skipif(turbojpeg._library() is None, reason="libjpeg-turbo 3 is not installed here")
+def test_a_jpeg_that_is_damaged_in_the_middle_is_passed_over_whether_it_is_decoded_in_part_or_whole(
+    tmp_path: Path,
+) -> None:
+    for name in ("a", "b"):
+        write_pair(tmp_path / "train", name, np.zeros((64, 64), np.uint8))
+    path = tmp_path / "train/images/a.jpg"
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 4] + b"\xff\xd9")
+    crops: dict[str, list[Any]] = {"part": [RandomScaleCrop(64, 64, (1, 1))], "whole": [A.HorizontalFlip()]}
+    for transforms in crops.values():
+        data_module = make(tmp_path, val=None, train_transforms=transforms)
+        data_module.setup("fit")
+        with pytest.raises(UnreadableError, match=r"a\.jpg cannot be read \(Corrupt JPEG data: premature end"):
+            data_module.datasets["train"][Draw(0, 0, 0)]
+
+
+def test_what_is_unfit_is_no_damage(scenes: Path, tmp_path: Path) -> None:
+    root = tmp_path / "deep"
+    shutil.copytree(scenes, root)
+    path = min((root / "train" / "images").iterdir())
+    Image.fromarray(np.zeros((48, 64), np.uint16)).save(path, "PNG")
+    data = augmented(root)
+    data.setup("fit")
+    with pytest.raises(UnfitImageError, match=r"1 band of uint16 with values from 0 to 0"):
+        data.datasets["train"][0]
 
 
 def augmented(root: Path, **settings: Any) -> SegmentationDataModule:

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 Kind = Literal[
     "unreadable",
+    "unfit",
     "orphan_image",
     "orphan_mask",
     "size_mismatch",
@@ -23,6 +24,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 MEANINGS: dict[Kind, str] = {
     "unreadable": "Images and masks that cannot be read whole, and regions that cannot be painted",
+    "unfit": "Images of more than 8 bits, three bands or one page, and files of more pixels than are allowed",
     "orphan_image": "Images without a mask",
     "orphan_mask": "Masks without an image",
     "size_mismatch": "Masks of another size than their image",

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from lightning_seg.data.auditing.defects import Defect, Kind
 from lightning_seg.data.auditing.lossy import is_lossy
 from lightning_seg.data.auditing.statistics import Moments
-from lightning_seg.data.decode import StoredMask, read_image, read_mask
-from lightning_seg.data.headers import Header, read_header
 from lightning_seg.data.labels import Ids, LabelTable, pack
 from lightning_seg.data.rasterise import paint, rasterise, region_of
-from lightning_seg.errors import DataError, LossyMaskError
+from lightning_seg.data.reading import USUAL, Header, ImageFile, ReadingRules, StoredMask, read_mask
+from lightning_seg.errors import DataError, LossyMaskError, UnfitImageError
 from lightning_seg.structures import Annotations, Colour, Sample
 
 SHOWN = 5
@@ -54,30 +53,35 @@ class Examination:
         self.defects.append(Defect(kind, self.split, str(path), str(detail), refused))
 
 
-def examine(sample: Sample, table: LabelTable, split: str) -> Examination:
+def examine(
+    sample: Sample,
+    table: LabelTable,
+    split: str,
+    rules: ReadingRules = USUAL,
+) -> Examination:
     """Read image and mask of a sample and name everything that is wrong with them.
 
     A defect that follows from another is left out: a mask that fits its image but for the EXIF orientation is no
     ``size_mismatch``, a JPEG not ``unreadable``, a smoothed mask not full of ``unknown_colour``.
     """
     found = Examination(split, sample.image)
-    header = _examine_image(sample, found)
+    header = _examine_image(sample, rules, found)
     if isinstance(sample.mask, Annotations):
         _examine_regions(sample, sample.mask, table, header, found)
     elif sample.mask is not None:
-        _examine_mask(sample.mask, table, header, found)
+        _examine_mask(sample.mask, table, rules, header, found)
     return found
 
 
-def examine_mask(sample: Sample, table: LabelTable, split: str) -> Examination:
+def examine_mask(sample: Sample, table: LabelTable, split: str, rules: ReadingRules = USUAL) -> Examination:
     """As :func:`examine`, but the image is not read."""
     found = Examination(split, sample.image)
     if isinstance(sample.mask, Path):
-        _examine_mask(sample.mask, table, None, found)
+        _examine_mask(sample.mask, table, rules, None, found)
     return found
 
 
-def _examine_image(sample: Sample, found: Examination) -> Header | None:
+def _examine_image(sample: Sample, rules: ReadingRules, found: Examination) -> Header | None:
     path = sample.image
     if not path.is_file():
         has_mask = isinstance(sample.mask, Path) and sample.mask.is_file()
@@ -85,8 +89,11 @@ def _examine_image(sample: Sample, found: Examination) -> Header | None:
                      f"image {path} does not exist")  # fmt: skip
         return None
     try:
-        header = read_header(path, "image")
-        image = read_image(path)
+        file = ImageFile(path, rules)
+        header, image = file.header, file.whole()
+    except UnfitImageError as error:
+        found.report("unfit", path, error)
+        return None
     except Exception as error:  # decoders raise what they like on a damaged file
         found.report("unreadable", path, _as_message(error, f"image {path}"))
         return None
@@ -101,19 +108,21 @@ def _examine_image(sample: Sample, found: Examination) -> Header | None:
         found.report(
             "exif_rotation",
             path,
-            f"image {path} has EXIF orientation {header.orientation}: it is read turned upright; store it so, for "
-            "programs that do not turn it",
+            f"image {path} has orientation {header.orientation} (EXIF or XMP): it is read turned upright; "
+            "store it so, for programs that do not turn it",
             refused=False,
         )
     return header
 
 
-def _examine_mask(path: Path, table: LabelTable, header: Header | None, found: Examination) -> None:
+def _examine_mask(
+    path: Path, table: LabelTable, rules: ReadingRules, header: Header | None, found: Examination
+) -> None:
     if not path.is_file():
         found.report("orphan_image", found.image, f"mask {path} does not exist")
         return
     try:
-        stored = read_mask(path)
+        stored = read_mask(path, rules)
         if header is not None:
             compare_sizes(path, stored.size, header, found)
         if stored.values is None and not table.colours:
@@ -123,6 +132,9 @@ def _examine_mask(path: Path, table: LabelTable, header: Header | None, found: E
         found.labels = table.labels_in(stored, path)
     except LossyMaskError as error:
         found.report("lossy_mask", path, error)
+        return
+    except UnfitImageError as error:
+        found.report("unfit", path, error)
         return
     except Exception as error:
         found.report("unreadable", path, _as_message(error, f"mask {path}"))

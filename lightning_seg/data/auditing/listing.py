@@ -9,6 +9,7 @@ from lightning_seg.data.labelling import Labelling
 from lightning_seg.data.labels import LabelTable
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.reader import OrphanError
+from lightning_seg.data.reading import USUAL, ReadingRules
 from lightning_seg.structures import Annotations, Sample, Segment, SourceLabels
 
 
@@ -23,6 +24,7 @@ class Listing:
         refusal: what a run says of those; None where there are none.
         lost: classes whose value in the source is ignored.
         left_out: what a run warns of, as it goes on without; None where there is nothing.
+        rules: what its files may be.
     """
 
     samples: list[Sample]
@@ -31,18 +33,30 @@ class Listing:
     refusal: str | None = None
     lost: list[str] = field(default_factory=list)
     left_out: str | None = None
+    rules: ReadingRules = USUAL
 
 
-def list_splits(readers: Mapping[str, Reader | None], root: Path | None, labelling: Labelling) -> dict[str, Listing]:
+def list_splits(
+    readers: Mapping[str, Reader | None],
+    root: Path | None,
+    labelling: Labelling,
+    rules: ReadingRules = USUAL,
+) -> dict[str, Listing]:
     """List every split that has a reader, as :func:`list_split` does; the readers keep nothing."""
     used = {split: reader for split, reader in readers.items() if reader is not None}
-    listings = {split: list_split(split, reader, root, labelling) for split, reader in used.items()}
+    listings = {split: list_split(split, reader, root, labelling, rules) for split, reader in used.items()}
     for reader in used.values():
         reader.release()
     return listings
 
 
-def list_split(split: str, reader: Reader, root: Path | None, labelling: Labelling) -> Listing:
+def list_split(
+    split: str,
+    reader: Reader,
+    root: Path | None,
+    labelling: Labelling,
+    rules: ReadingRules = USUAL,
+) -> Listing:
     """List a split.
 
     Raises:
@@ -56,6 +70,7 @@ def list_split(split: str, reader: Reader, root: Path | None, labelling: Labelli
     except OrphanError as error:
         defects = [Defect(orphan.kind, split, str(orphan.path), orphan.detail) for orphan in error.orphans]
         listing = Listing(error.samples, table, defects, str(error))
+    listing.rules = rules
     listing.lost = _classes_without_a_value(source, table)
     if bare := _annotations_without_region(listing.samples):
         _take_out(bare, listing, split, skip=labelling.unreadable == "skip")

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.data.decode import StoredMask
 from lightning_seg.data.labels import pack
+from lightning_seg.data.reading import StoredMask
 from lightning_seg.structures import Colour
 
 LONGEST_SIDE = 1024

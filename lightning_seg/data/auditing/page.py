@@ -44,6 +44,9 @@ pre { background: var(--soft); padding: .7rem; overflow-x: auto; }
 .clean { color: #2e7d32; } .bad { color: #c62828; }
 """
 
+_OF_FILES = ("orphan_image", "orphan_mask", "lossy_mask", "unreadable", "unfit")
+"""Kinds of defects whose path may be a file of no sample."""
+
 
 def write_page(path: Path, name: str, audit: Audit, listings: Mapping[str, Listing], weights: str) -> None:
     """Write the page.
@@ -86,7 +89,7 @@ def _samples(audit: Audit, listings: Mapping[str, Listing]) -> Iterator[str]:
     for split, listing in listings.items():
         good = [sample for sample in listing.samples if not {str(sample.image), str(sample.mask)} & bad]
         chosen = good[:: max(1, len(good) // SAMPLES)][:SAMPLES]
-        shown = ((sample, picture(sample, listing.table)) for sample in chosen)
+        shown = ((sample, picture(sample, listing.table, listing.rules)) for sample in chosen)
         figures = "".join(
             f'<figure><img alt="" src="{source}"><figcaption>{escape(sample.name)}</figcaption></figure>'
             for sample, source in shown
@@ -123,9 +126,9 @@ def _thumbnail(defect: Defect, owner: tuple[Sample, LabelTable] | None, listings
     """The sample that the defect is in; of a file that belongs to none: the file."""
     if owner is None:
         path = Path(defect.path)
-        if not path.is_file() or defect.kind not in ("orphan_image", "orphan_mask", "lossy_mask", "unreadable"):
+        if not path.is_file() or defect.kind not in _OF_FILES:
             return None
         table = listings[defect.split].table
         as_mask = defect.kind == "orphan_mask"
         owner = (Sample(defect.path, Path() if as_mask else path, path if as_mask else None), table)
-    return picture(*owner)
+    return picture(*owner, listings[defect.split].rules)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from lightning_seg.data.auditing.lossy import foreign_pixels
 from lightning_seg.data.colours import colourise
-from lightning_seg.data.decode import read_image, read_mask
 from lightning_seg.data.labels import LabelTable
 from lightning_seg.data.rasterise import rasterise
+from lightning_seg.data.reading import USUAL, ReadingRules, read_image, read_mask
 from lightning_seg.structures import Annotations, Colour, DatasetInfo, Sample, free_colour
 
 HEIGHT = 120
@@ -22,17 +22,17 @@ FOREIGN_COLOURS: tuple[Colour, ...] = ((255, 0, 255), (0, 255, 0), (255, 128, 0)
 RGB = NDArray[np.uint8]
 
 
-def picture(sample: Sample, table: LabelTable) -> str | None:
+def picture(sample: Sample, table: LabelTable, rules: ReadingRules = USUAL) -> str | None:
     """Image and labels side by side, as a ``data:`` address; None where neither can be read.
 
     Labels are laid over the image where they fit it; what is ignored or without a meaning has a colour of its own.
     """
-    image = _image(sample)
+    image = _image(sample, rules)
     panels = [] if image is None else [image]
     try:
-        panels.append(_labels(sample, image, table))
+        panels.append(_labels(sample, image, table, rules))
     except Exception:  # the page also shows what cannot be read
-        if isinstance(sample.mask, Path) and (raw := _image(Sample(sample.name, sample.mask))) is not None:
+        if isinstance(sample.mask, Path) and (raw := _image(Sample(sample.name, sample.mask), rules)) is not None:
             panels.append(raw * np.uint8(255 // max(1, int(raw.max()))))  # ids alone are nearly black
     return _encode(panels) if panels else None
 
@@ -42,20 +42,20 @@ def foreign_colour(info: DatasetInfo) -> Colour:
     return free_colour(FOREIGN_COLOURS, [*info.palette, info.ignore_colour])
 
 
-def _image(sample: Sample) -> RGB | None:
+def _image(sample: Sample, rules: ReadingRules) -> RGB | None:
     try:
-        return read_image(sample.image)
+        return read_image(sample.image, rules)
     except Exception:  # as above
         return None
 
 
-def _labels(sample: Sample, image: RGB | None, table: LabelTable) -> RGB:
+def _labels(sample: Sample, image: RGB | None, table: LabelTable, rules: ReadingRules) -> RGB:
     if isinstance(sample.mask, Annotations):
         assert image is not None
         ids = rasterise(sample.mask, (image.shape[0], image.shape[1]), table)
         return _blend(colourise(ids, table.info), image)
     assert sample.mask is not None
-    stored = read_mask(sample.mask)
+    stored = read_mask(sample.mask, rules)
     ids, foreign = table.look_up(stored, sample.mask)
     coloured = colourise(ids, table.info)
     if foreign:

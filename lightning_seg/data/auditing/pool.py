@@ -15,6 +15,7 @@ from lightning_seg.data.auditing.examine import Examination, examine
 from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.labels import LabelTable
 from lightning_seg.data.limits import usable_cpus
+from lightning_seg.data.reading import ReadingRules
 from lightning_seg.data.records import Records
 from lightning_seg.errors import DataError
 
@@ -23,7 +24,9 @@ _CHUNK = 8
 Track = Callable[[Iterable[Examination], int], Iterable[Examination]]
 """Passes a sequence of known length on, and shows how far it is."""
 
-_splits: dict[str, tuple[Records, LabelTable]] = {}
+_Split = tuple[Records, LabelTable, ReadingRules]
+
+_splits: dict[str, _Split] = {}
 """What a worker looks at; set once, when it starts."""
 
 
@@ -38,8 +41,8 @@ def examine_all(listings: Mapping[str, Listing], track: Track, workers: int | No
     Raises:
         DataError: if a process is killed, as for want of memory.
     """
-    splits = {split: (Records(listing.samples), listing.table) for split, listing in listings.items()}
-    places = [(split, index) for split, (records, _) in splits.items() for index in range(len(records))]
+    splits = {split: (Records(listing.samples), listing.table, listing.rules) for split, listing in listings.items()}
+    places = [(split, index) for split, (records, *_) in splits.items() for index in range(len(records))]
     workers = min(workers or usable_cpus(), math.ceil(len(places) / _CHUNK))
     if workers <= 1:
         with warnings.catch_warnings():
@@ -69,7 +72,7 @@ def without_opencv_threads() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-def _start(splits: dict[str, tuple[Records, LabelTable]], alone: bool = False) -> None:
+def _start(splits: dict[str, _Split], alone: bool = False) -> None:
     _splits.clear()
     _splits.update(splits)
     warnings.simplefilter("ignore")  # what matters becomes a defect
@@ -81,5 +84,5 @@ def _start(splits: dict[str, tuple[Records, LabelTable]], alone: bool = False) -
 
 def _examine_at(place: tuple[str, int]) -> Examination:
     split, index = place
-    records, table = _splits[split]
-    return examine(records[index], table, split)
+    records, table, rules = _splits[split]
+    return examine(records[index], table, split, rules)

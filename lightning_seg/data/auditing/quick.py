@@ -14,8 +14,8 @@ from lightning_seg.data.auditing.examine import Examination, compare_sizes, exam
 from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.pool import without_opencv_threads
 from lightning_seg.data.auditing.statistics import SplitStatistics
-from lightning_seg.data.headers import read_header
-from lightning_seg.errors import DataError
+from lightning_seg.data.reading import ReadingRules, read_header
+from lightning_seg.errors import DataError, UnfitImageError
 from lightning_seg.structures import Sample
 
 WHOLE_FILES = 32
@@ -116,14 +116,14 @@ def look_quickly(listings: Mapping[str, Listing], deadline: float) -> Glance:
     headers = _in_turn({split: _spread(listing.samples, HEADERS) for split, listing in listings.items()})
     read: set[tuple[str, str]] = set()
     for split, sample in whole:
-        if clock.has_time_for(sample):
+        if clock.has_time_for(sample, listings[split].rules):
             with clock:
-                glance.add(examine(sample, listings[split].table, split))
+                glance.add(examine(sample, listings[split].table, split, listings[split].rules))
             read.add((split, sample.name))
     seen = set(read)
     for split, sample in headers:
         if (split, sample.name) not in seen and clock.has_time:
-            glance.defects += _examine_headers(sample, split)
+            glance.defects += _examine_headers(sample, split, listings[split].rules)
             seen.add((split, sample.name))
 
     def absent(split: str) -> list[Defect]:
@@ -132,9 +132,9 @@ def look_quickly(listings: Mapping[str, Listing], deadline: float) -> Glance:
 
     doubtful = {split for split, listing in listings.items() if listing.table.assumed is not None and absent(split)}
     for split, sample in headers:
-        if split in doubtful and (split, sample.name) not in read and clock.has_time_for(sample):
+        if split in doubtful and (split, sample.name) not in read and clock.has_time_for(sample, listings[split].rules):
             with clock:
-                glance.add(examine_mask(sample, listings[split].table, split))
+                glance.add(examine_mask(sample, listings[split].table, split, listings[split].rules))
             read.add((split, sample.name))
             if not absent(split):
                 doubtful.remove(split)
@@ -162,12 +162,12 @@ class _Clock:
     def has_time(self) -> bool:
         return time.monotonic() <= self.deadline
 
-    def has_time_for(self, sample: Sample) -> bool:
+    def has_time_for(self, sample: Sample, rules: ReadingRules) -> bool:
         """Whether the sample, which is measured by its image's header, will be read before the deadline."""
         if not self.has_time:
             return False
         try:
-            height, width = read_header(sample.image, "image").upright
+            height, width = read_header(sample.image, "image", rules).upright
         except DataError:  # which reading it tells at once
             height = width = 0
         self._pixels = height * width
@@ -180,16 +180,16 @@ class _Clock:
         self._rate = max(self._rate, (time.monotonic() - self._begun) / max(self._pixels, _LARGE))
 
 
-def _examine_headers(sample: Sample, split: str) -> list[Defect]:
+def _examine_headers(sample: Sample, split: str, rules: ReadingRules) -> list[Defect]:
     found = Examination(split, sample.image)
     path = sample.image
     try:
-        header = read_header(path, "image")
+        header = read_header(path, "image", rules)
         if isinstance(sample.mask, Path):
             path = sample.mask
-            compare_sizes(path, read_header(path, "mask").upright, header, found)
+            compare_sizes(path, read_header(path, "mask", rules).upright, header, found)
     except DataError as error:
-        found.report("unreadable", path, error)
+        found.report("unfit" if isinstance(error, UnfitImageError) else "unreadable", path, error)
     return [defect for defect in found.defects if defect.refused]
 
 

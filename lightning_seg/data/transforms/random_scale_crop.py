@@ -29,8 +29,8 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations 
     Like albumentations and mmsegmentation, and unlike Detectron2 (which resizes with Pillow), ``cv2.INTER_LINEAR``
     does not average pixels when it shrinks an image; ``cv2.INTER_AREA`` does.
 
-    The image may be smaller than its mask, for example a JPEG that was decoded at half its size: the window is planned
-    at the mask's size.
+    The image may be smaller than its mask: a JPEG that was decoded at ½, ¼ or ⅛ of its size, rounded up, whose pixels
+    then stand for exactly 2, 4 or 8 of the mask's along each axis.
 
     Args:
         height: of the crop.
@@ -105,6 +105,7 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations 
             window = Window(
                 Span.draw(scaled[0], self.height, self.py_random.random),
                 Span.draw(scaled[1], self.width, self.py_random.random),
+                (height, width),
             )
             if mask is None or self.max_fraction >= 1:
                 break

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.data.reading import REDUCTIONS
+
 Array = NDArray[Any]
 
 _EXACT_POSITIONS = int(cv2.__version__.split(".", maxsplit=1)[0]) >= 5
@@ -50,14 +52,14 @@ class Span:
         inside = self.inside
         return slice(inside.start - self.start, inside.stop - self.start)
 
-    def sampling(self, length: int) -> tuple[slice, float, float]:
-        """What bilinear sampling of an unscaled axis of ``length`` pixels needs.
+    def sampling(self, length: int, extent: float) -> tuple[slice, float, float]:
+        """What bilinear sampling of an unscaled axis of ``length`` pixels needs, of which the image fills ``extent``.
 
         Returns:
             the pixels that contribute, and step and offset of the sampling positions in them: pixel n of the part
             inside is at ``offset + n * step``, pixels' centres being at whole numbers.
         """
-        inside, step = self.inside, length / self.scaled
+        inside, step = self.inside, extent / self.scaled
         first = (inside.start + 0.5) * step - 0.5
         last = first + (inside.stop - inside.start - 1) * step
         low, high = max(0, int(np.floor(first))), min(length, int(np.floor(last)) + 2)
@@ -87,11 +89,16 @@ class Span:
 class Window:
     """A crop of an image that is first scaled, and then padded where it is smaller than the crop.
 
-    Arrays may have any size: each one is meant to be scaled to ``rows.scaled`` × ``columns.scaled``.
+    Attributes:
+        rows: of the crop.
+        columns: of the crop.
+        size: height and width of what is scaled. An image may also have one of
+            :data:`~lightning_seg.data.reading.REDUCTIONS` of it.
     """
 
     rows: Span
     columns: Span
+    size: tuple[int, int]
 
     def used(self, size: tuple[int, int], interpolation: int) -> tuple[slice, slice]:
         """Rows and columns that :meth:`of_image` reads of an image of that height and width."""
@@ -99,7 +106,7 @@ class Window:
             return self.rows.inside, self.columns.inside
         if interpolation != cv2.INTER_LINEAR or not _EXACT_POSITIONS:
             return slice(0, size[0]), slice(0, size[1])
-        rows, columns = self.rows.sampling(size[0])[0], self.columns.sampling(size[1])[0]
+        rows, columns = self.rows.sampling(size[0], size[0])[0], self.columns.sampling(size[1], size[1])[0]
         if (anchors := self._anchors(size)) is not None:
             rows, columns = slice(anchors[0][1], rows.stop), slice(anchors[1][1], columns.stop)
         return rows, columns
@@ -111,20 +118,37 @@ class Window:
         """
         height, width = image.shape[:2]
         inside = (self.rows.inside, self.columns.inside)
-        if (self.rows.scaled, self.columns.scaled) == (height, width):
+        filled = self._filled((height, width))
+        if (self.rows.scaled, self.columns.scaled) == filled:
             return image[inside]
-        if interpolation != cv2.INTER_LINEAR or not _EXACT_POSITIONS:
-            return cv2.resize(image, (self.columns.scaled, self.rows.scaled), interpolation=interpolation)[inside]
-        if (anchors := self._anchors((height, width))) is not None:
+        if filled == (height, width):
+            if interpolation != cv2.INTER_LINEAR or not _EXACT_POSITIONS:
+                return cv2.resize(image, (self.columns.scaled, self.rows.scaled), interpolation=interpolation)[inside]
+            anchors = self._anchors((height, width))
+        else:
+            anchors = None
+            if interpolation != cv2.INTER_LINEAR:
+                across, down = self.columns.scaled / filled[1], self.rows.scaled / filled[0]
+                scaled = cv2.resize(image, None, fx=across, fy=down, interpolation=interpolation)
+                if scaled.shape != image.shape:  # else as below
+                    return np.asarray(scaled[inside])
+        if anchors is not None:
             used = image[self.used((height, width), interpolation)]
             scaled = cv2.resize(used, None, fx=self.columns.scaled / width, fy=self.rows.scaled / height)
             if scaled.shape != used.shape:  # else cv2 took the factors, which are near 1, for 1
                 return np.asarray(scaled[_back(inside[0], anchors[0][0]), _back(inside[1], anchors[1][0])])
         shown = (self.columns.inside.stop - self.columns.inside.start, self.rows.inside.stop - self.rows.inside.start)
-        rows, step_y, offset_y = self.rows.sampling(height)
-        columns, step_x, offset_x = self.columns.sampling(width)
+        rows, step_y, offset_y = self.rows.sampling(height, filled[0])
+        columns, step_x, offset_x = self.columns.sampling(width, filled[1])
         positions = np.array([[step_x, 0.0, offset_x], [0.0, step_y, offset_y]])
         return _sample(image[rows, columns], positions, shown)
+
+    def _filled(self, size: tuple[int, int]) -> tuple[float, float]:
+        """How many rows and columns of an image of that size show something: of a reduced one's last, a part may."""
+        for by in (1, *REDUCTIONS):
+            if size == (-(-self.size[0] // by), -(-self.size[1] // by)):
+                return self.size[0] / by, self.size[1] / by
+        return size
 
     def _anchors(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]] | None:
         """Anchors of rows and columns where ``cv2.resize`` from there is the faster way; else None."""

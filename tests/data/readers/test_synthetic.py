@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lightning_seg.data import Synthetic
-from lightning_seg.data.decode import read_image, read_mask
 from lightning_seg.data.readers.scenes import CLASSES, IGNORE
+from lightning_seg.data.reading import read_image, read_mask
 from lightning_seg.errors import DataError
 
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lightning_seg.data import jpeg
-from lightning_seg.data.jpeg import decode_part
+from lightning_seg.data.reading import turbojpeg
+from lightning_seg.data.reading.turbojpeg import decode_part, decode_whole
 
-pytestmark = pytest.mark.skipif(jpeg._library() is None, reason="libjpeg-turbo 3 is not installed here")
+pytestmark = pytest.mark.skipif(turbojpeg._library() is None, reason="libjpeg-turbo 3 is not installed here")
 
 HEIGHT, WIDTH = 133, 181
 NOISE = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -61,7 +61,6 @@ MIDDLE = (slice(40, 60), slice(70, 90))
     [
         pytest.param(encoded("CMYK"), id="CMYK"),
         pytest.param(FILES["4:2:0"][:-2], id="without its end"),
-        pytest.param(FILES["4:2:0"][: len(FILES["4:2:0"]) // 4] + b"\xff\xd9", id="cut before the rows"),
         pytest.param(b"", id="empty"),
         pytest.param(b"GIF89a\xff\xd9", id="no JPEG"),
     ],
@@ -70,11 +69,37 @@ def test_others_are_left_to_who_decodes_the_whole(data: bytes) -> None:
     assert decode_part(data, *MIDDLE) is None
 
 
+@pytest.mark.parametrize("kind", FILES)
+def test_damage_before_the_rows_is_an_error(kind: str) -> None:
+    data = FILES[kind][: len(FILES[kind]) // 4] + b"\xff\xd9"
+    for decode in (lambda: decode_part(data, *MIDDLE), lambda: decode_whole(data), lambda: decode_whole(data, 4)):
+        with pytest.raises(ValueError, match="Corrupt JPEG data"):
+            decode()
+
+
+@pytest.mark.parametrize("kind", ["4:2:0", "progressive"])
+def test_padding_before_the_end_is_no_damage(kind: str) -> None:
+    data = FILES[kind]
+    sound = decode_whole(data)
+    for padding in (bytes(1), bytes(4), bytes(16)):
+        assert np.array_equal(decode_whole(data[:-2] + padding + data[-2:]), sound)
+    for left_over in (bytes(64), data[400:420]):
+        with pytest.raises(ValueError, match="extraneous bytes before marker 0xd9"):
+            decode_whole(data[:-2] + left_over + data[-2:])
+
+
+def test_oddities_before_the_pixels_are_left_to_others() -> None:
+    """Some bytes too many between segments are passed over by every library."""
+    data = FILES["4:2:0"]
+    assert decode_whole(data[:20] + b"odd" + data[20:]) is None
+
+
 def test_without_the_library_nothing_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jpeg, "_library", lambda: None)
+    monkeypatch.setattr(turbojpeg, "_library", lambda: None)
     assert decode_part(FILES["4:2:0"], *MIDDLE) is None
+    assert decode_whole(FILES["4:2:0"]) is None
 
 
 def test_an_older_library_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jpeg.ctypes, "CDLL", lambda name: object())
-    assert jpeg._library.__wrapped__() is None
+    monkeypatch.setattr(turbojpeg.ctypes, "CDLL", lambda name: object())
+    assert turbojpeg._library.__wrapped__() is None

@@ -1,0 +1,80 @@
+"""Tags of a TIFF directory, which TIFF files and EXIF data consist of."""
+
+import struct
+from collections.abc import Collection, Iterator
+from typing import BinaryIO, NamedTuple
+
+CLASSIC, BIG = 42, 43
+
+_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+"""Of the types that are whole numbers or bytes, how ``struct`` calls them."""
+
+_MOST_BYTES = 2**24
+_MOST_DIRECTORIES = 2**16
+
+
+class Tag(NamedTuple):
+    """Some numbers of a directory.
+
+    Attributes:
+        values: at least one.
+        place: of the first, in bytes from the start of the file.
+        code: what ``struct`` calls one value, with its byte order.
+    """
+
+    values: tuple[int, ...]
+    place: int
+    code: str
+
+
+def read_directories(file: BinaryIO, wanted: Collection[int]) -> Iterator[dict[int, Tag]]:
+    """The wanted tags of each directory, in the order of the chain.
+
+    Raises:
+        ValueError: if the file is no TIFF or cut off, or the chain goes round.
+    """
+    file.seek(0)
+    order = {b"II": "<", b"MM": ">"}.get(file.read(2))
+    version = _read(file, f"{order}H")[0] if order else 0
+    if version == CLASSIC:
+        (place,), counter, entry, inline = _read(file, f"{order}I"), f"{order}H", f"{order}HHI", 4
+    elif version == BIG:
+        (_, _, place), counter, entry, inline = _read(file, f"{order}HHQ"), f"{order}Q", f"{order}HHQ", 8
+    else:
+        raise ValueError("no TIFF directory")
+    word = f"{order}{'I' if inline == 4 else 'Q'}"
+    seen: set[int] = set()
+    while place:
+        if place in seen or len(seen) == _MOST_DIRECTORIES:
+            raise ValueError("a chain of TIFF directories that has no end")
+        seen.add(place)
+        file.seek(place)
+        (count,) = _read(file, counter)
+        length = struct.calcsize(entry) + inline
+        first = file.tell()
+        entries = _exactly(file, count * length)
+        (following,) = _read(file, word)
+        tags: dict[int, Tag] = {}
+        for start in range(0, len(entries), length):
+            number, kind, values = struct.unpack_from(entry, entries, start)
+            if number in wanted and number not in tags and kind in _NUMBERS and values:
+                code = f"{order}{_NUMBERS[kind]}"
+                size = values * struct.calcsize(code)
+                where = first + start + length - inline
+                if size > inline:
+                    (where,) = struct.unpack_from(word, entries, start + length - inline)
+                file.seek(where)
+                tags[number] = Tag(struct.unpack(f"{order}{values}{_NUMBERS[kind]}", _exactly(file, size)), where, code)
+        yield tags
+        place = following
+
+
+def _read(file: BinaryIO, code: str) -> tuple[int, ...]:
+    return struct.unpack(code, _exactly(file, struct.calcsize(code)))
+
+
+def _exactly(file: BinaryIO, size: int) -> bytes:
+    data = file.read(size) if size <= _MOST_BYTES else b""
+    if len(data) < size:
+        raise ValueError("a TIFF directory that is cut off")
+    return data

@@ -1,0 +1,52 @@
+"""What an image or mask file says of itself before its pixels."""
+
+from dataclasses import dataclass
+
+from lightning_seg.data.reading.orientation import SIDEWAYS
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Size, orientation and format of an image file.
+
+    Attributes:
+        stored: height and width as the pixels are stored.
+        orientation: EXIF's number, 1 where they are upright.
+        format: Pillow's name of it, such as ``JPEG``.
+        bands: without alpha; 1 of a palette image.
+        bits: of one value.
+        type: NumPy's name of what holds one value, such as ``uint8`` or ``float32``.
+        pages: pages of a TIFF, without reduced copies of another; frames of an animation.
+        lossy: what compressed the pixels, where that changes values; None where it does not.
+        inverted: whether a TIFF stores white as 0.
+        variant: of a PNG its colour type; of a TIFF 2 where its bands are stored one after the other; else 0.
+    """
+
+    stored: tuple[int, int]
+    orientation: int
+    format: str
+    bands: int = 3
+    bits: int = 8
+    type: str = "uint8"
+    pages: int = 1
+    lossy: str | None = None
+    inverted: bool = False
+    variant: int = 0
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Height and width once turned as the orientation says."""
+        height, width = self.stored
+        return (width, height) if self.orientation in SIDEWAYS else (height, width)
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether a value need not fit into a byte."""
+        return self.type != "uint8"
+
+    @property
+    def described(self) -> str:
+        """Bands and type of the values, for messages."""
+        bands = "1 band" if self.bands == 1 else f"{self.bands} bands"
+        packed = f" ({self.bits} bits)" if self.type == "uint16" and self.bits < 16 else ""
+        return f"has {bands} of {self.type}{packed}"

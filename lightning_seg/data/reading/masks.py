@@ -1,0 +1,138 @@
+"""Masks as the values or colours that are stored, never what a viewer would show."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_seg.data.reading.decoders import decode_grey, decode_stored, open_by_pillow
+from lightning_seg.data.reading.header import Header
+from lightning_seg.data.reading.headers import header_of
+from lightning_seg.data.reading.orientation import turn_upright
+from lightning_seg.data.reading.png import GREY, GREY_ALPHA
+from lightning_seg.data.reading.rules import USUAL, ReadingRules
+from lightning_seg.data.reading.storage import named, read_bytes
+from lightning_seg.errors import LossyMaskError, UnreadableError
+
+_EXPECTED = "class ids (grey, 16-bit or palette image) or colours (RGB, RGBA)"
+
+_BYTE_IN_TWO = 257
+"""What a byte is multiplied with to fill 16 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMask:
+    """What a label file holds.
+
+    Attributes:
+        values: (H, W) uint8, or int32 for deeper files; None where only colours are stored.
+        colours: (H, W, 3) uint8 of colour images; None for others.
+        palette: (n, 3) uint8, the colour of each value of a palette image; None for others.
+        alpha: (H, W) uint8 of colour images with an alpha channel, which counts for nothing; None for others.
+    """
+
+    values: NDArray[np.uint8 | np.int32] | None = None
+    colours: NDArray[np.uint8] | None = None
+    palette: NDArray[np.uint8] | None = None
+    alpha: NDArray[np.uint8] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        array = self.values if self.values is not None else self.colours
+        assert array is not None
+        return array.shape[0], array.shape[1]
+
+
+def read_mask(path: Path, rules: ReadingRules = USUAL) -> StoredMask:
+    """Decode a label file to what it stores: indices of a palette image, never its grey levels; upright.
+
+    Raises:
+        UnreadableError: if the file is missing, damaged, or of a kind that holds no labels.
+        LossyMaskError: if its values were changed by the compression, as in a JPEG, or are not those that were meant.
+        UnfitImageError: if it has more pixels than are allowed.
+    """
+    with named(path, "mask"):
+        data = read_bytes(path)
+        header = header_of(BytesIO(data))
+        rules.check_size(header.stored, path, "mask")
+        _refuse_kind(path, header)
+        stored = _decode(path, data, header)
+        if stored.size != header.stored:
+            raise ValueError(f"it holds {stored.size[1]}×{stored.size[0]} pixels, and says otherwise")
+    if header.lossy is not None:
+        raise LossyMaskError(f"mask {path} is {header.lossy}, which changes label values: save masks as PNG")
+    if header.inverted and header.bits > 1:
+        raise LossyMaskError(
+            f"mask {path} is a TIFF that stores white as 0 (WhiteIsZero), so that programs differ in which values they "
+            "read: save masks as PNG"
+        )
+    return stored if header.orientation == 1 else _turned(stored, header.orientation)
+
+
+def _refuse_kind(path: Path, header: Header) -> None:
+    if header.pages > 1:
+        kind = "pages" if header.format == "TIFF" else "frames"
+        raise UnreadableError(f"mask {path} has {header.pages} {kind}: expected a single image")
+    is_translucent = header.format == "PNG" and header.variant == GREY_ALPHA
+    if is_translucent or header.bands not in (1, 3) or header.type.startswith("float"):
+        raise UnreadableError(
+            f"mask {path} {header.described}{' and alpha' if is_translucent else ''}: expected {_EXPECTED}"
+        )
+
+
+def _decode(path: Path, data: bytes, header: Header) -> StoredMask:
+    if header.format == "PNG" and header.bits == 8 and header.variant == GREY:
+        return StoredMask(values=decode_grey(data))
+    if header.bits > 1 and (header.is_deep or header.format == "PPM"):
+        return _deep(path, decode_stored(data, header))
+    return _by_mode(path, data, header)
+
+
+def _deep(path: Path, stored: NDArray[Any]) -> StoredMask:
+    if stored.ndim == 2:
+        if stored.dtype == np.uint8:
+            return StoredMask(values=stored)
+        if stored.dtype == np.uint32 and stored.max() > np.iinfo(np.int32).max:
+            raise UnreadableError(f"mask {path} has values of more than 31 bits: expected class ids")
+        return StoredMask(values=stored.astype(np.int32))
+    if stored.dtype == np.uint16:
+        stored, rest = np.divmod(stored, _BYTE_IN_TWO)
+        if rest.any():
+            raise UnreadableError(
+                f"mask {path} has colours of 16 bits, which are not those of 8 bits times {_BYTE_IN_TWO}, in "
+                f"{np.count_nonzero(rest.any(axis=2))} pixels: save its colours with 8 bits"
+            )
+        stored = stored.astype(np.uint8)
+    if stored.dtype != np.uint8:
+        raise UnreadableError(f"mask {path} has colours of type {stored.dtype}: save its colours with 8 bits")
+    return StoredMask(colours=stored[..., :3], alpha=stored[..., 3] if stored.shape[2] == 4 else None)
+
+
+def _by_mode(path: Path, data: bytes, header: Header) -> StoredMask:
+    image = open_by_pillow(data, header)
+    if image.mode == "1":
+        return StoredMask(values=np.asarray(image).astype(np.uint8))
+    if image.mode == "L":
+        values = np.asarray(image)
+        # Pillow stretches 2 and 4 bits to 0…255.
+        return StoredMask(values=values // np.uint8(255 // (2**header.bits - 1)) if header.bits < 8 else values)
+    if image.mode == "P":
+        if header.format == "GIF":  # its writers renumber the values
+            return StoredMask(colours=np.asarray(image.convert("RGB")))
+        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        return StoredMask(values=np.asarray(image), palette=palette)
+    if image.mode in ("RGB", "RGBA", "RGBX"):
+        pixels = np.asarray(image)
+        return StoredMask(colours=pixels[..., :3], alpha=pixels[..., 3] if image.mode == "RGBA" else None)
+    raise UnreadableError(f"mask {path} has mode {image.mode}: expected {_EXPECTED}")
+
+
+def _turned(stored: StoredMask, orientation: int) -> StoredMask:
+    def turned(pixels: NDArray[Any] | None) -> NDArray[Any] | None:
+        return None if pixels is None else turn_upright(pixels, orientation)
+
+    return StoredMask(turned(stored.values), turned(stored.colours), stored.palette, turned(stored.alpha))
