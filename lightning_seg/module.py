@@ -20,7 +20,7 @@ from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.losses import Criterion
 from lightning_seg.metrics import AbsentClasses, Evaluation, Report
-from lightning_seg.models.compilation import compile_network, compiler_problem
+from lightning_seg.models.compilation import compile_network, compiler_problem, refuse_double_counting
 from lightning_seg.models.normalisation import (
     refuse_dropped_activations,
     telling_of_single_values,
@@ -111,6 +111,8 @@ class SegmentationModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.evaluation = Evaluation(class_names, ignore_index, absent_classes, boundary_iou=boundary_iou)
+        if compile:
+            refuse_double_counting(activation_checkpointing)
         self.rates = Rates(backbone_lr_factor, layer_decay)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
         import_user_code(imports or [], "model.imports")

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.errors import describe
+from lightning_seg.errors import ConfigError, describe
 from lightning_seg.models.seam import owner_of_losses
+
+_TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 
 def compile_network(network: Any) -> None:
@@ -38,8 +40,20 @@ def compiler_problem(device: torch.device) -> str | None:
     try:
         compiled(torch.ones(64, device=device))
     except Exception as error:  # there are many: no compiler, a broken one, no headers of Python …
-        return describe(error).splitlines()[0]
+        return describe(getattr(error, "inner_exception", error)).splitlines()[0]
     return None
+
+
+def refuse_double_counting(activation_checkpointing: bool) -> None:
+    """Raise a ConfigError where torch would count a batch twice in BatchNorm's statistics.
+
+    Up to 2.8, a compiled block that is computed again in the backward pass writes its buffers again, too.
+    """
+    if activation_checkpointing and _TORCH < (2, 9):
+        raise ConfigError(
+            "model.compile with model.activation_checkpointing counts each batch twice in the statistics of norms with "
+            f"torch {torch.__version__}: install torch 2.9 or newer, or leave one of the two out"
+        )
 
 
 def _sum(tensor: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_seg.errors import ConfigError
+from lightning_seg.models import compilation
 from lightning_seg.models.compilation import compile_network, compiler_problem
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
@@ -77,6 +79,15 @@ def test_heads_are_traced(without_inductor: None, name: str) -> None:
     assert torch.equal(logits(compiled, (64, 96)), before)
 
 
+def test_refuses_to_count_batches_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    make(compile=True, activation_checkpointing=False)
+    monkeypatch.setattr(compilation, "_TORCH", (2, 8))
+    make(compile=True, activation_checkpointing=False)
+    with pytest.raises(ConfigError, match=r"counts each batch twice .* install torch 2\.9 or newer, or leave one"):
+        make(compile=True, activation_checkpointing=True)
+
+
+@pytest.mark.skipif(compilation._TORCH < (2, 9), reason="refused, see above")
 def test_recomputed_blocks_are_traced(without_inductor: None) -> None:
     settings = {**MODELS["SemSegFPN"], "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["p5"]}
     plain, compiled, kept = build(settings), build(settings, activation_checkpointing=True), build(settings)

@@ -14,6 +14,7 @@ from lightning_seg.data.auditing import quick
 from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.listing import Listing, list_splits
 from lightning_seg.data.labelling import Labelling
+from lightning_seg.data.reading import USUAL
 from lightning_seg.errors import DataError
 from lightning_seg.structures import DatasetInfo, default_palette
 from tests.conftest import train_py
@@ -122,11 +123,11 @@ def test_an_image_too_large_for_the_time_is_left_to_the_run(
 def test_what_was_slow_is_expected_to_be_so_again(tmp_path: Path) -> None:
     sample = listings(planted.build(tmp_path), "train")["train"].samples[0]
     clock = quick._Clock(time.monotonic() + 60)
-    assert clock.has_time_for(sample)
+    assert clock.has_time_for(sample, USUAL)
     with clock:
         clock._begun -= 1e9  # seconds for 48×64 pixels
     assert clock.has_time
-    assert not clock.has_time_for(sample)
+    assert not clock.has_time_for(sample, USUAL)
 
 
 def test_absent_classes_are_told_and_the_run_goes_on(tmp_path: Path) -> None:
