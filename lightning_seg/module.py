@@ -290,7 +290,17 @@ class SegmentationModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as the config says, then as the trainer says."""
+        """Clip as the config says, then as the trainer says.
+
+        Raises:
+            ConfigError: if the optimiser is given scaled gradients, which it divides itself, too late for clipping.
+        """
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if scaled and self.recipe.clips_gradients and getattr(optimizer, "_step_supports_amp_scaling", False):
+            raise ConfigError(
+                f"SOLVER.CLIP_GRADIENTS would clip scaled gradients, since {type(optimizer).__name__} is fused and "
+                "divides them itself under trainer.precision 16-mixed: choose bf16-mixed, or an optimiser without fused"
+            )
         self.recipe.clip_gradients(optimizer)
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 

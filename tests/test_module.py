@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -230,3 +231,13 @@ def test_hyper_parameters_rebuild_the_module(tmp_path: Path) -> None:
 def test_boundary_iou_of_too_many_classes_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.boundary_iou counts at most 254 classes.*names 255: leave it false"):
         make(class_names=[str(index) for index in range(255)], boundary_iou=True)
+
+
+def test_scaled_gradients_are_not_clipped() -> None:
+    """A fused optimiser divides them itself, after the clipping."""
+    module = make({**TINY_OVERRIDES, "SOLVER.CLIP_GRADIENTS.ENABLED": True})
+    plugin = SimpleNamespace(scaler=object())
+    module._trainer = SimpleNamespace(precision_plugin=plugin)  # type: ignore[assignment]
+    fused: Any = SimpleNamespace(_step_supports_amp_scaling=True)
+    with pytest.raises(ConfigError, match="would clip scaled gradients, since SimpleNamespace is fused"):
+        module.configure_gradient_clipping(fused)

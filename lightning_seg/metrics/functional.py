@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 AbsentClasses = Literal["detectron2", "mmseg", "torchmetrics"]
 """Which classes an average counts: see :func:`iou_per_class`."""
@@ -17,6 +18,9 @@ ABSENT_CLASSES: tuple[str, ...] = get_args(AbsentClasses)
 
 _PART = (2**20, 2**26)
 """Pixels that are counted at a time: what stays in a CPU's cache, and what keeps a GPU busy."""
+
+_COPIES = 64
+"""Histograms that a GPU counts into."""
 
 
 def confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> Tensor:
@@ -69,13 +73,18 @@ def count_pairs(prediction: Tensor, truth: Tensor, num_classes: int, ignore_inde
 
 def histogram(bins: Tensor, length: int) -> Tensor:
     """How often each of 0 … ``length`` − 1 occurs in (n,) integers, (length,) int64; a GPU is not waited for."""
-    if bins.device.type == "cpu":
-        return torch.bincount(bins, minlength=length)
     # Of a GPU's values, torch.bincount first asks for the least and the largest.
-    one = torch.ones((), dtype=torch.int64, device=bins.device)
-    return torch.zeros(length, dtype=torch.int64, device=bins.device).scatter_add_(
-        0, bins.long(), one.expand(len(bins))
-    )
+    return torch.bincount(bins, minlength=length) if bins.device.type == "cpu" else _histogram_by_copies(bins, length)
+
+
+def _histogram_by_copies(bins: Tensor, length: int) -> Tensor:
+    """The same for a GPU: neighbours, which are mostly equal, count in different copies, and so at the same time."""
+    slots = length + 1  # the last one is for what fills up
+    filled = F.pad(bins.long(), (0, -len(bins) % _COPIES), value=length).view(-1, _COPIES)
+    places = (filled + torch.arange(_COPIES, device=bins.device) * slots).flatten()
+    ones = torch.ones((), dtype=torch.int64, device=bins.device).expand(len(places))
+    counts = torch.zeros(_COPIES * slots, dtype=torch.int64, device=bins.device).scatter_add_(0, places, ones)
+    return counts.view(_COPIES, slots).sum(0)[:length]
 
 
 def is_counted(truth: Tensor, ignore_index: int) -> Tensor:

@@ -147,6 +147,8 @@ class LazyRecipe:
             return None
         return f"lr_multiplier.warmup_length is {length}, a fraction of the run: the run would be all warm-up"
 
+    clips_gradients = False
+
     def clip_gradients(self, optimizer: Optimizer) -> None:
         """Nothing: Detectron2's LazyConfig training clips none; ``trainer.gradient_clip_val`` does."""
 

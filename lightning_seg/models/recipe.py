@@ -54,6 +54,10 @@ class Recipe(Protocol):
     def schedule_problem(self) -> str | None:
         """Why the config's own schedule cannot be meant: a warm-up longer than the run; None where all is well."""
 
+    @property
+    def clips_gradients(self) -> bool:
+        """Whether :meth:`clip_gradients` does anything."""
+
     def clip_gradients(self, optimizer: Optimizer) -> None:
         """Clip gradients in place as the config says."""
 

@@ -65,6 +65,10 @@ class YamlRecipe:
     def schedule_problem(self) -> str | None:
         return solver.schedule_problem(self._cfg)
 
+    @property
+    def clips_gradients(self) -> bool:
+        return bool(self._cfg.SOLVER.CLIP_GRADIENTS.ENABLED)
+
     def clip_gradients(self, optimizer: Optimizer) -> None:
         solver.clip_gradients(self._cfg, optimizer)
 

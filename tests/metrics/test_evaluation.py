@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from lightning_seg.metrics import Evaluation
-from lightning_seg.metrics.functional import confusion_matrix, histogram, mean_iou
+from lightning_seg.metrics.functional import _histogram_by_copies, confusion_matrix, histogram, mean_iou
 
 NAMES = ["a", "b", "c"]
 
@@ -41,7 +41,8 @@ def test_a_foreign_id_of_the_last_image_is_refused_too() -> None:
         evaluation.report("val")
 
 
-def test_histogram_of_a_gpu() -> None:
-    """Its form on the meta device, which has no values, and its values on a GPU in tests/gpu."""
-    assert histogram(torch.tensor([0, 2, 2]), 4).tolist() == [1, 0, 2, 0]
-    assert histogram(torch.empty(5, dtype=torch.int32, device="meta"), 4).shape == (4,)
+@pytest.mark.parametrize("count", [0, 1, 64, 1000])
+def test_a_gpus_histogram_is_the_cpus(count: int) -> None:
+    bins = torch.randint(0, 7, (count,), generator=torch.Generator().manual_seed(count), dtype=torch.int32)
+    assert torch.equal(_histogram_by_copies(bins, 9), histogram(bins, 9))
+    assert histogram(bins.to("meta"), 9).shape == (9,)
