@@ -1,5 +1,6 @@
 """What ``make install`` asks pip for, in each kind of environment; pip itself is not called."""
 
+import os
 import re
 import subprocess
 from importlib.metadata import requires
@@ -27,7 +28,10 @@ def install(environment: Path, *settings: str) -> list[str]:
     log = environment.parent / "log"
     log.write_text("")
     command = ["make", "-C", str(REPOSITORY), "install", f"VENV={environment}", f"PYTHON={environment}/bin/python"]
-    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }  # of make test
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False, env=clean)
     assert done.returncode == 0, done.stderr
     return [line for line in log.read_text().splitlines() if line.startswith("-m pip install")]
 
