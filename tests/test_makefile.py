@@ -28,7 +28,8 @@ def install(environment: Path, *settings: str) -> list[str]:
     log = environment.parent / "log"
     log.write_text("")
     command = ["make", "-C", str(REPOSITORY), "install", f"VENV={environment}", f"PYTHON={environment}/bin/python"]
-    clean = {
+    # Without what the make that runs the tests has set.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
         name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
     }  # of make test
     done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False, env=clean)
