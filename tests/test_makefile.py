@@ -30,8 +30,6 @@ def install(environment: Path, *settings: str) -> list[str]:
     command = ["make", "-C", str(REPOSITORY), "install", f"VENV={environment}", f"PYTHON={environment}/bin/python"]
     # Without what the make that runs the tests has set.
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
-    }  # of make test
     done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False, env=clean)
     assert done.returncode == 0, done.stderr
     return [line for line in log.read_text().splitlines() if line.startswith("-m pip install")]
