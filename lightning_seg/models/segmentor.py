@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg.errors import ConfigError, DataError, describe
-from lightning_seg.models.adapters import EXAMPLE, Foreign, Plain, adapt, pad_targets
+from lightning_seg.models.adapters import EXAMPLE, Foreign, HeadLogits, Plain, adapt, pad_targets
 from lightning_seg.models.auxiliary import AuxiliaryHead
 from lightning_seg.models.recipe import Recipe
 from lightning_seg.models.recompute import recompute_blocks
@@ -27,16 +27,16 @@ _FOREIGN = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the network says of one batch in evaluation.
+    """What the network says of the images of one batch in evaluation, of each by itself.
 
     Attributes:
-        logits: (N, K, h, w), at 1/stride of the padded input.
+        logits: of each image (K, h, w), at 1/stride of its padded input.
         stride: input pixels per logit, on each side.
         input_sizes: (height, width) of each image as given, without padding.
-        losses: the head's main losses where the batch has ``sem_seg``, scalars; else empty.
+        losses: the head's main losses where the batch has ``sem_seg``, scalars, as means over the images; else empty.
     """
 
-    logits: Tensor
+    logits: list[Tensor]
     stride: int
     input_sizes: list[tuple[int, int]]
     losses: dict[str, Tensor]
@@ -116,6 +116,8 @@ class Segmentor(nn.Module):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The network's training losses, as ``build_model(cfg)(batch)`` gives them; zero where no pixel counts."""
+        for sample in batch:
+            _refuse_misshapen(sample)
         inputs, _ = self._inputs(batch)
         targets = self._targets(batch)
         losses = self.head.training_losses(self.network.backbone(inputs), targets, self._own_criterion())
@@ -128,13 +130,34 @@ class Segmentor(nn.Module):
         return losses
 
     def evaluate(self, batch: Batch) -> Evaluation:
-        """Logits, and losses where there are masks, from one pass; the network must be in evaluation mode."""
-        inputs, sizes = self._inputs(batch)
-        found = self.head.evaluate(self.network.backbone(inputs), (inputs.shape[-2], inputs.shape[-1]))
-        losses: dict[str, Tensor] = {}
-        if "sem_seg" in batch[0]:
-            losses = self.head.evaluation_losses(found, self._targets(batch), self._own_criterion())
-        return Evaluation(found.logits, found.stride, sizes, losses)
+        """Logits, and losses where there are masks; the network must be in evaluation mode.
+
+        Images of one size take one pass. Others are never padded to a common size, which would change what the network
+        says of them: neither logits nor losses of an image depend on its neighbours, but for rounding.
+        """
+        for sample in batch:
+            _refuse_misshapen(sample)
+        sizes = [(sample["image"].shape[1], sample["image"].shape[2]) for sample in batch]
+        found: dict[int, HeadLogits] = {}
+        losses: dict[int, dict[str, Tensor]] = {}
+        for size in dict.fromkeys(sizes):
+            places = [place for place, other in enumerate(sizes) if other == size]
+            group = [batch[place] for place in places]
+            inputs, _ = self._inputs(group)
+            of_group = self.head.evaluate(self.network.backbone(inputs), (inputs.shape[-2], inputs.shape[-1]))
+            found.update(zip(places, of_group.images(), strict=True))
+            if "sem_seg" in batch[0]:
+                for place, target in zip(places, self._targets(group), strict=True):
+                    losses[place] = self.head.evaluation_losses(found[place], target[None], self._own_criterion())
+        return Evaluation(
+            [found[place].logits[0] for place in range(len(batch))],
+            found[0].stride,
+            sizes,
+            {
+                name: torch.stack([losses[place][name] for place in range(len(batch))]).mean()
+                for name in losses.get(0, ())
+            },
+        )
 
     def _own_criterion(self) -> Callable[[Tensor, Tensor], dict[str, Tensor]] | None:
         return None if self.criterion is None else self._criterion_losses
@@ -148,8 +171,6 @@ class Segmentor(nn.Module):
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, list[tuple[int, int]]]:
         """Normalised and padded images (N, 3, H, W), as in ``SemanticSegmentor.forward``, and their sizes."""
-        for sample in batch:
-            _refuse_misshapen(sample)
         network = self.network
         stacks = [stack.contiguous(memory_format=self.memory_format) for stack in _stack([s["image"] for s in batch])]
         if self.bgr:

@@ -28,6 +28,14 @@ class HeadLogits(NamedTuple):
     stride: int
     of_loss: Tensor | None
 
+    def images(self) -> list["HeadLogits"]:
+        """The same of each image, as a batch of one."""
+        of_loss = self.of_loss
+        return [
+            HeadLogits(self.logits[i : i + 1], self.stride, None if of_loss is None else of_loss[i : i + 1])
+            for i in range(len(self.logits))
+        ]
+
 
 class Adapter(ABC):
     """One kind of head.
