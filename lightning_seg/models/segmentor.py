@@ -106,13 +106,21 @@ class Segmentor(nn.Module):
             recompute_blocks(self.network.backbone)
 
     def trained_parts(self) -> nn.Module:
-        """What an optimiser is built for: the network with its names, and beside its head the auxiliary one."""
-        if self.auxiliary is None:
+        """What an optimiser is built for: the network with its names, and what is trained beside it."""
+        beside = self.parts_beside()
+        if not beside:
             return cast(nn.Module, self.network)
         parts = nn.Module()
-        for name, part in [*self.network.named_children(), ("auxiliary", self.auxiliary)]:
+        for name, part in [*self.network.named_children(), *beside.items()]:
             parts.add_module(name, part)
         return parts
+
+    def parts_beside(self) -> dict[str, nn.Module]:
+        """What has weights beside the network, by the names here: an auxiliary head, a criterion that is learnt."""
+        parts = {"auxiliary": self.auxiliary, "criterion": self.criterion}
+        return {
+            name: part for name, part in parts.items() if isinstance(part, nn.Module) and len(part.state_dict()) > 0
+        }
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The network's training losses, as ``build_model(cfg)(batch)`` gives them; zero where no pixel counts."""
