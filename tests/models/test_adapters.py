@@ -222,6 +222,8 @@ def test_users_heads_are_evaluated_by_their_forward(head: type[nn.Module], build
     assert getattr(segmentor.head, "by_losses", False) == by_losses
     own = any(f"{head.__name__} is evaluated by its own forward" in notice for notice in segmentor.notices)
     assert own == (kind is Foreign and not by_losses)
+    twin = deepcopy(segmentor)
+    assert twin.head.head is twin.network.sem_seg_head is not segmentor.head.head
     state = deepcopy(segmentor.state_dict())
     check_own_forward(segmentor, [(64, 96)])
     check_own_forward(segmentor, [(50, 71)])
