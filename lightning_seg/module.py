@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from lightning_seg.checkpoints import averaging_problems, refuse_other_model, resume_problems
+from lightning_seg.checkpoints import averaging_problems, compare_classes, refuse_other_model, resume_problems
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.losses import Criterion
+from lightning_seg.losses.description import describe_criterion, restore_criterion
 from lightning_seg.metrics import AbsentClasses, Evaluation, Report
 from lightning_seg.models.compilation import compile_network, compiler_problem, refuse_double_counting
 from lightning_seg.models.normalisation import (
@@ -30,7 +31,7 @@ from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
 from lightning_seg.models.recipe import Recipe, load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.weights import load_weights
-from lightning_seg.structures import Batch, summarise
+from lightning_seg.structures import Batch
 
 _NOT_LOGGED = ("mPrecision", "mRecall")
 """Figures for ``metrics.json`` alone: mRecall is mAcc by Detectron2's rule, and mDice says the rest in one."""
@@ -116,6 +117,9 @@ class SegmentationModule(pl.LightningModule):
         self.rates = Rates(backbone_lr_factor, layer_decay)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
         import_user_code(imports or [], "model.imports")
+        if isinstance(criterion, Mapping):  # of load_from_checkpoint
+            criterion = restore_criterion(criterion)
+        self.hparams["criterion"] = None if criterion is None else describe_criterion(criterion)
         self.recipe = load_recipe(config, overrides or {})
         if scale_lr:
             _refuse_to_scale(self.recipe, own_optimizer=optimizer is not None)
@@ -176,8 +180,13 @@ class SegmentationModule(pl.LightningModule):
                 fresh_head=self.fresh_head,
                 allow_missing=self.allow_missing,
                 keys=self.recipe.keys,
+                beside=self.segmentor.parts_beside(),
             )
             rank_zero_info(str(report))
+            if not report.reshaped and (
+                warning := compare_classes(report.class_names, self.class_names, f"model.weights {self.weights}")
+            ):
+                rank_zero_warn(warning)
             self._has_weights = True
 
     def on_fit_start(self) -> None:
@@ -315,8 +324,8 @@ class SegmentationModule(pl.LightningModule):
             raise CheckpointError("; ".join(problems))
         self._has_weights = True
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
-        if stored is not None and list(stored) != self.class_names:
-            rank_zero_warn(f"the checkpoint's classes are {summarise(stored)}, here {summarise(self.class_names)}")
+        if warning := compare_classes(stored, self.class_names, "the checkpoint"):
+            rank_zero_warn(warning)
 
     def _global_batch(self) -> int:
         """Samples per optimiser step."""

@@ -221,6 +221,8 @@ model:
     assert logged(tmp_path / "runs/tiny/version_1", "val/loss") == logged(run, "val/loss")
     again = SegmentationModule.load_from_checkpoint(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert again.segmentor.auxiliary is not None
+    assert again.segmentor.criterion.weights == [1.0, 0.5]
+    assert again.segmentor.criterion.criteria[0].class_weights.tolist() == [1, 1, 1, 2, 2, 3]
     assert "SyncBN needs a GPU" in caplog.text
 
 

@@ -1,6 +1,7 @@
 """The LightningModule: Detectron2's training to the bit, optimisers of the user's, checkpoints that do not match."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_seg.errors import CheckpointError, ConfigError
+from lightning_seg.losses import CrossEntropy, Dice, WeightedSum
 from lightning_seg.models.config import load_config
 from lightning_seg.models.normalisation import with_sync
+from lightning_seg.models.weights import load_weights
 from lightning_seg.module import SegmentationModule
 from tests.conftest import MODELS, TINY_OVERRIDES
 from tests.models.test_segmentor import as_detectron2, make_batch
@@ -174,12 +177,110 @@ def test_checkpoint_of_another_model_is_refused_in_one_message() -> None:
     assert "1 tensors in it are not in this model, such as head.extra" in message
 
 
-def test_renamed_classes_are_said() -> None:
-    module = make()
-    with pytest.warns(UserWarning, match="the checkpoint's classes are b, a, c, d, e, here a, b, c, d, e"):
-        module.on_load_checkpoint(
-            {"state_dict": module.state_dict(), "hyper_parameters": {"class_names": ["b", "a", "c", "d", "e"]}}
-        )
+def stored_with(module: SegmentationModule, names: list[str]) -> dict[str, Any]:
+    return {"state_dict": module.state_dict(), "hyper_parameters": {"class_names": names}}
+
+
+def test_classes_in_another_order_are_refused(tmp_path: Path) -> None:
+    module, order = make(), ["b", "a", "c", "d", "e"]
+    message = (
+        r"has the classes of data\.classes in another order, .*: set data\.classes to its order, \[b, a, c, d, e\]"
+    )
+    with pytest.raises(CheckpointError, match=f"the checkpoint {message}"):
+        module.on_load_checkpoint(stored_with(module, order))
+    torch.save(stored_with(module, order), tmp_path / "m.ckpt")
+    with pytest.raises(CheckpointError, match=rf"model\.weights .*m\.ckpt {message}"):
+        make(weights=str(tmp_path / "m.ckpt")).load_pretrained()
+
+
+def test_renamed_classes_are_said(tmp_path: Path) -> None:
+    module, names = make(), ["a", "bee", "c", "d", "sea"]
+    message = r"calls 2 of its classes by other names \(1: bee → b, 4: sea → e\): right only where they mean the same"
+    with pytest.warns(UserWarning, match=f"WARNING: the checkpoint {message}"):
+        module.on_load_checkpoint(stored_with(module, names))
+    torch.save(stored_with(module, names), tmp_path / "m.ckpt")
+    with pytest.warns(UserWarning, match=rf"WARNING: model\.weights .*m\.ckpt {message}"):
+        make(weights=str(tmp_path / "m.ckpt")).load_pretrained()
+
+
+class Tempered(CrossEntropy):
+    """A loss that is learnt: cross-entropy at a temperature."""
+
+    def __init__(self, temperature: float, class_weights: list[float] | None = None) -> None:
+        super().__init__(class_weights)
+        self.temperature = torch.nn.Parameter(torch.tensor(temperature))
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor, ignore_index: int) -> torch.Tensor:
+        return super().loss(logits / self.temperature, targets, ignore_index) + self.temperature.square()
+
+
+@pytest.mark.parametrize("config", [ZOO, "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py"])
+@pytest.mark.parametrize("optimizer", [None, partial(torch.optim.SGD, lr=0.01)])
+def test_a_criterion_is_trained_and_comes_back(tmp_path: Path, config: str, optimizer: Any) -> None:
+    frozen = {"model.backbone.bottom_up.freeze_at": 0}
+    overrides = {**TINY_OVERRIDES, "SOLVER.BASE_LR": 0.01} if config == ZOO else frozen
+    criterion = WeightedSum([Tempered(2.0, class_weights=[1, 2, 3, 4, 5]), Dice(smooth=2.0)], weights=[1.0, 0.5])
+    module = make(overrides, config=config, criterion=criterion, optimizer=optimizer)
+    trainer = fit(module, [make_batch([(32, 32), (32, 32)], seed=step) for step in range(2)], tmp_path)
+    temperature = criterion.criteria[0].temperature
+    assert temperature.item() != 2.0
+    assert temperature.isfinite()
+    trainer.save_checkpoint(tmp_path / "m.ckpt")
+    again = SegmentationModule.load_from_checkpoint(tmp_path / "m.ckpt", weights_only=True)
+    assert torch.equal(again.segmentor.criterion.criteria[0].temperature, temperature)
+    batch = make_batch([(64, 64)])
+    with torch.no_grad():
+        expected, found = (one.eval().segmentor.evaluate(batch).losses for one in (module, again))
+    assert found.keys() == expected.keys() == {"loss_cross_entropy", "loss_dice"}
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_criterion_that_cannot_come_back_is_asked_for(tmp_path: Path) -> None:
+    def criterion(logits: torch.Tensor, targets: torch.Tensor, ignore_index: int) -> dict[str, torch.Tensor]:
+        return {"loss_mine": logits.mean()}
+
+    module = make(criterion=criterion)
+    trainer = fit(module, [make_batch([(32, 32), (32, 32)])], tmp_path)
+    trainer.save_checkpoint(tmp_path / "m.ckpt")
+    with pytest.raises(
+        CheckpointError, match=r"not made of plain values alone: give it: load_from_checkpoint\(path, crit"
+    ):
+        SegmentationModule.load_from_checkpoint(tmp_path / "m.ckpt", weights_only=True)
+    again = SegmentationModule.load_from_checkpoint(tmp_path / "m.ckpt", weights_only=True, criterion=criterion)
+    assert again.segmentor.criterion is criterion
+
+
+@pytest.mark.parametrize(
+    ("class_path", "message"),
+    [
+        ("os.system", r"os\.system is no lightning_seg\.losses\.Criterion"),
+        ("lightning_seg.losses.Nothing", r"losses\.Nothing is not found .* load_from_checkpoint\(path, criterion=…\)"),
+        ("nothing", "criterion nothing is not found"),
+    ],
+)
+def test_a_checkpoint_builds_only_losses(class_path: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        make(criterion={"class_path": class_path, "init_args": {"command": "false"}})
+
+
+def test_weights_of_a_checkpoint_bring_what_stands_beside_the_network(tmp_path: Path) -> None:
+    """The auxiliary head and a criterion that is learnt; where the file has none, the report says so."""
+    module = make(auxiliary_stage="res4", criterion=Tempered(3.0))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.25)
+    torch.save({"state_dict": module.state_dict()}, tmp_path / "m.ckpt")
+    torch.save({"state_dict": make().state_dict()}, tmp_path / "bare.ckpt")
+    again = make(auxiliary_stage="res4", criterion=Tempered(3.0))
+    parts = again.segmentor.parts_beside()
+    report = load_weights(again.segmentor.network, str(tmp_path / "bare.ckpt"), beside=parts)
+    assert "auxiliary: not in the file, or of another shape: stays as it is" in str(report)
+    again.weights = str(tmp_path / "m.ckpt")
+    again.load_pretrained()
+    for name, value in module.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    report = load_weights(again.segmentor.network, again.weights, beside=parts)
+    assert report.beside == ("auxiliary: 8 of 8 tensors loaded", "criterion: 1 of 1 tensors loaded")
 
 
 def test_random_weights_are_never_evaluated_silently(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """An evaluation gives the same integers on any number of processes, and its steps never wait for each other."""
 
+import warnings
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from pytorch_lightning.trainer.connectors.data_connector import _resolve_overfit_batches
+from pytorch_lightning.trainer.states import RunningStage
+from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_seg.data.loader import build_loader
 from lightning_seg.data.sampler import EvaluationSampler
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.metrics import ConfusionMatrix, ImageIoU
@@ -24,7 +30,9 @@ from tests.processes import run_processes
 from tests.test_module import make
 
 CLASSES, IGNORE, SAMPLES = 5, 255, 7
-SIZES = [(40 + 3 * index, 64 - 5 * index) for index in range(SAMPLES)]
+SIZES = [(40 + 13 * (index % 4), 84 - 15 * (index % 4)) for index in range(SAMPLES)]
+"""Some are equal, and go through a network together."""
+BATCH_SIZES = (1, 2, 3, 8)
 
 Samples = list[dict[str, Any]]
 
@@ -40,23 +48,32 @@ def injected() -> list[Tensor]:
     return [torch.randint(0, CLASSES, size, generator=generator, dtype=torch.uint8) for size in SIZES]
 
 
-def of_model(indices: Iterator[int]) -> Iterator[tuple[int, Tensor]]:
-    """What a real model predicts, one image at a time."""
+@cache
+def segmentor() -> Segmentor:
     torch.manual_seed(0)
     recipe = load_recipe("Misc/semantic_R_50_FPN_1x.yaml", TINY_OVERRIDES)
-    segmentor = Segmentor(recipe, num_classes=CLASSES, ignore_index=IGNORE).eval()
+    return Segmentor(recipe, num_classes=CLASSES, ignore_index=IGNORE).eval()
+
+
+def of_model(indices: Iterator[int], batch_size: int) -> Iterator[tuple[int, Tensor]]:
+    """What a real model predicts of batches of images, whatever their sizes."""
+    network = segmentor()
     with torch.no_grad():
-        for index in indices:
-            output = segmentor.evaluate([samples()[index]])
-            yield index, label_maps(output.logits, output.stride, output.input_sizes, [SIZES[index]])[0]
+        while batch := list(islice(indices, batch_size)):
+            output = network.evaluate([samples()[index] for index in batch])
+            sizes = [SIZES[index] for index in batch]
+            yield from zip(batch, label_maps(output.logits, output.stride, output.input_sizes, sizes), strict=True)
 
 
-def figures(world_size: int, rank: int, group: Any, real_model: bool) -> tuple[Tensor, float, float]:
-    """The matrix, the mean over images and that over the worst tenth, as rank ``rank`` of a group has them."""
+def figures(world_size: int, rank: int, group: Any, batch_size: int | None) -> tuple[Tensor, float, float]:
+    """The matrix, the mean over images and that over the worst tenth, as rank ``rank`` of a group has them.
+
+    With a batch size, of a real model; else of predictions that are given.
+    """
     matrix, images = ConfusionMatrix(CLASSES), ImageIoU("detectron2")
     matrix.process_group = images.process_group = group
     indices = iter(EvaluationSampler(samples(), num_replicas=world_size, rank=rank))  # type: ignore[arg-type]
-    predictions = of_model(indices) if real_model else ((index, injected()[index]) for index in indices)
+    predictions = of_model(indices, batch_size) if batch_size else ((index, injected()[index]) for index in indices)
     for index, prediction in predictions:
         counts = confusion_matrix(prediction, samples()[index]["sem_seg"], CLASSES, IGNORE)
         matrix.update(counts)
@@ -71,15 +88,18 @@ def _evaluate(rank: int, folder: Path) -> None:
         group = dist.new_group(list(range(world_size)))
         if rank >= world_size:
             continue
-        kinds = (False, True) if world_size <= 3 else (False,)
+        kinds = (None, *BATCH_SIZES) if world_size <= 3 else (None,)
         torch.save([figures(world_size, rank, group, kind) for kind in kinds], folder / f"{world_size}-{rank}.pt")
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")  # of a rank that has no sample
 def test_the_same_integers_on_1_2_3_and_8_processes(tmp_path: Path) -> None:
+    """And with any batch size: an image's evaluation depends on no other image."""
     run_processes(8, _evaluate, tmp_path)
-    expected = [figures(1, 0, None, kind) for kind in (False, True)]
-    assert expected[0][0].sum() == sum((sample["sem_seg"] != IGNORE).sum() for sample in samples())
+    given, one_by_one = figures(1, 0, None, None), figures(1, 0, None, 1)
+    expected = [given, *[one_by_one] * len(BATCH_SIZES)]
+    assert given[0].sum() == sum((sample["sem_seg"] != IGNORE).sum() for sample in samples())
+    assert (one_by_one[0].sum(0) > 0).sum() > 1  # more than one class is predicted
     found = sorted(tmp_path.glob("*.pt"))
     assert len(found) == 1 + 2 + 3 + 8
     for path in found:
@@ -87,6 +107,36 @@ def test_the_same_integers_on_1_2_3_and_8_processes(tmp_path: Path) -> None:
             assert matrix.dtype == torch.int64
             assert torch.equal(matrix, expected_matrix), path.name
             assert means == expected_means, path.name
+
+
+def test_a_validation_does_not_depend_on_its_batches() -> None:
+    """Padding to a common size would change logits and losses; what is padded by itself stays as it is."""
+    network = segmentor()
+    with torch.no_grad():
+        together = network.evaluate(samples())
+        alone = [network.evaluate([sample]) for sample in samples()]
+    losses = [output.losses["loss_sem_seg"] for output in alone]
+    torch.testing.assert_close(together.losses["loss_sem_seg"], torch.stack(losses).mean(), rtol=1e-5, atol=0)
+    for found, output in zip(together.logits, alone, strict=True):
+        expected = output.logits[0]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    assert together.input_sizes == SIZES
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_overfitting_counts_each_image_once(processes: int) -> None:
+    """Lightning replaces samplers that are not sequential by its own, which repeats images to fill all processes."""
+    seen: list[int] = []
+    for rank in range(processes):
+        sampler = EvaluationSampler(samples(), num_replicas=processes, rank=rank)  # type: ignore[arg-type]
+        loader = build_loader(samples(), sampler, batch_size=1, num_workers=0)  # type: ignore[arg-type]
+        combined = CombinedLoader(loader)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            _resolve_overfit_batches(combined, RunningStage.VALIDATING)
+        assert combined.flattened[0].sampler is sampler
+        seen += list(sampler)
+    assert sorted(seen) == list(range(SAMPLES))
 
 
 class _Collectives(pl.Callback):

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from lightning_seg.data import Folder, SegmentationDataModule
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.metrics.functional import count_pairs
-from lightning_seg.models.seam import evaluation_logits
 from lightning_seg.module import SegmentationModule
 from sections.images import SIZE, write_scenes
 from sections.steps import FPN
@@ -86,7 +85,7 @@ def _forward_seconds(module: SegmentationModule, size: tuple[int, int], device: 
 
     def forward() -> None:
         with torch.no_grad(), torch.autocast(device, torch.bfloat16):
-            evaluation_logits(segmentor.network.sem_seg_head, segmentor.network.backbone(inputs))
+            segmentor.head.evaluate(segmentor.network.backbone(inputs), size)
 
     for _ in range(2):
         forward()

@@ -89,7 +89,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         cache: ``ram``: in ``fit``, keep each decoded sample in memory that all processes of a machine share, so that it
             is decoded once; its size is announced, and refused where it does not fit. Null: decode at every use.
         batch_size: training samples per process and step.
-        eval_batch_size: samples per process and step elsewhere.
+        eval_batch_size: samples per process and step elsewhere; those of one size go through the network together,
+            which changes nothing but rounding.
         num_workers: loading processes per training process; null: one for each CPU that falls to it (of the machine,
             its container or Slurm job, divided by the training processes there), at most 8.
         seed: of order and augmentation; follows ``seed_everything`` on the command line.

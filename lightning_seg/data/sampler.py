@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 TEMPERATURE = 0.01
 MIN_PIXELS = 3000
@@ -139,10 +139,11 @@ def rare_class_probabilities(pixels: NDArray[np.int64], temperature: float) -> N
     return np.asarray(weights / weights.sum())
 
 
-class EvaluationSampler(DistributedSampler[int]):
+class EvaluationSampler(DistributedSampler[int], SequentialSampler):
     """Every sample exactly once over all processes: no padding, no repeats; ranks may be empty.
 
-    A subclass of ``DistributedSampler``, because Lightning replaces any other by one that repeats samples.
+    A subclass of ``DistributedSampler``, because Lightning replaces any other by one that repeats samples, and of
+    ``SequentialSampler``, because ``trainer.overfit_batches`` does so with all that are not sequential.
     """
 
     def __init__(self, dataset: Dataset[object], *, num_replicas: int, rank: int) -> None:

@@ -22,7 +22,7 @@ _SHALLOWEST = 8
 
 @torch.no_grad()
 def label_maps(
-    logits: Tensor,
+    logits: Tensor | Sequence[Tensor],
     stride: int,
     input_sizes: Sequence[Size],
     output_sizes: Sequence[Size],
@@ -35,7 +35,7 @@ def label_maps(
     and reduced to class ids at once.
 
     Args:
-        logits: (N, K, h, w) finite values of any floating type, at 1/stride of the padded input.
+        logits: (N, K, h, w), or N of (K, h, w): finite values of any floating type, at 1/stride of the padded input.
         stride: how many input pixels one logit stands for, on each side.
         input_sizes: of each image as the network saw it, without padding.
         output_sizes: of each label map, usually the image's stored size.

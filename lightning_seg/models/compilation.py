@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_seg.errors import ConfigError, describe
-from lightning_seg.models.seam import owner_of_losses
+from lightning_seg.models.adapters import owner_of_losses
 
 _TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
 

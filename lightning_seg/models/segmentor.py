@@ -10,16 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg.errors import ConfigError, DataError, describe
+from lightning_seg.models.adapters import EXAMPLE, Foreign, HeadLogits, Plain, adapt, pad_targets
 from lightning_seg.models.auxiliary import AuxiliaryHead
 from lightning_seg.models.recipe import Recipe
 from lightning_seg.models.recompute import recompute_blocks
-from lightning_seg.models.seam import (
-    evaluation_logits,
-    owner_of_losses,
-    pad_targets,
-    training_losses,
-    zero_where_nothing_counts,
-)
 from lightning_seg.structures import Batch, summarise
 
 Criterion = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
@@ -33,16 +27,16 @@ _FOREIGN = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the network says of one batch in evaluation.
+    """What the network says of the images of one batch in evaluation, of each by itself.
 
     Attributes:
-        logits: (N, K, h, w), at 1/stride of the padded input.
+        logits: of each image (K, h, w), at 1/stride of its padded input.
         stride: input pixels per logit, on each side.
         input_sizes: (height, width) of each image as given, without padding.
-        losses: the head's main losses where the batch has ``sem_seg``, scalars; else empty.
+        losses: the head's main losses where the batch has ``sem_seg``, scalars, as means over the images; else empty.
     """
 
-    logits: Tensor
+    logits: list[Tensor]
     stride: int
     input_sizes: list[tuple[int, int]]
     losses: dict[str, Tensor]
@@ -94,7 +88,7 @@ class Segmentor(nn.Module):
         self.notices = list(recipe.notices)
         self.network = recipe.build_network(num_classes, ignore_index)
         _refuse_grey(self.network.pixel_mean)
-        _refuse_foreign_head(self.network.sem_seg_head)
+        self.head = adapt(self.network.sem_seg_head, ignore_index)
         self.ignore_index = ignore_index
         self.bgr = recipe.bgr
         self.criterion = criterion
@@ -112,20 +106,29 @@ class Segmentor(nn.Module):
             recompute_blocks(self.network.backbone)
 
     def trained_parts(self) -> nn.Module:
-        """What an optimiser is built for: the network with its names, and beside its head the auxiliary one."""
-        if self.auxiliary is None:
+        """What an optimiser is built for: the network with its names, and what is trained beside it."""
+        beside = self.parts_beside()
+        if not beside:
             return cast(nn.Module, self.network)
         parts = nn.Module()
-        for name, part in [*self.network.named_children(), ("auxiliary", self.auxiliary)]:
+        for name, part in [*self.network.named_children(), *beside.items()]:
             parts.add_module(name, part)
         return parts
 
+    def parts_beside(self) -> dict[str, nn.Module]:
+        """What has weights beside the network, by the names here: an auxiliary head, a criterion that is learnt."""
+        parts = {"auxiliary": self.auxiliary, "criterion": self.criterion}
+        return {
+            name: part for name, part in parts.items() if isinstance(part, nn.Module) and len(part.state_dict()) > 0
+        }
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The network's training losses, as ``build_model(cfg)(batch)`` gives them; zero where no pixel counts."""
+        for sample in batch:
+            _refuse_misshapen(sample)
         inputs, _ = self._inputs(batch)
         targets = self._targets(batch)
-        own_criterion = None if self.criterion is None else self._criterion_losses
-        losses = training_losses(self.network.sem_seg_head, self.network.backbone(inputs), targets, own_criterion)
+        losses = self.head.training_losses(self.network.backbone(inputs), targets, self._own_criterion())
         if self.auxiliary is not None:
             logits = self.auxiliary()
             if self.criterion is None:
@@ -135,15 +138,37 @@ class Segmentor(nn.Module):
         return losses
 
     def evaluate(self, batch: Batch) -> Evaluation:
-        """Logits, and losses where there are masks, from one pass; the network must be in evaluation mode."""
-        inputs, sizes = self._inputs(batch)
-        head = self.network.sem_seg_head
-        logits, stride, coarse = evaluation_logits(head, self.network.backbone(inputs))
-        losses: dict[str, Tensor] = {}
-        if "sem_seg" in batch[0]:
-            of_logits = owner_of_losses(head).losses if self.criterion is None else self._criterion_losses
-            losses = zero_where_nothing_counts(of_logits(coarse, self._targets(batch)), coarse)
-        return Evaluation(logits, stride, sizes, losses)
+        """Logits, and losses where there are masks; the network must be in evaluation mode.
+
+        Images of one size take one pass. Others are never padded to a common size, which would change what the network
+        says of them: neither logits nor losses of an image depend on its neighbours, but for rounding.
+        """
+        for sample in batch:
+            _refuse_misshapen(sample)
+        sizes = [(sample["image"].shape[1], sample["image"].shape[2]) for sample in batch]
+        found: dict[int, HeadLogits] = {}
+        losses: dict[int, dict[str, Tensor]] = {}
+        for size in dict.fromkeys(sizes):
+            places = [place for place, other in enumerate(sizes) if other == size]
+            group = [batch[place] for place in places]
+            inputs, _ = self._inputs(group)
+            of_group = self.head.evaluate(self.network.backbone(inputs), (inputs.shape[-2], inputs.shape[-1]))
+            found.update(zip(places, of_group.images(), strict=True))
+            if "sem_seg" in batch[0]:
+                for place, target in zip(places, self._targets(group), strict=True):
+                    losses[place] = self.head.evaluation_losses(found[place], target[None], self._own_criterion())
+        return Evaluation(
+            [found[place].logits[0] for place in range(len(batch))],
+            found[0].stride,
+            sizes,
+            {
+                name: torch.stack([losses[place][name] for place in range(len(batch))]).mean()
+                for name in losses.get(0, ())
+            },
+        )
+
+    def _own_criterion(self) -> Callable[[Tensor, Tensor], dict[str, Tensor]] | None:
+        return None if self.criterion is None else self._criterion_losses
 
     def _criterion_losses(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         if self.criterion is not None:
@@ -154,8 +179,6 @@ class Segmentor(nn.Module):
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, list[tuple[int, int]]]:
         """Normalised and padded images (N, 3, H, W), as in ``SemanticSegmentor.forward``, and their sizes."""
-        for sample in batch:
-            _refuse_misshapen(sample)
         network = self.network
         stacks = [stack.contiguous(memory_format=self.memory_format) for stack in _stack([s["image"] for s in batch])]
         if self.bgr:
@@ -166,7 +189,7 @@ class Segmentor(nn.Module):
 
     def _targets(self, batch: Batch) -> Tensor:
         masks = self._padded([stack.long() for stack in _stack([s["sem_seg"] for s in batch])], self.ignore_index)
-        return pad_targets(masks, owner_of_losses(self.network.sem_seg_head).common_stride, self.ignore_index)
+        return pad_targets(masks, self.head.stride, self.ignore_index)
 
     def _padded(self, stacks: list[Tensor], value: float) -> Tensor:
         """All images of some stacks (n, …, h, w) in one (N, …, H, W), padded at the right and at the bottom."""
@@ -187,7 +210,7 @@ class Segmentor(nn.Module):
         constraints = dict(backbone.padding_constraints)
         if self.whole_levels:
             coarsest = max(shape.stride for shape in backbone.output_shape().values())
-            stride = owner_of_losses(self.network.sem_seg_head).common_stride
+            stride = self.head.stride
             sides = [max(size[axis] for size in sizes) for axis in (0, 1)]
             if any(-side % coarsest >= stride for side in sides):  # else Detectron2 runs without more padding
                 constraints["size_divisibility"] = coarsest
@@ -209,9 +232,12 @@ class Segmentor(nn.Module):
             except (*_FOREIGN, ConfigError):  # levels may not meet where the coarsest stride does not divide the input
                 self.whole_levels = probe.whole_levels = True
                 _refuse_wrong_size(probe, [sample, sample])
+            self.head.stride = probe.head.stride
             losses = probe.train().losses([sample, sample])
         except _FOREIGN as error:
-            raise ConfigError(f"this backbone and head do not fit: {describe(error)}") from error
+            hint = f"; a head that does is {EXAMPLE}" if isinstance(self.head, Foreign | Plain) else ""
+            raise ConfigError(f"this backbone and head do not fit: {describe(error)}{hint}") from error
+        self._try_foreign_head(probe, [sample, sample])
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
         used = {name for name, parameter in probe.named_parameters() if parameter.grad is not None}
         unused = {
@@ -226,6 +252,22 @@ class Segmentor(nn.Module):
                 f"the loss does not depend on {len(unused)} parameters, which are frozen: {summarise(list(unused))}"
             )
 
+    def _try_foreign_head(self, probe: "Segmentor", batch: Batch) -> None:
+        """Settle how a head that nobody knows is evaluated, on features of random values."""
+        if not isinstance(self.head, Foreign):
+            return
+        inputs, _ = probe._inputs(batch)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            shapes = {name: feature.shape for name, feature in probe.eval().network.backbone(inputs).items()}
+            features = {name: torch.randn(shape) for name, shape in shapes.items()}
+            self.head.settle(features, (inputs.shape[-2], inputs.shape[-1]))
+        if not self.head.by_losses:
+            self.notices.append(
+                f"{type(self.network.sem_seg_head).__name__} is evaluated by its own forward; val/loss is the mean "
+                "cross-entropy of that, or model.criterion"
+            )
+
 
 def _stack(tensors: list[Tensor]) -> list[Tensor]:
     """One stack where all are of one size, so that a GPU gets one operation for all; else each alone."""
@@ -235,14 +277,28 @@ def _stack(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def _refuse_wrong_size(segmentor: Segmentor, batch: Batch) -> None:
-    """Raise a ConfigError unless the logits stand for exactly the padded input, up to whole strides."""
-    network = segmentor.network
+    """Raise a ConfigError unless the logits stand for exactly the padded input, up to whole strides.
+
+    Without a ``common_stride``, the head's stride is measured here.
+    """
     inputs, _ = segmentor._inputs(batch)
+    size = (inputs.shape[-2], inputs.shape[-1])
+    head, backbone = segmentor.head, segmentor.network.backbone
     with torch.no_grad():
-        logits, stride, _ = evaluation_logits(network.sem_seg_head, network.backbone(inputs))
-    common_stride = owner_of_losses(network.sem_seg_head).common_stride
-    (height, width), (found_height, found_width) = inputs.shape[-2:], logits.shape[-2:]
-    whole_height, whole_width = (-(-side // common_stride) * common_stride for side in (height, width))
+        features = backbone(inputs)
+        if isinstance(head, Foreign):
+            _refuse_size(head.before_losses(features, segmentor._targets(batch)), head.stride, head.stride, size)
+        found = head.evaluate(features, size)
+        if isinstance(head, Plain):
+            head.measure(found.logits, size, [shape.stride for shape in backbone.output_shape().values()])
+            found = found._replace(stride=head.stride)
+    exact = isinstance(head, Foreign) and found.stride == 1
+    _refuse_size(found.logits, found.stride, 1 if exact and found.logits.shape[-2:] == size else head.stride, size)
+
+
+def _refuse_size(logits: Tensor, stride: int, common_stride: int, size: tuple[int, int]) -> None:
+    (height, width), (found_height, found_width) = size, logits.shape[-2:]
+    whole_height, whole_width = (-(-side // common_stride) * common_stride for side in size)
     if (found_height * stride, found_width * stride) != (whole_height, whole_width):
         raise ConfigError(
             f"the head gives logits of {found_height}×{found_width} for an input of {height}×{width}, which is not "
@@ -271,15 +327,6 @@ def _refuse_grey(pixel_mean: Tensor) -> None:
         raise ConfigError(
             f"MODEL.PIXEL_MEAN has {len(pixel_mean)} values, but every image is given to the network with 3 channels, "
             "grey ones too: give one value for each"
-        )
-
-
-def _refuse_foreign_head(head: Any) -> None:
-    owner = owner_of_losses(head)
-    if not (hasattr(owner, "losses") and hasattr(owner, "common_stride") and hasattr(owner, "ignore_value")):
-        raise ConfigError(
-            f"head {type(owner).__name__} must have losses(logits, targets), which its forward calls in training, "
-            "common_stride (input pixels per logit) and ignore_value: write them as SemSegFPNHead does"
         )
 
 

@@ -157,8 +157,9 @@ def test_channels_last_changes_nothing_but_rounding(device: torch.device, name: 
     other = other.to(memory_format=torch.channels_last)
     batch = on(device, make_batch(SIZES))
     with torch.no_grad():
-        expected, found = (segmentor.evaluate(batch).logits for segmentor in (ours, other))
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+        both = [segmentor.evaluate(batch).logits for segmentor in (ours, other)]
+    for expected, found in zip(*both, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_a_compiled_network_computes_the_same(device: torch.device) -> None:

@@ -138,10 +138,49 @@ class _Broken(_Coarse):
 
 
 class _WithoutLosses(nn.Module):
-    """Another: it has nothing to train it by."""
+    """Another: it has nothing at all."""
 
     def __init__(self, cfg: Any, input_shape: Any) -> None:
         super().__init__()
+
+
+class _WithoutEvaluation(_Coarse):
+    """Another: it always gives losses."""
+
+    common_stride = 8
+
+
+class _WithoutStride(_WithoutLosses):
+    """Another, with half of what losses need."""
+
+    ignore_value = IGNORE
+
+    def forward(self, features: dict[str, Tensor], targets: Tensor | None) -> Any: ...
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Any: ...
+
+
+class _LossInside(_WithoutLosses):
+    """Another, whose loss no criterion could replace."""
+
+    def forward(self, features: dict[str, Tensor], targets: Tensor | None = None) -> Any:
+        return None, {"loss": features["p2"].mean()}
+
+
+class _LossBeside(_WithoutStride):
+    """Another: it has losses, and does not call them."""
+
+    common_stride = 4
+
+    def forward(self, features: dict[str, Tensor], targets: Tensor | None = None) -> Any:
+        return None, {"loss": features["p2"].mean()}
+
+
+class _Crooked(_WithoutLosses):
+    """Another: it loses a row and a column."""
+
+    def forward(self, features: dict[str, Tensor]) -> Tensor:
+        return features["p2"][:, :5, 1:, 1:]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +188,21 @@ class _WithoutLosses(nn.Module):
     [
         (_Coarse, r"logits of 24×32 for an input of 192×256, .* common_stride of 4 .*: set it to 8"),
         (_Broken, r"do not fit: KeyError: 'p10' \(models/test_refusals\.py, line \d+: .*features\[\"p10\"\]"),
-        (_WithoutLosses, r"_WithoutLosses must have losses\(logits, targets\)"),
+        (
+            _WithoutLosses,
+            r"_WithoutLosses\] is missing the required .*; a head that does is examples/custom_head/head\.py",
+        ),
+        (_WithoutEvaluation, r"gives a tuple in evaluation, but \(logits, \{\}\) .* examples/custom_head/head\.py"),
+        (
+            _WithoutStride,
+            r"has losses\(logits, targets\), but no common_stride .*: add them as in examples/custom_head",
+        ),
+        (
+            _LossInside,
+            r"has no losses\(logits, targets\), .* gives a tuple, not logits .* examples/custom_head/head\.py",
+        ),
+        (_LossBeside, r"forward does not call self\.losses\(logits, targets\) in training, .* examples/custom_head"),
+        (_Crooked, r"_Crooked gives logits of 47×63 for an input of 192×256, which no whole stride explains"),
     ],
 )
 def test_refuses_heads_of_users(head: type[nn.Module], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,7 @@ def test_pads_only_where_detectron2_raises() -> None:
         assert torch.equal(found, theirs(small)[0]["sem_seg"].argmax(0))
         with pytest.raises(RuntimeError, match="must match the size"):
             theirs(large)
-        assert ours.evaluate(make_batch([(65, 97)])).logits.shape[-2:] == (24, 32)
+        assert ours.evaluate(make_batch([(65, 97)])).logits[0].shape[-2:] == (24, 32)
 
 
 def test_a_broken_network_still_gives_nan() -> None:

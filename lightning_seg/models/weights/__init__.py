@@ -1,10 +1,10 @@
 """Pretrained weights: fetched, read without running any code in them, and matched by name and shape."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_seg.models.weights.fetch import fetch_weights
 from lightning_seg.models.weights.keys import LAZY_KEYS, YAML_KEYS, ConfigKeys
@@ -38,6 +38,7 @@ def load_weights(
     fresh_head: bool = False,
     allow_missing: Sequence[str] = (),
     keys: ConfigKeys = YAML_KEYS,
+    beside: Mapping[str, nn.Module] | None = None,
 ) -> WeightsReport:
     """Load weights of a whole model or of a bare backbone into a network.
 
@@ -52,6 +53,8 @@ def load_weights(
         fresh_head: leave a head for another number of classes random; one of the same number is loaded.
         allow_missing: beginnings of names of the network that may stay random.
         keys: of the config that the network was built from.
+        beside: what is trained beside the network, by name: it is loaded where a checkpoint of this project has all of
+            it, and stays as it is elsewhere.
 
     Raises:
         CheckpointError: if the file cannot be fetched or read, could run code, or does not fit.
@@ -78,12 +81,36 @@ def load_weights(
         missing=_without_counters(missing),
         unexpected=_without_counters(name for name in renamed if name not in used),
         reshaped=tuple(reshaped),
+        beside=tuple(_say_beside(beside or {}, stored.beside)),
+        class_names=stored.class_names,
     )
     refuse_misfit(report, _without_counters(here), fresh_head=fresh_head, allow_missing=allow_missing, keys=keys)
     if is_foreign_resnet(stored.tensors) and (warning := _other_preprocessing(network, keys)):
         rank_zero_warn(f"weights {source} {warning}")
     network.load_state_dict(fitting, strict=False)
+    for name, part in (beside or {}).items():
+        if (tensors := _of_part(name, part, stored.beside)) is not None:
+            part.load_state_dict(tensors)
     return report
+
+
+def _of_part(name: str, part: nn.Module, stored: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """The tensors of a part beside the network, or None where some are missing or have another shape."""
+    tensors = {key: stored.get(f"{name}.{key}") for key in part.state_dict()}
+    fits = all(tensor is not None and tensor.shape == part.state_dict()[key].shape for key, tensor in tensors.items())
+    return {key: tensor for key, tensor in tensors.items() if tensor is not None} if fits else None
+
+
+def _say_beside(parts: Mapping[str, nn.Module], stored: Mapping[str, Tensor]) -> Iterator[str]:
+    """What becomes of the parts beside the network, in words."""
+    for name, part in parts.items():
+        count = len(part.state_dict())
+        loaded = _of_part(name, part, stored) is not None
+        yield (
+            f"{name}: {count} of {count} tensors loaded"
+            if loaded
+            else f"{name}: not in the file, or of another shape: stays as it is"
+        )
 
 
 def warn_of_frozen_random(cfg: "CfgNode") -> str | None:

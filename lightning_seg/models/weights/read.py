@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from torch import Tensor
 from lightning_seg.errors import CheckpointError
 from lightning_seg.models.weights.pickles import Array, load_arrays
 
-NETWORK_PREFIX = "segmentor.network."
-"""Where the network's weights stand in a checkpoint of this project."""
+PREFIX = "segmentor."
+NETWORK_PREFIX = f"{PREFIX}network."
+"""Where the network's weights stand in a checkpoint of this project; other parts stand beside it."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,15 @@ class StoredWeights:
         tensors: by the names in the file, without a prefix that all have in common for technical reasons.
         by_suffix: whether the file's names are known to be the ends of the network's.
         caffe2: whether the names are those of Caffe2's Detectron.
+        beside: of a checkpoint of this project: what is not the network's, such as ``auxiliary.layers.0.weight``.
+        class_names: of a checkpoint of this project: what it was trained with, in id order; None: not known.
     """
 
     tensors: dict[str, Tensor]
     by_suffix: bool = False
     caffe2: bool = False
+    beside: dict[str, Tensor] = field(default_factory=dict)
+    class_names: tuple[str, ...] | None = None
 
 
 def read_weights(path: Path, source: str) -> StoredWeights:
@@ -93,15 +98,23 @@ def read_checkpoint(path: Path, what: str, *, mmap: bool = True) -> dict[str, An
 
 def _read_torch(path: Path, source: str) -> StoredWeights:
     data = read_checkpoint(path, f"weights {source}")
+    settings = data.get("hyper_parameters")
+    class_names = settings.get("class_names") if isinstance(settings, dict) else None
     for key in ("model", "model_state", "state_dict"):
         if isinstance(data.get(key), dict):
             data = data[key]
             break
     tensors = {str(name): value for name, value in data.items() if isinstance(value, Tensor)}
+    beside = {
+        name.removeprefix(PREFIX): value
+        for name, value in tensors.items()
+        if name.startswith(PREFIX) and not name.startswith(NETWORK_PREFIX)
+    }
     for prefix in (NETWORK_PREFIX, "module."):  # a checkpoint of this project; a model wrapped in DataParallel
         inside = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         tensors = inside or tensors
-    return StoredWeights(tensors, by_suffix=path.suffix == ".pyth")
+    names = tuple(map(str, class_names)) if isinstance(class_names, list | tuple) else None
+    return StoredWeights(tensors, by_suffix=path.suffix == ".pyth", beside=beside, class_names=names)
 
 
 def _read_safetensors(path: Path, source: str) -> dict[str, Tensor]:

@@ -38,6 +38,8 @@ class WeightsReport:
         missing: the network's tensors that the file does not have.
         unexpected: the file's tensors that the network does not have, by the file's names after translation.
         reshaped: the network's tensors that have another shape in the file.
+        beside: of each part beside the network, such as the auxiliary head, what became of it.
+        class_names: what the file says that it was trained with; None: nothing.
     """
 
     source: str
@@ -45,6 +47,8 @@ class WeightsReport:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     reshaped: tuple[Reshaped, ...]
+    beside: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         total = len(self.matched) + len(self.missing) + len(self.reshaped)
@@ -55,7 +59,7 @@ class WeightsReport:
             lines.append(f"not in the file, left random: {summarise(self.missing, 3)}")
         if self.unexpected:
             lines.append(f"in the file, not used: {summarise(self.unexpected, 3)}")
-        return "\n  ".join(lines)
+        return "\n  ".join([*lines, *self.beside])
 
 
 def refuse_misfit(

@@ -1,0 +1,45 @@
+"""How each kind of head is trained and evaluated: a known one by its own methods, any other by its own forward."""
+
+from typing import Any
+
+from lightning_seg.errors import ConfigError
+from lightning_seg.models.adapters.adapter import EXAMPLE, Adapter, HeadLogits, owner_of_losses, pad_targets
+from lightning_seg.models.adapters.foreign import Foreign
+from lightning_seg.models.adapters.known import DeepLabV3, Layered, PointRend
+from lightning_seg.models.adapters.plain import Plain
+
+__all__ = ["Adapter", "Foreign", "HeadLogits", "Plain", "adapt", "owner_of_losses", "pad_targets"]
+
+
+def adapt(head: Any, ignore_index: int) -> Adapter:
+    """The adapter of a head, found by the class whose ``forward`` it has.
+
+    Raises:
+        ConfigError: if it has ``losses`` but not what belongs to them.
+    """
+    from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
+    from detectron2.projects.deeplab.semantic_seg import DeepLabV3Head, DeepLabV3PlusHead
+    from detectron2.projects.point_rend.semantic_seg import PointRendSemSegHead
+
+    from lightning_seg.models.heads.head import Head
+
+    known: dict[type, type[Adapter]] = {
+        SemSegFPNHead: Layered,
+        DeepLabV3PlusHead: Layered,
+        Head: Layered,
+        DeepLabV3Head: DeepLabV3,
+        PointRendSemSegHead: PointRend,
+    }
+    kind = next(cls for cls in type(head).__mro__ if "forward" in vars(cls))
+    if kind in known and "forward" not in vars(head):
+        return known[kind](head, ignore_index)
+    owner = owner_of_losses(head)
+    if not hasattr(owner, "losses"):
+        return Plain(head, ignore_index)
+    missing = [name for name in ("common_stride", "ignore_value") if not hasattr(owner, name)]
+    if missing:
+        raise ConfigError(
+            f"head {type(owner).__name__} has losses(logits, targets), but no {' and no '.join(missing)} (input pixels "
+            f"per logit; the target that does not count): add them as in {EXAMPLE}"
+        )
+    return Foreign(head, ignore_index)

@@ -1,0 +1,153 @@
+"""Heads that nobody knows, with ``losses``: trained through these, evaluated by their own forward."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_seg.errors import ConfigError
+from lightning_seg.models.adapters.adapter import (
+    EXAMPLE,
+    Adapter,
+    Features,
+    HeadLogits,
+    LossFunction,
+    owner_of_losses,
+    replaced,
+    shown,
+    zero_where_nothing_counts,
+)
+
+
+class Foreign(Adapter):
+    """Any other head with ``losses``, ``common_stride`` and ``ignore_value``: evaluated by its own forward.
+
+    Attributes:
+        by_losses: whether what ``losses`` gets is known to be, upsampled, what the forward gives in evaluation; it is
+            read there then, which spares logits at full size.
+    """
+
+    def __init__(self, head: Any, ignore_index: int) -> None:
+        super().__init__(head, ignore_index)
+        self.by_losses = False
+
+    def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> dict[str, Tensor]:
+        return losses_of_forward(self, features, targets, criterion)
+
+    def evaluate(self, features: Features, input_size: tuple[int, int]) -> HeadLogits:
+        if self.by_losses:
+            logits = self.before_losses(features, None)
+            return HeadLogits(logits, self.stride, logits)
+        logits = logits_of_forward(self.head, features)
+        owner = owner_of_losses(self.head)
+        reach = -(-input_size[0] // self.stride) * self.stride
+        if owner is not self.head:  # it refines, to whatever stride
+            stride = max(1, reach // logits.shape[-2])
+        else:
+            stride = self.stride if logits.shape[-2] * self.stride == reach else 1
+        return HeadLogits(logits, stride, None)
+
+    def settle(self, features: Features, input_size: tuple[int, int]) -> None:
+        """Find out whether the logits may be read before ``losses``: where both ways agree to the bit.
+
+        A copy is asked, whose parameters and buffers are moved a little: what starts at zero, such as the weight of a
+        refinement, would show no difference.
+
+        Args:
+            features: random ones, of the shapes that the backbone gives for the input.
+            input_size: height and width of that input.
+        """
+        twin = Foreign(_moved(self.head), self.ignore_index)
+        before = _state(twin.head)
+        try:
+            with torch.no_grad():
+                own = twin.evaluate(features, input_size)
+                read = twin.before_losses(features, None)
+        except Exception:  # a user's code, which may ask for targets here: it is evaluated as it is
+            return
+        if own.stride != self.stride:
+            read = F.interpolate(read, scale_factor=self.stride, mode="bilinear", align_corners=False)
+        after = _state(twin.head)
+        unharmed = all(torch.equal(after[name], tensor) for name, tensor in before.items())
+        self.by_losses = unharmed and torch.equal(read, own.logits)
+
+    def before_losses(self, features: Features, targets: Tensor | None) -> Tensor:
+        """The logits that the forward gives to ``losses`` first, with all but the head itself in evaluation mode."""
+
+        def stop(logits: Tensor, *_: Any) -> dict[str, Tensor]:
+            raise _ReachedError(logits)
+
+        with replaced(owner_of_losses(self.head), "losses", stop), replaced(self.head, "training", True):
+            try:
+                self.head(features, targets)
+            except _ReachedError as reached:
+                return reached.logits
+        raise _without_losses(self.head)
+
+
+def logits_of_forward(head: Any, features: Features) -> Tensor:
+    """What the forward of a head gives in evaluation.
+
+    Raises:
+        ConfigError: if that is no logits.
+    """
+    found = head(features, None)
+    logits = found[0] if isinstance(found, tuple) and found else found
+    if not (isinstance(logits, Tensor) and logits.ndim == 4):
+        raise ConfigError(
+            f"{type(head).__name__}.forward(features, targets) gives {shown(found)} in evaluation, but (logits, {{}}) "
+            f"with logits (N, K, H, W) at the input's size is needed: see {EXAMPLE}"
+        )
+    return logits
+
+
+def _moved(head: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose numbers are all a little larger, so that variances stay positive."""
+    twin = deepcopy(head).eval()
+    with torch.no_grad():
+        for tensor in [*twin.parameters(), *twin.buffers()]:
+            if tensor.is_floating_point():
+                tensor.add_(torch.rand_like(tensor), alpha=0.1)
+    return twin
+
+
+def _state(head: nn.Module) -> dict[str, Tensor]:
+    """Copies of all tensors of a head, and of the numbers that it counts itself."""
+    numbers = {name: torch.tensor(value) for name, value in vars(head).items() if isinstance(value, int | float)}
+    return {**{name: tensor.clone() for name, tensor in head.state_dict().items()}, **numbers}
+
+
+class _ReachedError(Exception):
+    """Ends a forward at its first call of ``losses``."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+
+def losses_of_forward(
+    adapter: Adapter, features: Features, targets: Tensor, criterion: LossFunction | None
+) -> dict[str, Tensor]:
+    """What the forward returns in training, with another function in the place of ``losses`` for this call."""
+    owner = owner_of_losses(adapter.head)
+    of_logits = criterion or owner.losses
+    seen: list[Tensor] = []
+
+    def losses(logits: Tensor, padded: Tensor, *more: Any, **named: Any) -> dict[str, Tensor]:
+        seen.append(logits)
+        return of_logits(logits, padded, *more, **named)
+
+    with replaced(owner, "losses", losses):
+        found: dict[str, Tensor] = adapter.head(features, targets)[1]
+    if not seen:
+        raise _without_losses(adapter.head)
+    return zero_where_nothing_counts(found, *seen)
+
+
+def _without_losses(head: Any) -> ConfigError:
+    return ConfigError(
+        f"{type(head).__name__}.forward does not call self.losses(logits, targets) in training, through which "
+        f"model.criterion reaches a head: let it, as in {EXAMPLE}"
+    )

@@ -1,0 +1,55 @@
+"""Heads of Detectron2, of its projects and of this project, read through their own methods.
+
+They give logits at 1/``common_stride`` of the input, which is all that an evaluation needs: upsampling them in full is
+left to ``inference``.
+"""
+
+from torch import Tensor
+
+from lightning_seg.models.adapters.adapter import (
+    Adapter,
+    Features,
+    HeadLogits,
+    LossFunction,
+    replaced,
+    zero_where_nothing_counts,
+)
+from lightning_seg.models.adapters.foreign import losses_of_forward
+
+
+class Layered(Adapter):
+    """``SemSegFPNHead``, ``DeepLabV3PlusHead`` and the heads of this project: ``layers``, then losses or upsampling."""
+
+    def logits(self, features: Features) -> Tensor:
+        """(N, K, h, w) at 1/``common_stride``."""
+        logits: Tensor = self.head.layers(features)
+        return logits
+
+    def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> dict[str, Tensor]:
+        logits = self.logits(features)
+        return zero_where_nothing_counts((criterion or self.own_losses)(logits, targets), logits)
+
+    def evaluate(self, features: Features, input_size: tuple[int, int]) -> HeadLogits:
+        logits = self.logits(features)
+        return HeadLogits(logits, self.stride, logits)
+
+
+class DeepLabV3(Layered):
+    """``DeepLabV3Head``, which has no ``layers``."""
+
+    def logits(self, features: Features) -> Tensor:
+        logits: Tensor = self.head.predictor(self.head.aspp(features[self.head.in_features[0]]))
+        return logits
+
+
+class PointRend(Adapter):
+    """``PointRendSemSegHead``: its main loss is that of a coarse head, whose logits it refines in evaluation."""
+
+    def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> dict[str, Tensor]:
+        return losses_of_forward(self, features, targets, criterion)
+
+    def evaluate(self, features: Features, input_size: tuple[int, int]) -> HeadLogits:
+        coarse = self.head.coarse_sem_seg_head.layers(features)
+        with replaced(self.head.coarse_sem_seg_head, "layers", lambda _: coarse):
+            refined: Tensor = self.head(features)[0]
+        return HeadLogits(refined, self.stride * coarse.shape[-2] // refined.shape[-2], coarse)

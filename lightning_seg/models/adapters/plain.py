@@ -1,0 +1,69 @@
+"""Heads that only have a forward from features to logits."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from lightning_seg.errors import ConfigError
+from lightning_seg.models.adapters.adapter import (
+    EXAMPLE,
+    Adapter,
+    Features,
+    HeadLogits,
+    LossFunction,
+    shown,
+    zero_where_nothing_counts,
+)
+
+
+class Plain(Adapter):
+    """A head that only has ``forward(features)`` to logits (N, K, h, w): loss and upsampling are added.
+
+    The loss is ``SemSegFPNHead``'s, the mean cross-entropy of the upsampled logits. Their stride is
+    ``common_stride`` where the head has that, else what :meth:`measure` finds.
+    """
+
+    def __init__(self, head: Any, ignore_index: int) -> None:
+        self.head = head
+        self.ignore_index = ignore_index
+        self.stride = int(getattr(head, "common_stride", 1))
+
+    def measure(self, logits: Tensor, input_size: tuple[int, int], levels: Sequence[int]) -> None:
+        """Take the stride from logits (N, K, h, w) of a padded input: one of the backbone's, else a power of two."""
+        if hasattr(self.head, "common_stride"):
+            return
+        for stride in (1, *sorted(levels), *(2**power for power in range(1, 8))):
+            if tuple(logits.shape[-2:]) == tuple(-(-side // stride) for side in input_size):
+                self.stride = stride
+                return
+        raise ConfigError(
+            f"{type(self.head).__name__} gives logits of {logits.shape[-2]}×{logits.shape[-1]} for an input of "
+            f"{input_size[0]}×{input_size[1]}, which no whole stride explains: give them the size of a feature"
+        )
+
+    def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> dict[str, Tensor]:
+        logits = _logits(self.head, features)
+        return zero_where_nothing_counts((criterion or self.own_losses)(logits, targets), logits)
+
+    def evaluate(self, features: Features, input_size: tuple[int, int]) -> HeadLogits:
+        logits = _logits(self.head, features)
+        return HeadLogits(logits, self.stride, logits)
+
+    def own_losses(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return self._cross_entropy(logits, targets, self.stride)
+
+
+def _logits(head: Any, features: Features) -> Tensor:
+    """What the forward of a head without ``losses`` gives.
+
+    Raises:
+        ConfigError: if that is no logits.
+    """
+    found = head(features)
+    if not (isinstance(found, Tensor) and found.ndim == 4):
+        raise ConfigError(
+            f"{type(head).__name__} has no losses(logits, targets), and its forward(features) gives {shown(found)}, "
+            f"not logits (N, K, h, w): return these, or write a head as in {EXAMPLE}"
+        )
+    return found
