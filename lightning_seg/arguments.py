@@ -5,10 +5,12 @@ import difflib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ActionConfigFile, Namespace
+from jsonargparse._formatters import get_env_var
 from pytorch_lightning.cli import LightningArgumentParser
 
 OVERRIDES = "model.overrides"
@@ -45,28 +47,61 @@ def escape_overrides(arguments: Sequence[str]) -> list[str]:
     return [escape(argument) for argument in arguments]
 
 
-def _restore_overrides(config: Namespace) -> None:
-    """Bring back the dots in the keys of ``model.overrides``; a later setting of a key wins."""
-    overrides = config.get(OVERRIDES)
-    if isinstance(overrides, dict):
-        config[OVERRIDES] = {key.replace(_DOT, "."): value for key, value in overrides.items()}
+@contextmanager
+def _adding_up(config: Namespace) -> Iterator[None]:
+    """Let overrides that are set in the block add to those before it, where jsonargparse would replace them all.
+
+    A later setting of a key wins. ``null`` alone, given as such, empties them.
+    """
+    before = _overrides(config)
+    yield
+    _add_overrides(config, before)
+
+
+def _add_overrides(config: Namespace, before: Mapping[str, dict[str, Any] | None]) -> None:
+    for name, later in _overrides(config).items():
+        if later is not None:
+            config[name] = {**(before.get(name) or {}), **later}
+
+
+def _overrides(config: Namespace) -> dict[str, dict[str, Any] | None]:
+    """The overrides in a command's settings, or in those of several commands; their keys with the dots restored."""
+    found = {}
+    for name in (OVERRIDES, *(f"{key}.{OVERRIDES}" for key, value in vars(config).items() if key != "model")):
+        if name in config:
+            given = config.get(name)
+            found[name] = (
+                {key.replace(_DOT, "."): value for key, value in given.items()} if isinstance(given, dict) else None
+            )
+    return found
 
 
 class MergingConfigFile(ActionConfigFile):
-    """Reads a config file; its overrides add to those given before, where jsonargparse would replace them all."""
+    """Reads a config file, whose overrides add to those given before."""
 
     reading: ClassVar[str | None] = None
     """The file that is being read, for an error to name."""
 
     @staticmethod
     def apply_config(parser: Any, cfg: Namespace, dest: str, value: Any) -> None:
-        _restore_overrides(cfg)
-        before = cfg.get(OVERRIDES) or {}
         MergingConfigFile.reading = str(value)
-        ActionConfigFile.apply_config(parser, cfg, dest, value)
+        with _adding_up(cfg):
+            ActionConfigFile.apply_config(parser, cfg, dest, value)
         MergingConfigFile.reading = None
-        if before:
-            cfg[OVERRIDES] = {**before, **(cfg.get(OVERRIDES) or {})}
+
+
+def _add_up(action: argparse.Action) -> None:
+    """Let an option's overrides add to those given before."""
+    kind: Any = type(action)
+
+    class Adding(kind):  # type: ignore[misc]
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            if len(args) < 2:  # jsonargparse makes another action by calling one
+                return super().__call__(*args, **kwargs)
+            with _adding_up(args[1]):
+                return super().__call__(*args, **kwargs)
+
+    action.__class__ = Adding
 
 
 class Parser(LightningArgumentParser):
@@ -75,9 +110,28 @@ class Parser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})
 
-    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
-        config = super().parse_args(args if args is None else escape_overrides(args), *rest, **kwargs)
-        _restore_overrides(config)
+    def let_overrides_add_up(self) -> None:
+        """However ``model.overrides`` are given: ``--model.overrides '{…}'``, ``--model FILE``; variables always do."""
+        for action in self._actions:
+            if action.dest in (OVERRIDES, "model"):
+                _add_up(action)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Namespace | None = None, *rest: Any, **kwargs: Any
+    ) -> Namespace:
+        arguments = args if args is None else escape_overrides(args)
+        config = super().parse_args(arguments, namespace, *rest, **kwargs)
+        _add_overrides(config, {} if namespace is None else _overrides(namespace))
+        return config
+
+    def _load_env_vars(self, env: Any, defaults: bool) -> Namespace:
+        """Variables one layer after the other, where jsonargparse's later ones replace whole groups."""
+        layers = [get_env_var(self, action) for action in self._actions if action.dest in ("config", "model")]
+        config = Namespace()  # type: ignore[no-untyped-call]
+        for layer in [{name} for name in layers] + [set(env) - set(layers)]:
+            found = super()._load_env_vars({name: env[name] for name in layer if name in env}, defaults)
+            with _adding_up(config):
+                config.update(found)
         return config
 
     def dump(self, *args: Any, **kwargs: Any) -> str:

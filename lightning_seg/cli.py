@@ -77,6 +77,7 @@ class SegmentationCLI(LightningCLI):
             default=None,
             help="Folder of the run below runs/; null: that of the first config.",
         )
+        parser.let_overrides_add_up()
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         parser.link_arguments("data.ignore_index", "model.ignore_index", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
