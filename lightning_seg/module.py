@@ -25,6 +25,7 @@ from lightning_seg.models.normalisation import refuse_dropped_activations, witho
 from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
 from lightning_seg.models.recipe import Recipe, load_recipe
 from lightning_seg.models.segmentor import Segmentor
+from lightning_seg.models.unused import refuse_unused, unused_notice
 from lightning_seg.models.weights import load_weights
 from lightning_seg.structures import Batch, summarise
 
@@ -111,6 +112,8 @@ class SegmentationModule(pl.LightningModule):
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
         import_user_code(imports or [], "model.imports")
         self.recipe = load_recipe(config, overrides or {})
+        own = {"scales_rate": scale_lr, "own_optimizer": optimizer is not None}
+        refuse_unused(self.recipe.unused(overrides or {}, **own))
         if scale_lr:
             _refuse_to_scale(self.recipe, own_optimizer=optimizer is not None)
         self.scale_lr = scale_lr
@@ -133,7 +136,7 @@ class SegmentationModule(pl.LightningModule):
         self.float32_matmul_precision = float32_matmul_precision
         self.compiles = compile
         self.rates.factors(self.segmentor.network.backbone)  # refused here, not after the data have been read
-        for notice in self.segmentor.notices:
+        for notice in [*self.segmentor.notices, *unused_notice(self.recipe.unused(self.recipe.changed_keys(), **own))]:
             rank_zero_info(notice)
         self._has_weights = self._trains = False
         self.report: Report | None = None
