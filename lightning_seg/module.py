@@ -181,9 +181,21 @@ class SegmentationModule(pl.LightningModule):
         if problems := averaging_problems(self.trainer.callbacks):  # type: ignore[attr-defined]  # of pl.Trainer
             raise ConfigError(problems[0])
         refuse_dropped_activations(self.segmentor)
-        if not self._has_weights and (warning := self.recipe.warn_of_frozen_random()):
+        if warning := self.frozen_random():
             rank_zero_warn(warning)
         self._has_weights = True  # those that training finds
+
+    def figures(self, split: str) -> list[str]:
+        """Names of what an evaluation logs."""
+        nothing = torch.zeros(len(self.class_names), len(self.class_names), dtype=torch.int64)
+        boundary = None if self.evaluation.boundary is None else nothing
+        report = Report(split, self.class_names, nothing, torch.zeros(1), "detectron2", boundary)
+        averages = [name for name in report.averages if name not in _NOT_LOGGED]
+        return [f"{split}/{name}" for name in ("loss", *averages, *(f"IoU/{name}" for name in self.class_names))]
+
+    def frozen_random(self) -> str | None:
+        """What to say where random weights would stay so; None where all is well."""
+        return None if self._has_weights else self.recipe.warn_of_frozen_random()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         losses = self.segmentor.losses(batch)

@@ -3,20 +3,25 @@
 import csv
 import json
 import math
+import shutil
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from jsonargparse import Namespace
+from PIL import Image
 from torch.optim import lr_scheduler as schedules
 
 from lightning_seg.cli import main
+from lightning_seg.dry_run import describe_loggers
 from lightning_seg.launch import Processes
 from lightning_seg.plan import Plan, make_plan, resolve_processes
-from lightning_seg.preflight import describe_loggers, folder_problem, schedule_problems
+from lightning_seg.preflight import folder_problem, schedule_problems
 
 Experiment = Callable[..., Path]
 TRAINER: dict[str, Any] = {
@@ -52,6 +57,12 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(
         "runs/tiny/version_0: new, can be written",
         "bf16-mixed",
         "metrics.csv",
+        "SemSegFPNHead, 0.02 million",
+        "FPN on ResNet, 11.20 million",
+        "11.22 million",
+        "6: sky, ground, hill, house, tree and 1 more",
+        "the head's own",
+        "3 samples",
         "Lightning, on this machine",
     ):
         assert text in out, out
@@ -112,6 +123,97 @@ def test_every_mistake_at_once(
     code, _, errors = dry_run(capsys, "--config", str(tmp_path / "tiny.yaml"), "--model.config", "none.yaml")
     assert code == 1
     assert any("model.config 'none.yaml' is neither a file" in error for error in errors)
+
+
+def test_the_table_shows_the_loss_and_what_is_frozen(
+    experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loss = ["--model.criterion", "lightning_seg.losses.Dice", "--model.auxiliary_stage", "res4"]
+    frozen = ["--model.overrides.MODEL.BACKBONE.FREEZE_AT", "1"]
+    code, out, errors = dry_run(capsys, "--config", str(experiment(val=None)), *loss, *frozen)
+    assert "Dice, and 0.4 × that of a head on res4" in out
+    assert "11.20 million, 11.19 million trained" in out
+    assert "none: no figure says which checkpoint is the best" in out
+    assert code == 1
+    assert len(errors) == 1
+    assert "starts from random weights, but MODEL.BACKBONE.FREEZE_AT 1 would keep them random" in errors[0]
+
+
+def change_a_mask(root: Path) -> None:
+    path = next((root / "train/masks").iterdir())
+    Image.fromarray(np.full_like(np.asarray(Image.open(path)), 77)).save(path)
+
+
+def take_validation(root: Path) -> None:
+    shutil.rmtree(root / "val")
+
+
+def cut_an_image(root: Path) -> None:
+    path = next((root / "val/images").iterdir())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def colour_the_masks(root: Path) -> None:
+    for path in (root / "train/masks").iterdir():
+        Image.open(path).convert("RGB").save(path)
+
+
+AFFINE = {"class_path": "albumentations.Affine", "init_args": {"rotate": 20, "mask_interpolation": 1}}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "data", "arguments", "messages"),
+    [
+        (change_a_mask, {}, [], ["has class id 77 in 3072 pixels"]),
+        (take_validation, {}, [], ["val/images does not exist"]),
+        (cut_an_image, {}, [], ["cannot be read"]),
+        (colour_the_masks, {}, [], ["say which class each stands for with data.palette"]),
+        (
+            None,
+            {},
+            ["--model.weights", "detectron2://none.pkl"],
+            ["weights detectron2://none.pkl cannot be downloaded"],
+        ),
+        (
+            take_validation,
+            {"train_transforms": [AFFINE], "eval_transforms": [AFFINE]},
+            ["--model.weights", "none.pth"],
+            [
+                "data.train_transforms: Affine puts values into the mask",
+                "data.eval_transforms: Affine puts values into the mask",
+                "val/images does not exist",
+                "weights none.pth do not exist",
+            ],
+        ),
+    ],
+)
+def test_dry_run_finds_what_fit_finds(
+    experiment: Experiment,
+    scenes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Path], None] | None,
+    data: dict[str, Any],
+    arguments: list[str],
+    messages: list[str],
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: (_ for _ in ()).throw(OSError("no network here")))
+    shutil.copytree(scenes, tmp_path / "scenes")
+    if spoil is not None:
+        spoil(tmp_path / "scenes")
+    config = ["--config", str(experiment(root="scenes", **data)), *arguments]
+    code, _, errors = dry_run(capsys, *config)
+    assert code == 1
+    assert len(errors) == len(messages), errors
+    for message in messages:
+        assert any(message in error for error in errors), errors
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", *config])
+    assert caught.value.code == 1
+    said = capsys.readouterr().err
+    assert any(message in said for message in messages)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scenes", "tiny.yaml"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
+from albumentations import Compose
 from numpy.typing import NDArray
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
@@ -217,8 +218,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 command = TrainerFn(stage).value
                 raise ConfigError(f"{command} needs data.{part}: give it a reader, such as lightning_seg.data.Folder")
             setting = "train_transforms" if part == "train" else "eval_transforms"
-            pipeline = build_pipeline(getattr(self, setting), self.info.ignore_index)
-            check_transforms(pipeline, self.info.ignore_index, f"data.{setting}")
+            pipeline = self.build_pipeline(setting)
             self.datasets[part] = SegmentationDataset(
                 samples,
                 table,
@@ -243,22 +243,32 @@ class SegmentationDataModule(pl.LightningDataModule):
         if "train" in parts and self.sampler == "rare_class" and self.class_pixels is None:
             self.class_pixels = self._count_class_pixels()
 
-    def count_training_samples(self, prepared: bool) -> int | None:
-        """How many samples ``data.train`` has, listed once and kept for what comes after.
+    def build_pipeline(self, setting: str) -> Compose:
+        """The transforms of ``train_transforms`` or ``eval_transforms``, tried out.
+
+        Raises:
+            ConfigError: if one does what a transform must not.
+        """
+        pipeline = build_pipeline(getattr(self, setting), self.info.ignore_index)
+        check_transforms(pipeline, self.info.ignore_index, f"data.{setting}")
+        return pipeline
+
+    def count_samples(self, part: str) -> int | None:
+        """How many samples ``train`` or ``val`` has, listed once and kept for what comes after.
 
         Args:
-            prepared: whether :meth:`prepare_data` has been called.
+            part: ``train`` or ``val``.
 
         Returns:
-            None without a reader, and where the reader has yet to write what it lists.
+            None without a reader.
 
         Raises:
             DataError: from the reader.
         """
-        reader = self.readers["train"]
-        if reader is None or (reader.prepares and not prepared):
+        reader = self.readers[part]
+        if reader is None:
             return None
-        listing = self._list("train")
+        listing = self._list(part)
         if listing.refusal is not None:
             raise DataError(listing.refusal)
         return len(listing.samples)
