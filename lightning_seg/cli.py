@@ -160,10 +160,10 @@ class SegmentationCLI(LightningCLI):
         if found is not None:
             run, path = found
             settings.ckpt_path = str(path)
-            if self.subcommand == "fit" and which == "last":
+            if self.subcommand == "fit" and which == "last" and not settings.trainer.fast_dev_run:
                 self.resumed_run, self.resumed_step = run, checkpoint_step(path)
         elif self.subcommand == "fit" and which == "last":
-            print(f"No checkpoint in {folder}: starting afresh.", file=sys.stderr)
+            print(f"No checkpoint in the newest training in {folder}: starting afresh.", file=sys.stderr)
             settings.ckpt_path = None
         else:
             raise CheckpointError(f"{folder} holds no run with a {which} checkpoint: give a path as --ckpt_path")
@@ -315,6 +315,8 @@ class SegmentationCLI(LightningCLI):
         for name in ("ckpt_path", "config", "dry_run"):
             settings.pop(name, None)
         text = self._parser(self.subcommand).dump(settings, skip_unset=False)
+        if self.subcommand == "fit" and not settings.trainer.fast_dev_run:
+            self.run.checkpoints.mkdir(exist_ok=True)  # by which a training is known, before its first checkpoint
         with replacing(self.run.path / "config.yaml", "w") as file:
             file.write(text)
 
