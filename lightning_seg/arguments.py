@@ -7,8 +7,10 @@ import pkgutil
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any, ClassVar, NoReturn
 
+import torch
 from jsonargparse import ActionConfigFile, Namespace
 from jsonargparse._formatters import get_env_var
 from pytorch_lightning.cli import LightningArgumentParser
@@ -26,6 +28,10 @@ _UNKNOWN_KEY = (
 _WRONG_CLASS = re.compile(
     r"Parser key \"(?P<key>[^\"]+)\".*class_path '(?P<path>[^']+)':\s+(?P<reason>[^\n]+)", re.DOTALL
 )
+_KEY = re.compile(r"Parser key \"([^\"]+)\"")
+_GIVEN = re.compile(r"Given value: ([^\n]+)")
+_SUBTYPES = re.compile(r"Subtypes: ([^\n]+)")
+_NO_CLASS = re.compile(r"Expected a dot import path string: (\w+)")
 _UNKNOWN_OPTION = re.compile(r"Option '(?P<name>[^']+)' is not accepted")
 _UNKNOWN_CLASS = re.compile(r"module '(?P<module>[^']+)' has no attribute '(?P<name>[^']+)'")
 
@@ -90,6 +96,22 @@ class MergingConfigFile(ActionConfigFile):
         MergingConfigFile.reading = None
 
 
+def _plain(value: Any) -> Any:
+    """Settings with texts in place of devices and of enumerations of texts, which are defaults of some callbacks.
+
+    jsonargparse can write neither so that it can be read again.
+    """
+    if isinstance(value, Namespace):
+        return Namespace(**{key: _plain(each) for key, each in vars(value).items()})  # type: ignore[no-untyped-call]
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if type(value) is list:
+        return [_plain(each) for each in value]
+    if isinstance(value, torch.device):
+        return str(value)
+    return value.value if isinstance(value, Enum) and isinstance(value, str) else value
+
+
 def _add_up(action: argparse.Action) -> None:
     """Let an option's overrides add to those given before."""
     kind: Any = type(action)
@@ -134,8 +156,8 @@ class Parser(LightningArgumentParser):
                 config.update(found)
         return config
 
-    def dump(self, *args: Any, **kwargs: Any) -> str:
-        return str(super().dump(*args, **kwargs)).replace(_DOT, ".")
+    def dump(self, cfg: Namespace, *args: Any, **kwargs: Any) -> str:
+        return str(super().dump(_plain(cfg), *args, **kwargs)).replace(_DOT, ".")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and what may have been meant, without a page of usage, and exit with status 2."""
@@ -163,7 +185,40 @@ def _explain(message: str, parser: argparse.ArgumentParser) -> str:
             known_names = vars(pkgutil.resolve_name(unknown["module"]))
             return f"{where}: {reason}{_nearest(unknown['name'], known_names)}"
         return f"{where}: {path}: {reason}"
-    return message
+    return _explain_union(message) or message
+
+
+def _explain_union(message: str) -> str | None:
+    """What a value should have been, where jsonargparse lists each type that it is not; None for other messages."""
+    key, given, types = (pattern.search(message) for pattern in (_KEY, _GIVEN, _SUBTYPES))
+    if not (key and given and types):
+        return None
+    if unknown := _UNKNOWN_CLASS.search(message):
+        known = vars(pkgutil.resolve_name(unknown["module"]))
+        return f"{key[1]}: {unknown[0]}{_nearest(unknown['name'], known)}"
+    if name := _NO_CLASS.search(message):
+        names = _classes(re.findall(r"[\w.]+\.\w+", types[1]))
+        return f"{key[1]}: {name[1]} is no known class: give its class_path{_nearest(name[1], names)}"
+    if literals := re.findall(r"Literal\[(.*?)\]", message.partition("Errors:")[0]):
+        return f"{key[1]} is {given[1]}, but one of {', '.join(literals)} is expected"
+    return None
+
+
+def _classes(bases: Iterable[str]) -> set[str]:
+    """Names of the classes that fit one of some types, and of those that stand beside it in its package."""
+    names: set[str] = set()
+    for path in bases:
+        try:
+            open_classes = [pkgutil.resolve_name(path)]
+            beside = vars(pkgutil.resolve_name(path.rsplit(".", 2)[0]))
+        except (AttributeError, ImportError, ValueError):
+            continue
+        names |= {name for name, value in beside.items() if isinstance(value, type)}
+        while open_classes:
+            kind = open_classes.pop()
+            names.add(getattr(kind, "__name__", ""))
+            open_classes += type.__subclasses__(kind) if isinstance(kind, type) else []
+    return names
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

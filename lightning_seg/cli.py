@@ -120,15 +120,17 @@ class SegmentationCLI(LightningCLI):
         """Settle name and checkpoint, and look for mistakes, before anything slow begins or waits for others."""
         settings = self.settings
         if settings.name is None:
-            settings.name = Path(str(settings.config[0])).stem if settings.config else "default"
+            configs = [*(settings.config or []), *(self.config.get("config") or [])]  # after the command, and before it
+            settings.name = next((Path(str(file)).stem for file in configs if file is not None), "default")
         settings.trainer.logger = without_missing(settings.trainer.logger)
         self.preflight = Preflight(
             str(self.subcommand), settings, os.environ, first=getattr(rank_zero_only, "rank", 0) == 0
         )
         self.preflight.check_launch()
         self.preflight.check_checkpoint(self._resolve_checkpoint)
+        self.preflight.check_folder(self._run_path())
         if self.subcommand == "fit":
-            self.preflight.check_files(self._run_path())
+            self.preflight.check_files()
         if not self.preflight.dry:
             self.preflight.refuse()
 
@@ -141,7 +143,7 @@ class SegmentationCLI(LightningCLI):
     @property
     def root(self) -> Path:
         """The folder of all runs."""
-        return Path(self.settings.trainer.default_root_dir or DEFAULT_ROOT)
+        return Path(os.path.expandvars(self.settings.trainer.default_root_dir or DEFAULT_ROOT)).expanduser()
 
     def _resolve_checkpoint(self) -> None:
         """Check ``ckpt_path``, and turn ``last`` and ``best`` into a file; ``fit`` goes on in the run of ``last``."""
@@ -273,6 +275,7 @@ class SegmentationCLI(LightningCLI):
         from lightning_seg.callbacks import (
             BadBatch,
             Dashboard,
+            FinalValidation,
             LastCheckpoint,
             MetricsFile,
             PredictionFiles,
@@ -296,7 +299,7 @@ class SegmentationCLI(LightningCLI):
         if self.subcommand in ("validate", "test") and self.settings.verbose:
             callbacks.append(ResultTable())
         if self.subcommand == "fit":
-            callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals()]
+            callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals(), FinalValidation()]
             if self.datamodule.skip_unreadable:
                 callbacks.append(SkippedSamples())
             if self.datamodule.readers["val"] is not None:

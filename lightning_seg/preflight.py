@@ -81,11 +81,14 @@ class Preflight:
         else:
             self.checkpoint = None if self.settings.ckpt_path is None else Path(self.settings.ckpt_path)
 
-    def check_files(self, folder: Path) -> None:
-        """Whether a training has its files, and can write to the run's folder."""
-        model = self.settings.model
+    def check_folder(self, folder: Path) -> None:
+        """Whether the run's folder can be written to."""
         if self.first and (problem := folder_problem(folder)):
             self.problems.append(problem)
+
+    def check_files(self) -> None:
+        """Whether a training has its files."""
+        model = self.settings.model
         if self.settings.ckpt_path is None and (problem := weights_problem(model.weights)):
             self.problems.append(problem)
         require_detectron2()

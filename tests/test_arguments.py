@@ -66,3 +66,48 @@ def test_all_ways_of_giving_overrides_add_up(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert overrides(capsys, arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "--model.criterion|CrossEntropyy",
+            "CrossEntropyy is no known class: give its class_path; did you mean Cross",
+        ),
+        (
+            "--model.optimizer|AdamWW",
+            "AdamWW is no known class: give its class_path; did you mean AdamW",
+        ),
+        ("--model.optimizer|torch.optim.AdamWW", "'torch.optim' has no attribute 'AdamWW'; did you mean AdamW"),
+        ("--data.train|Foldr", "data.train: Foldr is no known class: give its class_path; did you mean Folder?"),
+        (
+            "--trainer.callbacks+|EarlyStoping",
+            "EarlyStoping is no known class: give its class_path; did you mean Early",
+        ),
+        ("--trainer.precision|bf17", "trainer.precision is bf17, but one of 64, 32, 16, "),
+    ],
+)
+def test_a_misspelt_class_is_one_line_with_the_nearest(
+    capsys: pytest.CaptureFixture[str], arguments: str, message: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", "--config", "a.yaml", *arguments.split("|")])
+    said = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2
+    assert len(said) == 1
+    assert message in said[0]
+
+
+def test_defaults_that_are_no_texts_can_be_written_and_read(capsys: pytest.CaptureFixture[str]) -> None:
+    callbacks = (
+        "--trainer.callbacks+|Timer|--trainer.callbacks+|StochasticWeightAveraging|--trainer.callbacks.swa_lrs|0.1"
+    )
+    for arguments in (f"fit|-c|a.yaml|{callbacks}", "fit|-c|saved.yaml"):
+        with pytest.raises(SystemExit):
+            main([*arguments.split("|"), "--print_config"])
+        printed = capsys.readouterr().out
+        timer, average = yaml.safe_load(printed)["trainer"]["callbacks"]
+        assert timer["init_args"]["interval"] == "step"
+        assert average["init_args"]["device"] == "cpu"
+        Path("saved.yaml").write_text(printed)

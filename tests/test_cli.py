@@ -153,6 +153,31 @@ def test_last_leaves_older_runs_alone(
     assert (tmp_path / "runs/tiny/version_6/checkpoints/last.ckpt").exists()
 
 
+def test_max_steps_inside_an_epoch_ends_with_a_validation(experiment: Experiment, tmp_path: Path) -> None:
+    main(["fit", "--config", str(experiment()), "--trainer.max_steps", "2", "--trainer.check_val_every_n_epoch", "2"])
+    run = tmp_path / "runs/tiny/version_0"
+    assert len(logged(run, "val/mIoU")) == 1
+    assert torch.load(run / "checkpoints/best.ckpt", weights_only=True)["global_step"] == 2
+
+
+def test_folders_and_names(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = yaml.safe_load(experiment().read_text())
+    (tmp_path / "before.yaml").write_text(yaml.safe_dump({"fit": settings}))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    short = ["--trainer.max_epochs", "1", "--trainer.logger", "false", "--trainer.default_root_dir", "~/there"]
+    main(["--config", "before.yaml", "fit", *short])
+    run = tmp_path / "there/before/version_0"
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert (run / "metrics.json").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["before.yaml", "there", "tiny.yaml"]
+    taken = ["--trainer.default_root_dir", "tiny.yaml", "--ckpt_path", str(run / "checkpoints/last.ckpt")]
+    for command in (["validate"], ["predict", "--data.predict", "x"]):
+        code, found = refusal(capsys, *command, "--config", "tiny.yaml", *taken)
+        assert (code, "tiny.yaml is a file" in found) == (1, True)
+
+
 def test_saved_config_reproduces_the_run(experiment: Experiment, tmp_path: Path) -> None:
     runs = tmp_path / "runs" / "tiny"
     main(["fit", "--config", str(experiment()), "--trainer.log_every_n_steps", "4"])

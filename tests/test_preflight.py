@@ -158,6 +158,7 @@ def colour_the_masks(root: Path) -> None:
         Image.open(path).convert("RGB").save(path)
 
 
+TWICE = ["--trainer.callbacks+", "lightning_seg.callbacks.EMA"] * 2
 AFFINE = {"class_path": "albumentations.Affine", "init_args": {"rotate": 20, "mask_interpolation": 1}}
 
 
@@ -221,6 +222,26 @@ def test_dry_run_finds_what_fit_finds(
     [
         (["--data.batch_size", "7"], "data.train has 6 samples, fewer than one batch of 7"),
         (["--trainer.default_root_dir", "tiny.yaml"], "tiny.yaml is a file"),
+        (["--trainer.limit_train_batches", "0"], "trainer.limit_train_batches 0 leaves none of the 3 batches"),
+        (
+            ["--trainer.limit_train_batches", "0.01"],
+            "limit_train_batches 0.01 leaves none of the 3 batches",
+        ),
+        (["--trainer.max_steps", "0"], "trainer.max_steps is 0, but must be at least 1, or -1: no limit"),
+        (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches is 0, but must be at least 1"),
+        (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch is 0, but must be at least 1"),
+        (["--trainer.val_check_interval", "9"], "trainer.val_check_interval is 9, but an epoch has 3 batches"),
+        (["--trainer.devices", "0"], "trainer.devices 0 × trainer.num_nodes 1 = 0 processes: both must be at least 1"),
+        (["--trainer.barebones", "true"], "trainer.barebones switches off figures, files and checkpoints"),
+        (["--seed_everything", "-1"], "seed_everything is -1, but must be from 0 to 4294967295"),
+        (["--trainer.strategy", "foo"], "trainer: You selected an invalid strategy name"),
+        (["--trainer.profiler", "foo"], "trainer: When passing string value for the `profiler` parameter"),
+        (["--trainer.max_time", "foo"], "trainer: `Timer(duration='foo')` is not a valid duration"),
+        (TWICE, "trainer: Found more than one stateful callback of type `EMA`"),
+        (
+            ["--trainer.callbacks+", "EarlyStopping", "--trainer.callbacks.monitor", "val/miou"],
+            "EarlyStopping monitors 'val/miou', which is never logged: did you mean val/mIoU",
+        ),
         (["--model.overrides.SOLVER.WARMUP_ITERS", "30"], "SOLVER.WARMUP_ITERS is 30 of SOLVER.MAX_ITER 10 steps"),
         (["--trainer.accelerator", "cpu", "--trainer.devices", "500"], "asks for 500 processes, but this machine has"),
         (["--model.layer_decay", "1.5"], "model.layer_decay is 1.5, but must be above 0 and at most 1"),
@@ -251,10 +272,11 @@ def test_a_fit_refuses_the_same(
     experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     config = experiment()
-    with pytest.raises(SystemExit) as caught:
-        main(["fit", "--config", str(config), *arguments])
-    assert caught.value.code == 1
-    assert message in capsys.readouterr().err
+    for command in (["fit"], ["fit", "--dry_run"]):
+        with pytest.raises(SystemExit) as caught:
+            main([*command, "--config", str(config), *arguments])
+        assert caught.value.code == 1
+        assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 

@@ -50,7 +50,7 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
     path = find_config(config)
     try:
         # Detectron2's own files are as much code as it is itself, and RetinaNet's holds an expression.
-        cfg.merge_from_file(str(path), allow_unsafe=_zoo() in path.parents)
+        cfg.merge_from_file(str(path), allow_unsafe=_zoo().resolve() in path.resolve().parents)
     except Exception as error:  # yacs and PyYAML raise many kinds
         raise ConfigError(f"model.config {path} is no Detectron2 config: {error}") from None
     for key, value in overrides.items():
@@ -103,7 +103,7 @@ def find_config(config: str) -> Path:
     if path.is_file():
         return path
     zoo = _zoo()
-    if (zoo / config).is_file():
+    if ".." not in Path(config).parts and (zoo / config).is_file():
         return zoo / config
     suffix = path.suffix if path.suffix == ".py" else ".yaml"
     known = [found.relative_to(zoo).as_posix() for found in sorted(zoo.rglob(f"*{suffix}"))]
