@@ -147,7 +147,10 @@ class Preflight:
         for setting in ("train_transforms", "eval_transforms"):
             self.attempt(partial(data.build_pipeline, setting))
         transforms_fit = len(self.problems) == found
+        before = len(self.problems)
         self.attempt(data.prepare_data)
+        if len(self.problems) > before:
+            return
         self.attempt(data.take_quick_look)
         self._count(data)
         if transforms_fit and len(self.problems) == found:
@@ -155,6 +158,10 @@ class Preflight:
 
     def _count(self, data: SegmentationDataModule) -> None:
         """List the samples, once their readers have written what they write."""
+        found = len(self.problems)
+        self.attempt(data.refuse_missing_root)
+        if len(self.problems) > found:
+            return
         for part in ("train", "val"):
             self._samples[part] = self.attempt(partial(data.count_samples, part))
 

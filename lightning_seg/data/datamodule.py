@@ -175,10 +175,14 @@ class SegmentationDataModule(pl.LightningDataModule):
         for reader in self.readers.values():
             if reader is not None:
                 reader.prepare(self.root)
-        if self.root is not None and not self.root.is_dir():  # a reader may have made it
-            raise DataError(f"data.root {self.root} does not exist: name the folder that the readers' paths are below")
+        self.refuse_missing_root()  # a reader may have made it
         if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             self.take_quick_look()
+
+    def refuse_missing_root(self) -> None:
+        """Raise the DataError for a root that is not there."""
+        if self.root is not None and not self.root.is_dir():
+            raise DataError(f"data.root {self.root} does not exist: name the folder that the readers' paths are below")
 
     def take_quick_look(self) -> None:
         """Stop at what would stop a training later, or make its figures false, as far as it shows in a few seconds.
