@@ -5,19 +5,20 @@ import difflib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
 from typing import Any, ClassVar, NoReturn
 
-import yaml
+import torch
 from jsonargparse import ActionConfigFile, Namespace
+from jsonargparse._formatters import get_env_var
 from pytorch_lightning.cli import LightningArgumentParser
 
 from lightning_seg.data.transforms import describe_foreign
-from lightning_seg.imports import import_user_code
+from lightning_seg.imports import IMPORTS, beside, import_files_of, import_files_of_flags
 
 OVERRIDES = "model.overrides"
-IMPORTS = ("data.imports", "model.imports")
 
 _DOT = "\u2024"
 """Stands for the dots of a Detectron2 key while jsonargparse, which would nest the key at each dot, has it."""
@@ -27,9 +28,12 @@ _UNKNOWN_KEY = (
     re.compile(r"Group '(?P<group>[^']+)' does not accept option '(?P<key>[^']+)'"),
     re.compile(r"Subcommand '[^']+' does not accept option '(?P<key>[^']+)'"),
 )
-_KEY = re.compile(r"Parser key \"(?P<key>[^\"]+)\"")
 _WRONG_CLASS = re.compile(r"class_path '(?P<path>[^']+)':\s+(?P<reason>(?!Parser key)\S[^\n]*)")
 _FOREIGN_CLASS = re.compile(r"Import path (?P<path>\S+) does not correspond to a subclass of (?P<kind>\w+)")
+_KEY = re.compile(r"Parser key \"([^\"]+)\"")
+_GIVEN = re.compile(r"Given value: ([^\n]+)")
+_SUBTYPES = re.compile(r"Subtypes: ([^\n]+)")
+_NO_CLASS = re.compile(r"Expected a dot import path string: (\w+)")
 _UNKNOWN_OPTION = re.compile(r"Option '(?P<name>[^']+)' is not accepted")
 _UNKNOWN_CLASS = re.compile(r"module '(?P<module>[^']+)' has no attribute '(?P<name>[^']+)'")
 
@@ -51,62 +55,37 @@ def escape_overrides(arguments: Sequence[str]) -> list[str]:
     return [escape(argument) for argument in arguments]
 
 
-def _restore_overrides(config: Namespace) -> None:
-    """Bring back the dots in the keys of ``model.overrides``; a later setting of a key wins."""
-    overrides = config.get(OVERRIDES)
-    if isinstance(overrides, dict):
-        config[OVERRIDES] = {key.replace(_DOT, "."): value for key, value in overrides.items()}
+@contextmanager
+def _adding_up(config: Namespace) -> Iterator[None]:
+    """Let overrides that are set in the block add to those before it, where jsonargparse would replace them all.
 
-
-def import_files_of(config: str) -> None:
-    """Import the user's files that a config names, before the classes in them are looked up.
-
-    What cannot be read is left to who reads the config for good.
+    A later setting of a key wins. ``null`` alone, given as such, empties them.
     """
-    try:
-        content = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return
-    for key, sources in _imports_in(content):
-        import_user_code([beside(source, config) for source in sources], key)
+    before = _overrides(config)
+    yield
+    _add_overrides(config, before)
 
 
-def import_files_of_flags(arguments: Sequence[str]) -> None:
-    """The same for ``--data.imports FILE``."""
-    flags = {f"--{key}{plus}": key for key in IMPORTS for plus in ("", "+")}
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, equals, value = argument.partition("=")
-        if name in flags:
-            import_user_code(_as_sources(value if equals else following), flags[name])
+def _add_overrides(config: Namespace, before: Mapping[str, dict[str, Any] | None]) -> None:
+    for name, later in _overrides(config).items():
+        if later is not None:
+            config[name] = {**(before.get(name) or {}), **later}
 
 
-def beside(source: str, config: str) -> str:
-    """The path of a user's file: as it is given or, where it is not there, relative to the config's folder."""
-    there = Path(config).parent / source
-    return str(there) if not Path(source).expanduser().is_file() and there.is_file() else source
-
-
-def _imports_in(content: Any) -> Iterator[tuple[str, list[str]]]:
-    groups = [content, *content.values()] if isinstance(content, dict) else []  # a command's name may be around them
-    for group in groups:
-        for key in IMPORTS:
-            part, name = key.split(".")
-            settings = group.get(part) if isinstance(group, dict) else None
-            if isinstance(settings, dict):
-                yield key, _as_sources(settings.get(name)) + _as_sources(settings.get(f"{name}+"))
-
-
-def _as_sources(value: Any) -> list[str]:
-    """Names of files and modules; none in what is no list of texts, which the parser refuses."""
-    try:
-        value = yaml.safe_load(value) if isinstance(value, str) else value
-    except yaml.YAMLError:
-        return []
-    return [source for source in (value if isinstance(value, list) else [value]) if isinstance(source, str)]
+def _overrides(config: Namespace) -> dict[str, dict[str, Any] | None]:
+    """The overrides in a command's settings, or in those of several commands; their keys with the dots restored."""
+    found = {}
+    for name in (OVERRIDES, *(f"{key}.{OVERRIDES}" for key, value in vars(config).items() if key != "model")):
+        if name in config:
+            given = config.get(name)
+            found[name] = (
+                {key.replace(_DOT, "."): value for key, value in given.items()} if isinstance(given, dict) else None
+            )
+    return found
 
 
 class MergingConfigFile(ActionConfigFile):
-    """Reads a config file; its overrides add to those given before, where jsonargparse would replace them all.
+    """Reads a config file, whose overrides add to those given before.
 
     Its ``imports`` are run before its classes are looked up, and may lie beside it.
     """
@@ -116,17 +95,44 @@ class MergingConfigFile(ActionConfigFile):
 
     @staticmethod
     def apply_config(parser: Any, cfg: Namespace, dest: str, value: Any) -> None:
-        _restore_overrides(cfg)
-        before = cfg.get(OVERRIDES) or {}
         import_files_of(str(value))
         MergingConfigFile.reading = str(value)
-        ActionConfigFile.apply_config(parser, cfg, dest, value)
+        with _adding_up(cfg):
+            ActionConfigFile.apply_config(parser, cfg, dest, value)
         MergingConfigFile.reading = None
         for key in IMPORTS:
             if isinstance(sources := cfg.get(key), list):
                 cfg[key] = [beside(str(source), str(value)) for source in sources]
-        if before:
-            cfg[OVERRIDES] = {**before, **(cfg.get(OVERRIDES) or {})}
+
+
+def _plain(value: Any) -> Any:
+    """Settings with texts in place of devices and of enumerations of texts, which are defaults of some callbacks.
+
+    jsonargparse can write neither so that it can be read again.
+    """
+    if isinstance(value, Namespace):
+        return Namespace(**{key: _plain(each) for key, each in vars(value).items()})  # type: ignore[no-untyped-call]
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if type(value) is list:
+        return [_plain(each) for each in value]
+    if isinstance(value, torch.device):
+        return str(value)
+    return value.value if isinstance(value, Enum) and isinstance(value, str) else value
+
+
+def _add_up(action: argparse.Action) -> None:
+    """Let an option's overrides add to those given before."""
+    kind: Any = type(action)
+
+    class Adding(kind):  # type: ignore[misc]
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            if len(args) < 2:  # jsonargparse makes another action by calling one
+                return super().__call__(*args, **kwargs)
+            with _adding_up(args[1]):
+                return super().__call__(*args, **kwargs)
+
+    action.__class__ = Adding
 
 
 class Parser(LightningArgumentParser):
@@ -135,14 +141,33 @@ class Parser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})
 
-    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
+    def let_overrides_add_up(self) -> None:
+        """However ``model.overrides`` are given: ``--model.overrides '{…}'``, ``--model FILE``; variables always do."""
+        for action in self._actions:
+            if action.dest in (OVERRIDES, "model"):
+                _add_up(action)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Namespace | None = None, *rest: Any, **kwargs: Any
+    ) -> Namespace:
         import_files_of_flags(args or ())
-        config = super().parse_args(args if args is None else escape_overrides(args), *rest, **kwargs)
-        _restore_overrides(config)
+        arguments = args if args is None else escape_overrides(args)
+        config = super().parse_args(arguments, namespace, *rest, **kwargs)
+        _add_overrides(config, {} if namespace is None else _overrides(namespace))
         return config
 
-    def dump(self, *args: Any, **kwargs: Any) -> str:
-        return str(super().dump(*args, **kwargs)).replace(_DOT, ".")
+    def _load_env_vars(self, env: Any, defaults: bool) -> Namespace:
+        """Variables one layer after the other, where jsonargparse's later ones replace whole groups."""
+        layers = [get_env_var(self, action) for action in self._actions if action.dest in ("config", "model")]
+        config = Namespace()  # type: ignore[no-untyped-call]
+        for layer in [{name} for name in layers] + [set(env) - set(layers)]:
+            found = super()._load_env_vars({name: env[name] for name in layer if name in env}, defaults)
+            with _adding_up(config):
+                config.update(found)
+        return config
+
+    def dump(self, cfg: Namespace, *args: Any, **kwargs: Any) -> str:
+        return str(super().dump(_plain(cfg), *args, **kwargs)).replace(_DOT, ".")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and what may have been meant, without a page of usage, and exit with status 2."""
@@ -162,8 +187,8 @@ def _explain(message: str, parser: argparse.ArgumentParser) -> str:
             options = (option.lstrip("-") for action in parser._actions for option in action.option_strings)
             return message + _nearest(key, options)
     if (place := _KEY.search(message)) and (cause := _explain_class(message)):
-        return f"{place['key']}: {cause}"
-    return message
+        return f"{place[1]}: {cause}"
+    return _explain_union(message) or message
 
 
 def _explain_class(message: str) -> str | None:
@@ -183,6 +208,39 @@ def _explain_class(message: str) -> str | None:
         of_transforms = kind in ("BasicTransform", "BaseCompose")
         return describe_foreign(path) if of_transforms else f"{path} is no {kind}, which is needed there"
     return None
+
+
+def _explain_union(message: str) -> str | None:
+    """What a value should have been, where jsonargparse lists each type that it is not; None for other messages."""
+    key, given, types = (pattern.search(message) for pattern in (_KEY, _GIVEN, _SUBTYPES))
+    if not (key and given and types):
+        return None
+    if unknown := _UNKNOWN_CLASS.search(message):
+        known = vars(pkgutil.resolve_name(unknown["module"]))
+        return f"{key[1]}: {unknown[0]}{_nearest(unknown['name'], known)}"
+    if name := _NO_CLASS.search(message):
+        names = _classes(re.findall(r"[\w.]+\.\w+", types[1]))
+        return f"{key[1]}: {name[1]} is no known class: give its class_path{_nearest(name[1], names)}"
+    if literals := re.findall(r"Literal\[(.*?)\]", message.partition("Errors:")[0]):
+        return f"{key[1]} is {given[1]}, but one of {', '.join(literals)} is expected"
+    return None
+
+
+def _classes(bases: Iterable[str]) -> set[str]:
+    """Names of the classes that fit one of some types, and of those that stand beside it in its package."""
+    names: set[str] = set()
+    for path in bases:
+        try:
+            open_classes = [pkgutil.resolve_name(path)]
+            beside = vars(pkgutil.resolve_name(path.rsplit(".", 2)[0]))
+        except (AttributeError, ImportError, ValueError):
+            continue
+        names |= {name for name, value in beside.items() if isinstance(value, type)}
+        while open_classes:
+            kind = open_classes.pop()
+            names.add(getattr(kind, "__name__", ""))
+            open_classes += type.__subclasses__(kind) if isinstance(kind, type) else []
+    return names
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ Long, because Lightning's CLI is one class, whose steps share what was parsed.
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -21,6 +22,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins import LayerSync
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_seg.arguments import MergingConfigFile, Parser
 from lightning_seg.checkpoint_io import DurableCheckpointIO
@@ -77,6 +79,7 @@ class SegmentationCLI(LightningCLI):
             default=None,
             help="Folder of the run below runs/; null: that of the first config.",
         )
+        parser.let_overrides_add_up()
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         parser.link_arguments("data.ignore_index", "model.ignore_index", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
@@ -96,7 +99,12 @@ class SegmentationCLI(LightningCLI):
     def parse_arguments(self, parser: Parser, args: Any) -> None:  # type: ignore[override]
         """Parse; Lightning's own warns where a caller in Python, a test say, has arguments of its own."""
         self.config = parser.parse_args(sys.argv[1:] if args is None else args)
-        trainer = self.config[self.config.subcommand].trainer
+        settings = self.config[self.config.subcommand]
+        trainer, seed = settings.trainer, settings.seed_everything
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise ConfigError(f"seed_everything is {seed}, but must be from 0 to {2**32 - 1}")
+        if trainer.barebones:
+            raise ConfigError("trainer.barebones switches off figures, files and checkpoints: leave it out")
         if (rank := late_rank(os.environ, resolve_processes(trainer))) is not None:
             rank_zero_only.rank = rank  # type: ignore[attr-defined]  # Lightning's own way to say so
 
@@ -112,15 +120,17 @@ class SegmentationCLI(LightningCLI):
         """Settle name and checkpoint, and look for mistakes, before anything slow begins or waits for others."""
         settings = self.settings
         if settings.name is None:
-            settings.name = Path(str(settings.config[0])).stem if settings.config else "default"
+            configs = [*(settings.config or []), *(self.config.get("config") or [])]  # after the command, and before it
+            settings.name = next((Path(str(file)).stem for file in configs if file is not None), "default")
         settings.trainer.logger = without_missing(settings.trainer.logger)
         self.preflight = Preflight(
             str(self.subcommand), settings, os.environ, first=getattr(rank_zero_only, "rank", 0) == 0
         )
         self.preflight.check_launch()
         self.preflight.check_checkpoint(self._resolve_checkpoint)
+        self.preflight.check_folder(self._run_path())
         if self.subcommand == "fit":
-            self.preflight.check_files(self._run_path())
+            self.preflight.check_files()
         if not self.preflight.dry:
             self.preflight.refuse()
 
@@ -133,7 +143,7 @@ class SegmentationCLI(LightningCLI):
     @property
     def root(self) -> Path:
         """The folder of all runs."""
-        return Path(self.settings.trainer.default_root_dir or DEFAULT_ROOT)
+        return Path(os.path.expandvars(self.settings.trainer.default_root_dir or DEFAULT_ROOT)).expanduser()
 
     def _resolve_checkpoint(self) -> None:
         """Check ``ckpt_path``, and turn ``last`` and ``best`` into a file; ``fit`` goes on in the run of ``last``."""
@@ -152,10 +162,10 @@ class SegmentationCLI(LightningCLI):
         if found is not None:
             run, path = found
             settings.ckpt_path = str(path)
-            if self.subcommand == "fit" and which == "last":
+            if self.subcommand == "fit" and which == "last" and not settings.trainer.fast_dev_run:
                 self.resumed_run, self.resumed_step = run, checkpoint_step(path)
         elif self.subcommand == "fit" and which == "last":
-            print(f"No checkpoint in {folder}: starting afresh.", file=sys.stderr)
+            print(f"No checkpoint in the newest training in {folder}: starting afresh.", file=sys.stderr)
             settings.ckpt_path = None
         else:
             raise CheckpointError(f"{folder} holds no run with a {which} checkpoint: give a path as --ckpt_path")
@@ -178,6 +188,8 @@ class SegmentationCLI(LightningCLI):
             model, data = (self._get(self.config_init, name) for name in ("model", "data"))
             resumed = self.resumed_step if self.resumed_run is not None else None
             self.preflight.check_callbacks(model, given)
+            if self.preflight.dry:
+                self.preflight.attempt(lambda: self._try_trainer(given))
             self.preflight.check_training(model, data, self._run_path(), resumed)
             if self.preflight.dry:
                 sys.exit(0)
@@ -203,7 +215,28 @@ class SegmentationCLI(LightningCLI):
         kwargs["plugins"] = self._plugins(_as_list(trainer.plugins), trainer.sync_batchnorm, trainer.strategy)
         kwargs["default_root_dir"] = str(self.run.path)  # where callbacks write; Slurm's hpc_ckpt files are not there
         self._prepare_folder()
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return self._build_trainer(**kwargs)
+        except LightningSegError:
+            self._withdraw()
+            raise
+
+    def _build_trainer(self, **kwargs: Any) -> pl.Trainer:
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except LightningSegError:
+            raise
+        except Exception as error:  # Lightning's own of many kinds, of settings that do not go together
+            raise ConfigError(f"trainer: {_first_line(error)}") from error
+
+    def _try_trainer(self, callbacks: list[pl.Callback]) -> None:
+        """Build a trainer that is not used; on the CPU where this machine lacks what the run will have."""
+        trainer = self._get(self.config_init, "trainer")
+        kwargs: dict[str, Any] = {"callbacks": callbacks, "logger": False}
+        kwargs["plugins"] = self._plugins(_as_list(trainer.plugins), trainer.sync_batchnorm, trainer.strategy)
+        if not self.preflight.processes.available:
+            kwargs |= {"accelerator": "cpu", "precision": None}
+        self._build_trainer(**kwargs)
 
     @staticmethod
     def _plugins(given: list[Any], sync_batchnorm: bool, strategy: Any = "auto") -> list[Any]:
@@ -242,6 +275,7 @@ class SegmentationCLI(LightningCLI):
         from lightning_seg.callbacks import (
             BadBatch,
             Dashboard,
+            FinalValidation,
             LastCheckpoint,
             MetricsFile,
             PredictionFiles,
@@ -265,7 +299,7 @@ class SegmentationCLI(LightningCLI):
         if self.subcommand in ("validate", "test") and self.settings.verbose:
             callbacks.append(ResultTable())
         if self.subcommand == "fit":
-            callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals()]
+            callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals(), FinalValidation()]
             if self.datamodule.skip_unreadable:
                 callbacks.append(SkippedSamples())
             if self.datamodule.readers["val"] is not None:
@@ -284,6 +318,8 @@ class SegmentationCLI(LightningCLI):
         for name in ("ckpt_path", "config", "dry_run"):
             settings.pop(name, None)
         text = self._parser(self.subcommand).dump(settings, skip_unset=False)
+        if self.subcommand == "fit" and not settings.trainer.fast_dev_run:
+            self.run.checkpoints.mkdir(exist_ok=True)  # by which a training is known, before its first checkpoint
         with replacing(self.run.path / "config.yaml", "w") as file:
             file.write(text)
 
@@ -295,6 +331,10 @@ class SegmentationCLI(LightningCLI):
             launcher = self.trainer.strategy.launcher
             if isinstance(launcher, _SubprocessScriptLauncher):
                 launcher.kill(signal.SIGKILL)  # LastCheckpoint has them answer SIGTERM at the end of a step
+            if not self._has_begun() and isinstance(error, (LightningSegError, MisconfigurationException)):
+                self._withdraw()
+            if isinstance(error, MisconfigurationException):
+                raise ConfigError(_first_line(error)) from error
             if operation := operation_without_determinism(error):
                 raise ConfigError(
                     f"trainer.deterministic is true, but {operation} has no deterministic form on this device: a loss "
@@ -302,6 +342,22 @@ class SegmentationCLI(LightningCLI):
                     "choose --trainer.deterministic warn, or another network"
                 ) from error
             raise
+
+    def _has_begun(self) -> bool:
+        """Whether a batch has been used."""
+        fit, trainer = self.trainer.fit_loop.epoch_loop, self.trainer
+        evaluations = (fit.val_loop, trainer.validate_loop, trainer.test_loop, trainer.predict_loop)
+        return any(loop.batch_progress.total.ready for loop in (fit, *evaluations))
+
+    @rank_zero_only
+    def _withdraw(self) -> None:
+        """Remove the folder of a refused command, and those above it that it made; W&B's, once begun, stays."""
+        if self.resumed_run is not None or (self.run.path / "wandb").exists():
+            return
+        shutil.rmtree(self.run.path, ignore_errors=True)
+        for folder in (self.run.path.parent, self.run.root):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
     def validate(self, **kwargs: Any) -> None:
         """Validate; ``verbose`` switches the table of results here, not Lightning's list of all that is logged."""
@@ -355,6 +411,10 @@ def _seed(seed_everything: bool | int) -> int:
     if isinstance(seed_everything, bool):
         return int(os.environ.get("PL_GLOBAL_SEED", "0"))
     return seed_everything
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -4,10 +4,16 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from lightning_seg.errors import ConfigError, describe
+
+IMPORTS = ("data.imports", "model.imports")
+"""Settings that name the user's files."""
 
 _imported: set[Path] = set()
 
@@ -35,6 +41,53 @@ def import_user_code(sources: Sequence[str], setting: str) -> None:
                 _import_file(path)
         except Exception as error:  # it is the user's code: anything may come
             raise ConfigError(f"{setting} {source} failed: {describe(error)}") from error
+
+
+def import_files_of(config: str) -> None:
+    """Import the user's files that a config names, before the classes in them are looked up.
+
+    What cannot be read is left to who reads the config for good.
+    """
+    try:
+        content = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return
+    for key, sources in _imports_in(content):
+        import_user_code([beside(source, config) for source in sources], key)
+
+
+def import_files_of_flags(arguments: Sequence[str]) -> None:
+    """The same for ``--data.imports FILE``."""
+    flags = {f"--{key}{plus}": key for key in IMPORTS for plus in ("", "+")}
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in flags:
+            import_user_code(_as_sources(value if equals else following), flags[name])
+
+
+def beside(source: str, config: str) -> str:
+    """The path of a user's file: as it is given or, where it is not there, relative to the config's folder."""
+    there = Path(config).parent / source
+    return str(there) if not Path(source).expanduser().is_file() and there.is_file() else source
+
+
+def _imports_in(content: Any) -> Iterator[tuple[str, list[str]]]:
+    groups = [content, *content.values()] if isinstance(content, dict) else []  # a command's name may be around them
+    for group in groups:
+        for key in IMPORTS:
+            part, name = key.split(".")
+            settings = group.get(part) if isinstance(group, dict) else None
+            if isinstance(settings, dict):
+                yield key, _as_sources(settings.get(name)) + _as_sources(settings.get(f"{name}+"))
+
+
+def _as_sources(value: Any) -> list[str]:
+    """Names of files and modules; none in what is no list of texts, which the parser refuses."""
+    try:
+        value = yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        return []
+    return [source for source in (value if isinstance(value, list) else [value]) if isinstance(source, str)]
 
 
 def _import_file(path: Path) -> None:

@@ -30,6 +30,7 @@ from lightning_seg.models.normalisation import (
 from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
 from lightning_seg.models.recipe import Recipe, load_recipe
 from lightning_seg.models.segmentor import Segmentor
+from lightning_seg.models.unused import refuse_unused, unused_notice
 from lightning_seg.models.weights import load_weights
 from lightning_seg.structures import Batch
 
@@ -121,6 +122,8 @@ class SegmentationModule(pl.LightningModule):
             criterion = restore_criterion(criterion)
         self.hparams["criterion"] = None if criterion is None else describe_criterion(criterion)
         self.recipe = load_recipe(config, overrides or {})
+        own = {"scales_rate": scale_lr, "own_optimizer": optimizer is not None}
+        refuse_unused(self.recipe.unused(overrides or {}, **own))
         if scale_lr:
             _refuse_to_scale(self.recipe, own_optimizer=optimizer is not None)
         self.scale_lr = scale_lr
@@ -143,7 +146,7 @@ class SegmentationModule(pl.LightningModule):
         self.float32_matmul_precision = float32_matmul_precision
         self.compiles = compile
         self.rates.factors(self.segmentor.network.backbone)  # refused here, not after the data have been read
-        for notice in self.segmentor.notices:
+        for notice in [*self.segmentor.notices, *unused_notice(self.recipe.unused(self.recipe.changed_keys(), **own))]:
             rank_zero_info(notice)
         self._has_weights = self._trains = False
         self.report: Report | None = None
@@ -193,9 +196,21 @@ class SegmentationModule(pl.LightningModule):
         if problems := averaging_problems(self.trainer.callbacks):  # type: ignore[attr-defined]  # of pl.Trainer
             raise ConfigError(problems[0])
         refuse_dropped_activations(self.segmentor)
-        if not self._has_weights and (warning := self.recipe.warn_of_frozen_random()):
+        if warning := self.frozen_random():
             rank_zero_warn(warning)
         self._has_weights = True  # those that training finds
+
+    def figures(self, split: str) -> list[str]:
+        """Names of what an evaluation logs."""
+        nothing = torch.zeros(len(self.class_names), len(self.class_names), dtype=torch.int64)
+        boundary = None if self.evaluation.boundary is None else nothing
+        report = Report(split, self.class_names, nothing, torch.zeros(1), "detectron2", boundary)
+        averages = [name for name in report.averages if name not in _NOT_LOGGED]
+        return [f"{split}/{name}" for name in ("loss", *averages, *(f"IoU/{name}" for name in self.class_names))]
+
+    def frozen_random(self) -> str | None:
+        """What to say where random weights would stay so; None where all is well."""
+        return None if self._has_weights else self.recipe.warn_of_frozen_random()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         with telling_of_single_values(self.segmentor.network, batch):

@@ -46,7 +46,7 @@ class Plan:
             return None
         batches = self.samples // (self.batch_size * self.processes.count)
         batches = min(batches, self.limit) if isinstance(self.limit, int) else int(batches * self.limit)
-        return math.ceil(batches / self.accumulate)
+        return math.ceil(batches / max(1, self.accumulate))
 
     @property
     def total_steps(self) -> float | None:
@@ -89,15 +89,44 @@ def make_plan(trainer: Any, processes: Processes, batch_size: int, samples: int 
     )
 
 
-def plan_problems(plan: Plan) -> list[str]:
-    """Whether the data fills one batch."""
-    whole = plan.batch_size * plan.processes.count
-    if plan.samples is None or plan.samples >= whole:
-        return []
-    return [
-        f"data.train has {plan.samples} samples, fewer than one batch of {plan.batch_size} on each of "
-        f"{plan.processes.count} processes: lower data.batch_size"
-    ]
+def plan_problems(plan: Plan, trainer: Any) -> list[str]:
+    """Whether there is a step to make: the data fills one batch, and no setting leaves none."""
+    problems = _too_small(trainer)
+    if plan.samples is None:
+        return problems
+    batches = plan.samples // (plan.batch_size * plan.processes.count)
+    used = min(batches, plan.limit) if isinstance(plan.limit, int) else int(batches * plan.limit)
+    if not batches:
+        problems.append(
+            f"data.train has {plan.samples} samples, fewer than one batch of {plan.batch_size} on each of "
+            f"{plan.processes.count} processes: lower data.batch_size"
+        )
+    elif not used:
+        name = "overfit_batches" if trainer.overfit_batches else "limit_train_batches"
+        problems.append(
+            f"trainer.{name} {plan.limit} leaves none of the {batches} batches of an epoch: give a whole number from "
+            f"1, or a fraction from {1 / batches:.3g}"
+        )
+    elif (
+        isinstance(interval := trainer.val_check_interval, int)
+        and interval > used
+        and trainer.check_val_every_n_epoch is not None
+        and not trainer.fast_dev_run
+    ):
+        problems.append(
+            f"trainer.val_check_interval is {interval}, but an epoch has {used} batches: lower it, or set "
+            "trainer.check_val_every_n_epoch to null, which counts batches over epochs"
+        )
+    return problems
+
+
+def _too_small(trainer: Any) -> list[str]:
+    problems = []
+    for name in ("accumulate_grad_batches", "max_steps", "max_epochs", "check_val_every_n_epoch"):
+        value, limit = getattr(trainer, name), name.startswith("max_")
+        if value is not None and value < 1 and not (limit and value == -1):
+            problems.append(f"trainer.{name} is {value}, but must be at least 1{', or -1: no limit' if limit else ''}")
+    return problems
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, str]]:

@@ -44,20 +44,40 @@ def read_run(folder: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        ConfigError: if it is none.
+        ConfigError: if it is none, or one of its files is not a run's.
     """
     table, figures = folder / "metrics.csv", folder / "metrics.json"
     if not table.is_file() and not figures.is_file():
         raise ConfigError(f"{folder} is no run: neither metrics.csv nor metrics.json is there")
-    curves: dict[str, list[tuple[int, float]]] = {}
-    if table.is_file():
-        with table.open(newline="") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if value and name not in ("step", "epoch"):
-                        curves.setdefault(name, []).append((int(row["step"]), float(value)))
-    metrics = json.loads(figures.read_text()) if figures.is_file() else {}
+    curves = _read_curves(table) if table.is_file() else {}
+    metrics = _read_figures(figures) if figures.is_file() else {}
     return Run("/".join(folder.resolve().parts[-2:]), curves, metrics)
+
+
+def _read_curves(table: Path) -> dict[str, list[tuple[int, float]]]:
+    """Points by name; without a last row that a killed run has not written to its end."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    try:
+        lines = table.read_bytes().decode().splitlines(keepends=True)
+        rows = csv.DictReader(line for line in lines if line.endswith("\n"))
+        for row in rows:
+            for name, value in row.items():
+                if value and name not in ("step", "epoch"):
+                    curves.setdefault(name, []).append((int(row["step"]), float(value)))
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ConfigError(f"{table} is not the metrics.csv of a run ({type(error).__name__}: {error})") from None
+    return curves
+
+
+def _read_figures(file: Path) -> dict[str, Any]:
+    try:
+        figures = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{file} is not the metrics.json of a run ({error})") from None
+    needed = ("split", *_AVERAGES, "IoU", "confusion_matrix", "num_images")
+    if missing := [name for name in needed if not isinstance(figures, dict) or name not in figures]:
+        raise ConfigError(f"{file} is not the metrics.json of a run: it has no {', '.join(missing)}")
+    return dict(figures)
 
 
 def draw_curves(runs: Sequence[Run]) -> Any:
@@ -200,19 +220,23 @@ def _figure(width: float, height: float) -> Any:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command; a folder that is no run ends it with one message and status 1."""
+    """Run the command; folders that are no runs are named, and end it with status 1 where nothing else is given."""
     use_utf8()
     parser = argparse.ArgumentParser(prog="python -m lightning_seg.plot", description="Draw and compare runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, runs/<name>/version_<n>")
     parser.add_argument("--output", type=Path, help="folder; by default plots/ in the only run, else in this folder")
     given = parser.parse_args(args)
-    output = given.output or (given.runs[0] / "plots" if len(given.runs) == 1 else Path("plots"))
-    try:
-        for file in write_report([read_run(run) for run in given.runs], output):
-            print(file)
-    except LightningSegError as error:
-        print(f"error: {error}", file=sys.stderr)
+    runs: dict[Path, Run] = {}
+    for folder in given.runs:
+        try:
+            runs[folder] = read_run(folder)
+        except LightningSegError as error:
+            print(f"{'error' if len(given.runs) == 1 else 'left out'}: {error}", file=sys.stderr)
+    if not runs:
         sys.exit(1)
+    output = given.output or (next(iter(runs)) / "plots" if len(runs) == 1 else Path("plots"))
+    for file in write_report(list(runs.values()), output):
+        print(file)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,40 @@
-"""Whether a run can work, before it starts: its processes, files, size and schedule, as lines and as a table."""
+"""Whether a run can work, before it starts: its processes, files, data, weights, size and schedule."""
 
+import difflib
 import math
 import os
 import pkgutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins import ClusterEnvironment
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_seg.checkpoints import averaging_problems, resume_problems
+from lightning_seg.checkpoints import averaging_problems, refuse_other_model, resume_problems
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.errors import CheckpointError, ConfigError, DataError, LaunchError
-from lightning_seg.launch import describe_launch, device_problems, launch_problems
+from lightning_seg.dry_run import model_rows, print_table, run_rows
+from lightning_seg.errors import CheckpointError, ConfigError, LaunchError, LightningSegError
+from lightning_seg.launch import device_problems, launch_problems
 from lightning_seg.models.config import find_config, require_detectron2
 from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
-from lightning_seg.plan import Plan, make_plan, plan_problems, plan_rows, resolve_processes
+from lightning_seg.plan import Plan, make_plan, plan_problems, resolve_processes
 
 _SHARDING = ("fsdp", "deepspeed", "modelparallel")
 """What the names of Lightning's strategies that spread a network over processes contain, but for underscores."""
 
 _LENGTHS = ("total_steps", "total_iters", "T_max")
 """What torch's schedules call the number of steps that they are made for."""
+
+
+_OF_TRAINING = ("train/", "lr/", "perf/", "data/")
+"""How names of figures begin that training itself logs."""
+
+Result = TypeVar("Result")
 
 
 class Preflight:
@@ -46,10 +55,17 @@ class Preflight:
         self.dry = self.trains and bool(settings.dry_run)
         self.problems: list[str] = []
         self.checkpoint: Path | None = None
+        self._samples: dict[str, int | None] = {}
         self.processes = resolve_processes(settings.trainer)
 
     def check_launch(self) -> None:
-        """Whether the processes that were started are those of ``trainer``."""
+        """Whether the processes that were started are those of ``trainer``.
+
+        Raises:
+            LaunchError: if there are none.
+        """
+        if self.processes.count < 1:
+            raise LaunchError([f"{self.processes} processes: both must be at least 1"])
         if not _has_own_environment(self.settings.trainer):  # which has rules of its own
             self.problems += launch_problems(self.environment, self.processes)
         self.problems += strategy_problems(self.settings.trainer.strategy, compiles=self.settings.model.compile)
@@ -65,11 +81,14 @@ class Preflight:
         else:
             self.checkpoint = None if self.settings.ckpt_path is None else Path(self.settings.ckpt_path)
 
-    def check_files(self, folder: Path) -> None:
-        """Whether a training has its files, and can write to the run's folder."""
-        model = self.settings.model
+    def check_folder(self, folder: Path) -> None:
+        """Whether the run's folder can be written to."""
         if self.first and (problem := folder_problem(folder)):
             self.problems.append(problem)
+
+    def check_files(self) -> None:
+        """Whether a training has its files."""
+        model = self.settings.model
         if self.settings.ckpt_path is None and (problem := weights_problem(model.weights)):
             self.problems.append(problem)
         require_detectron2()
@@ -79,11 +98,16 @@ class Preflight:
             raise LaunchError([*self.problems, str(error)]) from None
 
     def check_callbacks(self, model: SegmentationModule, callbacks: Sequence[pl.Callback]) -> None:
-        """Whether weights are averaged as they should be, and the checkpoint's training can go on like this."""
-        self.problems += averaging_problems(callbacks)
+        """Whether weights are averaged as they should be, and the checkpoint's training can go on like this.
+
+        Raises:
+            CheckpointError: if it is of another model.
+        """
+        self.problems += averaging_problems(callbacks) + monitor_problems(model, callbacks, self.settings.data.val)
         if self.checkpoint is not None:
             checkpoint = read_checkpoint(self.checkpoint, f"checkpoint {self.checkpoint}")
             self.problems += resume_problems(checkpoint, model.hparams, callbacks)
+            self.attempt(partial(refuse_other_model, model.state_dict(), checkpoint["state_dict"]))
 
     def check_training(
         self, model: SegmentationModule, data: SegmentationDataModule, folder: Path, resumed_step: int | None
@@ -93,10 +117,23 @@ class Preflight:
         Raises:
             LaunchError: with all problems, also those of before.
         """
-        plan = make_plan(self.settings.trainer, self.processes, data.batch_size, self._count_samples(data))
+        if self.dry:
+            self._find_defects(data)
+        elif not any(reader is not None and reader.prepares for reader in data.readers.values()):
+            self._count(data)
+        plan = make_plan(self.settings.trainer, self.processes, data.batch_size, self._samples.get("train"))
         self.problems += training_problems(self.settings, model, plan)
-        if self.dry and self.first:
-            print_table(table(self.settings, model, plan, folder, resumed_step, self.environment))
+        if self.dry:
+            self._find_weights(model)
+            if self.first:
+                writable = not folder_problem(folder)
+                print_table(
+                    [
+                        *run_rows(self.settings, model, plan, folder, resumed_step, writable, self.environment),
+                        *model_rows(model, data.class_names),
+                        ("validation data", self._describe_validation(data)),
+                    ]
+                )
         self.refuse()
 
     def refuse(self) -> None:
@@ -104,22 +141,58 @@ class Preflight:
         if self.problems:
             raise LaunchError(self.problems)
 
-    def _count_samples(self, data: SegmentationDataModule) -> int | None:
-        """None where a machine's first process must still write them."""
+    def _find_defects(self, data: SegmentationDataModule) -> None:
+        """What ``fit`` does with its data before the first batch, with every mistake that shows."""
+        found = len(self.problems)
+        for part in ("train", "val"):
+            self.attempt(partial(data.try_transforms, part))
+        transforms_fit = len(self.problems) == found
+        before = len(self.problems)
+        self.attempt(data.prepare_data)
+        if len(self.problems) > before:
+            return
+        self.attempt(data.take_quick_look)
+        self._count(data)
+        if transforms_fit and len(self.problems) == found:
+            self.attempt(partial(data.setup, "fit"))
+
+    def _count(self, data: SegmentationDataModule) -> None:
+        """List the samples, once their readers have written what they write."""
+        found = len(self.problems)
+        self.attempt(data.refuse_missing_root)
+        if len(self.problems) > found:
+            return
+        for part in ("train", "val"):
+            self._samples[part] = self.attempt(partial(data.count_samples, part))
+
+    def _find_weights(self, model: SegmentationModule) -> None:
+        """Load the weights that a new run would begin with, as it does."""
+        if self.settings.ckpt_path is not None:
+            return
+        if not weights_problem(model.weights):
+            self.attempt(model.load_pretrained)
+        if not model.weights and (problem := model.frozen_random()):
+            self.problems.append(problem)
+
+    def _describe_validation(self, data: SegmentationDataModule) -> str:
+        if data.readers["val"] is None:
+            return "none: no figure says which checkpoint is the best"
+        count = self._samples.get("val")
+        return "cannot be listed" if count is None else f"{count} samples"
+
+    def attempt(self, check: Callable[[], Result]) -> Result | None:
+        """What a check gives; None where it raises, which is kept."""
         try:
-            if self.dry:
-                data.prepare_data()
-                data.take_quick_look()
-            return data.count_training_samples(prepared=self.dry)
-        except DataError as error:  # without a dry run, setup says the same after prepare_data
-            if self.dry:
+            return check()
+        except LightningSegError as error:
+            if str(error) not in self.problems:
                 self.problems.append(str(error))
             return None
 
 
 def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> list[str]:
     """What shows once model and data are there: weights that the config names, the schedule, a batch without data."""
-    problems = plan_problems(plan)
+    problems = plan_problems(plan, settings.trainer)
     if settings.model.weights is None and settings.ckpt_path is None:
         problems += [problem for problem in [weights_problem(model.weights)] if problem]
     if settings.trainer.fast_dev_run:
@@ -131,6 +204,23 @@ def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> l
     except ConfigError as error:
         return [*problems, str(error)]
     return problems + schedule_problems(scheduler, plan.total_steps)
+
+
+def monitor_problems(model: SegmentationModule, callbacks: Sequence[pl.Callback], val: Any) -> list[str]:
+    """Whether a callback of Lightning's waits for a figure that nothing logs, which would show after an epoch."""
+    known_packages = ("pytorch_lightning.", "lightning_seg.")
+    if not all(type(callback).__module__.startswith(known_packages) for callback in callbacks):
+        return []  # the user's own may log it
+    known = [] if val is None else model.figures("val")
+    names = [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in callbacks]
+    problems = []
+    for kind, name in names:
+        if name is None or name in known or str(name).startswith(_OF_TRAINING):
+            continue
+        close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
+        hint = f": did you mean {', '.join(close)}?" if close else " without data.val" if val is None else ""
+        problems.append(f"trainer.callbacks: {kind} monitors {name!r}, which is never logged{hint}")
+    return problems
 
 
 def strategy_problems(strategy: Any, *, compiles: bool) -> list[str]:
@@ -197,64 +287,6 @@ def _has_own_environment(trainer: Any) -> bool:
     kinds = [pkgutil.resolve_name(plugin.class_path) for plugin in plugins if hasattr(plugin, "class_path")]
     of_strategy = getattr(trainer.strategy, "init_args", None) or {}
     return any(issubclass(kind, ClusterEnvironment) for kind in kinds) or bool(of_strategy.get("cluster_environment"))
-
-
-def describe_loggers(loggers: Any, environment: Mapping[str, str]) -> str:
-    """Names of the loggers, as the trainer's settings give them, and whether W&B is on line."""
-    if loggers is False:
-        return "none"
-    names = ["metrics.csv"]
-    for logger in loggers if isinstance(loggers, list) else [loggers]:
-        path = getattr(logger, "class_path", None)
-        if path is None:
-            continue
-        name, options = path.rpartition(".")[2], logger.get("init_args") or {}
-        if name == "WandbLogger":
-            given = (options.get("dict_kwargs") or {}).get("mode") or (logger.get("dict_kwargs") or {}).get("mode")
-            mode = "offline" if options.get("offline") else given or environment.get("WANDB_MODE") or "online"
-            name = f"W&B {mode}"
-        names.append(name)
-    return ", ".join(names)
-
-
-def print_table(rows: Sequence[tuple[str, str]]) -> None:
-    """Print names and values."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, title="Dry run: nothing is trained", title_justify="left")
-    for row in rows:
-        table.add_row(*row)
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:  # a file has no width
-        console.width = 20 + max(len(name) + len(value) for name, value in rows)
-    console.print(table)
-
-
-def table(
-    settings: Any,
-    model: SegmentationModule,
-    plan: Plan,
-    folder: Path,
-    resumed_step: int | None,
-    environment: Mapping[str, str],
-) -> list[tuple[str, str]]:
-    """What a dry run prints: names and values."""
-    optimizer = model.build_optimizer(model.lr_scale(plan.global_batch))
-    rates = sorted({group["lr"] for group in optimizer.param_groups})
-    shown = " and ".join(f"{rate:g}" for rate in rates) if len(rates) < 4 else f"{rates[0]:g} to {rates[-1]:g}"
-    scaled = f" ({model.describe_lr_scale(plan.global_batch)})" if model.scale_lr else ""
-    schedule = "the config's schedule" if model.make_lr_scheduler is None else "model.lr_scheduler"
-    goes_on = "new" if resumed_step is None else f"goes on after step {resumed_step}"
-    return [
-        ("started by", describe_launch(environment, plan.processes)),
-        *plan_rows(plan),
-        ("learning rate", f"{shown}{scaled}, {type(optimizer).__name__}, {schedule}"),
-        ("precision", str(settings.trainer.precision or "32-true")),
-        ("weights", settings.ckpt_path or model.weights or "random"),
-        ("run folder", f"{folder}: {goes_on}, {'not writable' if folder_problem(folder) else 'can be written'}"),
-        ("loggers", describe_loggers(settings.trainer.logger, environment)),
-    ]
 
 
 def _ends(scheduler: Any, start: int = 0) -> Iterator[tuple[str, int, bool]]:

@@ -2,8 +2,10 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
@@ -58,25 +60,56 @@ def next_version(root: Path, name: str) -> int:
 
 
 def newest_checkpoint(root: Path, name: str, which: str, *, to_train: bool = False) -> tuple[RunFolder, Path] | None:
-    """The newest run of that name with a checkpoint that can be loaded, and that checkpoint.
+    """The newest training of that name, and the last or best of its checkpoints that can be loaded.
+
+    Steps and scores are those in the files, whose times change where they are copied. A training without a checkpoint
+    is never passed over to train: an older, finished one would go on in its place.
 
     Args:
         root: of all runs.
         name: of the config.
-        which: ``last``: the newest file of the run; ``best``: the one with the best ``val/mIoU``.
+        which: ``last``: after the most steps; ``best``: of the best score, of ``val/mIoU`` where that is watched.
         to_train: pass over those of weights alone.
     """
     for _, run in sorted(_versions(root, name), reverse=True, key=lambda pair: pair[0]):
-        files = sorted(run.checkpoints.glob("*.ckpt"), key=lambda file: (file.stat().st_mtime_ns, file.stem == "last"))
-        for file in reversed(files):
-            if which == "best" and not file.stem.startswith("best"):
-                continue
-            try:
-                checkpoint_step(file, to_train=to_train)
-            except CheckpointError as error:
-                rank_zero_warn(f"{error}; looking for an older one")
-                continue
+        if not run.checkpoints.is_dir():  # an evaluation
+            continue
+        if (file := _choose(run.checkpoints, which, to_train=to_train)) is not None:
             return run, file
+        if to_train and which == "last":
+            return None
+        rank_zero_warn(f"{run.path} has no {which} checkpoint: looking in an older run")
+    return None
+
+
+def _choose(folder: Path, which: str, *, to_train: bool) -> Path | None:
+    found: list[tuple[tuple[Any, ...], Path]] = []
+    for file in sorted(folder.glob("*.ckpt")):
+        try:
+            checkpoint = _read(file, to_train=to_train)
+        except CheckpointError as error:
+            rank_zero_warn(f"{error}; it is passed over")
+            continue
+        step, stem = int(checkpoint.get("global_step", 0)), file.stem
+        if which == "last":
+            found.append(((step, stem == "last", stem != "previous"), file))
+        elif (score := _score(checkpoint, file.name)) is not None:
+            found.append(((True, *score, step), file))
+        elif stem.startswith("best"):  # of weights alone, which hold no score
+            found.append(((False, False, 0.0, step), file))
+    return max(found)[1] if found else None
+
+
+def _score(checkpoint: Mapping[str, Any], name: str) -> tuple[bool, float] | None:
+    """What ``ModelCheckpoint`` saved a file for: whether that is ``val/mIoU``, and how good it is, more being better.
+
+    None where it saved the file for another reason.
+    """
+    for key, state in checkpoint.get("callbacks", {}).items():
+        kept = state.get("best_k_models") if isinstance(state, dict) else None
+        scores = {Path(path).name: float(score) for path, score in (kept or {}).items()}
+        if name in scores:
+            return state.get("monitor") == "val/mIoU", -scores[name] if "'mode': 'min'" in key else scores[name]
     return None
 
 
@@ -91,6 +124,10 @@ def checkpoint_step(path: Path, *, to_train: bool = False) -> int:
         CheckpointError: if the file does not exist, is damaged, holds code, is no Lightning checkpoint, or has not what
             is needed to train.
     """
+    return int(_read(path, to_train=to_train).get("global_step", 0))
+
+
+def _read(path: Path, *, to_train: bool) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
     checkpoint = read_checkpoint(path, f"checkpoint {path}")
@@ -103,7 +140,7 @@ def checkpoint_step(path: Path, *, to_train: bool = False) -> int:
             f"checkpoint {path} holds weights alone (save_weights_only), from which no training goes on: give it as "
             "model.weights to begin one with them"
         )
-    return int(checkpoint.get("global_step", 0))
+    return checkpoint
 
 
 def _versions(root: Path, name: str) -> list[tuple[int, RunFolder]]:

@@ -109,13 +109,73 @@ def test_rerun_resume_and_saved_config(
     (runs / "version_0" / "checkpoints" / "torn.ckpt").write_bytes(b"torn")
     torch.save({"state_dict": {}, "global_step": 99}, runs / "version_0" / "checkpoints" / "weights.ckpt")
 
-    with pytest.warns(UserWarning, match=r"weights\.ckpt holds weights alone .* looking for an older one"):
+    with pytest.warns(UserWarning, match=r"weights\.ckpt holds weights alone .* passed over"):
         main(["fit", "--config", config, "--ckpt_path", "last"])  # two epochs: goes on with the second
     assert [path.name for path in runs.iterdir()] == ["version_0"]
     resumed = logged(runs / "version_0", "train/loss")
     assert resumed[:3] == first
     assert len(resumed) == 6
     assert len(logged(runs / "version_0", "val/mIoU")) == 2
+
+
+def test_a_moved_run_keeps_its_best_checkpoint(experiment: Experiment, tmp_path: Path) -> None:
+    config = str(experiment())
+    main(["fit", "--config", config, "--trainer.max_epochs", "1"])
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    folder = tmp_path / "moved/tiny/version_0/checkpoints"
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    for state in checkpoint["callbacks"].values():
+        if "best_k_models" in state:  # a score that no later epoch reaches
+            state["best_k_models"] = {path: torch.tensor(2.0) for path in state["best_k_models"]}
+            state["best_model_score"] = state["kth_value"] = state["current_score"] = torch.tensor(2.0)
+    torch.save(checkpoint, folder / "last.ckpt")
+    best = (folder / "best.ckpt").read_bytes()
+    main(["fit", "--config", config, "--ckpt_path", "last", "--trainer.default_root_dir", "moved"])
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 6
+    assert (folder / "best.ckpt").read_bytes() == best
+
+
+def test_last_leaves_older_runs_alone(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(experiment())
+    last = ["fit", "--config", config, "--ckpt_path", "last", "--trainer.limit_val_batches", "0"]
+    main([*last, "--trainer.max_epochs", "1"])
+    run = tmp_path / "runs/tiny/version_0"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    main([*last, "--trainer.fast_dev_run", "1"])
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    (tmp_path / "runs/tiny/version_5/checkpoints").mkdir(parents=True)  # a run that died before its first checkpoint
+    capsys.readouterr()
+    main([*last, "--trainer.max_epochs", "1"])
+    assert "No checkpoint in the newest training in runs/tiny: starting afresh" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert (tmp_path / "runs/tiny/version_6/checkpoints/last.ckpt").exists()
+
+
+def test_max_steps_inside_an_epoch_ends_with_a_validation(experiment: Experiment, tmp_path: Path) -> None:
+    main(["fit", "--config", str(experiment()), "--trainer.max_steps", "2", "--trainer.check_val_every_n_epoch", "2"])
+    run = tmp_path / "runs/tiny/version_0"
+    assert len(logged(run, "val/mIoU")) == 1
+    assert torch.load(run / "checkpoints/best.ckpt", weights_only=True)["global_step"] == 2
+
+
+def test_folders_and_names(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = yaml.safe_load(experiment().read_text())
+    (tmp_path / "before.yaml").write_text(yaml.safe_dump({"fit": settings}))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    short = ["--trainer.max_epochs", "1", "--trainer.logger", "false", "--trainer.default_root_dir", "~/there"]
+    main(["--config", "before.yaml", "fit", *short])
+    run = tmp_path / "there/before/version_0"
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert (run / "metrics.json").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["before.yaml", "there", "tiny.yaml"]
+    taken = ["--trainer.default_root_dir", "tiny.yaml", "--ckpt_path", str(run / "checkpoints/last.ckpt")]
+    for command in (["validate"], ["predict", "--data.predict", "x"]):
+        code, found = refusal(capsys, *command, "--config", "tiny.yaml", *taken)
+        assert (code, "tiny.yaml is a file" in found) == (1, True)
 
 
 def test_saved_config_reproduces_the_run(experiment: Experiment, tmp_path: Path) -> None:

@@ -71,3 +71,36 @@ def test_refuses_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureF
         main([str(tmp_path)])
     assert caught.value.code == 1
     assert "neither metrics.csv nor metrics.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("metrics.csv", "name,age\nAnn,3\n", "metrics.csv is not the metrics.csv of a run (KeyError: 'step')"),
+        ("metrics.csv", "step,train/loss\n1,a\n", "is not the metrics.csv of a run (ValueError: could not convert"),
+        ("metrics.csv", "step,train/loss\n1,2,3\n", "is not the metrics.csv of a run (TypeError"),
+        ("metrics.json", "[1, 2]", "metrics.json is not the metrics.json of a run: it has no split, mIoU"),
+        ("metrics.json", '{"split": "val"', "metrics.json is not the metrics.json of a run (Expecting"),
+    ],
+)
+def test_foreign_files_are_named_and_left_out(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, text: str, message: str
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / file).write_text(text)
+    with pytest.raises(SystemExit) as caught:
+        main([str(other)])
+    assert caught.value.code == 1
+    assert message in capsys.readouterr().err
+    main([str(other), str(runs[1]), str(tmp_path)])
+    said = capsys.readouterr()
+    assert [line.partition(":")[0] for line in said.err.splitlines()] == ["left out", "left out"]
+    assert str(runs[1] / "plots" / "report.html") in said.out
+
+
+def test_a_torn_last_row_is_no_row(runs: list[Path]) -> None:
+    table = runs[0] / "metrics.csv"
+    before = read_run(runs[0]).curves
+    table.write_bytes(table.read_bytes() + b"0,5,0.1")
+    assert read_run(runs[0]).curves == before

@@ -3,20 +3,25 @@
 import csv
 import json
 import math
+import shutil
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from jsonargparse import Namespace
+from PIL import Image
 from torch.optim import lr_scheduler as schedules
 
 from lightning_seg.cli import main
+from lightning_seg.dry_run import describe_loggers
 from lightning_seg.launch import Processes
 from lightning_seg.plan import Plan, make_plan, resolve_processes
-from lightning_seg.preflight import describe_loggers, folder_problem, schedule_problems
+from lightning_seg.preflight import folder_problem, schedule_problems
 
 Experiment = Callable[..., Path]
 TRAINER: dict[str, Any] = {
@@ -52,6 +57,12 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(
         "runs/tiny/version_0: new, can be written",
         "bf16-mixed",
         "metrics.csv",
+        "SemSegFPNHead, 0.02 million",
+        "FPN on ResNet, 11.20 million",
+        "11.22 million",
+        "6: sky, ground, hill, house, tree and 1 more",
+        "the head's own",
+        "3 samples",
         "Lightning, on this machine",
     ):
         assert text in out, out
@@ -114,11 +125,123 @@ def test_every_mistake_at_once(
     assert any("model.config 'none.yaml' is neither a file" in error for error in errors)
 
 
+def test_the_table_shows_the_loss_and_what_is_frozen(
+    experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loss = ["--model.criterion", "lightning_seg.losses.Dice", "--model.auxiliary_stage", "res4"]
+    frozen = ["--model.overrides.MODEL.BACKBONE.FREEZE_AT", "1"]
+    code, out, errors = dry_run(capsys, "--config", str(experiment(val=None)), *loss, *frozen)
+    assert "Dice, and 0.4 × that of a head on res4" in out
+    assert "11.20 million, 11.19 million trained" in out
+    assert "none: no figure says which checkpoint is the best" in out
+    assert code == 1
+    assert len(errors) == 1
+    assert "starts from random weights, but MODEL.BACKBONE.FREEZE_AT 1 would keep them random" in errors[0]
+
+
+def change_a_mask(root: Path) -> None:
+    path = next((root / "train/masks").iterdir())
+    Image.fromarray(np.full_like(np.asarray(Image.open(path)), 77)).save(path)
+
+
+def take_validation(root: Path) -> None:
+    shutil.rmtree(root / "val")
+
+
+def cut_an_image(root: Path) -> None:
+    path = next((root / "val/images").iterdir())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def colour_the_masks(root: Path) -> None:
+    for path in (root / "train/masks").iterdir():
+        Image.open(path).convert("RGB").save(path)
+
+
+TWICE = ["--trainer.callbacks+", "lightning_seg.callbacks.EMA"] * 2
+AFFINE = {"class_path": "albumentations.Affine", "init_args": {"rotate": 20, "mask_interpolation": 1}}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "data", "arguments", "messages"),
+    [
+        (change_a_mask, {}, [], ["has class id 77 in 3072 pixels"]),
+        (take_validation, {}, [], ["val/images does not exist"]),
+        (cut_an_image, {}, [], ["cannot be read"]),
+        (colour_the_masks, {}, [], ["say which class each stands for with data.palette"]),
+        (
+            None,
+            {},
+            ["--model.weights", "detectron2://none.pkl"],
+            ["weights detectron2://none.pkl cannot be downloaded"],
+        ),
+        (
+            take_validation,
+            {"train_transforms": [AFFINE], "eval_transforms": [AFFINE]},
+            ["--model.weights", "none.pth"],
+            [
+                "data.train_transforms: Affine puts values into the mask",
+                "data.eval_transforms: Affine puts values into the mask",
+                "val/images does not exist",
+                "weights none.pth do not exist",
+            ],
+        ),
+    ],
+)
+def test_dry_run_finds_what_fit_finds(
+    experiment: Experiment,
+    scenes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Path], None] | None,
+    data: dict[str, Any],
+    arguments: list[str],
+    messages: list[str],
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: (_ for _ in ()).throw(OSError("no network here")))
+    shutil.copytree(scenes, tmp_path / "scenes")
+    if spoil is not None:
+        spoil(tmp_path / "scenes")
+    config = ["--config", str(experiment(root="scenes", **data)), *arguments]
+    code, _, errors = dry_run(capsys, *config)
+    assert code == 1
+    assert len(errors) == len(messages), errors
+    for message in messages:
+        assert any(message in error for error in errors), errors
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", *config])
+    assert caught.value.code == 1
+    said = capsys.readouterr().err
+    assert any(message in said for message in messages)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scenes", "tiny.yaml"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--data.batch_size", "7"], "data.train has 6 samples, fewer than one batch of 7"),
         (["--trainer.default_root_dir", "tiny.yaml"], "tiny.yaml is a file"),
+        (["--trainer.limit_train_batches", "0"], "trainer.limit_train_batches 0 leaves none of the 3 batches"),
+        (
+            ["--trainer.limit_train_batches", "0.01"],
+            "limit_train_batches 0.01 leaves none of the 3 batches",
+        ),
+        (["--trainer.max_steps", "0"], "trainer.max_steps is 0, but must be at least 1, or -1: no limit"),
+        (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches is 0, but must be at least 1"),
+        (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch is 0, but must be at least 1"),
+        (["--trainer.val_check_interval", "9"], "trainer.val_check_interval is 9, but an epoch has 3 batches"),
+        (["--trainer.devices", "0"], "trainer.devices 0 × trainer.num_nodes 1 = 0 processes: both must be at least 1"),
+        (["--trainer.barebones", "true"], "trainer.barebones switches off figures, files and checkpoints"),
+        (["--seed_everything", "-1"], "seed_everything is -1, but must be from 0 to 4294967295"),
+        (["--trainer.strategy", "foo"], "trainer: You selected an invalid strategy name"),
+        (["--trainer.profiler", "foo"], "trainer: When passing string value for the `profiler` parameter"),
+        (["--trainer.max_time", "foo"], "trainer: `Timer(duration='foo')` is not a valid duration"),
+        (TWICE, "trainer: Found more than one stateful callback of type `EMA`"),
+        (
+            ["--trainer.callbacks+", "EarlyStopping", "--trainer.callbacks.monitor", "val/miou"],
+            "EarlyStopping monitors 'val/miou', which is never logged: did you mean val/mIoU",
+        ),
         (["--model.overrides.SOLVER.WARMUP_ITERS", "30"], "SOLVER.WARMUP_ITERS is 30 of SOLVER.MAX_ITER 10 steps"),
         (["--trainer.accelerator", "cpu", "--trainer.devices", "500"], "asks for 500 processes, but this machine has"),
         (["--model.layer_decay", "1.5"], "model.layer_decay is 1.5, but must be above 0 and at most 1"),
@@ -149,10 +272,11 @@ def test_a_fit_refuses_the_same(
     experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     config = experiment()
-    with pytest.raises(SystemExit) as caught:
-        main(["fit", "--config", str(config), *arguments])
-    assert caught.value.code == 1
-    assert message in capsys.readouterr().err
+    for command in (["fit"], ["fit", "--dry_run"]):
+        with pytest.raises(SystemExit) as caught:
+            main([*command, "--config", str(config), *arguments])
+        assert caught.value.code == 1
+        assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 

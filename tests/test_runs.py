@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_seg.errors import CheckpointError
-from lightning_seg.runs import checkpoint_step, new_run, newest_checkpoint
+from lightning_seg.runs import RunFolder, checkpoint_step, new_run, newest_checkpoint
 
 
 def save(path: Path, step: int, time: int) -> Path:
@@ -32,6 +32,10 @@ def test_newest_loadable_checkpoint(tmp_path: Path) -> None:
     save(tmp_path / "n/version_1/checkpoints/last.ckpt", 50, 900)
     (tmp_path / "n/version_10/checkpoints").mkdir(parents=True)  # a later run that wrote none
 
+    assert newest_checkpoint(tmp_path, "n", "last", to_train=True) is None  # the newest has yet to write one
+    (tmp_path / "n/version_10/checkpoints").rmdir()
+    (tmp_path / "n/version_11").mkdir()  # an evaluation
+
     def found(which: str) -> Path:
         result = newest_checkpoint(tmp_path, "n", which)
         assert result is not None
@@ -41,8 +45,32 @@ def test_newest_loadable_checkpoint(tmp_path: Path) -> None:
     assert found("last") == last
     assert found("best") == best
     last.write_bytes(last.read_bytes()[:50])
-    with pytest.warns(UserWarning, match="last.ckpt cannot be read.*looking for an older one"):
+    with pytest.warns(UserWarning, match="last.ckpt cannot be read.*passed over"):
         assert found("last") == best
+
+
+def test_what_is_in_the_files_counts_not_their_times(tmp_path: Path) -> None:
+    folder = tmp_path / "n/version_0/checkpoints"
+    save(folder / "previous.ckpt", 8, 900)
+    save(folder / "last.ckpt", 9, 100)
+    for mode, better in (("max", "best-v2.ckpt"), ("min", "best-v1.ckpt")):
+        for step, (name, score) in enumerate((("best-v2.ckpt", 0.7), ("best-v1.ckpt", 0.5), ("best.ckpt", 0.6))):
+            scores = {f"/gone/{name}": torch.tensor(score), "/gone/x.ckpt": 0.9}
+            state = {"best_k_models": scores, "monitor": "val/mIoU"}
+            callbacks = {f"ModelCheckpoint{{'monitor': 'val/mIoU', 'mode': '{mode}'}}": state}
+            torch.save({"state_dict": {}, "global_step": step, "callbacks": callbacks}, folder / name)
+        assert newest_checkpoint(tmp_path, "n", "best") == (RunFolder(tmp_path, "n", "version_0"), folder / better)
+    assert newest_checkpoint(tmp_path, "n", "last") == (RunFolder(tmp_path, "n", "version_0"), folder / "last.ckpt")
+    save(folder / "previous.ckpt", 9, 900)
+    assert newest_checkpoint(tmp_path, "n", "last") == (RunFolder(tmp_path, "n", "version_0"), folder / "last.ckpt")
+
+
+def test_a_training_without_a_checkpoint_is_passed_over_to_evaluate_alone(tmp_path: Path) -> None:
+    older = save(tmp_path / "n/version_0/checkpoints/last.ckpt", 5, 0)
+    (tmp_path / "n/version_1/checkpoints").mkdir(parents=True)
+    assert newest_checkpoint(tmp_path, "n", "last", to_train=True) is None
+    with pytest.warns(UserWarning, match="version_1 has no last checkpoint: looking in an older run"):
+        assert newest_checkpoint(tmp_path, "n", "last") == (RunFolder(tmp_path, "n", "version_0"), older)
 
 
 def test_no_training_goes_on_from_weights_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from lightning_seg.callbacks.bad_batch import BadBatch
 from lightning_seg.callbacks.dashboard import Dashboard
 from lightning_seg.callbacks.ema import EMA
+from lightning_seg.callbacks.final_validation import FinalValidation
 from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
 from lightning_seg.callbacks.metrics_file import MetricsFile
 from lightning_seg.callbacks.pictures import ResultGrid
@@ -21,6 +22,7 @@ __all__ = [
     "EMA",
     "BadBatch",
     "Dashboard",
+    "FinalValidation",
     "LastCheckpoint",
     "MetricsFile",
     "PredictionFiles",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_seg.callbacks.stop_signals import StopSignals, exit_status
@@ -90,6 +90,16 @@ class LastCheckpoint(Checkpoint):
         self._due = self._saved_step != trainer.global_step
         self._save_if_due(trainer)
 
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: _State) -> None:
+        """Let each ``ModelCheckpoint`` find what it saved where the run's folder has been moved.
+
+        It would forget its best score, and save a worse model over the best.
+        """
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint.get("callbacks", {}).get(callback.state_key)
+            if isinstance(callback, ModelCheckpoint) and state and callback.dirpath is not None:
+                _move(state, Path(callback.dirpath))
+
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: _State) -> None:
         if self._alter is not None:
             self._alter(checkpoint["loops"]["fit_loop"])
@@ -111,6 +121,21 @@ class LastCheckpoint(Checkpoint):
         if self._stop:
             rank_zero_info(f"Stopped by a signal after step {trainer.global_step}: --ckpt_path last goes on from there")
             raise SystemExit(exit_status(trainer, self._stop))
+
+
+def _move(state: _State, folder: Path) -> None:
+    """Turn the paths in a ``ModelCheckpoint``'s state into those of the same files in a folder, if they are there."""
+    paths = [path for path in (state["best_model_path"], *state["best_k_models"]) if path]
+    if state["dirpath"] == str(folder) or not all((folder / Path(path).name).exists() for path in paths):
+        return
+
+    def moved(path: str) -> str:
+        return str(folder / Path(path).name) if path else path
+
+    state["dirpath"] = str(folder)
+    state["best_k_models"] = {moved(path): score for path, score in state["best_k_models"].items()}
+    for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        state[name] = moved(state[name])
 
 
 def _keep_as_previous(last: Path) -> None:

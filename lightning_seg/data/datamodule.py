@@ -186,13 +186,17 @@ class SegmentationDataModule(pl.LightningDataModule):
         for reader in self.readers.values():
             if reader is not None:
                 reader.prepare(self.root)
-        if self.root is not None and not self.root.is_dir():  # a reader may have made it
-            raise DataError(f"data.root {self.root} does not exist: name the folder that the readers' paths are below")
+        self.refuse_missing_root()  # a reader may have made it
         command = None if self.trainer is None else self.trainer.state.fn
         if command == TrainerFn.FITTING:
             self.take_quick_look()
         elif command is not None:
             self._refuse_misfits(_PARTS[command])
+
+    def refuse_missing_root(self) -> None:
+        """Raise the DataError for a root that is not there."""
+        if self.root is not None and not self.root.is_dir():
+            raise DataError(f"data.root {self.root} does not exist: name the folder that the readers' paths are below")
 
     def take_quick_look(self) -> None:
         """Stop at what would stop a training later, or make its figures false, as far as it shows in a few seconds.
@@ -267,22 +271,31 @@ class SegmentationDataModule(pl.LightningDataModule):
         if "train" in parts and self.sampler == "rare_class" and self.class_pixels is None:
             self.class_pixels = self._count_class_pixels()
 
-    def count_training_samples(self, prepared: bool) -> int | None:
-        """How many samples ``data.train`` has, listed once and kept for what comes after.
+    def try_transforms(self, part: str) -> None:
+        """Try the transforms of ``train`` or ``val`` out.
+
+        Raises:
+            ConfigError: if one does what a transform must not.
+        """
+        pipeline, _, setting = self._pipeline(part)
+        check_transforms(pipeline, self.info.ignore_index, LabelTable(self.info, {}, {}).dtype, setting)
+
+    def count_samples(self, part: str) -> int | None:
+        """How many samples ``train`` or ``val`` has, listed once and kept for what comes after.
 
         Args:
-            prepared: whether :meth:`prepare_data` has been called.
+            part: ``train`` or ``val``.
 
         Returns:
-            None without a reader, and where the reader has yet to write what it lists.
+            None without a reader.
 
         Raises:
             DataError: from the reader.
         """
-        reader = self.readers["train"]
-        if reader is None or (reader.prepares and not prepared):
+        reader = self.readers[part]
+        if reader is None:
             return None
-        listing = self._list("train")
+        listing = self._list(part)
         if listing.refusal is not None:
             raise DataError(listing.refusal)
         return len(listing.samples)

@@ -45,23 +45,17 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
             does not know the backbone, or ``MODEL.BACKBONE.FREEZE_AT`` is set for one that it does not hold for.
     """
     require_detectron2()
-    from detectron2.config import get_cfg
-
-    cfg = get_cfg()
-    for project, function in (("deeplab", "add_deeplab_config"), ("point_rend", "add_pointrend_config")):
-        getattr(_project_config(project), function)(cfg)
-    add_heads_config(cfg)
-    add_backbones_config(cfg)
-    defaults = dict(_leaves(cfg))
+    cfg = default_config()
+    defaults = dict(leaves(cfg))
     path = find_config(config)
     try:
         # Detectron2's own files are as much code as it is itself, and RetinaNet's holds an expression.
-        cfg.merge_from_file(str(path), allow_unsafe=_zoo() in path.parents)
+        cfg.merge_from_file(str(path), allow_unsafe=_zoo().resolve() in path.resolve().parents)
     except Exception as error:  # yacs and PyYAML raise many kinds
         raise ConfigError(f"model.config {path} is no Detectron2 config: {error}") from None
     for key, value in overrides.items():
         _override(cfg, key, value)
-    explicit = {key for key, value in _leaves(cfg) if key in overrides or value != defaults[key]}
+    explicit = {key for key, value in leaves(cfg) if key in overrides or value != defaults[key]}
     builder, freeze_at = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.FREEZE_AT
     if builder in NEVER_FROZEN and freeze_at > 0 and "MODEL.BACKBONE.FREEZE_AT" in explicit:
         raise ConfigError(
@@ -70,6 +64,18 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
         )
     if builder in TIMM_BUILDERS:
         _take_timm_pixels(cfg, explicit)
+    return cfg
+
+
+def default_config() -> "CfgNode":
+    """Detectron2's config before any file, with the keys of its projects and of this one."""
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    for project, function in (("deeplab", "add_deeplab_config"), ("point_rend", "add_pointrend_config")):
+        getattr(_project_config(project), function)(cfg)
+    add_heads_config(cfg)
+    add_backbones_config(cfg)
     return cfg
 
 
@@ -97,7 +103,7 @@ def find_config(config: str) -> Path:
     if path.is_file():
         return path
     zoo = _zoo()
-    if (zoo / config).is_file():
+    if ".." not in Path(config).parts and (zoo / config).is_file():
         return zoo / config
     suffix = path.suffix if path.suffix == ".py" else ".yaml"
     known = [found.relative_to(zoo).as_posix() for found in sorted(zoo.rglob(f"*{suffix}"))]
@@ -137,18 +143,18 @@ def _zoo() -> Path:
 
 def _override(cfg: "CfgNode", key: str, value: Any) -> None:
     option = f"model.overrides.{key}"
-    leaves = dict(_leaves(cfg))
+    known = dict(leaves(cfg))
     if key in DATA_KEYS:
         raise ConfigError(f"{option} follows from {DATA_KEYS[key]}: set that instead")
-    refuse_key(key, leaves)
-    if isinstance(leaves[key], float) and isinstance(value, int) and not isinstance(value, bool):
+    refuse_key(key, known)
+    if isinstance(known[key], float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     try:
         cfg.merge_from_list([key, value])
     except (ValueError, AssertionError, KeyError):
         raise ConfigError(
-            f"{option} is {value!r} ({type(value).__name__}), but a {type(leaves[key]).__name__} such as "
-            f"{leaves[key]!r} is expected"
+            f"{option} is {value!r} ({type(value).__name__}), but a {type(known[key]).__name__} such as "
+            f"{known[key]!r} is expected"
         ) from None
 
 
@@ -165,9 +171,10 @@ def _take_timm_pixels(cfg: "CfgNode", explicit: set[str]) -> None:
         cfg.MODEL.PIXEL_STD = std
 
 
-def _leaves(cfg: "CfgNode", prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(cfg: "CfgNode", prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values."""
     for key, value in cfg.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

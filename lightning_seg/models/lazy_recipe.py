@@ -9,7 +9,7 @@ import builtins
 import math
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_seg.errors import ConfigError, LightningSegError, describe
 from lightning_seg.models.config import find_config, refuse_key, require_detectron2
 from lightning_seg.models.solver import HoldLast
+from lightning_seg.models.unused import LAZY_REPLACED, replacement
 from lightning_seg.models.weights import LAZY_KEYS
 
 DATA_KEYS = {
@@ -148,6 +149,17 @@ class LazyRecipe:
         return f"lr_multiplier.warmup_length is {length}, a fraction of the run: the run would be all warm-up"
 
     clips_gradients = False
+
+    def changed_keys(self) -> list[str]:
+        return list(_leaves(self._tree))
+
+    def unused(self, keys: Iterable[str], *, scales_rate: bool, own_optimizer: bool) -> dict[str, str]:
+        replaced = {key: name for key in keys if (name := replacement(key, LAZY_REPLACED)) is not None}
+        if scales_rate:
+            replaced.pop(self.reference_batch_key, None)
+        if own_optimizer:
+            replaced |= {key: "it in model.optimizer" for key in keys if key.startswith("optimizer.")}
+        return replaced
 
     def clip_gradients(self, optimizer: Optimizer) -> None:
         """Nothing: Detectron2's LazyConfig training clips none; ``trainer.gradient_clip_val`` does."""

@@ -1,6 +1,6 @@
 """What a Detectron2 config is translated to: all that the rest of the code asks of one, whatever its kind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import nn
@@ -57,6 +57,18 @@ class Recipe(Protocol):
     @property
     def clips_gradients(self) -> bool:
         """Whether :meth:`clip_gradients` does anything."""
+
+    def changed_keys(self) -> list[str]:
+        """Dotted keys with another value than Detectron2's default; of a LazyConfig, all."""
+
+    def unused(self, keys: Iterable[str], *, scales_rate: bool, own_optimizer: bool) -> dict[str, str]:
+        """Which of the keys count for nothing, and the settings that replace each; "" where nothing does.
+
+        Args:
+            keys: dotted.
+            scales_rate: whether the config's batch counts, for ``model.scale_lr``.
+            own_optimizer: whether ``model.optimizer`` takes the place of the config's.
+        """
 
     def clip_gradients(self, optimizer: Optimizer) -> None:
         """Clip gradients in place as the config says."""

@@ -1,6 +1,7 @@
 """A Detectron2 YAML config as a recipe."""
 
 import warnings
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -11,8 +12,10 @@ from lightning_seg.errors import ConfigError, describe
 from lightning_seg.models import solver
 from lightning_seg.models.backbones import register_backbones
 from lightning_seg.models.backbones.resnet import refuse_resnet
+from lightning_seg.models.config import default_config, leaves
 from lightning_seg.models.heads import register_heads
 from lightning_seg.models.registry import require_registered
+from lightning_seg.models.unused import CROP_FREE, YAML_OPTIMIZER, YAML_REPLACED, replacement
 from lightning_seg.models.weights import YAML_KEYS, warn_of_frozen_random
 
 if TYPE_CHECKING:
@@ -68,6 +71,23 @@ class YamlRecipe:
     @property
     def clips_gradients(self) -> bool:
         return bool(self._cfg.SOLVER.CLIP_GRADIENTS.ENABLED)
+
+    def changed_keys(self) -> list[str]:
+        defaults = dict(leaves(default_config()))
+        return [key for key, value in leaves(self._cfg) if value != defaults.get(key)]
+
+    def unused(self, keys: Iterable[str], *, scales_rate: bool, own_optimizer: bool) -> dict[str, str]:
+        replaced = {key: name for key in keys if (name := replacement(key, YAML_REPLACED)) is not None}
+        if scales_rate:
+            replaced.pop(self.reference_batch_key, None)
+        if self._cfg.MODEL.SEM_SEG_HEAD.NAME not in CROP_FREE:  # others may take a pooling window from the crop
+            replaced = {key: name for key, name in replaced.items() if not key.startswith("INPUT.CROP.")}
+        if own_optimizer:
+            of_optimizer = {f"SOLVER.{name}" for name in YAML_OPTIMIZER}
+            if self._cfg.SOLVER.BASE_LR_END:  # the schedule ends at the ratio of the two
+                of_optimizer.remove("SOLVER.BASE_LR")
+            replaced |= {key: "it in model.optimizer" for key in keys if key in of_optimizer}
+        return replaced
 
     def clip_gradients(self, optimizer: Optimizer) -> None:
         solver.clip_gradients(self._cfg, optimizer)

@@ -320,7 +320,7 @@ def test_lists_a_split_once(scenes: Path) -> None:
     readers = {part: Counted(images=f"{part}/images", masks=f"{part}/masks") for part in ("train", "val")}
     data = make(scenes, **readers)
     data.trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING))  # type: ignore[assignment]
-    assert data.count_training_samples(prepared=False) == 6
+    assert data.count_samples("train") == 6
     data.prepare_data()
     data.setup("fit")
     assert [reader.listed for reader in readers.values()] == [1, 1]

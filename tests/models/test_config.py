@@ -1,5 +1,7 @@
 """Detectron2 configs: found, overridden, refused."""
 
+import importlib.resources
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,16 @@ def test_zoo_name_path_and_base(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text('_BASE_: "base.yaml"\nSOLVER: {MAX_ITER: 7}\n')
     cfg = load_config(str(tmp_path / "mine.yaml"), {})
     assert (cfg.MODEL.META_ARCHITECTURE, cfg.SOLVER.MAX_ITER) == ("SemanticSegmentor", 7)
+
+
+def test_no_name_leads_out_of_the_zoo(tmp_path: Path) -> None:
+    zoo = Path(str(importlib.resources.files("detectron2"))) / "model_zoo/configs"
+    (tmp_path / "tag.yaml").write_text("VERSION: 2\nSEED: !!python/object/apply:eval ['1 + 1']\n")
+    outside = os.path.relpath(tmp_path / "tag.yaml", zoo)
+    with pytest.raises(ConfigError, match="is neither a file nor a config of Detectron2's model zoo"):
+        load_config("Misc/../Base-RCNN-FPN.yaml", {})
+    with pytest.raises(ConfigError, match="could not determine a constructor for the tag"):
+        load_config(str(zoo / outside), {})
 
 
 @pytest.mark.parametrize(
