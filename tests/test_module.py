@@ -218,7 +218,8 @@ class Tempered(CrossEntropy):
 @pytest.mark.parametrize("optimizer", [None, partial(torch.optim.SGD, lr=0.01)])
 def test_a_criterion_is_trained_and_comes_back(tmp_path: Path, config: str, optimizer: Any) -> None:
     frozen = {"model.backbone.bottom_up.freeze_at": 0}
-    overrides = {**TINY_OVERRIDES, "SOLVER.BASE_LR": 0.01} if config == ZOO else frozen
+    rate = {} if optimizer else {"SOLVER.BASE_LR": 0.01}
+    overrides = {**TINY_OVERRIDES, **rate} if config == ZOO else frozen
     criterion = WeightedSum([Tempered(2.0, class_weights=[1, 2, 3, 4, 5]), Dice(smooth=2.0)], weights=[1.0, 0.5])
     module = make(overrides, config=config, criterion=criterion, optimizer=optimizer)
     trainer = fit(module, [make_batch([(32, 32), (32, 32)], seed=step) for step in range(2)], tmp_path)

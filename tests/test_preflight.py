@@ -180,8 +180,8 @@ AFFINE = {"class_path": "albumentations.Affine", "init_args": {"rotate": 20, "ma
             {"train_transforms": [AFFINE], "eval_transforms": [AFFINE]},
             ["--model.weights", "none.pth"],
             [
-                "data.train_transforms: Affine puts values into the mask",
-                "data.eval_transforms: Affine puts values into the mask",
+                "data.train_transforms: Affine has mask_interpolation: 1",
+                "data.eval_transforms: Affine has mask_interpolation: 1",
                 "val/images does not exist",
                 "weights none.pth do not exist",
             ],
