@@ -14,7 +14,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_seg.data.auditing.listing import Listing, list_split
-from lightning_seg.data.auditing.quick import refuse_visible_defects
+from lightning_seg.data.auditing.quick import COMMAND, refuse_visible_defects
 from lightning_seg.data.auditing.seen import show_shares
 from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.cache import share_caches
@@ -233,9 +233,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             if part == "predict":
                 samples, table = self._images_to_predict(), LabelTable(self.info, {}, {})
             elif self.readers[part] is not None:
-                listing = self._list(part)
-                if listing.refusal is not None:
-                    raise DataError(listing.refusal)
+                listing = self._list_complete(part)
                 samples, table = listing.samples, listing.table
                 del self._listings[part]
                 self._announce(part, listing)
@@ -295,10 +293,14 @@ class SegmentationDataModule(pl.LightningDataModule):
         reader = self.readers[part]
         if reader is None:
             return None
+        return len(self._list_complete(part).samples)
+
+    def _list_complete(self, part: str) -> Listing:
+        """List a split of which no file lacks its partner."""
         listing = self._list(part)
         if listing.refusal is not None:
-            raise DataError(listing.refusal)
-        return len(listing.samples)
+            raise DataError(f"data.{part}: {listing.refusal}\n{COMMAND} reads all files and lists every defect")
+        return listing
 
     def _list(self, part: str) -> Listing:
         """List a split once, and keep it for :meth:`setup`."""
