@@ -101,14 +101,14 @@ def test_recomputed_blocks_are_traced(without_inductor: None) -> None:
 def test_goes_on_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()  # what is compiled needs no compiler, neither does what a cache on the disk holds
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "none")))
-    assert "InvalidCxxCompiler" in str(compiler_problem(torch.device("cpu")))
-    modules = {compiled: make(compile=compiled) for compiled in (True, False)}
-    fit(modules[False], [make_batch(SIZES)], tmp_path)
-    with pytest.warns(
-        UserWarning, match=r"model\.compile: goes on without, .* because of .*InvalidCxxCompiler"
-    ) as said:
-        fit(modules[True], [make_batch(SIZES)], tmp_path)
-    assert not any("\n" in str(warning.message) for warning in said if "model.compile" in str(warning.message))
+    with torch._inductor.config.patch({"cpp.cxx": (None, str(tmp_path / "none"))}):
+        assert "InvalidCxxCompiler" in str(compiler_problem(torch.device("cpu")))
+        modules = {compiled: make(compile=compiled) for compiled in (True, False)}
+        fit(modules[False], [make_batch(SIZES)], tmp_path)
+        with pytest.warns(
+            UserWarning, match=r"model\.compile: goes on without, .* because of .*InvalidCxxCompiler"
+        ) as said:
+            fit(modules[True], [make_batch(SIZES)], tmp_path)
+        assert not any("\n" in str(warning.message) for warning in said if "model.compile" in str(warning.message))
     weights = modules[False].state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in modules[True].state_dict().items())
