@@ -14,7 +14,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_seg.data.auditing.listing import Listing, list_split
-from lightning_seg.data.auditing.quick import COMMAND, refuse_visible_defects
+from lightning_seg.data.auditing.quick import EVERY_DEFECT, refuse_visible_defects
 from lightning_seg.data.auditing.seen import show_shares
 from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.cache import share_caches
@@ -299,7 +299,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         """List a split of which no file lacks its partner."""
         listing = self._list(part)
         if listing.refusal is not None:
-            raise DataError(f"data.{part}: {listing.refusal}\n{COMMAND} reads all files and lists every defect")
+            raise DataError(f"data.{part}: {listing.refusal}\n{EVERY_DEFECT}")
         return listing
 
     def _list(self, part: str) -> Listing:

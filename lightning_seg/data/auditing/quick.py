@@ -28,6 +28,7 @@ SECONDS = 3.0
 SHOWN = 5
 
 COMMAND = "python -m lightning_seg.audit --config …"
+EVERY_DEFECT = f"{COMMAND} reads all files and lists every defect"
 
 _SECONDS_A_PIXEL = 30e-9
 """What reading a sample takes at first sight; the slowest one that was read tells better."""
@@ -64,7 +65,7 @@ def refuse_visible_defects(
     found = [f"data.{split}: {listing.refusal}" for split, listing in listings.items() if listing.refusal]
     found += [f"data.{defect.split}: {defect.told}" for defect in refused]
     if found:
-        source = f"This is from a quick look: {COMMAND} reads all files and lists every defect"
+        source = f"This is from a quick look: {EVERY_DEFECT}"
         raise DataError("\n".join([*_first(found), *remedies(refused), source]))
     if glance.defects:
         rank_zero_warn("\n".join(_first([defect.detail for defect in glance.defects])))
