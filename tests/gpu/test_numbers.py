@@ -57,10 +57,9 @@ def test_losses_and_gradients_are_detectron2s(device: torch.device, name: str) -
 
 @pytest.mark.parametrize("name", ["SemSegFPN", "DeepLabV3Plus"])
 def test_ten_steps_give_the_weights_of_simple_trainer(device: torch.device, name: str) -> None:
-    from detectron2.engine import SimpleTrainer
-
+    """A GPU adds in any order: Detectron2 differs from itself too, and the difference grows from step to step."""
     ours, theirs, cfg = pair(MODELS[name])
-    ours, theirs = ours.to(device), theirs.to(device)
+    ours, theirs, again = ours.to(device), theirs.to(device), deepcopy(theirs).to(device)
     batches = [on(device, make_batch(SIZES, seed=step)) for step in range(10)]
     own = torch.optim.SGD(ours.parameters(), 0.01, momentum=0.9)
     torch.manual_seed(0)
@@ -68,15 +67,24 @@ def test_ten_steps_give_the_weights_of_simple_trainer(device: torch.device, name
         own.zero_grad()
         torch.stack(list(ours.train().losses(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
         own.step()
-    loader = [as_detectron2(batch, cfg.INPUT.FORMAT) for batch in batches]
-    trainer = SimpleTrainer(theirs.train(), loader, torch.optim.SGD(theirs.parameters(), 0.01, momentum=0.9))
-    torch.manual_seed(0)
-    trainer.train(0, 10)
-    expected = theirs.state_dict()
+    for network in (theirs, again):
+        train_with_detectron2(network, [as_detectron2(batch, cfg.INPUT.FORMAT) for batch in batches])
+    expected, repeated = theirs.state_dict(), again.state_dict()
     for key, value in ours.network.state_dict().items():
         if value.is_floating_point():
-            error = (value - expected[key]).norm() / expected[key].norm().clamp(min=1e-3)
-            assert error < 1e-3, f"{key}: {error}"
+            error, noise = (
+                float((weights - expected[key]).norm() / expected[key].norm().clamp(min=1e-3))
+                for weights in (value, repeated[key])
+            )
+            assert error < 1e-3 + 5 * noise, f"{key}: {error}, and Detectron2 from itself: {noise}"
+
+
+def train_with_detectron2(network: nn.Module, batches: list[Batch]) -> None:
+    from detectron2.engine import SimpleTrainer
+
+    torch.manual_seed(0)
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
+    SimpleTrainer(network.train(), batches, optimizer).train(0, len(batches))
 
 
 @pytest.mark.parametrize("size", [(128, 192), (121, 190), (301, 77)])
