@@ -365,7 +365,7 @@ class SegmentationModule(pl.LightningModule):
         output = self.segmentor.evaluate(batch)
         sizes = [(sample["height"], sample["width"]) for sample in batch]
         placements = [sample.get("placement") for sample in batch]
-        maps = label_maps(output.logits, output.stride, output.input_sizes, sizes, placements=placements)
+        maps = label_maps(output.scores, output.input_sizes, sizes, placements=placements)
         return maps, output.losses
 
     def _start_evaluation(self) -> None:

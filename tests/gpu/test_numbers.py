@@ -13,6 +13,7 @@ from lightning_seg.losses import OHEM, Criterion, CrossEntropy, HardPixelMining
 from lightning_seg.metrics import Evaluation
 from lightning_seg.metrics.functional import confusion_matrix
 from lightning_seg.models.compilation import compile_network, compiler_problem
+from lightning_seg.structures import DenseScores
 from lightning_seg.transfers import Later
 from tests.conftest import MODELS
 from tests.models.test_segmentor import IGNORE, as_detectron2, make_batch, pair
@@ -95,8 +96,8 @@ def test_label_maps_and_counts_are_those_of_the_cpu(device: torch.device, size: 
     truth = torch.randint(0, classes, size, generator=generator).to(torch.uint8)
     truth[:5] = IGNORE
     for input_size in [(128, 192), (121, 190)]:
-        expected = label_maps(logits, 4, [input_size], [size])[0]
-        found = label_maps(logits.to(device), 4, [input_size], [size])[0]
+        expected = label_maps(DenseScores.of(logits, 4), [input_size], [size])[0]
+        found = label_maps(DenseScores.of(logits.to(device), 4), [input_size], [size])[0]
         assert found.device.type == device.type
         differing = (found.cpu() != expected).nonzero()
         assert len(differing) <= 1e-4 * expected.numel()  # where the two best are equal to rounding
@@ -165,7 +166,7 @@ def test_channels_last_changes_nothing_but_rounding(device: torch.device, name: 
     other = other.to(memory_format=torch.channels_last)
     batch = on(device, make_batch(SIZES))
     with torch.no_grad():
-        both = [segmentor.evaluate(batch).logits for segmentor in (ours, other)]
+        both = [[scores.logits for scores in segmentor.scores(batch)] for segmentor in (ours, other)]
     for expected, found in zip(*both, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
@@ -196,5 +197,5 @@ def test_upsampled_logits_of_the_head_need_no_second_interpolation(device: torch
     for size, original in [((125, 187), (125, 187)), ((125, 187), (250, 300))]:
         full = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)[0]
         expected = sem_seg_postprocess(full, torch.Size(size), *original).argmax(0)
-        found = label_maps(logits, 4, [size], [original])[0].long()
+        found = label_maps(DenseScores.of(logits, 4), [size], [original])[0].long()
         assert (found != expected).sum() <= 1e-4 * expected.numel()
