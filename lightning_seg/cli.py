@@ -427,7 +427,7 @@ def _as_list(value: Any) -> list[Any]:
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command; a mistake of the user's ends it with one message and status 1."""
     use_utf8()
-    _silence_lightning()
+    silence_lightning()
     try:
         SegmentationCLI(args)
     except LightningSegError as error:
@@ -435,7 +435,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _silence_lightning() -> None:
+def silence_lightning() -> None:
     """Leave out what no user can act on.
 
     Advertisements, Lightning's own deprecations, that YAML has no tuples, the advice to average over processes figures
