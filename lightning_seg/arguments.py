@@ -1,7 +1,6 @@
 """The command line's parser: dotted Detectron2 keys, the user's own classes, and a suggestion for every typo."""
 
 import argparse
-import difflib
 import inspect
 import pkgutil
 import re
@@ -17,6 +16,7 @@ from jsonargparse._formatters import get_env_var
 from pytorch_lightning.cli import LightningArgumentParser
 
 from lightning_seg.data.transforms import describe_foreign
+from lightning_seg.hints import did_you_mean
 from lightning_seg.imports import IMPORTS, beside, import_files_of, import_files_of_flags
 
 OVERRIDES = "model.overrides"
@@ -199,7 +199,7 @@ def _explain(message: str, parser: argparse.ArgumentParser) -> str:
         if match := pattern.search(message):
             key = ".".join(part for part in (match.groupdict().get("group"), match["key"]) if part)
             options = (option.lstrip("-") for action in parser._actions for option in action.option_strings)
-            return message + _nearest(key, options)
+            return message + did_you_mean(key, options)
     if (place := _KEY.search(message)) and (cause := _explain_class(message)):
         return f"{place[1]}: {cause}"
     return _explain_union(message) or message
@@ -211,9 +211,9 @@ def _explain_class(message: str) -> str | None:
         path, reason = wrong[-1]["path"], wrong[-1]["reason"].strip()
         if option := _UNKNOWN_OPTION.search(reason):
             known = inspect.signature(pkgutil.resolve_name(path)).parameters
-            return f"{path} has no option {option['name']!r}{_nearest(option['name'], known)}"
+            return f"{path} has no option {option['name']!r}{did_you_mean(option['name'], known)}"
         if unknown := _UNKNOWN_CLASS.search(reason):
-            return f"{reason}{_nearest(unknown['name'], vars(pkgutil.resolve_name(unknown['module'])))}"
+            return f"{reason}{did_you_mean(unknown['name'], vars(pkgutil.resolve_name(unknown['module'])))}"
         if reason.startswith("No module named"):
             reason += f"; a file of your own is named in data.imports: [{path.partition('.')[0]}.py]"
         return f"{path}: {reason}"
@@ -231,10 +231,10 @@ def _explain_union(message: str) -> str | None:
         return None
     if unknown := _UNKNOWN_CLASS.search(message):
         known = vars(pkgutil.resolve_name(unknown["module"]))
-        return f"{key[1]}: {unknown[0]}{_nearest(unknown['name'], known)}"
+        return f"{key[1]}: {unknown[0]}{did_you_mean(unknown['name'], known)}"
     if name := _NO_CLASS.search(message):
         names = _classes(re.findall(r"[\w.]+\.\w+", types[1]))
-        return f"{key[1]}: {name[1]} is no known class: give its class_path{_nearest(name[1], names)}"
+        return f"{key[1]}: {name[1]} is no known class: give its class_path{did_you_mean(name[1], names)}"
     if literals := re.findall(r"Literal\[(.*?)\]", message.partition("Errors:")[0]):
         return f"{key[1]} is {given[1]}, but one of {', '.join(literals)} is expected"
     return None
@@ -255,8 +255,3 @@ def _classes(bases: Iterable[str]) -> set[str]:
             names.add(getattr(kind, "__name__", ""))
             open_classes += type.__subclasses__(kind) if isinstance(kind, type) else []
     return names
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
-    return f"; did you mean {', '.join(close)}?" if close else ""

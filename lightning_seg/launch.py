@@ -1,10 +1,11 @@
 """Who starts the processes of a run, and what is wrong with how: found before any of them waits for the others."""
 
 import socket
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from lightning_seg.waiting import within
 
 Launcher = Literal["Slurm", "torchrun", "Lightning", "variables", "another"]
 
@@ -225,19 +226,15 @@ def _check_main_address(reader: _Variables, processes: Processes, launcher: Laun
 
 def _unresolvable(address: str) -> str | None:
     """Why a name has no address; a name server that does not answer counts as well."""
-    outcome: list[str | None] = []
 
-    def resolve() -> None:
+    def resolve() -> str | None:
         try:
             socket.getaddrinfo(address, None)
         except OSError as error:
-            outcome.append(error.strerror or str(error))
+            return error.strerror or str(error)
         except UnicodeError as error:
-            outcome.append(str(error))
-        else:
-            outcome.append(None)
+            return str(error)
+        return None
 
-    thread = threading.Thread(target=resolve, daemon=True)
-    thread.start()
-    thread.join(_RESOLVE_SECONDS)
+    outcome = within(_RESOLVE_SECONDS, resolve)
     return outcome[0] if outcome else f"no answer in {_RESOLVE_SECONDS:.0f} s"

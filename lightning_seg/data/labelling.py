@@ -1,13 +1,13 @@
 """How the user wants labels to be read: from names in a config to the table of each source."""
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
 from lightning_seg.data.labels import LabelTable, Unknown
 from lightning_seg.errors import ConfigError, IgnoreIsClassError
+from lightning_seg.hints import did_you_mean
 from lightning_seg.structures import Colour, DatasetInfo, SourceLabels, show_colour, summarise
 
 Unreadable = Literal["refuse", "skip"]
@@ -75,7 +75,7 @@ class Labelling:
         if lost := sorted(by_name.keys() - named):
             raise ConfigError(
                 f"data.label_map maps {summarise(lost)}, but {reader} has no such value and data.palette no such name"
-                + _nearest(lost[0], named)
+                + did_you_mean(lost[0], named)
             )
         rest = None
         if source is not None and source.rest is not None:
@@ -100,7 +100,7 @@ class Labelling:
             return self.info.names.index(name)
         raise ConfigError(
             f"{where}: {name!r} is not in data.classes: add it there, or map it with data.label_map to a class or to "
-            f"ignore{_nearest(name, self.info.names)}"
+            f"ignore{did_you_mean(name, self.info.names)}"
         )
 
 
@@ -162,8 +162,3 @@ def _values_of(key: str) -> Iterable[int]:
             f"{REST!r} stands for all others"
         )
     return range(low, high + 1)
-
-
-def _nearest(name: str, options: Sequence[str] | set[str]) -> str:
-    close = get_close_matches(name, list(options), n=3)
-    return f" (did you mean {', '.join(close)}?)" if close else ""

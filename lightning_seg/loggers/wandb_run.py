@@ -2,9 +2,8 @@
 
 import os
 import socket
-import threading
 from collections.abc import Sequence
-from contextlib import redirect_stderr, suppress
+from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zer
 
 from lightning_seg.errors import describe
 from lightning_seg.loggers.guard import Guard, guarded
+from lightning_seg.waiting import within
 
 RUN_ID_FILE = "wandb_id"
 """In a run folder: the id that W&B knows the run by."""
@@ -268,16 +268,15 @@ def _reachable(url: str) -> bool:
     if proxy:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    answered = threading.Event()
 
-    def connect() -> None:
-        with suppress(OSError), socket.create_connection((parts.hostname or host, port), _SECONDS_TO_CONNECT):
-            answered.set()
+    def connect() -> bool:
+        try:
+            socket.create_connection((parts.hostname or host, port), _SECONDS_TO_CONNECT).close()
+        except OSError:
+            return False
+        return True
 
-    thread = threading.Thread(target=connect, daemon=True)  # a name that does not resolve may take minutes
-    thread.start()
-    thread.join(_SECONDS_TO_CONNECT)
-    return answered.is_set()
+    return within(_SECONDS_TO_CONNECT, connect) == [True]
 
 
 def _number(value: Any) -> float | None:

@@ -1,6 +1,5 @@
 """Detectron2 configs: find the file, apply overrides, refuse what does not exist."""
 
-import difflib
 import importlib.resources
 import importlib.util
 import os
@@ -10,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lightning_seg.errors import ConfigError, DependencyError
+from lightning_seg.hints import did_you_mean
 from lightning_seg.models.backbones import NEVER_FROZEN, TIMM_BUILDERS, add_backbones_config
 from lightning_seg.models.backbones.catalogue import timm_pixels
 from lightning_seg.models.heads import add_heads_config
@@ -107,9 +107,9 @@ def find_config(config: str) -> Path:
         return zoo / config
     suffix = path.suffix if path.suffix == ".py" else ".yaml"
     known = [found.relative_to(zoo).as_posix() for found in sorted(zoo.rglob(f"*{suffix}"))]
-    close = difflib.get_close_matches(config, known, n=3, cutoff=0.5)
-    hint = f"; close names in the model zoo: {', '.join(close)}" if close else ""
-    raise ConfigError(f"model.config {config!r} is neither a file nor a config of Detectron2's model zoo{hint}")
+    raise ConfigError(
+        f"model.config {config!r} is neither a file nor a config of Detectron2's model zoo{did_you_mean(config, known)}"
+    )
 
 
 def refuse_key(key: str, leaves: Collection[str]) -> None:
@@ -120,9 +120,7 @@ def refuse_key(key: str, leaves: Collection[str]) -> None:
     inside = [leaf for leaf in leaves if leaf.startswith(key + ".")]
     if inside:
         raise ConfigError(f"{option} is a group of keys: name one of them, such as {inside[0]}")
-    close = difflib.get_close_matches(key, leaves, n=3, cutoff=0.5)
-    hint = f": did you mean {', '.join(close)}?" if close else ""
-    raise ConfigError(f"{option} is no key of this Detectron2 config{hint}")
+    raise ConfigError(f"{option} is no key of this Detectron2 config{did_you_mean(key, leaves)}")
 
 
 def _project_config(project: str) -> ModuleType:

@@ -68,7 +68,7 @@ def test_refuses_overrides(overrides: dict[str, Any], message: str) -> None:
 
 
 def test_refuses_files(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"close names in the model zoo: .*Misc/semantic_R_50_FPN_1x\.yaml"):
+    with pytest.raises(ConfigError, match=r"did you mean .*Misc/semantic_R_50_FPN_1x\.yaml"):
         load_config("Misc/semantic_R50_FPN_1x.yaml", {})
     (tmp_path / "code.yaml").write_text("MODEL: !!python/object/apply:os.getcwd []\n")
     with pytest.raises(ConfigError, match="is no Detectron2 config"):

@@ -189,7 +189,7 @@ def test_names_of_the_zoo() -> None:
     overrides |= {f"model.backbone.bottom_up.{part}.norm": "BN" for part in ("stem", "stages")}
     changed = load_recipe("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py", overrides)
     assert (changed.weights, changed.warn_of_frozen_random()) == ("mine.pth", None)
-    with pytest.raises(ConfigError, match=r"close names in the model zoo: .*common/models/panoptic_fpn\.py"):
+    with pytest.raises(ConfigError, match=r"did you mean .*common/models/panoptic_fpn\.py"):
         load_recipe("common/models/panoptic_fpm.py", {})
 
 

@@ -41,9 +41,12 @@ RESNET = [
     ({"MODEL.FPN.IN_FEATURES": ["res2", "res9"]}, r"IN_FEATURES names res9, but MODEL\.RESNETS.OUT_FEATURES has res2"),
 ]  # fmt: skip
 NAMES = [
-    ({"MODEL.BACKBONE.NAME": "build_resnet_fpn"}, "not registered: did you mean build_resnet_fpn_backbone"),
-    ({"MODEL.BACKBONE.NAME": "nothing"}, r"not registered: there are .*build_swin_backbone.* \(model\.imports\)"),
-    ({HEAD + "NAME": "SemSegFPN"}, r"not registered: did you mean SemSegFPNHead\? There are DeepLabV3Head, .*UNetHead"),
+    ({"MODEL.BACKBONE.NAME": "build_resnet_fpn"}, "not registered; did you mean build_resnet_fpn_backbone"),
+    ({"MODEL.BACKBONE.NAME": "nothing"}, r"not registered. There are .*build_swin_backbone.* \(model\.imports\)"),
+    (
+        {HEAD + "NAME": "SemSegFPN"},
+        r"not registered; did you mean .*SemSegFPNHead.*\? There are DeepLabV3Head, .*UNetHead",
+    ),
     ({HEAD + "NAME": "PanopticDeepLabSemSegHead"}, "not registered"),
     ({**POINT_REND, POINT + "NAME": "Point"}, r"POINT_HEAD\.NAME is 'Point', which is not registered"),
     (

@@ -147,5 +147,5 @@ def test_timm_without_a_network_names_file_and_place(cache: Path, caplog: pytest
     place.parent.mkdir(parents=True)
     place.write_bytes(b"x")
     assert fetch_weights("timm://resnet18.a1_in1k") == place
-    with pytest.raises(CheckpointError, match=r"timm has no pretrained weights resnet1818: did you mean resnet18"):
+    with pytest.raises(CheckpointError, match=r"timm has no pretrained weights resnet1818; did you mean resnet18"):
         fetch_weights("timm://resnet1818")

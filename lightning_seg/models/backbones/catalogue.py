@@ -1,9 +1,10 @@
 """timm's catalogue: is it there, which names does it know, and which pixels were their weights trained on."""
 
-import difflib
 import importlib.util
 
 from lightning_seg.errors import ConfigError, DependencyError
+from lightning_seg.hints import did_you_mean
+from lightning_seg.structures import summarise
 
 
 def require_timm(what: str) -> None:
@@ -39,15 +40,13 @@ def require_known(name: str) -> None:
         raise ConfigError("MODEL.TIMM.NAME is empty: give a timm model, such as convnext_tiny.fb_in1k")
     model, _, tag = name.partition(".")
     if not timm.is_model(model):
-        close = difflib.get_close_matches(model, timm.list_models(), n=3, cutoff=0.5)
-        hint = f": did you mean {', '.join(close)}?" if close else "; timm.list_models() names them"
+        hint = did_you_mean(model, timm.list_models()) or "; timm.list_models() names them"
         raise ConfigError(f"MODEL.TIMM.NAME {name} is no model of timm {timm.__version__}{hint}")
     tagged = timm.list_models(f"{model}.*", include_tags=True)
     if tag and name not in tagged:
-        close = difflib.get_close_matches(name, tagged, n=3, cutoff=0.0)
+        there_are = f"it has {summarise(tagged)}" if tagged else f"write {model}"
         raise ConfigError(
-            f"MODEL.TIMM.NAME {name}: timm {timm.__version__} has no weights {tag!r} of {model}"
-            + (f"; close ones: {', '.join(close)}" if close else f": write {model}")
+            f"MODEL.TIMM.NAME {name}: timm {timm.__version__} has no weights {tag!r} of {model}: {there_are}"
         )
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import threading
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -12,7 +11,9 @@ from urllib.request import Request, urlopen
 from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_seg.errors import CheckpointError
+from lightning_seg.hints import did_you_mean
 from lightning_seg.models.backbones.catalogue import require_timm
+from lightning_seg.waiting import within
 
 _TIMEOUT = 4.0
 """Seconds that a server has to answer before it counts as out of reach."""
@@ -115,11 +116,8 @@ def _fetch_timm(name: str, source: str) -> Path:
 
     config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
     if config is None or not config.has_weights:
-        import difflib
-
-        near = difflib.get_close_matches(name, timm.list_pretrained(), 3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_pretrained() lists those that have"
-        raise CheckpointError(f"timm has no pretrained weights {name}: {hint}")
+        hint = did_you_mean(name, timm.list_pretrained()) or "; timm.list_pretrained() lists those that have"
+        raise CheckpointError(f"timm has no pretrained weights {name}{hint}")
     if config.license:
         rank_zero_info(f"the weights {source} have the licence {config.license}")
     if not config.hf_hub_id:
@@ -153,22 +151,16 @@ def _not_downloaded(source: str, reason: str, url: str, path: Path) -> Checkpoin
 
 
 def _out_of_reach(url: str) -> str | None:
-    """Why the server does not answer; None if it does, be it with an error, which the download then tells.
+    """Why the server does not answer; None if it does, be it with an error, which the download then tells."""
 
-    In a thread of its own, because looking up a name has no time limit.
-    """
-    reasons: list[str | None] = []
-
-    def ask() -> None:
+    def ask() -> str | None:
         try:
             urlopen(Request(url, method="HEAD"), timeout=_TIMEOUT).close()
-            reasons.append(None)
         except HTTPError:
-            reasons.append(None)
+            return None
         except Exception as error:  # no name server, no route, a proxy that refuses, a malformed address
-            reasons.append(str(getattr(error, "reason", error)))
+            return str(getattr(error, "reason", error))
+        return None
 
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_TIMEOUT)
-    return reasons[0] if reasons else f"no answer in {_TIMEOUT:g} s"
+    answer = within(_TIMEOUT, ask)
+    return answer[0] if answer else f"no answer in {_TIMEOUT:g} s"

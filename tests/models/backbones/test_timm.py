@@ -105,10 +105,10 @@ FPN = "build_timm_fpn_backbone"
     ("overrides", "message"),
     [
         (settings(""), "NAME is empty: give a timm model, such as"),
-        (settings("resnet81"), "is no model of timm .*: did you mean .*resnet"),
+        (settings("resnet81"), "is no model of timm .*; did you mean .*resnet"),
         (settings("qqqq"), r"is no model of timm .*list_models"),
         (settings("hf-hub:timm/resnet18"), "is no model of timm"),
-        (settings("resnet10t.nothing"), "has no weights 'nothing' of resnet10t; close ones: resnet10t.c3_in1k"),
+        (settings("resnet10t.nothing"), "has no weights 'nothing' of resnet10t: it has resnet10t.c3_in1k"),
         (settings("flat"), "no feature levels .*: it has no feature_info"),
         (settings("vgg11", OUTPUT_STRIDE=8), "with in_chans=3, output_stride=8: AssertionError"),
         (settings("vgg11", DROP_PATH_RATE=0.1), "unexpected keyword argument 'drop_path_rate'"),
