@@ -5,9 +5,11 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import torch
@@ -15,6 +17,7 @@ from jsonargparse import ActionConfigFile, Namespace
 from jsonargparse._formatters import get_env_var
 from pytorch_lightning.cli import LightningArgumentParser
 
+from lightning_seg.config_paths import with_paths_from
 from lightning_seg.data.transforms import describe_foreign
 from lightning_seg.hints import did_you_mean
 from lightning_seg.imports import IMPORTS, beside, import_files_of, import_files_of_flags
@@ -151,6 +154,8 @@ class UsageError(SystemExit):
 class Parser(LightningArgumentParser):
     """Lightning's parser with the behaviour that the module's first line names."""
 
+    _read: Callable[[str], str] = str
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})
 
@@ -168,6 +173,19 @@ class Parser(LightningArgumentParser):
         config = super().parse_args(arguments, namespace, *rest, **kwargs)
         _add_overrides(config, {} if namespace is None else _overrides(namespace))
         return config
+
+    def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Parse a file, whose paths that begin with ``./`` or ``../`` are relative to its folder."""
+        file = Path(str(path)).expanduser().absolute()
+        self._read = partial(with_paths_from, file.parent, working=Path.cwd())
+        try:
+            return super().parse_path(path, *args, **kwargs)
+        finally:
+            self._read = str
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Any:
+        """Parse a text; :meth:`parse_path` has set how that of a file is read."""
+        return super().parse_string(self._read(content), *args, **kwargs)
 
     def _load_env_vars(self, env: Any, defaults: bool) -> Namespace:
         """Variables one layer after the other, where jsonargparse's later ones replace whole groups."""

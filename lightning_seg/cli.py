@@ -26,6 +26,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_seg.arguments import MergingConfigFile, Parser
 from lightning_seg.checkpoint_io import DurableCheckpointIO
+from lightning_seg.config_paths import SETTLED
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import (
     CheckpointError,
@@ -68,7 +69,7 @@ class SegmentationCLI(LightningCLI):
         )
 
     def init_parser(self, **kwargs: Any) -> Parser:
-        parser = Parser(dump_header=[f"pytorch_lightning=={pl.__version__}"], **kwargs)
+        parser = Parser(dump_header=[f"pytorch_lightning=={pl.__version__}", SETTLED], **kwargs)
         parser.add_argument("-c", "--config", action=MergingConfigFile, help="YAML file; later ones and flags win.")
         return parser
 

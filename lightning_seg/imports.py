@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from lightning_seg.config_paths import with_paths_from
 from lightning_seg.errors import ConfigError, describe
 
 IMPORTS = ("data.imports", "model.imports")
@@ -49,7 +50,8 @@ def import_files_of(config: str) -> None:
     What cannot be read is left to who reads the config for good.
     """
     try:
-        content = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+        folder, text = Path(config).absolute().parent, Path(config).read_text(encoding="utf-8")
+        content = yaml.safe_load(with_paths_from(folder, text, Path.cwd()))
     except (OSError, ValueError, yaml.YAMLError):
         return
     for key, sources in _imports_in(content):

@@ -1,45 +1,270 @@
-"""What the documents name exists, and the commands that they show parse."""
+"""What the documents name exists, the commands that they show parse, and their code and configurations run."""
 
 import re
 import shlex
 import subprocess
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
+import yaml
 
+from lightning_seg import callbacks
 from lightning_seg.audit import parse
 from lightning_seg.cli import main
-from tests.conftest import REPOSITORY
+from lightning_seg.data import Synthetic
+from lightning_seg.errors import DependencyError
+from lightning_seg.models.config import DATA_KEYS, load_config, require_detectron2
+from lightning_seg.models.unused import YAML_REPLACED
+from lightning_seg.module import SegmentationModule
+from tests.conftest import REPOSITORY, TINY_OVERRIDES
 
-README = (REPOSITORY / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ZOO = "Misc/semantic_R_50_FPN_1x.yaml"
+PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
+DOCUMENTS = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
+DOCUMENTS += PAGES
+TEXTS = {document.relative_to(REPOSITORY).as_posix(): document.read_text() for document in DOCUMENTS}
 
 
-@pytest.mark.parametrize("command", [line for line in LINES if line.startswith("python train.py")])
-def test_commands_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
+def blocks(language: str, document: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXTS[document], flags=re.DOTALL | re.MULTILINE)
+
+
+def lines(beginning: str) -> list[Any]:
+    """Commands in blocks of any document, each with the document's name, for a test that is run with both."""
+    found = {}
+    for document in TEXTS:
+        for block in blocks("bash", document):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = re.split(r"\s#", line)[0].strip()
+                if command.startswith(beginning):
+                    found[command] = pytest.param(command, id=f"{document}: {command[:60]}")
+    return list(found.values())
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory that holds what the README asks for: photos, and the YAML that it shows."""
+    for part in ("train", "val"):
+        Synthetic(root=f"photos/{part}", count=8, seed=len(part), size=(64, 64)).prepare(tmp_path)
+    (tmp_path / "photos/new").symlink_to(tmp_path / "photos/val/images")
+    (tmp_path / "small.yaml").write_text(load_config(ZOO, TINY_OVERRIDES).dump())
+    (tmp_path / "street.yaml").write_text(small(blocks("yaml", "README.md")[0]))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def small(text: str) -> str:
+    """A document's code or configuration, for six classes, a small network, images of 64×64 and one epoch."""
+    for large, little in (
+        (ZOO, "small.yaml"),
+        ("512, 512", "64, 64"),
+        ("height: 512, width: 512", "height: 64, width: 64"),
+        ("max_epochs: 50", "max_epochs: 1"),
+        ("max_epochs=50", "max_epochs=1"),
+        ("[background, road, car]", str([*"abcdef"])),
+        ('["background", "road", "car"]', str(["road", *"abcde"])),
+    ):
+        text = text.replace(large, little)
+    return text
+
+
+@pytest.mark.parametrize("command", [each for each in lines("python train.py") if "--config" in each.values[0]])
+def test_commands_parse(command: str, own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = shlex.split(command)[2:]
+    if "street.yaml" not in arguments:
+        monkeypatch.chdir(REPOSITORY)
     with pytest.raises(SystemExit) as caught:
-        main([*shlex.split(command)[2:], "--print_config"])
+        main([*arguments, "--print_config"])
     assert caught.value.code == 0
 
 
-@pytest.mark.parametrize("command", [line for line in LINES if line.startswith("python -m lightning_seg.audit")])
-def test_audits_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
-    assert parse(shlex.split(command)[3:]).data.classes
+@pytest.mark.parametrize("command", lines("python -m lightning_seg.audit"))
+def test_audits_parse(command: str, own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "street.yaml" not in command:
+        monkeypatch.chdir(REPOSITORY)
+    assert parse(shlex.split(command)[3:]).data.train
 
 
 def test_make_targets_exist() -> None:
-    targets = [line.split()[1] for line in LINES if line.startswith("make ")]
+    targets = [parameters.values[0].split()[1] for parameters in lines("make ")]
     assert {"train", "test"} <= set(targets)
     subprocess.run(["make", "--dry-run", *targets, "install"], cwd=REPOSITORY, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_named_files_exist(document: str) -> None:
-    text = (REPOSITORY / document).read_text()
-    named = set(re.findall(r"\]\(([\w./-]+)\)", text)) | set(
-        re.findall(r"`((?:configs|tests|lightning_seg)/[\w./]+\.\w+)`", text)
+def test_pip_installs_what_make_installs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Makefile, the README and the error for a missing Detectron2 ask pip for the same."""
+    recipe = (
+        (REPOSITORY / "Makefile").read_text().replace("\\\n", " ").replace("$$", "$").replace("$(BIN)/python", "python")
     )
-    assert not [name for name in named if not (REPOSITORY / Path(name)).exists()]
+    (of_make,) = re.findall(r"\$\(INSTALL\) (--no-deps --only-binary.*)", recipe)
+    (of_readme,) = [parameters.values[0] for parameters in lines("pip install --no-deps")]
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.import_module", _missing)
+        with pytest.raises(DependencyError, match="pip install") as caught:
+            require_detectron2()
+    expected = sorted(shlex.split(of_make))
+    assert sorted(shlex.split(of_readme)[2:]) == expected
+    assert sorted(shlex.split(str(caught.value).splitlines()[-1])[2:]) == expected
+
+
+def _missing(name: str) -> None:
+    raise ImportError(name)
+
+
+@pytest.mark.parametrize("document", TEXTS)
+def test_links_lead_somewhere(document: str) -> None:
+    """Files and, within documents, headings."""
+    folder = (REPOSITORY / document).parent
+    lost = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", TEXTS[document]):
+        name, _, heading = link.partition("#")
+        if "://" in name:
+            continue
+        target = folder / name if name else REPOSITORY / document
+        if not target.exists() or (heading and heading not in headings(target)):
+            lost.append(link)
+    assert not lost
+
+
+def headings(document: Path) -> set[str]:
+    """Anchors as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", document.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", TEXTS)
+def test_named_files_exist(document: str) -> None:
+    named = re.findall(
+        r"((?:configs|tests|lightning_seg|cluster|examples|benchmarks|docs)/[\w./]+\.\w+)", TEXTS[document]
+    )
+    assert not [name for name in named if not (REPOSITORY / name).exists()]
+
+
+def test_the_readme_links_every_page() -> None:
+    assert {f"docs/{page.name}" for page in PAGES} <= set(re.findall(r"\]\(([^)#]+)", TEXTS["README.md"]))
+
+
+@pytest.mark.parametrize(
+    "text", [pytest.param(block, id=f"{name}-{i}") for name in TEXTS for i, block in enumerate(blocks("yaml", name))]
+)
+def test_configurations_parse(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of one together with the quickstart's."""
+    monkeypatch.chdir(REPOSITORY)
+    (tmp_path / "shown.yaml").write_text(text)
+    whole = "model" in yaml.safe_load(text)
+    configs = [tmp_path / "shown.yaml"] if whole else [Path("configs/quickstart.yaml"), tmp_path / "shown.yaml"]
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", *(text for path in configs for text in ("--config", str(path))), "--print_config"])
+    assert caught.value.code == 0
+
+
+def test_own_images_as_the_readme_says(own_data: Path) -> None:
+    """All its commands on a small copy, without downloading weights."""
+    random = [
+        "--model.weights",
+        "",
+        "--trainer.accelerator",
+        "cpu",
+        "--data.num_workers",
+        "0",
+        "--data.batch_size",
+        "4",
+    ]
+    for parameters in lines("python train.py"):
+        if "street.yaml" in parameters.values[0]:
+            main([*shlex.split(parameters.values[0])[2:], *random])
+    assert (own_data / "runs/street/version_0/checkpoints/best.ckpt").exists()
+    assert len([*own_data.glob("runs/street/version_1/predictions/masks/*.png")]) == 8
+
+
+@pytest.fixture
+def small_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one batch on the CPU, from random weights."""
+    quiet: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = partial(pl.Trainer, **quiet, limit_train_batches=1)
+    monkeypatch.setattr(pl, "Trainer", lambda **settings: trainer(**{**settings, **quiet}))
+    monkeypatch.setattr("lightning_seg.data.datamodule.usable_cpus", lambda processes: 0)  # no loading processes
+    monkeypatch.setattr(SegmentationModule, "load_pretrained", lambda module: setattr(module, "_has_weights", True))
+
+
+def test_python_as_the_documents_show_it(
+    own_data: Path, small_trainings: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The README's block and those of docs/python.md go on from one another."""
+    names: dict[str, Any] = {}
+    for block in blocks("python", "README.md") + blocks("python", "docs/python.md"):
+        exec(small(block), names)
+    assert Path("street.ckpt").exists()
+    assert capsys.readouterr().out.count("torch.Size([64, 64])") == 8
+
+
+def test_a_head_of_ones_own(own_data: Path, small_trainings: None) -> None:
+    """The first block of docs/examples.md as a file, in the README's configuration."""
+    Path("head.py").write_text(blocks("python", "docs/examples.md")[0])
+    main(
+        [
+            "fit", "--config", "street.yaml", "--model.imports", "[head.py]", "--data.num_workers", "0",
+            "--model.overrides.MODEL.SEM_SEG_HEAD.NAME", "OneConvolution",
+        ]
+    )  # fmt: skip
+    assert Path("runs/street/version_0/checkpoints/best.ckpt").exists()
+
+
+def test_a_data_module_of_ones_own(own_data: Path, small_trainings: None, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(blocks("python", "docs/examples.md")[1], {})
+    assert 0 <= float(capsys.readouterr().out.split()[-1]) <= 1
+
+
+def test_keys_of_detectron2_are_those_that_the_code_replaces() -> None:
+    """docs/from-detectron2.md, key by key."""
+    table = dict(
+        re.findall(r"^\| (?:the rest of )?`([A-Z_.]+)` \| (.*) \|$", TEXTS["docs/from-detectron2.md"], re.MULTILINE)
+    )
+    for key, setting in {**YAML_REPLACED, **DATA_KEYS}.items():
+        assert key in table, key
+        if setting:
+            named = re.findall(r"[a-z_]+(?:\.[A-Za-z_]+)+", setting)
+            assert all(f"`{name}`" in table[key] for name in named), key
+
+
+def test_augmentations_of_detectron2_as_the_table_shows_them(tmp_path: Path) -> None:
+    shown = re.findall(r"`(\{class_path: .*?\})`", TEXTS["docs/from-detectron2.md"])
+    assert len(shown) > 5
+    (tmp_path / "shown.yaml").write_text(f"data: {{train_transforms: [{', '.join(shown)}]}}")
+    transforms = parse(["--config", str(tmp_path / "shown.yaml"), "--model.config", ZOO]).data.train_transforms
+    assert [transform.class_path.split(".")[-1] for transform in transforms][:2] == ["SmallestMaxSize", "RandomCrop"]
+
+
+def test_callbacks_of_the_documents_exist() -> None:
+    rows = re.findall(r"^\| (`[A-Z].*?`) \|", TEXTS["docs/python.md"], re.MULTILINE)
+    named = {re.match(r"\w+", name)[0] for row in rows for name in re.findall(r"`([^`]+)`", row)}  # type: ignore[index]
+    assert named <= set(callbacks.__all__)
+    assert len(named) > 8
+
+
+def test_the_map_of_contributing_is_true_and_complete() -> None:
+    """Every name on it exists, and every module and folder of the package's two upper levels is on it."""
+    tree = TEXTS["CONTRIBUTING.md"].split("## Where things are\n\n```\n")[1].split("```")[0]
+    named: list[Path] = []
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        above = [path for path in named if len(path.parts) == depth]
+        named.append((above[-1] if depth else Path()) / line.split()[0])
+    assert not [str(path) for path in named if not (REPOSITORY / path).exists()]
+    package = REPOSITORY / "lightning_seg"
+    there = {path for path in package.glob("*.py") if path.stem != "__init__"}
+    there |= {init.parent for pattern in ("*/__init__.py", "*/*/__init__.py") for init in package.glob(pattern)}
+    assert not sorted(str(path) for path in there - {REPOSITORY / path for path in named})
+
+
+def test_contributing_names_what_is_there() -> None:
+    named = re.findall(r"`(\w+)`\sof\s`([\w/]+\.py)`", TEXTS["CONTRIBUTING.md"])
+    assert len(named) > 8
+    paths = {path.name: path for path in (REPOSITORY / "lightning_seg").rglob("*.py")}  # for `errors.py` alone
+    texts = {file: (REPOSITORY / file if "/" in file else paths[file]).read_text() for _, file in named}
+    assert not [name for name, file in named if name not in texts[file]]

@@ -8,6 +8,7 @@ from lightning_seg.data.datamodule import SegmentationDataModule
 from lightning_seg.data.readers import (
     ADE20K,
     VOC,
+    CamVid,
     Catalog,
     Cityscapes,
     Coco,
@@ -23,6 +24,7 @@ from lightning_seg.data.transforms import CategoryLimitedCrop, RandomScaleCrop
 __all__ = [
     "ADE20K",
     "VOC",
+    "CamVid",
     "Catalog",
     "CategoryLimitedCrop",
     "Cityscapes",

@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lightning_seg.data import ADE20K, VOC, Catalog, Cityscapes, Coco, CocoStuff, Folder, Manifest, Reader, Split
+from lightning_seg.data import (
+    ADE20K,
+    VOC,
+    CamVid,
+    Catalog,
+    Cityscapes,
+    Coco,
+    CocoStuff,
+    Folder,
+    Manifest,
+    Reader,
+    Split,
+)
 
 STEMS = ["plain", "mit Leerzeichen", "größe_ß", "街/路面", "a/b/c.d", "..x"[2:] + "UPPER"]
 SIZE = (6, 9)
@@ -131,6 +143,13 @@ def voc(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader:
     return VOC(root=".", split="val")
 
 
+def camvid(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader:
+    for index, stem in enumerate(stems):
+        save_image(root / "test" / f"{stem}.png", index, size)
+        save(root / "testannot" / f"{stem}.png", stored(truth(index, size), [0, 1, 2], 11))
+    return CamVid(root=".", split="test")
+
+
 def coco_stuff(root: Path, stems: list[str], size: tuple[int, int] = SIZE, split: str = "val") -> Reader:
     for index, stem in enumerate(stems):
         save_image(root / f"{split}2017" / f"{stem}.jpg", index, size)
@@ -194,5 +213,5 @@ def registered(root: Path, load: Callable[[], list[dict[str, Any]]], **metadata:
 
 LAYOUTS: list[Callable[..., Reader]] = [
     folder, scene_folders, linked_folder, listed_folder, csv_manifest, json_manifest, whole_split, cityscapes,
-    cityscapes_train_ids, ade20k, voc, coco_stuff, coco, catalog_of_masks, catalog_of_annotations,
+    cityscapes_train_ids, ade20k, voc, camvid, coco_stuff, coco, catalog_of_masks, catalog_of_annotations,
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Source formats, one a file."""
 
 from lightning_seg.data.readers.ade20k import ADE20K
+from lightning_seg.data.readers.camvid import CamVid
 from lightning_seg.data.readers.catalog import Catalog
 from lightning_seg.data.readers.cityscapes import Cityscapes
 from lightning_seg.data.readers.coco import Coco
@@ -15,6 +16,7 @@ from lightning_seg.data.readers.voc import VOC
 __all__ = [
     "ADE20K",
     "VOC",
+    "CamVid",
     "Catalog",
     "Cityscapes",
     "Coco",

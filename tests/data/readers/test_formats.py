@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from lightning_seg.data import ADE20K, VOC, Catalog, Cityscapes, Coco, CocoStuff, Manifest
+from lightning_seg.data import ADE20K, VOC, CamVid, Catalog, Cityscapes, Coco, CocoStuff, Manifest
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Annotations
 
@@ -28,6 +28,9 @@ def test_labels_are_the_published_ones(tmp_path: Path) -> None:
     voc = VOC(root=".", split="val").labels(None)
     assert (len(voc.names), voc.values[15], voc.values[255]) == (21, "person", None)
     assert voc.palette["person"] == (192, 128, 128)
+    camvid = CamVid(root=".", split="val").labels(None)
+    assert (len(camvid.names), camvid.values[0], camvid.values[10], camvid.values[11]) == (11, "Sky", "Bicyclist", None)
+    assert camvid.palette["Road"] == (128, 64, 128)
     stuff = CocoStuff(root=".", split="val2017").labels(None)
     assert (len(stuff.names), stuff.names[0], stuff.names[80], stuff.names[170]) == (171, "person", "banner", "wood")
     assert (stuff.values[0], stuff.values[89], stuff.values[91], stuff.values[181]) == (
@@ -53,6 +56,7 @@ def test_cityscapes_masks_are_the_published_ones_where_both_kinds_are(tmp_path: 
         (ADE20K(root=".", split="train"), r"images/training does not exist: in .* there is validation"),
         (VOC(root=".", split="dev"), r"dev\.txt does not exist: in .* there is trainaug, val"),
         (CocoStuff(root=".", split="train2017"), r"train2017 does not exist"),
+        (CamVid(root="images", split="train"), r"images/train does not exist: in .* there is validation"),
     ],
 )
 def test_a_missing_split_names_those_that_are_there(reader: Any, message: str, tmp_path: Path) -> None:

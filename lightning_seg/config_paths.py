@@ -1,0 +1,71 @@
+"""Paths in an experiment's YAML that begin with ``./`` or ``../``: they are relative to the folder of that YAML."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+_HERE = ("./", "../")
+"""How a path begins that is relative to the file that names it."""
+
+SETTLED = "paths that begin with ./ are relative to the working directory"
+"""A line of comment in a YAML that a command wrote: its paths are settled, as those of flags are."""
+
+_GROUPS = ("model", "data", "trainer")
+"""Where one of these is a path, it is a file of the group's settings, which jsonargparse finds beside the YAML."""
+
+
+def with_paths_from(folder: Path, text: str, working: Path) -> str:
+    """The text of a YAML whose ``./`` and ``../`` paths hold without knowing its folder; nothing else changes.
+
+    A path below the working directory becomes relative to that, so that a run's ``config.yaml`` and checkpoints stay
+    valid in a copy of the repository. Within ``data``, whose relative paths start from ``data.root``, it becomes
+    absolute.
+
+    Args:
+        folder: of the YAML, absolute.
+        text: of the YAML; returned as it is if it says that its paths are settled, or if it cannot be read, which is
+            left to who reads it for good.
+        working: the working directory, absolute.
+
+    >>> print(with_paths_from(Path("/work/configs"), "model: {config: ./base.yaml, weights: ''}", Path("/work")))
+    model: {config: "configs/base.yaml", weights: ''}
+    """
+    if f"# {SETTLED}\n" in text or not any(beginning in text for beginning in _HERE):
+        return text
+    try:
+        root = yaml.compose(text, yaml.SafeLoader)
+        starts = {
+            token.end_mark.index: token.start_mark.index
+            for token in yaml.scan(text, yaml.SafeLoader)
+            if isinstance(token, yaml.ScalarToken)
+        }
+    except yaml.YAMLError:
+        return text
+    paths = {
+        node.end_mark.index: (node.value, keys) for node, keys in _scalars(root, ()) if node.value.startswith(_HERE)
+    }
+    for end, (value, keys) in sorted(paths.items(), reverse=True):
+        if keys[-1:] not in [(group,) for group in _GROUPS]:
+            text = text[: starts[end]] + json.dumps(_placed(value, keys, folder, working)) + text[end:]
+    return text
+
+
+def _placed(value: str, keys: tuple[str, ...], folder: Path, working: Path) -> str:
+    path = Path(os.path.normpath(folder / value))
+    inside = path.is_relative_to(working) and "data" not in keys[:2]
+    return str(path.relative_to(working) if inside else path)
+
+
+def _scalars(node: yaml.Node | None, keys: tuple[str, ...]) -> Iterator[tuple[yaml.ScalarNode, tuple[str, ...]]]:
+    """Each value that is a text, and the keys that lead to it."""
+    if isinstance(node, yaml.ScalarNode):
+        yield node, keys
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _scalars(item, keys)
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _scalars(value, (*keys, str(key.value)))
