@@ -149,6 +149,8 @@ class SegmentationModule(pl.LightningModule):
         for notice in [*self.segmentor.notices, *unused_notice(self.recipe.unused(self.recipe.changed_keys(), **own))]:
             rank_zero_info(notice)
         self._has_weights = self._trains = False
+        self.loaded: dict[str, int] = {}
+        """``global_step`` and ``epoch`` of the checkpoint that was loaded last."""
         self.report: Report | None = None
         """The figures of the last evaluation that ended."""
         self._mean_loss = torch.tensor(torch.nan)
@@ -338,6 +340,7 @@ class SegmentationModule(pl.LightningModule):
         if self._trains and (problems := resume_problems(checkpoint, self.hparams, self.trainer.callbacks)):  # type: ignore[attr-defined]
             raise CheckpointError("; ".join(problems))
         self._has_weights = True
+        self.loaded = {name: int(checkpoint.get(name, 0)) for name in ("global_step", "epoch")}
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         if warning := compare_classes(stored, self.class_names, "the checkpoint"):
             rank_zero_warn(warning)

@@ -331,7 +331,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             "batch_size": self.batch_size,
             "batches_done": self._batches_done,
         }
-        if self.trainer is not None and self.trainer.overfit_batches:
+        if self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]  # of pl.Trainer
             sampler: TrainSampler = OverfitSampler(dataset, **settings)
         elif self.class_pixels is None:
             sampler = TrainSampler(dataset, **settings)

@@ -67,7 +67,7 @@ class TrainSampler(DistributedSampler[Draw]):
             yield Draw(order[position], self.epoch, position)
 
 
-class OverfitSampler(TrainSampler, SequentialSampler):
+class OverfitSampler(TrainSampler, SequentialSampler):  # type: ignore[misc]  # whose samples are plain numbers
     """For ``trainer.overfit_batches``: the first samples in their order, with the same augmentation in every epoch.
 
     Sequential, because Lightning would replace any other by one that repeats samples to fill all processes.
