@@ -129,6 +129,8 @@ class SegmentationModule(pl.LightningModule):
         self.scale_lr = scale_lr
         self.class_names = list(class_names)
         self.weights: str = self.recipe.weights if weights is None else weights
+        self.loaded: dict[str, int] = {}
+        """``global_step`` and ``epoch`` of the checkpoint that was loaded last."""
         self.fresh_head = fresh_head
         self.allow_missing = tuple(allow_missing or ())
         self.make_optimizer = optimizer
@@ -149,8 +151,6 @@ class SegmentationModule(pl.LightningModule):
         for notice in [*self.segmentor.notices, *unused_notice(self.recipe.unused(self.recipe.changed_keys(), **own))]:
             rank_zero_info(notice)
         self._has_weights = self._trains = False
-        self.loaded: dict[str, int] = {}
-        """``global_step`` and ``epoch`` of the checkpoint that was loaded last."""
         self.report: Report | None = None
         """The figures of the last evaluation that ended."""
         self._mean_loss = torch.tensor(torch.nan)
@@ -336,11 +336,11 @@ class SegmentationModule(pl.LightningModule):
         Raises:
             CheckpointError: says what differs.
         """
+        self.loaded = {name: int(checkpoint.get(name, 0)) for name in ("global_step", "epoch")}
         refuse_other_model(self.state_dict(), checkpoint["state_dict"])
         if self._trains and (problems := resume_problems(checkpoint, self.hparams, self.trainer.callbacks)):  # type: ignore[attr-defined]
             raise CheckpointError("; ".join(problems))
         self._has_weights = True
-        self.loaded = {name: int(checkpoint.get(name, 0)) for name in ("global_step", "epoch")}
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         if warning := compare_classes(stored, self.class_names, "the checkpoint"):
             rank_zero_warn(warning)
