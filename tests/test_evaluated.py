@@ -117,6 +117,26 @@ def test_a_replaced_checkpoint_has_no_digest(tmp_path: Path) -> None:
         assert digest_of(file, {"global_step": 5, "epoch": 1}) is None
 
 
+@pytest.mark.parametrize(
+    ("variable", "seed"), [(None, 5), ("PL_VALIDATE__CONFIG", 3), ("PL_CONFIG", 3), ("PL_TEST__CONFIG", 3)]
+)
+def test_a_config_named_by_a_variable_is_one(
+    experiment: Experiment, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    variable: str | None, seed: int,
+) -> None:  # fmt: skip
+    config = experiment()
+    settings = yaml.safe_load(config.read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**settings, "seed_everything": 5}))
+    command = "test" if variable == "PL_TEST__CONFIG" else "validate"
+    if variable is not None:
+        text = {command: settings} if variable == "PL_CONFIG" else settings
+        config.write_text(yaml.safe_dump(text))
+        monkeypatch.setenv(variable, str(config))
+    with pytest.raises(SystemExit):
+        main([command, "--ckpt_path", str(run), "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["seed_everything"] == seed
+
+
 def test_commands_on_a_run_folder(
     experiment: Experiment, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
