@@ -165,8 +165,8 @@ def test_runs_of_one_name_are_told_apart(runs: list[Path], tmp_path: Path) -> No
 def test_the_page_says_which_weights_were_evaluated(runs: list[Path]) -> None:
     metrics = json.loads((runs[1] / "metrics.json").read_text())
     for weights, said in (
-        ({"source": "checkpoint", "path": "/a/best.ckpt", "global_step": 7, "epoch": 0}, "best.ckpt, step 7"),
-        ({"source": "training", "global_step": 7, "epoch": 0}, "step 7"),
+        ({"source": "checkpoint", "path": "/a/best.ckpt", "global_step": 7, "epoch": 0}, "best.ckpt, after 7 steps"),
+        ({"source": "training", "global_step": 7, "epoch": 0}, "after 7 steps"),
         ({"source": "model.weights", "path": "timm://resnet18"}, "resnet18"),
     ):
         (runs[1] / "metrics.json").write_text(json.dumps({**metrics, "weights": weights}))

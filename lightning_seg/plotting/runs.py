@@ -64,7 +64,7 @@ class Run:
         """Which weights the last evaluation was of, in words; "–" where ``metrics.json`` does not say it."""
         weights = self.metrics.get("weights") or {}
         parts = [Path(weights["path"]).name] if "path" in weights else []
-        parts += [f"step {weights['global_step']}"] if "global_step" in weights else []
+        parts += [f"after {weights['global_step']} steps"] if "global_step" in weights else []
         return ", ".join(parts) or "–"
 
     @property
