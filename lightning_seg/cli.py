@@ -5,6 +5,7 @@ Long, because Lightning's CLI is one class, whose steps share what was parsed.
 
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -15,13 +16,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import ActionYesNo
+from jsonargparse._formatters import get_env_var
 from lightning_fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins import LayerSync
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_seg.arguments import MergingConfigFile, Parser
@@ -36,6 +38,7 @@ from lightning_seg.errors import (
     LightningSegError,
     operation_without_determinism,
 )
+from lightning_seg.evaluated import checkpoint_in, config_of_checkpoint
 from lightning_seg.files import remove_drafts, replacing, use_utf8
 from lightning_seg.launch import late_rank
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, keep_run_id, prepared, without_missing
@@ -99,7 +102,11 @@ class SegmentationCLI(LightningCLI):
 
     def parse_arguments(self, parser: Parser, args: Any) -> None:  # type: ignore[override]
         """Parse; Lightning's own warns where a caller in Python, a test say, has arguments of its own."""
-        self.config = parser.parse_args(sys.argv[1:] if args is None else args)
+        arguments = list(sys.argv[1:] if args is None else args)
+        found = None if _configured_by_environment(parser) else config_of_checkpoint(arguments)
+        if found is not None:
+            arguments[1:1] = ["--config", str(found)]  # so that flags win over it
+        self.config = parser.parse_args(arguments)
         settings = self.config[self.config.subcommand]
         trainer, seed = settings.trainer, settings.seed_everything
         if not isinstance(seed, bool) and not 0 <= seed < 2**32:
@@ -108,6 +115,8 @@ class SegmentationCLI(LightningCLI):
             raise ConfigError("trainer.barebones switches off figures, files and checkpoints: leave it out")
         if (rank := late_rank(os.environ, resolve_processes(trainer))) is not None:
             rank_zero_only.rank = rank  # type: ignore[attr-defined]  # Lightning's own way to say so
+        if found is not None:
+            rank_zero_info(f"Configuration: {found}, where flags say nothing else")
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config as it is: Lightning would let the checkpoint's settings win over explicit flags."""
@@ -156,6 +165,14 @@ class SegmentationCLI(LightningCLI):
         if "://" in which:
             raise CheckpointError(f"checkpoint {which} is an address: download the file and give its path")
         if which not in ("last", "best"):
+            if Path(which).is_dir():
+                if self.subcommand == "fit":
+                    raise CheckpointError(
+                        f"--ckpt_path {which} is a folder, but a training goes on from a file: give the one in its "
+                        "checkpoints/, or --ckpt_path last for the newest run of the config"
+                    )
+                which = settings.ckpt_path = str(checkpoint_in(Path(which)))
+                rank_zero_info(f"Checkpoint: {which}")
             checkpoint_step(Path(which), to_train=self.subcommand == "fit")
             return
         found = newest_checkpoint(self.root, settings.name, which, to_train=self.subcommand == "fit")
@@ -405,6 +422,12 @@ class SegmentationCLI(LightningCLI):
         for name in names:
             if (self.run.path / name).exists():
                 print(f"  {self.run.path / name}")
+
+
+def _configured_by_environment(parser: Parser) -> bool:
+    """Whether a variable names a config, for all commands or for one."""
+    pattern = re.compile(rf"{re.escape(get_env_var(parser))}([A-Z]+__)?CONFIG")
+    return any(pattern.fullmatch(name) for name in os.environ)
 
 
 def _seed(seed_everything: bool | int) -> int:

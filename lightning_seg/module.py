@@ -129,6 +129,8 @@ class SegmentationModule(pl.LightningModule):
         self.scale_lr = scale_lr
         self.class_names = list(class_names)
         self.weights: str = self.recipe.weights if weights is None else weights
+        self.loaded: dict[str, int] = {}
+        """``global_step`` and ``epoch`` of the checkpoint that was loaded last."""
         self.fresh_head = fresh_head
         self.allow_missing = tuple(allow_missing or ())
         self.make_optimizer = optimizer
@@ -355,6 +357,7 @@ class SegmentationModule(pl.LightningModule):
         Raises:
             CheckpointError: says what differs.
         """
+        self.loaded = {name: int(checkpoint.get(name, 0)) for name in ("global_step", "epoch")}
         refuse_other_model(self.state_dict(), checkpoint["state_dict"])
         if self._trains and (problems := resume_problems(checkpoint, self.hparams, self.trainer.callbacks)):  # type: ignore[attr-defined]
             raise CheckpointError("; ".join(problems))

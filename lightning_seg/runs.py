@@ -74,7 +74,7 @@ def newest_checkpoint(root: Path, name: str, which: str, *, to_train: bool = Fal
     for _, run in sorted(_versions(root, name), reverse=True, key=lambda pair: pair[0]):
         if not run.checkpoints.is_dir():  # an evaluation
             continue
-        if (file := _choose(run.checkpoints, which, to_train=to_train)) is not None:
+        if (file := choose_checkpoint(run.checkpoints, which, to_train=to_train)) is not None:
             return run, file
         if to_train and which == "last":
             return None
@@ -82,7 +82,8 @@ def newest_checkpoint(root: Path, name: str, which: str, *, to_train: bool = Fal
     return None
 
 
-def _choose(folder: Path, which: str, *, to_train: bool) -> Path | None:
+def choose_checkpoint(folder: Path, which: str, *, to_train: bool = False) -> Path | None:
+    """The last or best of the checkpoints in a folder that can be loaded; arguments as of :func:`newest_checkpoint`."""
     found: list[tuple[tuple[Any, ...], Path]] = []
     for file in sorted(folder.glob("*.ckpt")):
         try:

@@ -2,15 +2,20 @@
 
 import base64
 import csv
+import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
-from lightning_seg.plot import draw_classes, draw_curves, main, read_run
+from lightning_seg.plot import main
+from lightning_seg.plotting.figures import colours_of, draw_classes, draw_curves
+from lightning_seg.plotting.runs import differing_settings, read_run, with_distinct_names
 
 
 @pytest.fixture
@@ -34,8 +39,9 @@ def runs(tmp_path: Path) -> list[Path]:
 
 def test_curves_and_bars_show_what_the_files_say(runs: list[Path]) -> None:
     read = [read_run(run) for run in runs]
-    panels = {panel.get_title(): panel for panel in draw_curves(read).axes}
+    panels = {panel.get_title(loc="left"): panel for panel in draw_curves(read).axes}
     assert set(panels) == {"train/loss", "val/mIoU"}
+    assert panels["val/mIoU"].collections[0].get_offsets().tolist() == [[4, 0.375]]
     assert panels["train/loss"].lines[0].get_xydata().tolist() == [[step, 1 / (step + 1)] for step in range(5)]
     panel = draw_classes(read).axes[0]
     assert [label.get_text() for label in panel.get_yticklabels()] == ["b<c", "a"]
@@ -62,8 +68,109 @@ def test_report_is_one_page_with_its_pictures(
     held = [base64.b64decode(code) for code in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
     assert held == [path.read_bytes() for path in said[:-1]]
     assert not re.search(r"(src|href)=\"(?!data:)", page)
-    assert "<td>0.3750</td><td>0.5000</td><td>0.6250</td><td>–</td><td>7</td>" in page
-    assert page.count("<td>0.3750 over 1 of 2 classes</td>") == count - 1
+    cells = [text for row in rows_of(page) for text in row]
+    best = ["name/version_0", "0.3750 step 4", "0.3750 step 4", "val –"]
+    assert cells[: len(best) + 5] == [*best, "0.3750", "0.5000", "0.6250", "–", "7"]
+    assert cells.count("0.3750 over 1 of 2 classes") == count - 1
+
+
+def rows_of(page: str) -> list[list[str]]:
+    """The texts in the cells of a page's tables, without heads."""
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)]
+    return [[re.sub("<[^>]+>", "", cell) for cell in row] for row in rows if row]
+
+
+def validations(run: Path, *points: tuple[int, float | str]) -> None:
+    lines = [f"0,{step},,{value}\n" for step, value in points]
+    (run / "metrics.csv").write_text("epoch,step,train/loss,val/mIoU\n0,0,1.5,\n" + "".join(lines))
+
+
+def test_the_best_and_the_last_validation(runs: list[Path]) -> None:
+    validations(runs[0], (1, 0.25), (2, 0.5), (3, 0.5), (4, "nan"), (5, 0.125), (6, "nan"))
+    (runs[1] / "metrics.csv").write_text("epoch,step,val/mIoU\n0,0,0.375\n")  # of an evaluation
+    trained, evaluated = (read_run(run) for run in runs)
+    assert (trained.best, trained.last) == ((2, 0.5), (5, 0.125))
+    assert (evaluated.best, evaluated.last) == (None, None)
+    assert [len(panel.lines) for panel in draw_curves([trained, evaluated]).axes if panel.get_visible()] == [1, 1]
+    (runs[1] / "checkpoints").mkdir()  # of a training that has not logged a loss
+    assert read_run(runs[1]).last == (0, 0.375)
+
+
+def test_settings_are_compared_key_by_key(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip = {"class_path": "A.Flip", "init_args": {"p": 0.5}}
+    crop = {"class_path": "A.Crop", "init_args": {"height": 8}}
+    common = {"trainer": {"devices": 1, "callbacks": None}}
+    both = [
+        {**common, "model": {"overrides": {"SOLVER.STEPS": [1, 2]}, "weights": ""}, "data": {"transforms": [flip]}},
+        {**common, "model": {"overrides": {}, "weights": "a<b"}, "data": {"transforms": [flip | {"p": 0}, crop]}},
+    ]
+    for run, settings in zip(runs, both, strict=True):
+        (run / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    expected = {
+        "model.overrides.SOLVER.STEPS": ["[1, 2]", "–"],
+        "model.weights": ['""', "a<b"],
+        "model.overrides": ["–", "{}"],
+        "data.transforms.0.p": ["0.5", "0"],
+        "data.transforms.1.class_path": ["–", "A.Crop"],
+        "data.transforms.1.height": ["–", "8"],
+    }
+    assert differing_settings([read_run(run) for run in runs]) == expected
+    third = tmp_path / "name" / "version_2"
+    third.mkdir()
+    validations(third, (1, 0.25))
+    monkeypatch.chdir(tmp_path)
+    main([str(run) for run in (*runs, third)])
+    page = Path("plots/report.html").read_text()
+    shown = {key: values for key, *values in rows_of(page) if key in expected}
+    assert {
+        key: [value.replace("&lt;", "<").replace("&quot;", '"') for value in values] for key, values in shown.items()
+    } == expected
+    assert "version_2 has no config.yaml" in page
+    assert "<b" not in page
+    (runs[1] / "config.yaml").write_text((runs[0] / "config.yaml").read_text())
+    main([str(run) for run in runs])
+    assert "<h2>Settings that differ</h2><p>None.</p>" in Path("plots/report.html").read_text()
+
+
+def test_pictures_of_runs_stand_on_the_page(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (30, 20), (9, 90, 200)).save(runs[0] / "predictions.png")
+    predicted = [tmp_path / "name" / f"version_{number}" for number in (2, 3)]
+    for count, run in zip((2, 11), predicted, strict=True):
+        for index in range(count):
+            file = run / "predictions/overlays" / ("sub" if index else "") / f"{10 - index}.v1.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (840, 420), (index, 0, 0)).save(file)
+    monkeypatch.chdir(tmp_path)
+    main([str(run) for run in (runs[0], *predicted)])
+    page = Path("plots/report.html").read_text()
+    assert base64.b64encode((runs[0] / "predictions.png").read_bytes()).decode() in page
+    images = [row[0] for row in rows_of(page[page.index("Predicted images") :])]
+    assert images == ["10.v1", "sub/9.v1", *[f"sub/{name}.v1" for name in (0, 1, 2, 3, 4, 5)]]
+    thumbnails = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    assert len(thumbnails) == 2 + 8
+    assert Image.open(io.BytesIO(base64.b64decode(thumbnails[0]))).size == (420, 210)
+    assert "3 more are in the run folders" in page
+
+
+def test_runs_of_one_name_are_told_apart(runs: list[Path], tmp_path: Path) -> None:
+    copy = tmp_path / "copy" / "name" / "version_0"
+    shutil.copytree(runs[0], copy)
+    named = with_distinct_names([read_run(run) for run in (*runs, copy)])
+    assert [run.name for run in named] == [f"{tmp_path.name}/name/version_0", "name/version_1", "copy/name/version_0"]
+    assert len(set(colours_of([named[0]] * 25))) == 25
+
+
+def test_the_page_says_which_weights_were_evaluated(runs: list[Path]) -> None:
+    metrics = json.loads((runs[1] / "metrics.json").read_text())
+    for weights, said in (
+        ({"source": "checkpoint", "path": "/a/best.ckpt", "global_step": 7, "epoch": 0}, "best.ckpt, after 7 steps"),
+        ({"source": "training", "global_step": 7, "epoch": 0}, "after 7 steps"),
+        ({"source": "model.weights", "path": "timm://resnet18"}, "resnet18"),
+    ):
+        (runs[1] / "metrics.json").write_text(json.dumps({**metrics, "weights": weights}))
+        assert read_run(runs[1]).evaluated == said
 
 
 def test_refuses_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +188,8 @@ def test_refuses_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureF
         ("metrics.csv", "step,train/loss\n1,2,3\n", "is not the metrics.csv of a run (TypeError"),
         ("metrics.json", "[1, 2]", "metrics.json is not the metrics.json of a run: it has no split, mIoU"),
         ("metrics.json", '{"split": "val"', "metrics.json is not the metrics.json of a run (Expecting"),
+        ("config.yaml", "[a", "config.yaml is not the config.yaml of a run (ParserError)"),
+        ("config.yaml", "[a]", "config.yaml is not the config.yaml of a run: it holds no settings"),
     ],
 )
 def test_foreign_files_are_named_and_left_out(

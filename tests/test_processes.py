@@ -15,10 +15,10 @@ from pytorch_lightning.trainer.connectors.data_connector import _resolve_overfit
 from pytorch_lightning.trainer.states import RunningStage
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_seg.data.loader import build_loader
-from lightning_seg.data.sampler import EvaluationSampler
+from lightning_seg.data.sampler import Draw, EvaluationSampler, OverfitSampler
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.metrics import ConfusionMatrix, ImageIoU
 from lightning_seg.metrics.functional import confusion_matrix, worst_mean
@@ -123,20 +123,32 @@ def test_a_validation_does_not_depend_on_its_batches() -> None:
     assert together.input_sizes == SIZES
 
 
+def resolved(sampler: Any, mode: RunningStage) -> Any:
+    """What Lightning makes of a sampler under ``trainer.overfit_batches``."""
+    combined = CombinedLoader(build_loader(samples(), sampler, batch_size=1, num_workers=0))  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _resolve_overfit_batches(combined, mode)
+    return combined.flattened[0].sampler
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_overfitting_counts_each_image_once(processes: int) -> None:
+def test_overfitting_uses_each_image_once(processes: int) -> None:
     """Lightning replaces samplers that are not sequential by its own, which repeats images to fill all processes."""
-    seen: list[int] = []
+    evaluated: list[int] = []
+    trained: dict[int, list[Draw]] = {0: [], 1: []}
     for rank in range(processes):
-        sampler = EvaluationSampler(samples(), num_replicas=processes, rank=rank)  # type: ignore[arg-type]
-        loader = build_loader(samples(), sampler, batch_size=1, num_workers=0)  # type: ignore[arg-type]
-        combined = CombinedLoader(loader)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            _resolve_overfit_batches(combined, RunningStage.VALIDATING)
-        assert combined.flattened[0].sampler is sampler
-        seen += list(sampler)
-    assert sorted(seen) == list(range(SAMPLES))
+        where = {"num_replicas": processes, "rank": rank}
+        sampler = EvaluationSampler(samples(), **where)  # type: ignore[arg-type]
+        evaluated += resolved(sampler, RunningStage.VALIDATING)
+        of_training = OverfitSampler(samples(), seed=5, batch_size=1, **where)  # type: ignore[arg-type]
+        assert isinstance(of_training, DistributedSampler)  # which Lightning leaves alone on several processes
+        for epoch in trained:
+            of_training.set_epoch(epoch)
+            trained[epoch] += resolved(of_training, RunningStage.TRAINING)
+    assert sorted(evaluated) == list(range(SAMPLES))
+    assert sorted(trained[0]) == [Draw(index, 0, index) for index in range(SAMPLES // processes * processes)]
+    assert trained[0] == trained[1]
 
 
 class _Collectives(pl.Callback):

@@ -1,16 +1,28 @@
-"""Writes the figures of every evaluation to ``metrics.json``."""
+"""Writes the figures of every evaluation to ``metrics.json``, and whose they are."""
 
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_seg.files import replacing
+from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
+
+_BYTES_AT_ONCE = 2**22
 
 
 class MetricsFile(pl.Callback):
     """Keeps ``metrics.json`` at the figures of the last evaluation, validation during fit included.
+
+    Its ``weights`` say what was evaluated: ``source`` is ``checkpoint`` (with ``path``, ``global_step``, ``epoch`` and
+    ``sha256`` of the file), ``training`` (with ``global_step`` and ``epoch``: the weights in memory, as trained so
+    far) or ``model.weights`` (with ``path``, as that setting has it). Steps are optimiser steps that have been made;
+    epochs count from 0.
 
     Args:
         folder: of the run.
@@ -18,12 +30,55 @@ class MetricsFile(pl.Callback):
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.json"
+        self._weights: dict[str, Any] = {}
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero and not trainer.sanity_checking and isinstance(pl_module, SegmentationModule):
+            self._weights = describe_weights(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         if isinstance(pl_module, SegmentationModule) and pl_module.report is not None:
             with replacing(self.path, "w") as file:
-                json.dump(pl_module.report.as_json(), file, indent=1)
+                json.dump({**pl_module.report.as_json(), "weights": self._weights}, file, indent=1)
 
+    on_test_start = on_validation_start
     on_test_end = on_validation_end
+
+
+def describe_weights(trainer: pl.Trainer, module: SegmentationModule) -> dict[str, Any]:
+    """Which weights an evaluation that begins is of, as :class:`MetricsFile` writes it.
+
+    Reads the whole checkpoint file once, for its digest, which is null where another file has taken the place of the
+    one that was loaded, as ``last.ckpt`` of a running training.
+    """
+    if trainer.state.fn != TrainerFn.FITTING:
+        if trainer.ckpt_path is not None:
+            path = Path(trainer.ckpt_path).absolute()
+            digest = digest_of(path, module.loaded)
+            return {"source": "checkpoint", "path": str(path), **module.loaded, "sha256": digest}
+        if not trainer.global_step:
+            return {"source": "model.weights", "path": module.weights}  # random ones are refused
+    return {"source": "training", "global_step": trainer.global_step, "epoch": trainer.current_epoch}
+
+
+def digest_of(path: Path, loaded: dict[str, int]) -> str | None:
+    """The sha256 of a checkpoint file in hexadecimal digits; None with a warning where it is not the loaded one.
+
+    Args:
+        path: of the file.
+        loaded: ``global_step`` and ``epoch`` of the checkpoint that was loaded from there.
+    """
+    try:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(_BYTES_AT_ONCE):
+                digest.update(block)
+        found = read_checkpoint(path, f"checkpoint {path}")
+    except OSError:
+        found = {}
+    if any(found.get(name, 0) != value for name, value in loaded.items()):
+        rank_zero_warn(f"checkpoint {path} was replaced after it was loaded: metrics.json does not say its digest")
+        return None
+    return digest.hexdigest()

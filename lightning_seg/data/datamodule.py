@@ -29,7 +29,7 @@ from lightning_seg.data.ranks import gather
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.reading import MAX_PIXELS, ReadingRules
-from lightning_seg.data.sampler import EvaluationSampler, RareClassSampler, TrainSampler
+from lightning_seg.data.sampler import EvaluationSampler, OverfitSampler, RareClassSampler, TrainSampler
 from lightning_seg.data.sizes import refuse_misfits
 from lightning_seg.data.transforms import Placements, RandomScaleCrop, Transform, build_pipeline, check_transforms
 from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError
@@ -331,7 +331,9 @@ class SegmentationDataModule(pl.LightningDataModule):
             "batch_size": self.batch_size,
             "batches_done": self._batches_done,
         }
-        if self.class_pixels is None:
+        if self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]  # of pl.Trainer
+            sampler: TrainSampler = OverfitSampler(dataset, **settings)
+        elif self.class_pixels is None:
             sampler = TrainSampler(dataset, **settings)
         else:
             sampler = RareClassSampler(dataset, self.class_pixels, **settings)

@@ -67,6 +67,19 @@ class TrainSampler(DistributedSampler[Draw]):
             yield Draw(order[position], self.epoch, position)
 
 
+class OverfitSampler(TrainSampler, SequentialSampler):  # type: ignore[misc]  # whose samples are plain numbers
+    """For ``trainer.overfit_batches``: the first samples in their order, with the same augmentation in every epoch.
+
+    Sequential, because Lightning would replace any other by one that repeats samples to fill all processes.
+    """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing changes from epoch to epoch."""
+
+    def order(self) -> list[int]:
+        return list(range(self.length))
+
+
 class RareClassSampler(TrainSampler):
     """Draws a class by its rarity, then any sample that shows it; with replacement, as many as :class:`TrainSampler`.
 

@@ -81,6 +81,14 @@ def test_without_transforms_pixels_are_untouched_rgb(scenes: Path) -> None:
     assert "truth" not in sample
 
 
+def test_overfitting_sees_the_same_pixels_in_every_epoch(scenes: Path) -> None:
+    data = make(scenes, train_transforms=[A.HorizontalFlip()], batch_size=2)
+    data.trainer = SimpleNamespace(overfit_batches=1, world_size=2, global_rank=1, training=False)  # type: ignore[assignment]
+    first, second = epochs(data, 2)
+    assert [name for name, *_ in first] == [data.datasets["train"].samples[index].name for index in (1, 3)]
+    assert first == second
+
+
 SEEN = list[list[tuple[str, bytes, bytes]]]
 """What each sample of each epoch looked like."""
 

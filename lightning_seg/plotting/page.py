@@ -1,0 +1,158 @@
+"""``report.html``: results, settings that differ, and all pictures, in one file with nothing to fetch."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from lightning_seg.plotting.figures import colours_of
+from lightning_seg.plotting.runs import AVERAGES, Run, differing_settings
+
+OVERLAYS = 8
+"""Predicted images that are shown; the others are in the run folder."""
+
+_OVERLAY_SIDE = 420
+"""Longest side of one, in pixels."""
+
+_TITLES = {"curves": "Curves", "classes": "Classes", "confusion": "Confusion"}
+
+_STYLE = """
+:root { color-scheme: light dark; --soft: color-mix(in srgb, currentColor 12%, transparent); }
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { margin-bottom: .3rem; } h2 { margin-top: 2.4rem; border-bottom: 1px solid var(--soft); }
+h3 { margin: 1.2rem 0 .4rem; font-size: 1rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; }
+th, td { padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--soft); text-align: left; vertical-align: top; }
+thead th { border-bottom-width: 2px; white-space: nowrap; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } .top { font-weight: 700; }
+.settings td { font-family: ui-monospace, monospace; font-size: 13px; overflow-wrap: anywhere; min-width: 8rem; }
+.settings td:first-child { white-space: nowrap; }
+.chip { display: inline-block; width: .8rem; height: .8rem; border-radius: 50%; margin-right: .45rem; }
+.run { white-space: nowrap; } small { opacity: .7; }
+img { max-width: 100%; background: #fff; border-radius: 4px; }
+.overlays td { padding: .3rem .6rem .6rem 0; border: 0; }
+"""
+
+
+def write_page(path: Path, runs: Sequence[Run], figures: Mapping[str, bytes]) -> None:
+    """Write the page.
+
+    Args:
+        path: of the file.
+        runs: at least one.
+        figures: PNG files by their names without suffix.
+    """
+    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
+    names = dict(zip((run.name for run in runs), map(_named, runs, colours_of(runs)), strict=True))
+    body = [_results(runs, names), _settings(runs, names)]
+    body += [f"<h2>{_TITLES[name]}</h2>{_image(name, png)}" for name, png in figures.items()]
+    body += [_grids(runs, names), _overlays(runs, names)]
+    path.write_text(
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
+        '<meta name=viewport content="width=device-width"><style>'
+        f"{_STYLE}</style><h1>{escape(title)}</h1>{''.join(body)}\n"
+    )
+
+
+def _results(runs: Sequence[Run], names: Mapping[str, str]) -> str:
+    """One row a run: best and last validation, and the figures of the last evaluation; the highest are bold."""
+    columns: dict[str, list[float | None]] = {
+        "best": [run.best[1] if run.best else None for run in runs],
+        "last": [run.last[1] if run.last else None for run in runs],
+        **{name: [run.metrics.get(name) for run in runs] for name in AVERAGES},
+    }
+    highest = {
+        name: max((value for value in values if value is not None), default=None) for name, values in columns.items()
+    }
+    head = ["best val/mIoU", "last val/mIoU", "evaluated", *AVERAGES, "images"]
+    rows = []
+    for number, run in enumerate(runs):
+
+        def figure(name: str, after: str = "", number: int = number) -> str:
+            value = columns[name][number]
+            top = " top" if len(runs) > 1 and value is not None and value == highest[name] else ""
+            return f'<td class="number{top}">{_shown(value)}{after}</td>'
+
+        steps = [f" <small>step {point[0]}</small>" if point else "" for point in (run.best, run.last)]
+        averages = [
+            figure(name, escape(run.over_classes) if name == "mIoU" and run.metrics else "") for name in AVERAGES
+        ]
+        evaluated = f"{run.metrics['split']} <small>{escape(run.evaluated)}</small>" if run.metrics else "–"
+        rows.append(
+            f"<tr><td class=run>{names[run.name]}</td>{figure('best', steps[0])}{figure('last', steps[1])}"
+            f"<td>{evaluated}</td>{''.join(averages)}<td class=number>{run.metrics.get('num_images', '–')}</td></tr>"
+        )
+    cells = "".join(f"<th>{name}</th>" for name in ("run", *head))
+    return f"<div class=wide><table><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+
+
+def _settings(runs: Sequence[Run], names: Mapping[str, str]) -> str:
+    """A row for each setting that is not the same in all runs; nothing for one run alone."""
+    known = [run for run in runs if run.settings is not None]
+    lacking = "".join(f"<p>{names[run.name]} has no config.yaml.</p>" for run in runs if run.settings is None)
+    if len(runs) == 1:
+        return ""
+    rows = differing_settings(known)
+    if not rows:
+        return f"<h2>Settings that differ</h2><p>None.</p>{lacking}"
+    head = "".join(f"<th class=run>{names[run.name]}</th>" for run in known)
+    body = "".join(
+        f"<tr><td>{escape(key)}</td>{''.join(f'<td>{escape(value)}</td>' for value in values)}</tr>"
+        for key, values in rows.items()
+    )
+    return (
+        "<h2>Settings that differ</h2><div class=wide><table class=settings>"
+        f"<thead><tr><th>setting</th>{head}</tr></thead><tbody>{body}</tbody></table></div>{lacking}"
+    )
+
+
+def _grids(runs: Sequence[Run], names: Mapping[str, str]) -> str:
+    shown = [
+        f"<h3>{names[run.name]}</h3>{_image(f'predictions of {run.name}', run.grid.read_bytes())}"
+        for run in runs
+        if run.grid is not None
+    ]
+    return f"<h2>Evaluated images</h2>{''.join(shown)}" if shown else ""
+
+
+def _overlays(runs: Sequence[Run], names: Mapping[str, str]) -> str:
+    """What ``predict`` made of the same images, side by side; images that most runs have come first."""
+    held = [(run, run.overlays) for run in runs]
+    held = [(run, files) for run, files in held if files]
+    if not held:
+        return ""
+    images = sorted({name for _, files in held for name in files})
+    images.sort(key=lambda name: -sum(name in files for _, files in held))
+    head = "".join(f"<th class=run>{names[run.name]}</th>" for run, _ in held)
+    rows = ""
+    for image in images[:OVERLAYS]:
+        cells = "".join(f"<td>{_thumbnail(image, files[image]) if image in files else ''}</td>" for _, files in held)
+        rows += f"<tr><td><small>{escape(image)}</small></td>{cells}</tr>"
+    more = f"<p>{len(images) - OVERLAYS} more are in the run folders.</p>" if len(images) > OVERLAYS else ""
+    return (
+        f"<h2>Predicted images</h2><div class=wide><table class=overlays><thead><tr><th>image</th>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>{more}"
+    )
+
+
+def _thumbnail(name: str, file: Path) -> str:
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        picture.thumbnail((_OVERLAY_SIDE, _OVERLAY_SIDE))
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=85)
+    return _image(name, buffer.getvalue(), "jpeg")
+
+
+def _image(name: str, content: bytes, kind: str = "png") -> str:
+    return f'<img alt="{escape(name)}" src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'
+
+
+def _named(run: Run, colour: str) -> str:
+    return f'<span class=chip style="background:{colour}"></span>{escape(run.name)}'
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

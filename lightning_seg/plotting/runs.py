@@ -1,0 +1,179 @@
+"""What the files of a run folder say: curves, the last evaluation, settings and pictures."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_seg.errors import ConfigError
+from lightning_seg.structures import over_classes
+
+AVERAGES = ("mIoU", "mAcc", "pAcc", "fwIoU")
+
+Points = list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run folder says.
+
+    Attributes:
+        name: the last parts of its path, at least two, that no other run shown beside it has.
+        folder: where it lies.
+        curves: (step, value) pairs by logged name.
+        metrics: ``metrics.json``, or nothing where no evaluation ended.
+        settings: of ``config.yaml``, by dotted key; None where that is missing.
+    """
+
+    name: str
+    folder: Path
+    curves: dict[str, Points] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether this is a training; the only point of an evaluation's curves stands at step 0."""
+        return "train/loss" in self.curves or (self.folder / "checkpoints").is_dir()
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """Step and value of a training's highest ``val/mIoU``, the first of equal ones; None where it logged none."""
+        points = self._validations()
+        return max(points, key=lambda point: point[1]) if points else None
+
+    @property
+    def last(self) -> tuple[int, float] | None:
+        """Step and value of a training's last ``val/mIoU``."""
+        points = self._validations()
+        return points[-1] if points else None
+
+    @property
+    def over_classes(self) -> str:
+        """Over how many classes its mIoU is, where those are not all."""
+        figures = self.metrics["IoU"].values()
+        return over_classes(sum(value is not None for value in figures), len(figures))
+
+    @property
+    def evaluated(self) -> str:
+        """Which weights the last evaluation was of, in words; "–" where ``metrics.json`` does not say it."""
+        weights = self.metrics.get("weights") or {}
+        parts = [Path(weights["path"]).name] if "path" in weights else []
+        parts += [f"after {weights['global_step']} steps"] if "global_step" in weights else []
+        return ", ".join(parts) or "–"
+
+    @property
+    def grid(self) -> Path | None:
+        """``predictions.png``, some evaluated images beside truth and prediction."""
+        file = self.folder / "predictions.png"
+        return file if file.is_file() else None
+
+    @property
+    def overlays(self) -> dict[str, Path]:
+        """Those that ``predict`` wrote, by the name of the image."""
+        folder = self.folder / "predictions" / "overlays"
+        return {str(file.relative_to(folder).with_suffix("")): file for file in sorted(folder.rglob("*.jpg"))}
+
+    def _validations(self) -> Points:
+        points = self.curves.get("val/mIoU", []) if self.trained else []
+        return [point for point in points if not math.isnan(point[1])]
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        ConfigError: if it is none, or one of its files is not a run's.
+    """
+    table, figures, config = (folder / name for name in ("metrics.csv", "metrics.json", "config.yaml"))
+    run = Run(
+        "/".join(folder.resolve().parts[-2:]),
+        folder,
+        _read_curves(table) if table.is_file() else {},
+        _read_figures(figures) if figures.is_file() else {},
+        _read_settings(config) if config.is_file() else None,
+    )
+    if not table.is_file() and not run.metrics and not run.overlays:
+        raise ConfigError(f"{folder} is no run: neither metrics.csv nor metrics.json nor predictions/ is there")
+    return run
+
+
+def with_distinct_names(runs: Sequence[Run]) -> list[Run]:
+    """The runs, those of one name with as many more parts of their paths as tell them apart."""
+    parts = [run.folder.resolve().parts for run in runs]
+    lengths = [2] * len(runs)
+    for number, path in enumerate(parts):
+        others = [other for other in parts if other != path]
+        while lengths[number] < len(path) and any(
+            other[-lengths[number] :] == path[-lengths[number] :] for other in others
+        ):
+            lengths[number] += 1
+    return [replace(run, name="/".join(path[-length:])) for run, path, length in zip(runs, parts, lengths, strict=True)]
+
+
+def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Keys whose values are not the same in all runs, with the value in each as text; "–" where it lacks the key."""
+    known = [run.settings or {} for run in runs]
+    keys = dict.fromkeys(key for settings in known for key in settings)
+    rows = {key: [_as_text(settings[key]) if key in settings else "–" for settings in known] for key in keys}
+    return {key: values for key, values in rows.items() if len(set(values)) > 1}
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _read_settings(config: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(config.read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{config} is not the config.yaml of a run ({type(error).__name__})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{config} is not the config.yaml of a run: it holds no settings")
+    return dict(_flat(content))
+
+
+def _flat(value: Any, key: str = "") -> list[tuple[str, Any]]:
+    """Settings by dotted key, as a flag would name them; items of a list of classes by their place."""
+    if isinstance(value, dict) and value:
+        children = [(str(name), child) for name, child in value.items()]
+    elif isinstance(value, list) and any(isinstance(child, dict) for child in value):
+        children = [(str(place), child) for place, child in enumerate(value)]
+    else:
+        return [(key, value)]
+    found = []
+    for name, child in children:
+        of_class = name == "init_args" and "class_path" in value
+        found += _flat(child, key if of_class else f"{key}.{name}" if key else name)
+    return found
+
+
+def _read_curves(table: Path) -> dict[str, Points]:
+    """Points by name; without a last row that a killed run has not written to its end."""
+    curves: dict[str, Points] = {}
+    try:
+        lines = table.read_bytes().decode().splitlines(keepends=True)
+        rows = csv.DictReader(line for line in lines if line.endswith("\n"))
+        for row in rows:
+            for name, value in row.items():
+                if value and name not in ("step", "epoch"):
+                    curves.setdefault(name, []).append((int(row["step"]), float(value)))
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ConfigError(f"{table} is not the metrics.csv of a run ({type(error).__name__}: {error})") from None
+    return curves
+
+
+def _read_figures(file: Path) -> dict[str, Any]:
+    try:
+        figures = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{file} is not the metrics.json of a run ({error})") from None
+    needed = ("split", *AVERAGES, "IoU", "confusion_matrix", "num_images")
+    if missing := [name for name in needed if not isinstance(figures, dict) or name not in figures]:
+        raise ConfigError(f"{file} is not the metrics.json of a run: it has no {', '.join(missing)}")
+    return dict(figures)
