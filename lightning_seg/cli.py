@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 from jsonargparse import ActionYesNo
 from lightning_fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, ModelSummary, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins import LayerSync
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
@@ -44,6 +44,9 @@ from lightning_seg.plan import resolve_processes
 from lightning_seg.preflight import Preflight
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint, next_version
 from lightning_seg.strategies import register_strategies
+
+_VALIDATED = r"(?-i:val/(loss|mIoU|mAcc|pAcc|fwIoU|mDice|mIoU_per_image|mIoU_worst_tenth|mBoundaryIoU|IoU/[^']*))"
+"""Names of figures that every validation logs."""
 
 
 class SegmentationCLI(LightningCLI):
@@ -131,6 +134,8 @@ class SegmentationCLI(LightningCLI):
         self.preflight.check_folder(self._run_path())
         if self.subcommand == "fit":
             self.preflight.check_files()
+        else:  # an evaluation needs no callback of the training, whose states its checkpoint holds
+            warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
         if not self.preflight.dry:
             self.preflight.refuse()
 
@@ -180,7 +185,7 @@ class SegmentationCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with what every run has, but for what the user replaces or switches off."""
-        from lightning_seg.callbacks import LastCheckpoint
+        from lightning_seg.callbacks import LastCheckpoint, Summary
 
         trainer = self._get(self.config_init, "trainer")
         given = _as_list(trainer.callbacks)
@@ -198,6 +203,7 @@ class SegmentationCLI(LightningCLI):
             ModelCheckpoint: trainer.enable_checkpointing is False,
             LastCheckpoint: trainer.enable_checkpointing is False,
             ProgressBar: trainer.enable_progress_bar is False,
+            ModelSummary: trainer.enable_model_summary is False,
         }
         left_out = tuple(
             kind for kind, off in switched_off.items() if off or any(isinstance(callback, kind) for callback in given)
@@ -212,6 +218,8 @@ class SegmentationCLI(LightningCLI):
         if trainer.logger is not False:
             # The first one's folder is where checkpoints go.
             kwargs["logger"] = [self._metrics_table(), *self._loggers(_as_list(trainer.logger))]
+        if any(type(callback) is Summary for callback in callbacks):
+            kwargs["enable_model_summary"] = False  # Lightning would say that it adds none of its own
         kwargs["plugins"] = self._plugins(_as_list(trainer.plugins), trainer.sync_batchnorm, trainer.strategy)
         kwargs["default_root_dir"] = str(self.run.path)  # where callbacks write; Slurm's hpc_ckpt files are not there
         self._prepare_folder()
@@ -287,6 +295,7 @@ class SegmentationCLI(LightningCLI):
             RunArtifacts,
             SamplePictures,
             SkippedSamples,
+            Summary,
             Throughput,
             Vitals,
         )
@@ -300,6 +309,7 @@ class SegmentationCLI(LightningCLI):
             callbacks.append(ResultTable())
         if self.subcommand == "fit":
             callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals(), FinalValidation()]
+            callbacks.append(Summary())
             if self.datamodule.skip_unreadable:
                 callbacks.append(SkippedSamples())
             if self.datamodule.readers["val"] is not None:
@@ -438,10 +448,14 @@ def main(args: Sequence[str] | None = None) -> None:
 def _silence_lightning() -> None:
     """Leave out what no user can act on.
 
-    Advertisements, Lightning's own deprecations, that YAML has no tuples, the advice to average over processes figures
-    that are the same on all of them already, and that an evaluation writes no checkpoints.
+    Advertisements, deprecations within Lightning and Detectron2, that YAML has no tuples, the advice to average over
+    processes figures that are the same on all of them already, that a machine with Slurm is used without it, and that a
+    run which ends before its first validation has no best checkpoint.
     """
-    warnings.filterwarnings("ignore", message=r"(?s).*create the checkpoint need.*: \[.ModelCheckpoint[^\"]*.\]\.")
+    warnings.filterwarnings("ignore", message=r"The `srun` command is available on your system but is not used")
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.script(_method)?` is (deprecated|not supported)")
+    not_yet = rf"`ModelCheckpoint\(monitor='{_VALIDATED}'\)` could not find the monitored key"
+    warnings.filterwarnings("ignore", message=not_yet)
     warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(.*sync_dist=True\)`")
     warnings.filterwarnings("ignore", message=r"(?s).*a tuple is serialized as list")
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated")
