@@ -45,9 +45,6 @@ from lightning_seg.preflight import Preflight
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint, next_version
 from lightning_seg.strategies import register_strategies
 
-_VALIDATED = r"(?-i:val/(loss|mIoU|mAcc|pAcc|fwIoU|mDice|mIoU_per_image|mIoU_worst_tenth|mBoundaryIoU|IoU/[^']*))"
-"""Names of figures that every validation logs."""
-
 
 class SegmentationCLI(LightningCLI):
     """LightningCLI with a run folder, links from data to model, and the callbacks that every run has."""
@@ -312,7 +309,7 @@ class SegmentationCLI(LightningCLI):
             callbacks.append(Summary())
             if self.datamodule.skip_unreadable:
                 callbacks.append(SkippedSamples())
-            if self.datamodule.readers["val"] is not None:
+            if self.datamodule.readers["val"] is not None and self.settings.trainer.limit_val_batches != 0:
                 best = ModelCheckpoint(
                     self.run.checkpoints, "best", monitor="val/mIoU", mode="max", enable_version_counter=False
                 )
@@ -449,13 +446,10 @@ def _silence_lightning() -> None:
     """Leave out what no user can act on.
 
     Advertisements, deprecations within Lightning and Detectron2, that YAML has no tuples, the advice to average over
-    processes figures that are the same on all of them already, that a machine with Slurm is used without it, and that a
-    run which ends before its first validation has no best checkpoint.
+    processes figures that are the same on all of them already, and that a machine with Slurm is used without it.
     """
     warnings.filterwarnings("ignore", message=r"The `srun` command is available on your system but is not used")
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script(_method)?` is (deprecated|not supported)")
-    not_yet = rf"`ModelCheckpoint\(monitor='{_VALIDATED}'\)` could not find the monitored key"
-    warnings.filterwarnings("ignore", message=not_yet)
     warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(.*sync_dist=True\)`")
     warnings.filterwarnings("ignore", message=r"(?s).*a tuple is serialized as list")
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated")
