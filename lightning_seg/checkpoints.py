@@ -14,8 +14,20 @@ _RATES = ("backbone_lr_factor", "layer_decay")
 """Settings of the model that a checkpoint's optimiser has taken in."""
 
 
-def averaging_problems(callbacks: Sequence[pl.Callback]) -> list[str]:
-    """Whether Lightning's own averaging is asked for, which spoils integer buffers without a word."""
+def averaging_problems(callbacks: Sequence[pl.Callback], precision: Any = None) -> list[str]:
+    """Whether Lightning's own averaging is asked for, which spoils integer buffers without a word.
+
+    Also whether the weights are of half precision, in which an average stays: its steps are less than a digit.
+
+    Args:
+        callbacks: of the trainer.
+        precision: ``trainer.precision``.
+    """
+    if precision in ("bf16-true", "16-true") and any(isinstance(callback, WeightAveraging) for callback in callbacks):
+        return [
+            f"trainer.precision {precision} keeps the weights in half precision, which has too few digits to average "
+            f"them: choose {precision.replace('true', 'mixed')}, or leave the averaging out of trainer.callbacks"
+        ]
     if not any(type(callback) is EMAWeightAveraging for callback in callbacks):
         return []
     return [

@@ -19,7 +19,7 @@ from jsonargparse import ActionYesNo
 from jsonargparse._formatters import get_env_var
 from lightning_fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, ModelSummary, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins import LayerSync
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
@@ -141,6 +141,8 @@ class SegmentationCLI(LightningCLI):
         self.preflight.check_folder(self._run_path())
         if self.subcommand == "fit":
             self.preflight.check_files()
+        else:  # an evaluation needs no callback of the training, whose states its checkpoint holds
+            warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
         if not self.preflight.dry:
             self.preflight.refuse()
 
@@ -198,7 +200,7 @@ class SegmentationCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with what every run has, but for what the user replaces or switches off."""
-        from lightning_seg.callbacks import LastCheckpoint
+        from lightning_seg.callbacks import LastCheckpoint, Summary
 
         trainer = self._get(self.config_init, "trainer")
         given = _as_list(trainer.callbacks)
@@ -216,6 +218,7 @@ class SegmentationCLI(LightningCLI):
             ModelCheckpoint: trainer.enable_checkpointing is False,
             LastCheckpoint: trainer.enable_checkpointing is False,
             ProgressBar: trainer.enable_progress_bar is False,
+            ModelSummary: trainer.enable_model_summary is False,
         }
         left_out = tuple(
             kind for kind, off in switched_off.items() if off or any(isinstance(callback, kind) for callback in given)
@@ -230,6 +233,8 @@ class SegmentationCLI(LightningCLI):
         if trainer.logger is not False:
             # The first one's folder is where checkpoints go.
             kwargs["logger"] = [self._metrics_table(), *self._loggers(_as_list(trainer.logger))]
+        if any(type(callback) is Summary for callback in callbacks):
+            kwargs["enable_model_summary"] = False  # Lightning would say that it adds none of its own
         kwargs["plugins"] = self._plugins(_as_list(trainer.plugins), trainer.sync_batchnorm, trainer.strategy)
         kwargs["default_root_dir"] = str(self.run.path)  # where callbacks write; Slurm's hpc_ckpt files are not there
         self._prepare_folder()
@@ -305,6 +310,7 @@ class SegmentationCLI(LightningCLI):
             RunArtifacts,
             SamplePictures,
             SkippedSamples,
+            Summary,
             Throughput,
             Vitals,
         )
@@ -318,9 +324,10 @@ class SegmentationCLI(LightningCLI):
             callbacks.append(ResultTable())
         if self.subcommand == "fit":
             callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals(), FinalValidation()]
+            callbacks.append(Summary())
             if self.datamodule.skip_unreadable:
                 callbacks.append(SkippedSamples())
-            if self.datamodule.readers["val"] is not None:
+            if self.datamodule.readers["val"] is not None and self.settings.trainer.limit_val_batches != 0:
                 best = ModelCheckpoint(
                     self.run.checkpoints, "best", monitor="val/mIoU", mode="max", enable_version_counter=False
                 )
@@ -462,10 +469,11 @@ def main(args: Sequence[str] | None = None) -> None:
 def silence_lightning() -> None:
     """Leave out what no user can act on.
 
-    Advertisements, Lightning's own deprecations, that YAML has no tuples, the advice to average over processes figures
-    that are the same on all of them already, and that an evaluation writes no checkpoints.
+    Advertisements, deprecations within Lightning and Detectron2, that YAML has no tuples, the advice to average over
+    processes figures that are the same on all of them already, and that a machine with Slurm is used without it.
     """
-    warnings.filterwarnings("ignore", message=r"(?s).*create the checkpoint need.*: \[.ModelCheckpoint[^\"]*.\]\.")
+    warnings.filterwarnings("ignore", message=r"The `srun` command is available on your system but is not used")
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.script(_method)?` is (deprecated|not supported)")
     warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(.*sync_dist=True\)`")
     warnings.filterwarnings("ignore", message=r"(?s).*a tuple is serialized as list")
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated")

@@ -59,7 +59,7 @@ def run_rows(
     shown = " and ".join(f"{rate:g}" for rate in rates) if len(rates) < 4 else f"{rates[0]:g} to {rates[-1]:g}"
     scaled = f" ({model.describe_lr_scale(plan.global_batch)})" if model.scale_lr else ""
     schedule = "the config's schedule" if model.make_lr_scheduler is None else "model.lr_scheduler"
-    goes_on = "new" if resumed_step is None else f"goes on after step {resumed_step}"
+    goes_on = "new" if resumed_step is None else f"goes on after {resumed_step} steps"
     return [
         ("started by", describe_launch(environment, plan.processes)),
         *plan_rows(plan),

@@ -3,11 +3,13 @@
 Long, because Lightning asks one class for all hooks, and a third of it says what its settings mean.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import BatchSizeFinder
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
@@ -29,9 +31,11 @@ from lightning_seg.models.normalisation import (
 )
 from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
 from lightning_seg.models.recipe import Recipe, load_recipe
-from lightning_seg.models.segmentor import Segmentor
+from lightning_seg.models.segmentor import Segmentor, total_loss
 from lightning_seg.models.unused import refuse_unused, unused_notice
 from lightning_seg.models.weights import load_weights
+from lightning_seg.monitors import mode_problems, monitored, plateau_problem
+from lightning_seg.plan import accumulation_problem, changing_accumulation, count_steps
 from lightning_seg.structures import Batch
 
 _NOT_LOGGED = ("mPrecision", "mRecall")
@@ -79,7 +83,8 @@ class SegmentationModule(pl.LightningModule):
             than all other counting.
         optimizer: in place of the one that the config describes (``SOLVER``, ``optimizer``); clipping stays its own.
         lr_scheduler: in place of the one that the config describes (``SOLVER``, ``lr_multiplier``); stepped after
-            every optimiser step (``ReduceLROnPlateau``: after every validation, on ``val/loss``).
+            every optimiser step (``ReduceLROnPlateau``: after every validation, on ``val/loss``, or on the ``monitor``
+            of ``pytorch_lightning.cli.ReduceLROnPlateau``).
 
     Raises:
         ConfigError: if the config cannot be read or describes no model that works.
@@ -151,13 +156,16 @@ class SegmentationModule(pl.LightningModule):
         for notice in [*self.segmentor.notices, *unused_notice(self.recipe.unused(self.recipe.changed_keys(), **own))]:
             rank_zero_info(notice)
         self._has_weights = self._trains = False
+        self._bar_reads_loss = False
         self.report: Report | None = None
         """The figures of the last evaluation that ended."""
-        self._mean_loss = torch.tensor(torch.nan)
+        self._figures: dict[str, Tensor] = {}
 
     def setup(self, stage: str) -> None:
         """Load pretrained weights, unless there are others already, and fit the network to the device."""
         self._trains = stage == "fit"
+        # Asked once: what Lightning's tuners run has no bar, and a figure must be logged in the same way throughout.
+        self._bar_reads_loss = getattr(self.trainer.progress_bar_callback, "reads_loss", False)
         device = self.trainer.strategy.root_device.type
         if device == "cpu" and without_sync(self.segmentor):
             rank_zero_info("SyncBN needs a GPU: on the CPU, each process normalises its own batch")
@@ -195,8 +203,11 @@ class SegmentationModule(pl.LightningModule):
             self._has_weights = True
 
     def on_fit_start(self) -> None:
-        if problems := averaging_problems(self.trainer.callbacks):  # type: ignore[attr-defined]  # of pl.Trainer
+        callbacks = self._callbacks()
+        if problems := averaging_problems(callbacks, self.trainer.precision) + mode_problems(callbacks):
             raise ConfigError(problems[0])
+        if any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
+            self.trainer.strategy.setup_optimizers(self.trainer)  # again, for the steps and rates of the batch it found
         refuse_dropped_activations(self.segmentor)
         if warning := self.frozen_random():
             rank_zero_warn(warning)
@@ -235,9 +246,8 @@ class SegmentationModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         with telling_of_single_values(self.segmentor.network, batch):
             losses = self.segmentor.losses(batch)
-        loss = torch.stack(list(losses.values())).sum()
-        shown_by_lightning = not getattr(self.trainer.progress_bar_callback, "reads_loss", False)
-        self.log("train/loss", loss, prog_bar=shown_by_lightning, batch_size=len(batch))
+        loss = total_loss(losses)
+        self.log("train/loss", loss, prog_bar=not self._bar_reads_loss, batch_size=len(batch))
         self.log_dict({f"train/{name}": part for name, part in losses.items()}, batch_size=len(batch))
         for name, group in self._parameter_groups():
             rate = torch.as_tensor(group["lr"], dtype=torch.float32)  # of a number, Lightning makes a tensor on the GPU
@@ -271,7 +281,7 @@ class SegmentationModule(pl.LightningModule):
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             for config in self.trainer.lr_scheduler_configs:
                 if isinstance(config.scheduler, ReduceLROnPlateau):
-                    config.scheduler.step(float(self._mean_loss))
+                    config.scheduler.step(float(self._figures[monitored(config.scheduler)]))
 
     def on_test_epoch_end(self) -> None:
         self._log_report("test")
@@ -318,9 +328,11 @@ class SegmentationModule(pl.LightningModule):
             if self.trainer.ckpt_path is None:  # else the checkpoint's rates hold
                 rank_zero_info(f"Learning rate: {self.describe_lr_scale(global_batch)}")
         optimizer = self.build_optimizer(lr_scale)
-        scheduler = self.build_lr_scheduler(optimizer, self.trainer.estimated_stepping_batches, lr_scale)
+        scheduler = self.build_lr_scheduler(optimizer, self._total_steps(), lr_scale)
         if isinstance(scheduler, ReduceLROnPlateau):
-            return [optimizer], [{"scheduler": scheduler, "monitor": "val/loss", "strict": False}]
+            if problem := plateau_problem(scheduler, self.figures("val")):
+                raise ConfigError(problem)
+            return [optimizer], [{"scheduler": scheduler, "monitor": monitored(scheduler), "strict": False}]
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
@@ -366,12 +378,31 @@ class SegmentationModule(pl.LightningModule):
         if warning := compare_classes(stored, self.class_names, "the checkpoint"):
             rank_zero_warn(warning)
 
+    def _callbacks(self) -> Sequence[pl.Callback]:
+        callbacks: Sequence[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # of pl.Trainer
+        return callbacks
+
+    def _total_steps(self) -> float:
+        """Optimiser steps of the whole training; Lightning does not know a ``GradientAccumulationScheduler``."""
+        trainer = self.trainer
+        steps, epochs = trainer.estimated_stepping_batches, trainer.max_epochs
+        factors = changing_accumulation(self._callbacks())
+        if factors is None or epochs in (None, -1) or math.isinf(trainer.num_training_batches):
+            return steps
+        counted = count_steps(int(trainer.num_training_batches), epochs, factors)
+        return counted if trainer.max_steps == -1 else min(counted, trainer.max_steps)
+
     def _global_batch(self) -> int:
         """Samples per optimiser step."""
-        batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]  # of fit
+        trainer = self.trainer
+        factors = changing_accumulation(self._callbacks())
+        if problem := accumulation_problem(factors, scales=True):
+            raise ConfigError(problem)
+        batch_size = getattr(trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]  # of fit
         if batch_size is None:
             raise ConfigError("model.scale_lr needs a data module that says its batch_size, as SegmentationDataModule")
-        return int(self.trainer.world_size * batch_size * self.trainer.accumulate_grad_batches)
+        accumulate = trainer.accumulate_grad_batches if factors is None else factors[0]
+        return int(trainer.world_size * batch_size * accumulate)
 
     def _evaluation_step(self, batch: Batch) -> dict[str, list[Tensor]]:
         """Count one batch; returns ``predictions``, the label maps as of :meth:`predict_step`, for who watches."""
@@ -380,7 +411,7 @@ class SegmentationModule(pl.LightningModule):
         predictions, losses = self._predict(batch)
         for sample, prediction in zip(batch, predictions, strict=True):
             self.evaluation.update(prediction, sample["truth"])
-        self.evaluation.add_loss(torch.stack(list(losses.values())).sum(), len(batch))
+        self.evaluation.add_loss(total_loss(losses), len(batch))
         return {"predictions": predictions}
 
     def _predict(self, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
@@ -401,15 +432,15 @@ class SegmentationModule(pl.LightningModule):
 
     def _log_report(self, split: str) -> None:
         """Log what all processes counted together; every process has the same figures after ``compute``."""
-        report, loss = self.evaluation.report(split)
-        self.report, self._mean_loss = report, loss
-        self.log(f"{split}/loss", loss)
+        self.report, loss = self.evaluation.report(split)
+        figures = {name: value for name, value in self.report.averages.items() if name not in _NOT_LOGGED}
+        figures |= {f"IoU/{name}": value for name, value in self.report.per_class["IoU"].items()}
+        self._figures = {f"{split}/loss": loss}
         # As float64, so that a log says the same as metrics.json to the last digit.
-        for name, value in report.averages.items():
-            if name not in _NOT_LOGGED:
-                self.log(f"{split}/{name}", torch.tensor(value, dtype=torch.float64), prog_bar=name == "mIoU")
-        for name, value in report.per_class["IoU"].items():
-            self.log(f"{split}/IoU/{name}", torch.tensor(value, dtype=torch.float64))
+        for name, value in figures.items():
+            self._figures[f"{split}/{name}"] = torch.tensor(value, dtype=torch.float64)
+        for name, figure in self._figures.items():
+            self.log(name, figure, prog_bar=name == f"{split}/mIoU")
 
     def _parameter_groups(self) -> list[tuple[str, Mapping[str, Any]]]:
         groups = self.trainer.optimizers[0].param_groups

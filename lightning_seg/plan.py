@@ -2,10 +2,13 @@
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import BatchSizeFinder, GradientAccumulationScheduler
 
 from lightning_seg.launch import Processes
 
@@ -25,6 +28,8 @@ class Plan:
         epochs: at most; infinity for no limit.
         max_steps: optimiser steps, at most; infinity for no limit.
         limit: of the batches of an epoch: a number, or a fraction.
+        changes: batches per optimiser step from each of some epochs on, where that is not ``accumulate`` throughout.
+        seeks_batch: whether ``batch_size`` is what a ``BatchSizeFinder`` will replace.
     """
 
     processes: Processes
@@ -34,26 +39,96 @@ class Plan:
     epochs: float = math.inf
     max_steps: float = math.inf
     limit: int | float = 1.0
+    changes: Mapping[int, int] | None = None
+    seeks_batch: bool = False
 
     @property
     def global_batch(self) -> int:
-        """Samples per optimiser step."""
-        return self.processes.count * self.batch_size * self.accumulate
+        """Samples per optimiser step, in the first epoch."""
+        return self.processes.count * self.batch_size * self._factors[0]
+
+    @property
+    def batches_per_epoch(self) -> int | None:
+        """None where the data is not there yet, or the batch not known."""
+        if self.samples is None or self.seeks_batch:
+            return None
+        batches = self.samples // (self.batch_size * self.processes.count)
+        return min(batches, self.limit) if isinstance(self.limit, int) else int(batches * self.limit)
 
     @property
     def steps_per_epoch(self) -> int | None:
-        if self.samples is None:
-            return None
-        batches = self.samples // (self.batch_size * self.processes.count)
-        batches = min(batches, self.limit) if isinstance(self.limit, int) else int(batches * self.limit)
-        return math.ceil(batches / max(1, self.accumulate))
+        """Optimiser steps of the first epoch."""
+        return None if self.batches_per_epoch is None else int(count_steps(self.batches_per_epoch, 1, self._factors))
+
+    @property
+    def _factors(self) -> Mapping[int, int]:
+        return self.changes or {0: max(1, self.accumulate)}
 
     @property
     def total_steps(self) -> float | None:
-        """Infinity where nothing ends the training; None where the data is not there yet."""
-        if self.steps_per_epoch is None:
+        """Infinity where nothing ends the training; None where that cannot be known yet."""
+        if self.batches_per_epoch is None:
             return None if math.isinf(self.max_steps) else self.max_steps
-        return min(self.steps_per_epoch * self.epochs if self.steps_per_epoch else 0, self.max_steps)
+        return min(count_steps(self.batches_per_epoch, self.epochs, self._factors), self.max_steps)
+
+
+def count_steps(batches: int, epochs: float, factors: Mapping[int, int]) -> float:
+    """Optimiser steps of some epochs; the last of an epoch may have fewer batches.
+
+    Args:
+        batches: of an epoch.
+        epochs: how many; maybe infinity.
+        factors: batches per step from each of these epochs on, beginning with epoch 0.
+
+    >>> count_steps(5, 3, {0: 1, 1: 2})  # 5, then twice 2 + 2 + 1
+    11
+    """
+    if not batches:
+        return 0
+    starts = [start for start in sorted(factors) if start < epochs]
+    lengths = [end - start for start, end in zip(starts, [*starts[1:], epochs], strict=True)]
+    return sum(math.ceil(batches / factors[start]) * length for start, length in zip(starts, lengths, strict=True))
+
+
+def logged_step(trainer: pl.Trainer) -> int:
+    """The optimiser step that a figure of this moment is logged at, counted from 0 as in all logs of Lightning's."""
+    step: int = trainer.fit_loop.epoch_loop._batches_that_stepped
+    return step
+
+
+def changing_accumulation(callbacks: Sequence[pl.Callback]) -> Mapping[int, int] | None:
+    """Batches per optimiser step by the epoch they begin with, where a ``GradientAccumulationScheduler`` says so."""
+    for callback in callbacks:
+        if isinstance(callback, GradientAccumulationScheduler):
+            return {epoch: callback.scheduling[epoch] for epoch in sorted(callback.scheduling)}
+    return None
+
+
+def accumulation_problem(factors: Mapping[int, int] | None, accumulate: int = 1, *, scales: bool) -> str | None:
+    """Why an accumulation that changes does not go with the trainer's, or with a scaled learning rate.
+
+    Args:
+        factors: of :func:`changing_accumulation`.
+        accumulate: ``trainer.accumulate_grad_batches``.
+        scales: whether the learning rate is multiplied by the global batch.
+    """
+    if factors is None:
+        return None
+    if accumulate != 1:
+        return (
+            f"trainer.accumulate_grad_batches is {accumulate}, but GradientAccumulationScheduler sets it epoch by "
+            "epoch: leave one of them out"
+        )
+    if scales and len(set(factors.values())) > 1:
+        return (
+            "model.scale_lr multiplies the learning rate by one global batch, but GradientAccumulationScheduler "
+            f"changes it ({_describe(factors)}): set the rate itself in SOLVER.BASE_LR, or leave one of the two out"
+        )
+    return None
+
+
+def _describe(factors: Mapping[int, int]) -> str:
+    return ", ".join(f"{factor} from epoch {epoch} on" for epoch, factor in factors.items())
 
 
 def resolve_processes(trainer: Any) -> Processes:
@@ -68,8 +143,14 @@ def resolve_processes(trainer: Any) -> Processes:
     return Processes(_count(devices, all_of_them=1), trainer.num_nodes, "", 0)
 
 
-def make_plan(trainer: Any, processes: Processes, batch_size: int, samples: int | None) -> Plan:
-    """From the trainer's settings."""
+def make_plan(
+    trainer: Any,
+    processes: Processes,
+    batch_size: int,
+    samples: int | None,
+    callbacks: Sequence[pl.Callback] = (),
+) -> Plan:
+    """From the trainer's settings and callbacks."""
     epochs, max_steps = trainer.max_epochs, trainer.max_steps
     if epochs is None:
         epochs = _DEFAULT_EPOCHS if max_steps == -1 else -1
@@ -86,13 +167,15 @@ def make_plan(trainer: Any, processes: Processes, batch_size: int, samples: int 
         math.inf if epochs == -1 else epochs,
         math.inf if max_steps == -1 else max_steps,
         1.0 if limit is None else limit,
+        changing_accumulation(callbacks),
+        any(isinstance(callback, BatchSizeFinder) for callback in callbacks),
     )
 
 
 def plan_problems(plan: Plan, trainer: Any) -> list[str]:
     """Whether there is a step to make: the data fills one batch, and no setting leaves none."""
     problems = _too_small(trainer)
-    if plan.samples is None:
+    if plan.samples is None or plan.seeks_batch:
         return problems
     batches = plan.samples // (plan.batch_size * plan.processes.count)
     used = min(batches, plan.limit) if isinstance(plan.limit, int) else int(batches * plan.limit)
@@ -132,19 +215,21 @@ def _too_small(trainer: Any) -> list[str]:
 def plan_rows(plan: Plan) -> list[tuple[str, str]]:
     """Names and values for a person."""
     processes, total = plan.processes, plan.total_steps
-    steps = "unknown until the data is there"
+    steps = "unknown until BatchSizeFinder has found a batch" if plan.seeks_batch else "unknown until the data is there"
+    batch = f"{plan.batch_size}{' (BatchSizeFinder seeks another)' if plan.seeks_batch else ''}"
     if plan.steps_per_epoch is not None and total is not None:
-        times = "" if math.isinf(plan.epochs) else f" × {plan.epochs:.0f} epochs"
+        times = "" if math.isinf(plan.epochs) else f" {'×' if plan.changes is None else 'of'} {plan.epochs:.0f} epochs"
         limit = "" if math.isinf(plan.max_steps) else f", at most {plan.max_steps:.0f}"
         end = "without an end" if math.isinf(total) else f"{total:.0f} in total"
-        steps = f"{plan.steps_per_epoch} per epoch{times}{limit}: {end}"
+        per_epoch = f"{plan.steps_per_epoch} {'per' if plan.changes is None else 'in the first'} epoch"
+        steps = f"{per_epoch}{times}{limit}: {end}"
     here = f" ({processes.available} here)" if processes.kind else ""
     return [
         ("devices", f"{processes.devices} {processes.kind or 'other'}{here}"),
         (
             "global batch",
-            f"{processes.devices} devices × {processes.nodes} nodes × batch {plan.batch_size} × accumulation "
-            f"{plan.accumulate} = {plan.global_batch}",
+            f"{processes.devices} devices × {processes.nodes} nodes × batch {batch} × accumulation "
+            + (f"{plan.accumulate} = {plan.global_batch}" if plan.changes is None else _describe(plan.changes)),
         ),
         ("training data", "not there yet" if plan.samples is None else f"{plan.samples} samples"),
         ("optimiser steps", steps),

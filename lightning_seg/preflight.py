@@ -1,6 +1,5 @@
 """Whether a run can work, before it starts: its processes, files, data, weights, size and schedule."""
 
-import difflib
 import math
 import os
 import pkgutil
@@ -22,17 +21,21 @@ from lightning_seg.launch import device_problems, launch_problems
 from lightning_seg.models.config import find_config, require_detectron2
 from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
-from lightning_seg.plan import Plan, make_plan, plan_problems, resolve_processes
+from lightning_seg.monitors import mode_problems, name_problems, plateau_problem
+from lightning_seg.plan import (
+    Plan,
+    accumulation_problem,
+    changing_accumulation,
+    make_plan,
+    plan_problems,
+    resolve_processes,
+)
 
 _SHARDING = ("fsdp", "deepspeed", "modelparallel")
 """What the names of Lightning's strategies that spread a network over processes contain, but for underscores."""
 
 _LENGTHS = ("total_steps", "total_iters", "T_max")
 """What torch's schedules call the number of steps that they are made for."""
-
-
-_OF_TRAINING = ("train/", "lr/", "perf/", "data/")
-"""How names of figures begin that training itself logs."""
 
 Result = TypeVar("Result")
 
@@ -55,6 +58,7 @@ class Preflight:
         self.dry = self.trains and bool(settings.dry_run)
         self.problems: list[str] = []
         self.checkpoint: Path | None = None
+        self._callbacks: Sequence[pl.Callback] = ()
         self._samples: dict[str, int | None] = {}
         self.processes = resolve_processes(settings.trainer)
 
@@ -103,7 +107,13 @@ class Preflight:
         Raises:
             CheckpointError: if it is of another model.
         """
-        self.problems += averaging_problems(callbacks) + monitor_problems(model, callbacks, self.settings.data.val)
+        self._callbacks = callbacks
+        self.problems += averaging_problems(callbacks, self.settings.trainer.precision) + mode_problems(callbacks)
+        self.problems += name_problems(callbacks, validation_figures(model, self.settings))
+        accumulate = self.settings.trainer.accumulate_grad_batches
+        factors = changing_accumulation(callbacks)
+        if problem := accumulation_problem(factors, accumulate, scales=model.scale_lr):
+            self.problems.append(problem)
         if self.checkpoint is not None:
             checkpoint = read_checkpoint(self.checkpoint, f"checkpoint {self.checkpoint}")
             self.problems += resume_problems(checkpoint, model.hparams, callbacks)
@@ -121,7 +131,9 @@ class Preflight:
             self._find_defects(data)
         elif not any(reader is not None and reader.prepares for reader in data.readers.values()):
             self._count(data)
-        plan = make_plan(self.settings.trainer, self.processes, data.batch_size, self._samples.get("train"))
+        plan = make_plan(
+            self.settings.trainer, self.processes, data.batch_size, self._samples.get("train"), self._callbacks
+        )
         self.problems += training_problems(self.settings, model, plan)
         if self.dry:
             self._find_weights(model)
@@ -203,24 +215,15 @@ def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> l
         scheduler = model.build_lr_scheduler(model.build_optimizer(), plan.total_steps or math.inf)
     except ConfigError as error:
         return [*problems, str(error)]
+    if problem := plateau_problem(scheduler, validation_figures(model, settings)):
+        problems.append(problem)
     return problems + schedule_problems(scheduler, plan.total_steps)
 
 
-def monitor_problems(model: SegmentationModule, callbacks: Sequence[pl.Callback], val: Any) -> list[str]:
-    """Whether a callback of Lightning's waits for a figure that nothing logs, which would show after an epoch."""
-    known_packages = ("pytorch_lightning.", "lightning_seg.")
-    if not all(type(callback).__module__.startswith(known_packages) for callback in callbacks):
-        return []  # the user's own may log it
-    known = [] if val is None else model.figures("val")
-    names = [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in callbacks]
-    problems = []
-    for kind, name in names:
-        if name is None or name in known or str(name).startswith(_OF_TRAINING):
-            continue
-        close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
-        hint = f": did you mean {', '.join(close)}?" if close else " without data.val" if val is None else ""
-        problems.append(f"trainer.callbacks: {kind} monitors {name!r}, which is never logged{hint}")
-    return problems
+def validation_figures(model: SegmentationModule, settings: Any) -> list[str]:
+    """Names of what a validation logs; none where there is none."""
+    validates = settings.data.val is not None and settings.trainer.limit_val_batches != 0
+    return model.figures("val") if validates else []
 
 
 def strategy_problems(strategy: Any, *, compiles: bool) -> list[str]:

@@ -240,7 +240,7 @@ def test_dry_run_finds_what_fit_finds(
         (TWICE, "trainer: Found more than one stateful callback of type `EMA`"),
         (
             ["--trainer.callbacks+", "EarlyStopping", "--trainer.callbacks.monitor", "val/miou"],
-            "EarlyStopping monitors 'val/miou', which is never logged: did you mean val/mIoU",
+            "EarlyStopping monitors 'val/miou', which is never logged; did you mean val/mIoU",
         ),
         (["--model.overrides.SOLVER.WARMUP_ITERS", "30"], "SOLVER.WARMUP_ITERS is 30 of SOLVER.MAX_ITER 10 steps"),
         (["--trainer.accelerator", "cpu", "--trainer.devices", "500"], "asks for 500 processes, but this machine has"),

@@ -15,6 +15,7 @@ from lightning_seg.callbacks.result_table import ResultTable
 from lightning_seg.callbacks.run_artifacts import RunArtifacts
 from lightning_seg.callbacks.sample_pictures import SamplePictures
 from lightning_seg.callbacks.skipped_samples import SkippedSamples
+from lightning_seg.callbacks.summary import Summary
 from lightning_seg.callbacks.throughput import Throughput
 from lightning_seg.callbacks.vitals import Vitals
 
@@ -34,6 +35,7 @@ __all__ = [
     "RunArtifacts",
     "SamplePictures",
     "SkippedSamples",
+    "Summary",
     "Throughput",
     "Vitals",
 ]

@@ -13,6 +13,7 @@ from lightning_seg.errors import Forgiving
 from lightning_seg.loggers import usable
 from lightning_seg.metrics import Report
 from lightning_seg.module import SegmentationModule
+from lightning_seg.plan import logged_step
 
 _SURVEYED = 64
 """Masks that the class histogram counts."""
@@ -57,13 +58,13 @@ class Dashboard(pl.Callback):
         report = pl_module.report
         if trainer.state.fn == "fit":
             figures = [None if np.isnan(value) else value for value in report.per_class["IoU"].values()]
-            self._rows.append([trainer.current_epoch, trainer.global_step, *figures])
+            self._rows.append([trainer.current_epoch, logged_step(trainer), *figures])
         for logger in _wandb_loggers(trainer):
             with self._forgiving:
                 charts = _charts(report)
                 if trainer.state.fn == "fit":  # an evaluation's checkpoint brings the rows of its training
                     charts["val/IoU_by_epoch"] = self._by_epoch(report.class_names)
-                logger.log_metrics(charts, trainer.global_step)
+                logger.log_metrics(charts, logged_step(trainer))
 
     def _by_epoch(self, class_names: Sequence[str]) -> Any:
         import wandb

@@ -11,6 +11,7 @@ from rich import get_console
 from rich.logging import RichHandler
 
 from lightning_seg.module import SegmentationModule
+from lightning_seg.plan import logged_step
 from lightning_seg.structures import Batch
 from lightning_seg.transfers import Later
 
@@ -43,6 +44,22 @@ class ProgressBar(RichProgressBar):
         if console.is_terminal and not any(isinstance(handler, RichHandler) for handler in logger.handlers):
             plain = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
             logger.handlers = [plain]
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """Batches of the epoch, or those of it that ``max_steps`` leaves; Lightning's takes steps for batches."""
+        trainer = self.trainer
+        batches = trainer.num_training_batches
+        if trainer.max_steps == -1:
+            return batches
+        ready, factor = trainer.fit_loop.epoch_loop.batch_progress.current.ready, trainer.accumulate_grad_batches
+        done = 0 if ready >= batches else ready  # more than none where a run goes on inside an epoch
+        return min(batches, (done // factor + trainer.max_steps - trainer.global_step) * factor)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        if self.trainer.max_epochs != -1:
+            return super()._get_train_description(current_epoch)
+        return f"Epoch {current_epoch}".ljust(len(self.validation_description))
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
@@ -102,7 +119,7 @@ class ProgressBar(RichProgressBar):
             f"{name} {float(value):.4f}{remarks.get(name, '')}" for name, value in figures if value is not None
         )
         self.progress.console.print(
-            f"epoch {trainer.current_epoch:3d}  step {trainer.global_step:6d}  val  {listed}", soft_wrap=True
+            f"epoch {trainer.current_epoch:3d}  step {logged_step(trainer):6d}  val  {listed}", soft_wrap=True
         )
 
 

@@ -1,7 +1,7 @@
 """The same evaluated samples after every validation, and what the first training batches look like."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from lightning_seg.callbacks.pictures import RGBImage, error_map, overlay, reduce, reduce_labels
-from lightning_seg.callbacks.wandb_masks import error_ids, wandb_image
+from lightning_seg.callbacks.wandb_masks import error_ids, largest, padded, wandb_image
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.reading import read_image
 from lightning_seg.data.survey import count_classes, cover_classes, draw_samples
@@ -22,6 +22,7 @@ from lightning_seg.errors import ConfigError, Forgiving
 from lightning_seg.loggers import usable
 from lightning_seg.metrics.functional import confusion_matrix, mean_iou, pixel_accuracy
 from lightning_seg.module import SegmentationModule
+from lightning_seg.plan import logged_step
 from lightning_seg.structures import Batch, DatasetInfo, summarise
 
 _CANDIDATES = 48
@@ -188,7 +189,7 @@ class SamplePictures(pl.Callback):
                     _log_to_wandb(logger, split, shown, info, trainer)
                 else:
                     panels = {each.name: _panel(each, info) for each in shown}
-                    _log_overlays(logger, f"{split}/pictures", panels, trainer.global_step)
+                    _log_overlays(logger, f"{split}/pictures", panels, logged_step(trainer))
 
     def _log_training(self, trainer: pl.Trainer, batch: Batch) -> None:
         info = _data(trainer).info
@@ -201,16 +202,21 @@ class SamplePictures(pl.Callback):
         }
         for logger in _open_targets(trainer):
             if isinstance(logger, WandbLogger):
+                size = largest(image for image, _ in pairs.values())
+                same = {
+                    name: (padded(image, size, 0), padded(labels, size, info.ignore_index))
+                    for name, (image, labels) in pairs.items()
+                }
                 pictures = [
                     wandb_image(image, {"ground_truth": labels}, info, partial(overlay, image, labels, info), name)
-                    for name, (image, labels) in pairs.items()
+                    for name, (image, labels) in same.items()
                 ]
-                logger.log_metrics({"train/pictures": pictures}, trainer.global_step)  # type: ignore[dict-item]
+                logger.log_metrics({"train/pictures": pictures}, logged_step(trainer))  # type: ignore[dict-item]
             else:
                 panels = {
                     name: np.hstack([image, overlay(image, labels, info)]) for name, (image, labels) in pairs.items()
                 }
-                _log_overlays(logger, "train/pictures", panels, trainer.global_step)
+                _log_overlays(logger, "train/pictures", panels, logged_step(trainer))
 
 
 def _log_to_wandb(
@@ -218,6 +224,16 @@ def _log_to_wandb(
 ) -> None:
     import wandb
 
+    size = largest(each.image for each in shown)
+    shown = [
+        replace(
+            each,
+            image=padded(each.image, size, 0),
+            truth=padded(each.truth, size, info.ignore_index),
+            prediction=padded(each.prediction, size, info.ignore_index),
+        )
+        for each in shown
+    ]
     pictures = [
         wandb_image(
             each.image,
@@ -232,9 +248,9 @@ def _log_to_wandb(
     table = wandb.Table(columns=["name", "picture", "mIoU", "pAcc", "epoch", "step"])
     for each, picture in zip(shown, pictures, strict=True):
         figures = [None if np.isnan(value) else value for value in (each.mean_iou, each.pixel_accuracy)]
-        table.add_data(each.name, picture, *figures, trainer.current_epoch, trainer.global_step)
+        table.add_data(each.name, picture, *figures, trainer.current_epoch, logged_step(trainer))
     logged: Mapping[str, Any] = {f"{split}/pictures": pictures, f"{split}/samples": table}
-    logger.log_metrics(logged, trainer.global_step)
+    logger.log_metrics(logged, logged_step(trainer))
 
 
 def _log_overlays(logger: Logger, tag: str, panels: Mapping[str, RGBImage], step: int) -> None:

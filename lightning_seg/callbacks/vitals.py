@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
@@ -47,7 +48,7 @@ class Vitals(pl.Callback):
     ) -> None:
         if _logs_step(trainer, trainer.global_step + 1):
             gradients = [
-                parameter.grad
+                _wide(parameter.grad)
                 for group in optimizer.param_groups
                 for parameter in group["params"]
                 if parameter.grad is not None
@@ -66,6 +67,12 @@ class Vitals(pl.Callback):
                 pl_module.log("perf/gpu_memory_gib", torch.cuda.max_memory_allocated(device) / 2**30)
             self._restart()
         self._step_ended = time.perf_counter()
+
+
+def _wide(gradient: Tensor) -> Tensor:
+    """A gradient, or in its place its norm where squares would be summed up in half precision."""
+    half = gradient.dtype in (torch.float16, torch.bfloat16)
+    return torch.linalg.vector_norm(gradient, dtype=torch.float32) if half else gradient
 
 
 def _logs_step(trainer: pl.Trainer, step: int) -> bool:

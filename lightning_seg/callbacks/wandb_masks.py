@@ -1,6 +1,6 @@
 """Pictures of W&B with label maps to switch on and off."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,22 @@ def mask_ids(labels: NDArray[Any], info: DatasetInfo) -> tuple[NDArray[np.uint8]
     if max(names) > _LARGEST_ID:
         return None
     return np.where(is_class, labels, ignored).astype(np.uint8), names
+
+
+def padded(array: NDArray[Any], size: tuple[int, int], value: int) -> NDArray[Any]:
+    """An (H, W, …) array filled up at the right and at the bottom; W&B lays pictures of one list out by one size."""
+    height, width = array.shape[:2]
+    if (height, width) == size:
+        return array
+    wide = array if array.ndim == 3 else array.astype(np.int64)  # of labels, whose type may not hold the value
+    edges = [(0, size[0] - height), (0, size[1] - width), *[(0, 0)] * (array.ndim - 2)]
+    return np.pad(wide, edges, constant_values=value)
+
+
+def largest(arrays: Iterable[NDArray[Any]]) -> tuple[int, int]:
+    """Height and width that all of some (H, W, …) arrays fit into."""
+    heights, widths = zip(*(array.shape[:2] for array in arrays), strict=True)
+    return max(heights), max(widths)
 
 
 def error_ids(prediction: NDArray[Any], truth: NDArray[Any], info: DatasetInfo) -> NDArray[np.uint8]:

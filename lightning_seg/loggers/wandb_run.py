@@ -12,11 +12,12 @@ from urllib.request import getproxies, proxy_bypass
 
 import yaml
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from lightning_seg.errors import describe
 from lightning_seg.loggers.guard import Guard, guarded
+from lightning_seg.loggers.tensorboard_run import place_events
 from lightning_seg.waiting import within
 
 RUN_ID_FILE = "wandb_id"
@@ -120,9 +121,12 @@ class WandbRun(Guard):
         self.experiment.config.update(config, allow_val_change=True)
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Log at the step of the checkpoint where one is evaluated: Lightning counts from 0 then."""
+        """Log at the last step before the checkpoint where one is evaluated, as its training did."""
         if self.evaluated_step is not None:
-            step, metrics = self.evaluated_step, {name: value for name, value in metrics.items() if name != "epoch"}
+            step, metrics = (
+                max(0, self.evaluated_step - 1),
+                {name: value for name, value in metrics.items() if name != "epoch"},
+            )
         super().log_metrics(metrics, step)
 
     def after_save_checkpoint(self, checkpoint_callback: Checkpoint) -> None:
@@ -172,7 +176,7 @@ def prepared(
     run_id: str | None,
     evaluated_step: int | None,
 ) -> list[Logger]:
-    """The user's loggers, guarded, and those of W&B tied to the run folder.
+    """The user's loggers, guarded, and those of W&B and TensorBoard tied to the run folder.
 
     Args:
         loggers: beside the run's own.
@@ -181,6 +185,9 @@ def prepared(
         run_id: what W&B knows the run by; see :func:`keep_run_id`. None on all processes but the first.
         evaluated_step: optimiser steps of the checkpoint that is evaluated; None in training.
     """
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            place_events(logger, folder, name)
     return [
         _tied(logger, folder, name, run_id, evaluated_step) if isinstance(logger, WandbLogger) else guarded(logger)
         for logger in loggers

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
-from torchmetrics import SumMetric
 
 from lightning_seg.errors import ConfigError
 from lightning_seg.metrics.boundary import MAX_CLASSES, boundary_confusion_matrix
-from lightning_seg.metrics.confusion import ConfusionMatrix, ImageIoU
+from lightning_seg.metrics.confusion import ConfusionMatrix, ImageIoU, MeanLoss
 from lightning_seg.metrics.functional import AbsentClasses, confusion_matrix, count_pairs, mean_iou
 from lightning_seg.metrics.report import Report
 from lightning_seg.transfers import Later
@@ -53,7 +52,7 @@ class Evaluation(nn.Module):
         self.confusion = ConfusionMatrix(len(class_names))
         self.boundary = ConfusionMatrix(len(class_names)) if boundary_iou else None
         self.image_iou = ImageIoU(absent_classes)
-        self.loss = SumMetric(nan_strategy="disable")
+        self.loss = MeanLoss()
         self._on_the_way: list[_Counted] = []
 
     def reset(self) -> None:
@@ -83,14 +82,14 @@ class Evaluation(nn.Module):
 
     def add_loss(self, loss: Tensor, images: int) -> None:
         """Add the mean loss of some images, a scalar."""
-        self.loss.update(loss * images)
+        self.loss.update(loss, images)
 
     def running_mean_iou(self) -> float:
         """The mIoU of this process's images so far; waits for the device."""
         return mean_iou(self.confusion.matrix.cpu(), self.absent_classes).item()
 
     def report(self, split: str) -> tuple[Report, Tensor]:
-        """The figures of all processes, which must all ask, and the mean loss of an image."""
+        """The figures of all processes, which must all ask, and the mean loss of an image, a float64 scalar."""
         self._arrive(all_but=0)
         image_iou = self.image_iou.compute().reshape(-1)
         report = Report(
@@ -101,7 +100,7 @@ class Evaluation(nn.Module):
             self.absent_classes,
             None if self.boundary is None else self.boundary.compute().cpu(),
         )
-        return report, self.loss.compute() / max(1, len(image_iou))
+        return report, self.loss.compute()
 
     def _arrive(self, all_but: int) -> None:
         while len(self._on_the_way) > all_but:

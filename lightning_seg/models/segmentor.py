@@ -1,6 +1,6 @@
 """Detectron2's segmentor behind an interface of RGB batches in, losses or scores out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
@@ -133,7 +133,7 @@ class Segmentor(nn.Module):
             if self.criterion is None:
                 logits = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
             parts = self._criterion_losses(logits, targets)
-            losses["loss_auxiliary"] = self.auxiliary_weight * torch.stack(list(parts.values())).sum()
+            losses["loss_auxiliary"] = self.auxiliary_weight * total_loss(parts)
         return losses
 
     def scores(self, batch: Batch) -> list[Scores]:
@@ -164,7 +164,7 @@ class Segmentor(nn.Module):
             [found[place].scores for place in range(len(batch))],
             sizes,
             {
-                name: torch.stack([losses[place][name] for place in range(len(batch))]).mean()
+                name: _stack_losses([losses[place][name] for place in range(len(batch))]).mean()
                 for name in losses.get(0, ())
             },
         )
@@ -239,7 +239,7 @@ class Segmentor(nn.Module):
         except _FOREIGN as error:
             raise ConfigError(f"this backbone and head do not fit: {describe(error)}{self.head.hint}") from error
         self._settle_head(probe, [sample, sample])
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
+        total_loss(losses).backward()  # type: ignore[no-untyped-call]  # torch's own
         used = {name for name, parameter in probe.named_parameters() if parameter.grad is not None}
         unused = {
             name: parameter
@@ -265,6 +265,15 @@ class Segmentor(nn.Module):
             torch.manual_seed(0)
             if notice := self.head.settle(features, (inputs.shape[-2], inputs.shape[-1])):
                 self.notices.append(notice)
+
+
+def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
+    """The sum of some scalars, at least in float32."""
+    return _stack_losses(list(losses.values())).sum()
+
+
+def _stack_losses(losses: list[Tensor]) -> Tensor:
+    return torch.stack([loss.to(torch.promote_types(loss.dtype, torch.float32)) for loss in losses])
 
 
 def _stack(tensors: list[Tensor]) -> list[Tensor]:

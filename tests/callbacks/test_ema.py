@@ -158,7 +158,7 @@ def test_lightnings_own_is_refused_before_a_run(experiment: Experiment, capsys: 
 @pytest.mark.parametrize("own", [True, False])
 def test_index_buffers_and_constants_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool) -> None:
     """Lightning's own class is here to show that the check can fail."""
-    monkeypatch.setattr("lightning_seg.module.averaging_problems", lambda callbacks: [])
+    monkeypatch.setattr("lightning_seg.module.averaging_problems", lambda *_: [])
     swin = {**TINY_OVERRIDES, **detectron2("build_swin_fpn_backbone", "SWIN", **SWIN)}
     module = make(swin)
     kinds = ("relative_position_index", "pixel_mean", "pixel_std")

@@ -64,7 +64,7 @@ def test_pictures_and_charts_of_a_run(experiment: Experiment, scenes: Path, tmp_
     assert samples["columns"] == ["name", "picture", "mIoU", "pAcc", "epoch", "step"]
     figures = [row[2] for row in samples["data"]]
     assert figures == sorted(figures)
-    assert [row[4:] for row in samples["data"]] == [[1, 6]] * 3
+    assert [row[4:] for row in samples["data"]] == [[1, 5]] * 3
 
     ((_, training),) = run.rows("train/pictures")
     assert training["count"] == 6
@@ -72,7 +72,7 @@ def test_pictures_and_charts_of_a_run(experiment: Experiment, scenes: Path, tmp_
     metrics = json.loads((runs / "version_0/metrics.json").read_text())
     by_epoch = table(run, run.rows("val/IoU_by_epoch")[-1][1])
     assert by_epoch["columns"] == ["epoch", "step", *CLASSES]
-    assert [row[:2] for row in by_epoch["data"]] == [[0, 3], [1, 6]]
+    assert [row[:2] for row in by_epoch["data"]] == [[0, 2], [1, 5]]
     assert by_epoch["data"][-1][2:] == pytest.approx([metrics["IoU"][name] for name in CLASSES])
     bars = table(run, run.rows("val/IoU_bars_table")[-1][1])
     assert dict(bars["data"]) == pytest.approx({name: iou for name, iou in metrics["IoU"].items() if iou is not None})
@@ -174,9 +174,10 @@ def test_more_classes_than_masks_can_hold(experiment: Experiment, tmp_path: Path
 def test_overlays_for_tensorboard(experiment: Experiment, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    logger = ["--trainer.logger", "pytorch_lightning.loggers.TensorBoardLogger", "--trainer.logger.save_dir", "tb"]
+    logger = ["--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "runs"]
     main(["fit", "--config", str(experiment()), *logger, "--trainer.max_epochs", "1"])
-    (file,) = (tmp_path / "tb").rglob("events*")
+    (file,) = tmp_path.rglob("events*")
+    assert file.parent == tmp_path / "runs/tiny/version_0/tensorboard"
     events = EventAccumulator(str(file), size_guidance={"images": 0})
     events.Reload()
     tags = events.Tags()["images"]

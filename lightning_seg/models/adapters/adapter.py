@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +16,9 @@ Features = dict[str, Tensor]
 Losses = dict[str, Tensor]
 LossFunction = Callable[[Tensor, Tensor], Losses]
 Size = tuple[int, int]
+
+_KNOWN = ("detectron2.", "lightning_seg.")
+"""Where heads are from whose losses take float32 logits also where their weights are of half precision."""
 
 EXAMPLE = "examples/custom_head/head.py"
 
@@ -89,7 +93,11 @@ class Adapter(ABC):
 
     def own_losses(self, logits: Tensor, targets: Tensor) -> Losses:
         """The head's main losses of the logits that they are defined on."""
-        losses: Losses = owner_of_losses(self.head).losses(logits, targets)
+        owner = owner_of_losses(self.head)
+        half = logits.dtype in (torch.float16, torch.bfloat16) and not torch.is_autocast_enabled(logits.device.type)
+        if half and type(owner).losses.__module__.startswith(_KNOWN):
+            logits = logits.float()  # a mean over pixels overflows in half precision
+        losses: Losses = owner.losses(logits, targets)
         return losses
 
     def evaluation_losses(self, found: Found, targets: Tensor, criterion: LossFunction | None) -> Losses:

@@ -1,0 +1,26 @@
+"""TensorBoard: events in the folder of their run, or in one of its name."""
+
+from pathlib import Path
+
+from pytorch_lightning.loggers import TensorBoardLogger
+
+_LIGHTNINGS_NAME = "lightning_logs"
+
+
+def place_events(logger: TensorBoardLogger, folder: Path, name: str) -> None:
+    """Name a logger's folder after the run, unless the user has named it.
+
+    Args:
+        logger: whose ``save_dir`` the user must give. Of the folder of all runs, and of ``.``, events go into
+            ``tensorboard`` in the run folder; of any other, into the run's name there.
+        folder: of the run.
+        name: of the run, which ``folder`` ends with.
+    """
+    if logger._name != _LIGHTNINGS_NAME or logger._version is not None:
+        return
+    given = logger._root_dir
+    runs = folder.resolve().parents[len(Path(name).parts) - 1]
+    if given in ("", ".") or Path(given).expanduser().resolve() == runs:
+        logger._root_dir, logger._name, logger._version = str(folder), "tensorboard", ""
+    else:
+        logger._name, logger._version = str(Path(name).parent), Path(name).name

@@ -1,0 +1,100 @@
+"""Whether what watches a figure names one that is logged, and takes the better value for the better."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from lightning_seg.hints import did_you_mean
+
+_OF_TRAINING = ("train/", "lr/", "perf/", "data/")
+"""How names of figures begin that training itself logs."""
+
+_COUNTERS = ("epoch", "step")
+"""What Lightning's ``ModelCheckpoint`` can monitor without a log."""
+
+
+def better_mode(name: str) -> str | None:
+    """``min`` or ``max``: which values of a figure are the better ones; None where nobody knows.
+
+    >>> better_mode("val/loss"), better_mode("val/IoU/house"), better_mode("lr/0")
+    ('min', 'max', None)
+    """
+    split, _, figure = name.partition("/")
+    if figure.startswith("loss"):
+        return "min"
+    return "max" if split in ("val", "test") and figure else None
+
+
+def monitored(scheduler: ReduceLROnPlateau) -> str:
+    """The figure that a schedule is stepped on: its ``monitor`` where it has one, as Lightning's class does."""
+    return str(getattr(scheduler, "monitor", None) or "val/loss")
+
+
+def plateau_problem(scheduler: Any, figures: Sequence[str]) -> str | None:
+    """Whether a ``ReduceLROnPlateau`` waits for a figure that no validation gives, or mistakes worse for better.
+
+    Args:
+        scheduler: of any kind; others have no problem.
+        figures: names that the validation logs.
+    """
+    if not isinstance(scheduler, ReduceLROnPlateau):
+        return None
+    name, kind = monitored(scheduler), "model.lr_scheduler: ReduceLROnPlateau"
+    if not figures:
+        return f"{kind} is stepped after each validation, but there is none: give data.val, or another schedule"
+    if name not in figures:
+        return f"{kind} monitors {name!r}, which no validation logs{did_you_mean(name, figures)}"
+    if contradicts(name, scheduler.mode):
+        remedy = f"set mode: {better_mode(name)}"
+        if not hasattr(scheduler, "monitor"):
+            remedy += ", or give pytorch_lightning.cli.ReduceLROnPlateau, which takes a monitor such as val/mIoU"
+        return (
+            f"{kind} has mode {scheduler.mode}, but is stepped on {name}, which is better the {_word(name)}: {remedy}"
+        )
+    return None
+
+
+def name_problems(callbacks: Sequence[pl.Callback], figures: Sequence[str]) -> list[str]:
+    """Whether a callback of Lightning's waits for a figure that nothing logs, which would show after an epoch.
+
+    Args:
+        callbacks: of the trainer.
+        figures: names that the validation logs.
+    """
+    known_packages = ("pytorch_lightning.", "lightning_seg.")
+    if not all(type(callback).__module__.startswith(known_packages) for callback in callbacks):
+        return []  # the user's own may log it
+    problems = []
+    for callback in callbacks:
+        name, kind = getattr(callback, "monitor", None), type(callback).__name__
+        if name is None or name in figures or str(name).startswith(_OF_TRAINING):
+            continue
+        if isinstance(callback, ModelCheckpoint) and name in _COUNTERS:
+            continue
+        hint = did_you_mean(str(name), figures) if figures else " without a validation"
+        problems.append(f"trainer.callbacks: {kind} monitors {name!r}, which is never logged{hint}")
+    return problems
+
+
+def mode_problems(callbacks: Sequence[pl.Callback]) -> list[str]:
+    """Whether a callback takes the worse values of a figure for the better ones."""
+    return [
+        f"trainer.callbacks: {type(callback).__name__} has mode {callback.mode}, but monitors {callback.monitor}, "
+        f"which is better the {_word(callback.monitor)}: set mode: {better_mode(callback.monitor)}"
+        for callback in callbacks
+        if isinstance(callback, EarlyStopping | ModelCheckpoint)
+        and callback.monitor is not None
+        and contradicts(callback.monitor, callback.mode)
+    ]
+
+
+def contradicts(name: str, mode: str) -> bool:
+    """Whether a mode takes the worse values of a figure for the better ones."""
+    return better_mode(name) not in (None, mode)
+
+
+def _word(name: str) -> str:
+    return "higher" if better_mode(name) == "max" else "lower"
