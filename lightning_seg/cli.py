@@ -42,7 +42,16 @@ from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
 from lightning_seg.plan import resolve_processes
 from lightning_seg.preflight import Preflight
-from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint, next_version
+from lightning_seg.run_lock import claim_folder, refuse_busy, release_folders
+from lightning_seg.runs import (
+    DEFAULT_ROOT,
+    RunFolder,
+    checkpoint_step,
+    new_run,
+    newest_checkpoint,
+    newest_training,
+    next_version,
+)
 from lightning_seg.strategies import register_strategies
 
 
@@ -52,6 +61,7 @@ class SegmentationCLI(LightningCLI):
     run: RunFolder
     resumed_run: RunFolder | None = None
     resumed_step: int | None = None
+    _first_of_new: int | None = None
     preflight: Preflight
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
@@ -157,6 +167,8 @@ class SegmentationCLI(LightningCLI):
         if which not in ("last", "best"):
             checkpoint_step(Path(which), to_train=self.subcommand == "fit")
             return
+        if self.subcommand == "fit" and which == "last" and not settings.trainer.fast_dev_run:
+            self._claim_newest()
         found = newest_checkpoint(self.root, settings.name, which, to_train=self.subcommand == "fit")
         folder = self.root / settings.name
         if found is not None:
@@ -169,6 +181,25 @@ class SegmentationCLI(LightningCLI):
             settings.ckpt_path = None
         else:
             raise CheckpointError(f"{folder} holds no run with a {which} checkpoint: give a path as --ckpt_path")
+
+    def _claim_newest(self) -> None:
+        """Keep other jobs out of the newest training before it is read; a dry run only looks."""
+        self._first_of_new = next_version(self.root, self.settings.name)
+        newest = newest_training(self.root, self.settings.name)
+        if newest is not None and getattr(rank_zero_only, "rank", 0) == 0:
+            (refuse_busy if self.preflight.dry else claim_folder)(newest.path)
+
+    @rank_zero_only
+    def _claim_new(self) -> None:
+        """Claim a new run's folder; a job that was started twice trains in the first one's alone.
+
+        Raises:
+            BusyError: if another job has begun the run that this one was to go on in, which did not exist before.
+        """
+        claim_folder(self.run.path)
+        if self._first_of_new is not None:
+            for number in range(self._first_of_new, int(self.run.version.rpartition("_")[2])):
+                refuse_busy(self.run.path.with_name(f"version_{number}"))
 
     def instantiate_classes(self) -> None:
         try:
@@ -214,8 +245,10 @@ class SegmentationCLI(LightningCLI):
             kwargs["logger"] = [self._metrics_table(), *self._loggers(_as_list(trainer.logger))]
         kwargs["plugins"] = self._plugins(_as_list(trainer.plugins), trainer.sync_batchnorm, trainer.strategy)
         kwargs["default_root_dir"] = str(self.run.path)  # where callbacks write; Slurm's hpc_ckpt files are not there
-        self._prepare_folder()
         try:
+            if self.subcommand == "fit" and self.resumed_run is None:
+                self._claim_new()
+            self._prepare_folder()
             return self._build_trainer(**kwargs)
         except LightningSegError:
             self._withdraw()
@@ -433,6 +466,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except LightningSegError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    finally:
+        release_folders()
 
 
 def _silence_lightning() -> None:

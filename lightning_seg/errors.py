@@ -47,6 +47,10 @@ class LossError(LightningSegError):
     """A training loss that is not finite."""
 
 
+class BusyError(LightningSegError):
+    """A run folder that another process trains in."""
+
+
 class DependencyError(LightningSegError):
     """A library that must be installed first."""
 

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_seg.checkpoints import averaging_problems, refuse_other_model, resume_problems
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.dry_run import model_rows, print_table, run_rows
-from lightning_seg.errors import CheckpointError, ConfigError, LaunchError, LightningSegError
+from lightning_seg.errors import BusyError, CheckpointError, ConfigError, LaunchError, LightningSegError
 from lightning_seg.launch import device_problems, launch_problems
 from lightning_seg.models.config import find_config, require_detectron2
 from lightning_seg.models.weights import read_checkpoint
@@ -73,10 +73,10 @@ class Preflight:
             self.problems += device_problems(self.environment, self.processes)
 
     def check_checkpoint(self, resolve: Callable[[], None]) -> None:
-        """Whether ``ckpt_path`` can be loaded."""
+        """Whether ``ckpt_path`` can be loaded, and its run is free to go on."""
         try:
             resolve()
-        except CheckpointError as error:
+        except (BusyError, CheckpointError) as error:
             self.problems.append(str(error))
         else:
             self.checkpoint = None if self.settings.ckpt_path is None else Path(self.settings.ckpt_path)
