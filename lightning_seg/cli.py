@@ -54,6 +54,9 @@ from lightning_seg.runs import (
 )
 from lightning_seg.strategies import register_strategies
 
+_INTERRUPTED = 128 + signal.SIGINT
+"""Exit status after Ctrl-C, as a shell shows it."""
+
 
 class SegmentationCLI(LightningCLI):
     """LightningCLI with a run folder, links from data to model, and the callbacks that every run has."""
@@ -458,7 +461,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command; a mistake of the user's ends it with one message and status 1."""
+    """Run a command; a mistake of the user's ends it with one message and status 1, Ctrl-C with status 130."""
     use_utf8()
     _silence_lightning()
     try:
@@ -466,6 +469,12 @@ def main(args: Sequence[str] | None = None) -> None:
     except LightningSegError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning's exit from the midst of a run
+            raise SystemExit(_INTERRUPTED) from None
+        raise
     finally:
         release_folders()
 

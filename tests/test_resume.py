@@ -2,22 +2,32 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning.strategies import DDPStrategy
+from torch.utils.data import Dataset, SequentialSampler
 
+from lightning_seg import cli
+from lightning_seg.callbacks import stop_signals
 from lightning_seg.callbacks.last_checkpoint import _keep_as_previous
 from lightning_seg.callbacks.stop_signals import StopSignals
 from lightning_seg.checkpoint_io import DurableCheckpointIO
 from lightning_seg.cli import SegmentationCLI, main
+from lightning_seg.data.loader import build_loader
 from lightning_seg.errors import CheckpointError
+from lightning_seg.module import SegmentationModule
 from tests.conftest import REPOSITORY
+from tests.ranks import SignalIn
 
 
 def test_killed_runs_end_like_one_left_alone() -> None:
@@ -91,6 +101,89 @@ def test_stopping_after_any_step_changes_nothing(
     assert len(expected["metrics"]) == num_rows
     run = tmp_path / "stopped/runs/kill/version_0"
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
+
+
+class CtrlC(SignalIn):
+    """Ctrl-C in step 2, and in step 3 where ``twice``, which the first would not have begun."""
+
+    def __init__(self, twice: bool) -> None:
+        super().__init__(2, rank=0, number="SIGINT")
+        self.twice = twice
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        super().on_train_batch_start(trainer)
+        if self.twice and trainer.global_step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(("wait", "twice", "step"), [(1.0, False, 3), (1.0, True, 3), (-1.0, True, 1)])
+def test_ctrl_c_saves_and_a_second_one_ends_at_once(
+    experiment: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    wait: float,
+    twice: bool,
+    step: int,
+) -> None:
+    """A second one right behind the first is the same one, which torchrun has passed on."""
+    monkeypatch.setattr(stop_signals, "_ONE_CTRL_C", wait)
+    monkeypatch.setattr(SegmentationModule, "configure_callbacks", lambda _: [CtrlC(twice)])
+    previous = signal.getsignal(signal.SIGINT)
+    every_step = ["--trainer.callbacks+", "LastCheckpoint", "--trainer.callbacks.every_n_steps"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--config", str(experiment()), "--trainer.limit_val_batches", "0", *every_step, "1"])
+    assert stopped.value.code == 130
+    assert capfd.readouterr().err.count("Ctrl-C: saving at the end of this step") == 1
+    assert ("Stopped by a signal after step 3: --ckpt_path last goes on" in caplog.text) == (step == 3)
+    checkpoint = torch.load(tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt")
+    assert checkpoint["global_step"] == step
+    assert signal.getsignal(signal.SIGINT) == previous
+
+
+def test_ctrl_c_outside_of_training_is_no_stack_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "SegmentationCLI", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 130
+
+
+def test_a_job_behind_the_shell_goes_on_ignoring_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    previous = {number: signal.getsignal(number) for number in stop_signals.STATUS}
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        StopSignals().listen()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) != previous[signal.SIGTERM]
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def test_loading_processes_outlive_ctrl_c() -> None:
+    previous = signal.getsignal(signal.SIGINT)
+    try:
+        loader = build_loader(Pids(), SequentialSampler(Pids()), batch_size=1, num_workers=1)
+        batches = iter(loader)
+        (first,) = next(batches)
+        os.kill(first["pid"], signal.SIGINT)
+        assert [sample for batch in batches for sample in batch] == [first] * 7
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class Pids(Dataset[Any]):
+    """The process that loads a sample."""
+
+    def __getitem__(self, _: int) -> dict[str, int]:
+        return {"pid": os.getpid()}
+
+    def __len__(self) -> int:
+        return 8
 
 
 def test_checkpoints_are_read_without_running_code(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ _State = dict[str, Any]
 class LastCheckpoint(Checkpoint):
     """Saves every ``every_n_steps`` optimiser steps, after each validation and at the end; keeps the one before, too.
 
-    SIGTERM and SIGUSR1, to any process, save at the end of the optimiser step and end the run with status 143 or 75; a
-    running validation is finished first.
+    SIGTERM, SIGUSR1 and Ctrl-C, to any process, save at the end of the optimiser step and end the run with status 143,
+    75 or 130; a running validation is finished first. A second Ctrl-C ends the run at once.
 
     Lightning logs a step after the last hook of its batch, so a checkpoint of it is written one hook later: before the
     next batch, after the validation that the step triggers, or after the epoch. All rows of a checkpoint's steps are on
