@@ -35,7 +35,7 @@ from lightning_seg.errors import (
     LightningSegError,
     operation_without_determinism,
 )
-from lightning_seg.files import remove_drafts, replacing, use_utf8
+from lightning_seg.files import naming_full_disk, remove_drafts, replacing, use_utf8
 from lightning_seg.launch import late_rank
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, keep_run_id, prepared, without_missing
 from lightning_seg.models.normalisation import SyncBatchNorm
@@ -362,7 +362,8 @@ class SegmentationCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run; an error of this process also ends those that it started, which may wait for it for ever."""
         try:
-            super()._run_subcommand(subcommand)
+            with naming_full_disk(self.run.path):
+                super()._run_subcommand(subcommand)
         except Exception as error:
             launcher = self.trainer.strategy.launcher
             if isinstance(launcher, _SubprocessScriptLauncher):

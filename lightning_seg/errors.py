@@ -51,6 +51,10 @@ class BusyError(LightningSegError):
     """A run folder that another process trains in."""
 
 
+class DiskFullError(LightningSegError):
+    """A file for which there is no room."""
+
+
 class DependencyError(LightningSegError):
     """A library that must be installed first."""
 

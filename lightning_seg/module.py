@@ -3,6 +3,8 @@
 Long, because Lightning asks one class for all hooks, and a third of it says what its settings mean.
 """
 
+import inspect
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -112,6 +114,8 @@ class SegmentationModule(pl.LightningModule):
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__()
+        config, class_names = os.fspath(config), [str(name) for name in class_names]  # as a checkpoint keeps them
+        weights = None if weights is None else os.fspath(weights)
         self.evaluation = Evaluation(class_names, ignore_index, absent_classes, boundary_iou=boundary_iou)
         if compile:
             refuse_double_counting(activation_checkpointing)
@@ -161,7 +165,8 @@ class SegmentationModule(pl.LightningModule):
             rank_zero_info("SyncBN needs a GPU: on the CPU, each process normalises its own batch")
         if device == "cuda" and self.float32_matmul_precision is not None:
             torch.set_float32_matmul_precision(self.float32_matmul_precision)
-        self.load_pretrained()
+        if not _loads_checkpoint():  # which brings its own
+            self.load_pretrained()
         if self.compiles:
             self._compile()
 
@@ -389,6 +394,18 @@ class SegmentationModule(pl.LightningModule):
     def _parameter_groups(self) -> list[tuple[str, Mapping[str, Any]]]:
         groups = self.trainer.optimizers[0].param_groups
         return [(group.get("name", str(index)), group) for index, group in enumerate(groups)]
+
+
+def _loads_checkpoint() -> bool:
+    """Whether the trainer that calls ``setup`` will load a checkpoint afterwards.
+
+    ``Trainer.ckpt_path`` says so only then, too late to load weights into a network that has been spread over
+    processes; before, it is an argument alone.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not pl.Trainer._run.__code__:
+        frame = frame.f_back
+    return frame is not None and frame.f_locals.get("ckpt_path") is not None
 
 
 def _refuse_to_scale(recipe: Recipe, *, own_optimizer: bool) -> None:

@@ -203,6 +203,21 @@ def test_renamed_classes_are_said(tmp_path: Path) -> None:
         make(weights=str(tmp_path / "m.ckpt")).load_pretrained()
 
 
+@pytest.mark.filterwarnings("ignore:Total length of .*DataLoader.* is zero")
+def test_weights_are_not_read_where_python_gives_a_checkpoint(tmp_path: Path) -> None:
+    """``Trainer.ckpt_path`` tells of it only after ``setup``."""
+    batches = [make_batch([(48, 64)] * 2)]
+    fit(make(), batches, tmp_path, max_steps=1).save_checkpoint(path := tmp_path / "a.ckpt")
+    (tmp_path / "empty.pth").touch()
+    nothing = DataLoader([], batch_size=None)  # type: ignore[arg-type]  # a list is a data set
+    for weights in (str(tmp_path / "empty.pth"), "https://nowhere.invalid/w.pth"):
+        for command in ("fit", "validate", "test", "predict"):
+            trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+            getattr(trainer, command)(make(weights=weights), nothing, ckpt_path=path)
+    with pytest.raises(CheckpointError, match=r"empty\.pth is empty"):
+        fit(make(weights=str(tmp_path / "empty.pth")), batches, tmp_path)
+
+
 class Tempered(CrossEntropy):
     """A loss that is learnt: cross-entropy at a temperature."""
 

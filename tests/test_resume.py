@@ -2,9 +2,11 @@
 
 import importlib.util
 import os
+import resource
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,7 +133,7 @@ def test_ctrl_c_saves_and_a_second_one_ends_at_once(
     monkeypatch.setattr(stop_signals, "_ONE_CTRL_C", wait)
     monkeypatch.setattr(SegmentationModule, "configure_callbacks", lambda _: [CtrlC(twice)])
     previous = signal.getsignal(signal.SIGINT)
-    every_step = ["--trainer.callbacks+", "LastCheckpoint", "--trainer.callbacks.every_n_steps"]
+    every_step = ["--trainer.callbacks+", "lightning_seg.callbacks.LastCheckpoint", "--trainer.callbacks.every_n_steps"]
     with pytest.raises(SystemExit) as stopped:
         main(["fit", "--config", str(experiment()), "--trainer.limit_val_batches", "0", *every_step, "1"])
     assert stopped.value.code == 130
@@ -186,11 +188,48 @@ class Pids(Dataset[Any]):
         return 8
 
 
+class FillsTheDisk(pl.Callback):
+    """From step 2 on, no file can grow past 64 KiB; a checkpoint is larger."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def test_a_full_disk_ends_a_run_that_goes_on_once_there_is_room(
+    experiment: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "fit", "--config", str(experiment()), "--ckpt_path", "last", "--trainer.limit_val_batches", "0",
+        "--trainer.callbacks+", "lightning_seg.callbacks.LastCheckpoint", "--trainer.callbacks.every_n_steps", "1",
+        "--trainer.max_epochs", "1",
+    ]  # fmt: skip
+    checkpoints = tmp_path / "runs/tiny/version_0/checkpoints"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(SegmentationModule, "configure_callbacks", lambda _: [FillsTheDisk()])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "version_0/checkpoints/last.ckpt cannot be written: File too large (" in said
+    assert "The last.ckpt of before is there and whole. Make room and give the command again" in said
+    assert "Traceback" not in said
+    assert torch.load(checkpoints / "last.ckpt")["global_step"] == 1
+    assert not list(checkpoints.glob("*.part"))
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    main(arguments)
+    assert torch.load(checkpoints / "last.ckpt")["global_step"] == 3
+
+
 def test_checkpoints_are_read_without_running_code(tmp_path: Path) -> None:
     io = DurableCheckpointIO()
     io.save_checkpoint({"state_dict": {"a": torch.ones(2)}}, tmp_path / "a.ckpt")
     assert io.load_checkpoint(tmp_path / "a.ckpt", weights_only=False)["state_dict"]["a"].tolist() == [1, 1]
-    io.save_checkpoint({"state_dict": Path("x")}, tmp_path / "b.ckpt")
+    torch.save({"state_dict": Namespace(a=1)}, tmp_path / "b.ckpt")
     with pytest.raises(CheckpointError, match="could run code"):
         io.load_checkpoint(tmp_path / "b.ckpt", weights_only=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt", "b.ckpt"]

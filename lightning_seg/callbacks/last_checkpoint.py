@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytorch_lightning as pl
@@ -51,6 +52,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._signals.listen()
+        _try_to_save(trainer, pl_module)
         self._step = self._saved_step = trainer.global_step
         epoch_loop = trainer.fit_loop.epoch_loop
         if epoch_loop.batch_progress.current.ready == 0:
@@ -121,6 +123,14 @@ class LastCheckpoint(Checkpoint):
         if self._stop:
             rank_zero_info(f"Stopped by a signal after step {trainer.global_step}: --ckpt_path last goes on from there")
             raise SystemExit(exit_status(trainer, self._stop))
+
+
+def _try_to_save(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    """Write what users' code has in a checkpoint, so that one which could not be read again fails before a step."""
+    states = {callback.state_key: callback.state_dict() for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    with TemporaryDirectory() as folder:
+        trial = {"callbacks": states, "hyper_parameters": dict(pl_module.hparams)}
+        trainer.strategy.checkpoint_io.save_checkpoint(trial, Path(folder, "trial.ckpt"))
 
 
 def _move(state: _State, folder: Path) -> None:
