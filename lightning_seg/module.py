@@ -16,7 +16,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from lightning_seg.checkpoints import averaging_problems, compare_classes, refuse_other_model, resume_problems
+from lightning_seg.checkpoints import (
+    averaging_problems,
+    callback_problems,
+    compare_classes,
+    refuse_other_model,
+    resume_problems,
+)
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
@@ -153,13 +159,26 @@ class SegmentationModule(pl.LightningModule):
         for notice in [*self.segmentor.notices, *unused_notice(self.recipe.unused(self.recipe.changed_keys(), **own))]:
             rank_zero_info(notice)
         self._has_weights = self._trains = False
+        self._bar_reads_loss = False
         self.report: Report | None = None
         """The figures of the last evaluation that ended."""
         self._mean_loss = torch.tensor(torch.nan)
 
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """None of its own, but the first moment to refuse the trainer's.
+
+        Raises:
+            ConfigError: for one that would fail in a hook of its own.
+        """
+        if problems := callback_problems(self.trainer.callbacks):  # type: ignore[attr-defined]  # of pl.Trainer
+            raise ConfigError(problems[0])
+        return []
+
     def setup(self, stage: str) -> None:
         """Load pretrained weights, unless there are others already, and fit the network to the device."""
         self._trains = stage == "fit"
+        # Asked once: what Lightning's tuners run has no bar, and a figure must be logged in the same way throughout.
+        self._bar_reads_loss = getattr(self.trainer.progress_bar_callback, "reads_loss", False)
         device = self.trainer.strategy.root_device.type
         if device == "cpu" and without_sync(self.segmentor):
             rank_zero_info("SyncBN needs a GPU: on the CPU, each process normalises its own batch")
@@ -167,6 +186,8 @@ class SegmentationModule(pl.LightningModule):
             torch.set_float32_matmul_precision(self.float32_matmul_precision)
         if not _loads_checkpoint():  # which brings its own
             self.load_pretrained()
+            if self._trains and (warning := self.frozen_random()):
+                rank_zero_warn(warning)
         if self.compiles:
             self._compile()
 
@@ -201,8 +222,6 @@ class SegmentationModule(pl.LightningModule):
         if problems := averaging_problems(self.trainer.callbacks):  # type: ignore[attr-defined]  # of pl.Trainer
             raise ConfigError(problems[0])
         refuse_dropped_activations(self.segmentor)
-        if warning := self.frozen_random():
-            rank_zero_warn(warning)
         self._has_weights = True  # those that training finds
 
     def figures(self, split: str) -> list[str]:
@@ -221,8 +240,7 @@ class SegmentationModule(pl.LightningModule):
         with telling_of_single_values(self.segmentor.network, batch):
             losses = self.segmentor.losses(batch)
         loss = torch.stack(list(losses.values())).sum()
-        shown_by_lightning = not getattr(self.trainer.progress_bar_callback, "reads_loss", False)
-        self.log("train/loss", loss, prog_bar=shown_by_lightning, batch_size=len(batch))
+        self.log("train/loss", loss, prog_bar=not self._bar_reads_loss, batch_size=len(batch))
         self.log_dict({f"train/{name}": part for name, part in losses.items()}, batch_size=len(batch))
         for name, group in self._parameter_groups():
             rate = torch.as_tensor(group["lr"], dtype=torch.float32)  # of a number, Lightning makes a tensor on the GPU
@@ -374,7 +392,7 @@ class SegmentationModule(pl.LightningModule):
         return maps, output.losses
 
     def _start_evaluation(self) -> None:
-        if not self._has_weights:
+        if not self._has_weights and self.trainer.state.fn != TrainerFn.FITTING:  # as BatchSizeFinder does first
             command = TrainerFn(self.trainer.state.fn).value
             raise ConfigError(f"{command} would use random weights: give --ckpt_path or --model.weights")
         self.evaluation.reset()

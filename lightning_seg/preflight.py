@@ -14,13 +14,13 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins import ClusterEnvironment
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_seg.checkpoints import averaging_problems, refuse_other_model, resume_problems
+from lightning_seg.checkpoints import averaging_problems, callback_problems, refuse_other_model, resume_problems
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.dry_run import model_rows, print_table, run_rows
 from lightning_seg.errors import BusyError, CheckpointError, ConfigError, LaunchError, LightningSegError
 from lightning_seg.launch import device_problems, launch_problems
 from lightning_seg.models.config import find_config, require_detectron2
-from lightning_seg.models.weights import read_checkpoint
+from lightning_seg.models.weights import read_checkpoint, split_query
 from lightning_seg.module import SegmentationModule
 from lightning_seg.plan import Plan, make_plan, plan_problems, resolve_processes
 
@@ -103,6 +103,7 @@ class Preflight:
         Raises:
             CheckpointError: if it is of another model.
         """
+        self.problems += callback_problems(callbacks)
         self.problems += averaging_problems(callbacks) + monitor_problems(model, callbacks, self.settings.data.val)
         if self.checkpoint is not None:
             checkpoint = read_checkpoint(self.checkpoint, f"checkpoint {self.checkpoint}")
@@ -254,7 +255,9 @@ def folder_problem(folder: Path) -> str | None:
 
 def weights_problem(weights: str | None) -> str | None:
     """Whether a file of weights is missing; addresses are not asked."""
-    if not weights or "://" in weights or Path(os.path.expandvars(weights)).expanduser().is_file():
+    if not weights or "://" in weights:
+        return None
+    if Path(os.path.expandvars(split_query(weights)[0])).expanduser().is_file():
         return None
     return f"weights {weights} do not exist: give model.weights another path, or '' for random weights"
 

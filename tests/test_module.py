@@ -209,11 +209,11 @@ def test_weights_are_not_read_where_python_gives_a_checkpoint(tmp_path: Path) ->
     batches = [make_batch([(48, 64)] * 2)]
     fit(make(), batches, tmp_path, max_steps=1).save_checkpoint(path := tmp_path / "a.ckpt")
     (tmp_path / "empty.pth").touch()
-    nothing = DataLoader([], batch_size=None)  # type: ignore[arg-type]  # a list is a data set
+    off = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "accelerator": "cpu"}
     for weights in (str(tmp_path / "empty.pth"), "https://nowhere.invalid/w.pth"):
         for command in ("fit", "validate", "test", "predict"):
-            trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
-            getattr(trainer, command)(make(weights=weights), nothing, ckpt_path=path)
+            data: Any = DataLoader(batches if command == "fit" else [], batch_size=None)  # type: ignore[arg-type]
+            getattr(pl.Trainer(**off, max_steps=1), command)(make(weights=weights), data, ckpt_path=path)  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match=r"empty\.pth is empty"):
         fit(make(weights=str(tmp_path / "empty.pth")), batches, tmp_path)
 
