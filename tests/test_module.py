@@ -203,6 +203,12 @@ def test_renamed_classes_are_said(tmp_path: Path) -> None:
         make(weights=str(tmp_path / "m.ckpt")).load_pretrained()
 
 
+def test_a_training_says_that_a_frozen_backbone_stays_random(tmp_path: Path) -> None:
+    module = make({**TINY_OVERRIDES, "MODEL.BACKBONE.FREEZE_AT": 2})
+    with pytest.warns(UserWarning, match=r"starts from random weights, but MODEL\.BACKBONE\.FREEZE_AT 2 would keep"):
+        fit(module, [make_batch([(48, 64)] * 2)], tmp_path)
+
+
 @pytest.mark.filterwarnings("ignore:Total length of .*DataLoader.* is zero")
 def test_weights_are_not_read_where_python_gives_a_checkpoint(tmp_path: Path) -> None:
     """``Trainer.ckpt_path`` tells of it only after ``setup``."""

@@ -20,7 +20,7 @@ PREFIX = "segmentor."
 NETWORK_PREFIX = f"{PREFIX}network."
 """Where the network's weights stand in a checkpoint of this project; other parts stand beside it."""
 
-_VALUES = [
+_VALUES: list[Any] = [
     *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
     *(pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath),
     *(decimal.Decimal, fractions.Fraction, frozenset),
