@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from lightning_seg.inference.kernel import JustInTime
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.metrics.functional import confusion_matrix
+from lightning_seg.structures import DenseScores
 
 STRIDE, IGNORE = 4, 255
 CASES = {
@@ -86,7 +87,7 @@ def compare(name: str, num_classes: int, pairs: int) -> None:
         evaluator.process([{"file_name": "image"}], [output])
 
     def ours() -> None:
-        prediction = label_maps(logits, STRIDE, [input_size], [original], kernel)[0]
+        prediction = label_maps(DenseScores.of(logits, STRIDE), [input_size], [original], kernel)[0]
         counts[:] = [confusion_matrix(prediction, truth, num_classes, IGNORE)]
 
     ours()

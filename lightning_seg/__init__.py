@@ -1,0 +1,32 @@
+"""Semantic segmentation with Detectron2's models, trained by PyTorch Lightning.
+
+The names below are imported when they are first used: ``import lightning_seg`` itself loads nothing. Images are RGB
+everywhere, whatever the network's own order of channels.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_seg.data import SegmentationDataModule
+    from lightning_seg.module import SegmentationModule
+    from lightning_seg.training import Run, fit
+
+__all__ = ["Run", "SegmentationDataModule", "SegmentationModule", "fit"]
+
+_PLACES = {
+    "Run": "lightning_seg.training",
+    "SegmentationDataModule": "lightning_seg.data",
+    "SegmentationModule": "lightning_seg.module",
+    "fit": "lightning_seg.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -5,6 +5,7 @@ import difflib
 import inspect
 import pkgutil
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -135,6 +136,18 @@ def _add_up(action: argparse.Action) -> None:
     action.__class__ = Adding
 
 
+class UsageError(SystemExit):
+    """Ends a command whose arguments cannot be read, with status 2; who called it from Python can catch it.
+
+    Attributes:
+        problem: the message, which has been printed.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(2)
+        self.problem = problem
+
+
 class Parser(LightningArgumentParser):
     """Lightning's parser with the behaviour that the module's first line names."""
 
@@ -175,8 +188,9 @@ class Parser(LightningArgumentParser):
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
         where = f"{MergingConfigFile.reading}: " if MergingConfigFile.reading else ""
-        parser.exit(2, f"error: {where}{_explain(message.replace(_DOT, '.'), parser)}\n")
-        raise AssertionError("exit returned")
+        problem = f"{where}{_explain(message.replace(_DOT, '.'), parser)}"
+        print(f"error: {problem}", file=sys.stderr)
+        raise UsageError(problem)
 
 
 def _explain(message: str, parser: argparse.ArgumentParser) -> str:

@@ -70,15 +70,18 @@ class SegmentationCLI(LightningCLI):
     def __init__(self, args: Sequence[str] | None = None) -> None:
         register_strategies()
         environment = {"default_env": True}
-        super().__init__(
-            SegmentationModule,
-            SegmentationDataModule,
-            save_config_callback=None,  # instantiate_trainer saves it
-            parser_class=Parser,
-            parser_kwargs={**environment, **{command: dict(environment) for command in self.subcommands()}},
-            auto_configure_optimizers=False,
-            args=None if args is None else list(args),
-        )
+        try:
+            super().__init__(
+                SegmentationModule,
+                SegmentationDataModule,
+                save_config_callback=None,  # instantiate_trainer saves it
+                parser_class=Parser,
+                parser_kwargs={**environment, **{command: dict(environment) for command in self.subcommands()}},
+                auto_configure_optimizers=False,
+                args=None if args is None else list(args),
+            )
+        finally:
+            release_folders()  # a caller in Python lives on
 
     def init_parser(self, **kwargs: Any) -> Parser:
         parser = Parser(dump_header=[f"pytorch_lightning=={pl.__version__}"], **kwargs)
@@ -464,7 +467,7 @@ def _as_list(value: Any) -> list[Any]:
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command; a mistake of the user's ends it with one message and status 1, Ctrl-C with status 130."""
     use_utf8()
-    _silence_lightning()
+    silence_lightning()
     try:
         SegmentationCLI(args)
     except LightningSegError as error:
@@ -476,11 +479,9 @@ def main(args: Sequence[str] | None = None) -> None:
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning's exit from the midst of a run
             raise SystemExit(_INTERRUPTED) from None
         raise
-    finally:
-        release_folders()
 
 
-def _silence_lightning() -> None:
+def silence_lightning() -> None:
     """Leave out what no user can act on.
 
     Advertisements, Lightning's own deprecations, that YAML has no tuples, the advice to average over processes figures

@@ -236,6 +236,24 @@ class SegmentationModule(pl.LightningModule):
         """What to say where random weights would stay so; None where all is well."""
         return None if self._has_weights else self.recipe.warn_of_frozen_random()
 
+    def forward(self, images: Tensor) -> Tensor:
+        """Label maps of images as they are: the network's own normalisation and order of channels are applied here.
+
+        Args:
+            images: (N, 3, H, W) uint8 RGB.
+
+        Returns:
+            (N, H, W) class ids, of the smallest integer type that holds them.
+
+        Raises:
+            ValueError: if the images are of another shape or type.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
+            raise ValueError(
+                f"images are {images.dtype} of shape {tuple(images.shape)}, but uint8 RGB (N, 3, H, W) is needed"
+            )
+        return torch.stack(self._predict([{"image": image} for image in images])[0])
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         with telling_of_single_values(self.segmentor.network, batch):
             losses = self.segmentor.losses(batch)
@@ -254,7 +272,10 @@ class SegmentationModule(pl.LightningModule):
         return self._evaluation_step(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
-        """Label maps (height, width) at the stored size of each image, of the smallest type that holds the ids."""
+        """Label maps (height, width) at the stored size of each image, of the smallest type that holds the ids.
+
+        A sample needs ``image``, (3, H, W) uint8 RGB; ``height`` and ``width`` are its own without.
+        """
         return self._predict(batch)[0]
 
     def on_validation_epoch_start(self) -> None:
@@ -386,9 +407,10 @@ class SegmentationModule(pl.LightningModule):
         if not batch:
             return [], {}
         output = self.segmentor.evaluate(batch)
-        sizes = [(sample["height"], sample["width"]) for sample in batch]
+        given = zip(batch, output.input_sizes, strict=True)
+        sizes = [(sample.get("height", height), sample.get("width", width)) for sample, (height, width) in given]
         placements = [sample.get("placement") for sample in batch]
-        maps = label_maps(output.logits, output.stride, output.input_sizes, sizes, placements=placements)
+        maps = label_maps(output.scores, output.input_sizes, sizes, placements=placements)
         return maps, output.losses
 
     def _start_evaluation(self) -> None:

@@ -1,4 +1,4 @@
-"""The two things that every part of the project talks about: one sample on disk, and what a data set knows."""
+"""What every part of the project talks about: a sample on disk, a batch, what a data set knows, what a network says."""
 
 import colorsys
 import re
@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:  # the audit and the plots start without torch
+    from torch import Tensor
 
 Batch = list[dict[str, Any]]
 """Samples in Detectron2's dict format, which may differ in size."""
@@ -115,6 +118,33 @@ class SourceLabels:
     def all_names(self) -> set[str]:
         """Also those that only a value has."""
         return {*self.names, *(name for name in self.values.values() if name is not None)}
+
+
+@dataclass(frozen=True)
+class DenseScores:
+    """What a network says of one image: logits of its classes.
+
+    Attributes:
+        logits: (K, h, w), of any floating type, at 1/stride of the padded input.
+        stride: how many input pixels one logit stands for, on each side.
+    """
+
+    logits: "Tensor"
+    stride: int
+
+    @staticmethod
+    def of(logits: "Tensor", stride: int) -> "list[DenseScores]":
+        """Of each image of logits (N, K, h, w)."""
+        return [DenseScores(one, stride) for one in logits]
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Height and width of the input that the logits stand for."""
+        return self.logits.shape[-2] * self.stride, self.logits.shape[-1] * self.stride
+
+
+Scores = DenseScores
+"""How likely each class is at each pixel, as the network knows it; what ``inference`` takes."""
 
 
 @dataclass(frozen=True)

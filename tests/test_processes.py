@@ -62,7 +62,7 @@ def of_model(indices: Iterator[int], batch_size: int) -> Iterator[tuple[int, Ten
         while batch := list(islice(indices, batch_size)):
             output = network.evaluate([samples()[index] for index in batch])
             sizes = [SIZES[index] for index in batch]
-            yield from zip(batch, label_maps(output.logits, output.stride, output.input_sizes, sizes), strict=True)
+            yield from zip(batch, label_maps(output.scores, output.input_sizes, sizes), strict=True)
 
 
 def figures(world_size: int, rank: int, group: Any, batch_size: int | None) -> tuple[Tensor, float, float]:
@@ -117,9 +117,9 @@ def test_a_validation_does_not_depend_on_its_batches() -> None:
         alone = [network.evaluate([sample]) for sample in samples()]
     losses = [output.losses["loss_sem_seg"] for output in alone]
     torch.testing.assert_close(together.losses["loss_sem_seg"], torch.stack(losses).mean(), rtol=1e-5, atol=0)
-    for found, output in zip(together.logits, alone, strict=True):
-        expected = output.logits[0]
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    for found, output in zip(together.scores, alone, strict=True):
+        expected = output.scores[0].logits
+        torch.testing.assert_close(found.logits, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
     assert together.input_sizes == SIZES
 
 

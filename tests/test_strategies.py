@@ -132,9 +132,7 @@ def _shard(rank: int, folder: Path) -> None:
             gather(segmentor)
             assert held() == total
             for _ in range(2 * rank):  # the other process has no batch
-                logits = (
-                    segmentor.eval().evaluate(make_batch([(64, 96)])).logits[0] for segmentor in (plain, segmentor)
-                )
+                logits = (segmentor.eval().scores(make_batch([(64, 96)]))[0].logits for segmentor in (plain, segmentor))
                 torch.testing.assert_close(*logits)
             scatter(segmentor)
         assert held() < 0.6 * total

@@ -15,6 +15,7 @@ from lightning_seg.data import Folder, SegmentationDataModule
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.metrics.functional import count_pairs
 from lightning_seg.module import SegmentationModule
+from lightning_seg.structures import DenseScores
 from sections.images import SIZE, write_scenes
 from sections.steps import FPN
 from sections.table import Row, Settings, peak_gib, seconds, synchronise
@@ -106,7 +107,7 @@ def _counts_row(classes: int, size: tuple[int, int], settings: Settings) -> Row:
     counts: list[torch.Tensor] = []
 
     def ours() -> None:
-        prediction = label_maps(logits, STRIDE, [size], [size])[0]
+        prediction = label_maps(DenseScores.of(logits, STRIDE), [size], [size])[0]
         counts[:] = [count_pairs(prediction, on_device, classes, IGNORE)[0]]
 
     def theirs() -> None:

@@ -36,7 +36,7 @@ from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError
 from lightning_seg.imports import import_user_code
 from lightning_seg.structures import Colour, DatasetInfo, Sample, SourceLabels, default_palette, parse_colour
 
-MAX_DEFAULT_WORKERS = 8
+MAX_DEFAULT_WORKERS = 16
 IGNORE_INDEX = 255
 """Where ``data.ignore_index`` is not set."""
 

@@ -1,1 +1,1 @@
-"""Prediction on images: takes logits or callables, knows no model class."""
+"""From the scores of a network to label maps; knows no model class."""

@@ -1,4 +1,4 @@
-"""From the logits of a whole image to its label map, without logits at full size in between."""
+"""From the scores of a whole image to its label map, without logits at full size in between."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from lightning_seg.inference.kernel import JustInTime, just_in_time, label_dtype
 from lightning_seg.inference.taps import Taps, bilinear_taps, reach
-from lightning_seg.structures import Placement
+from lightning_seg.structures import DenseScores, Placement, Scores
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -22,8 +22,7 @@ _SHALLOWEST = 8
 
 @torch.no_grad()
 def label_maps(
-    logits: Tensor | Sequence[Tensor],
-    stride: int,
+    scores: Sequence[Scores],
     input_sizes: Sequence[Size],
     output_sizes: Sequence[Size],
     kernel: JustInTime = just_in_time,
@@ -35,8 +34,7 @@ def label_maps(
     and reduced to class ids at once.
 
     Args:
-        logits: (N, K, h, w), or N of (K, h, w): finite values of any floating type, at 1/stride of the padded input.
-        stride: how many input pixels one logit stands for, on each side.
+        scores: of N images, whose values are finite.
         input_sizes: of each image as the network saw it, without padding.
         output_sizes: of each label map, usually the image's stored size.
         kernel: what computes a band.
@@ -48,14 +46,15 @@ def label_maps(
         rounding decides: where the two best logits differ by less than 1e-5 of their size.
     """
     return [
-        _label_map(image_logits, stride, place or Placement(0, 0, *input_size), output_size, kernel)
-        for image_logits, input_size, output_size, place in zip(
-            logits, input_sizes, output_sizes, placements or [None] * len(logits), strict=True
+        _label_map(of_image, place or Placement(0, 0, *input_size), output_size, kernel)
+        for of_image, input_size, output_size, place in zip(
+            scores, input_sizes, output_sizes, placements or [None] * len(scores), strict=True
         )
     ]
 
 
-def _label_map(logits: Tensor, stride: int, place: Placement, output_size: Size, kernel: JustInTime) -> Tensor:
+def _label_map(scores: DenseScores, place: Placement, output_size: Size, kernel: JustInTime) -> Tensor:
+    logits, stride = scores.logits, scores.stride
     if logits.device.type != "cpu" and place == (0, 0, *output_size, False, False):
         return upsampled_label_map(logits, stride, output_size)
     (num_classes, logit_rows, logit_columns), device = logits.shape, logits.device

@@ -103,8 +103,8 @@ def _pixel_losses(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
     losses = torch.empty_like(target, dtype=logits.dtype)
 
     def measure(band: Tensor, region: Region) -> None:
-        truth, total = _exponentials(band, target[region].unsqueeze(1))
-        losses[region] = (total.log_() - truth).squeeze(1)
+        truth, total = _exponentials(band, region.of(target).unsqueeze(1))
+        region.of(losses).copy_((total.log_() - truth).squeeze(1))
 
     visit(logits.detach(), target.shape, measure, None)
     return losses.where(counted, 0)
@@ -123,19 +123,19 @@ def _value_and_gradient(
     gradient = padded_zeros(logits) if _asked(logits) else None
 
     def differentiate(band: Tensor, region: Region) -> None:
-        label, factor = target[region].unsqueeze(1), hard[region].unsqueeze(1)
+        label, factor = region.of(target).unsqueeze(1), region.of(hard).unsqueeze(1)
         if smoothing is None:
             truth, total = _exponentials(band, label)
             losses = (total.log() - truth) * factor
             slope = factor
         else:
-            soft, weights = smoothing.soft[region].unsqueeze(1), smoothing.class_weights.view(-1, 1, 1)
+            soft, weights = region.of(smoothing.soft).unsqueeze(1), smoothing.class_weights.view(-1, 1, 1, 1, 1)
             band -= band.amax(1, keepdim=True)
             spread = (band * weights).sum(1, keepdim=True)
             truth, total = _exponentials(band, label)
             losses = (total.log() - truth) * factor + (total.log() * weights.sum() - spread) * soft
             slope = factor + soft * weights.sum()
-        parts.append(losses.where(counted[region].unsqueeze(1), 0).sum())
+        parts.append(losses.where(region.of(counted).unsqueeze(1), 0).sum())
         if gradient is not None:
             slope = slope / total
             band *= slope

@@ -2,12 +2,13 @@
 
 Upsampled by a whole stride s, the pixels with the same remainders of row and column by s are one phase. A phase is as
 large as what it is made from, and its pixels blend the same four neighbours with the same weights, so that it is made
-of shifted copies. Larger phases are taken in bands of whole images, else of rows. An axis that is not enlarged by a
-whole stride is one phase, whose neighbours and weights are listed.
+of shifted copies. A band holds as many phases with the same neighbours as there is room for; larger phases are taken
+in bands of whole images, else of rows. An axis that is not enlarged by a whole stride is one phase, whose neighbours
+and weights are listed.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,15 +19,42 @@ _BAND_SHARE = 1 / 16
 """Of the upsampled logits, at most, in each of three buffers: at stride 4, one phase of the batch. Threads wait for
 each other after every operation, which costs most where other processes use the cores too: there should be few."""
 
-_BAND_NUMBERS = {"cpu": 1 << 20, "other": 1 << 24}
-"""In a buffer where that is more: 4 MB in a CPU's cache, but 64 MB on a GPU, which waits for many small operations."""
+_BAND_NUMBERS = {"cpu": 1 << 20, "other": 1 << 25}
+"""In a buffer where that is more: 4 MB in a CPU's cache, but 128 MB on a GPU. There an operation takes longer to start
+than to run on less (NVIDIA H200: 8000 small ones, of 256 phases, took 200 ms)."""
 
-Region = tuple[slice, slice, slice]
-"""Images, rows and columns of the pixels in a band."""
+_GROUP_NUMBERS = {"cpu": 1 << 15, "other": 1 << 25}
+"""Phases share a band up to so many. On a CPU several with weights of their own are slower than one after the other,
+unless they are tiny."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """The pixels of a band.
+
+    Attributes:
+        images: which of the batch.
+        rows, columns: which positions of each phase.
+        row_phases, column_phases: which phases.
+        strides: how many phases rows and columns have.
+    """
+
+    images: slice
+    rows: slice
+    columns: slice
+    row_phases: slice
+    column_phases: slice
+    strides: tuple[int, int]
+
+    def of(self, pixels: Tensor) -> Tensor:
+        """View of these pixels of (N, H, W): (n, row phases, column phases, rows, columns)."""
+        (images, height, width), (down, across) = pixels.shape, self.strides
+        apart = pixels.view(images, height // down, down, width // across, across).permute(0, 2, 4, 1, 3)
+        return apart[self.images, self.row_phases, self.column_phases, self.rows, self.columns]
 
 
 def visit(logits: Tensor, size: torch.Size, use: Callable[[Tensor, Region], None], onto: Tensor | None) -> None:
-    """Show all upsampled logits to ``use``, one band (n, K, rows, columns) after the other.
+    """Show all upsampled logits to ``use``, one band (n, K, row phases, column phases, rows, columns) after the other.
 
     Args:
         logits: (N, K, h, w).
@@ -35,29 +63,42 @@ def visit(logits: Tensor, size: torch.Size, use: Callable[[Tensor, Region], None
         onto: gradient of the padded logits, (N, K, h + 2, w + 2), which the bands' gradients are added to; or None.
     """
     padded = F.pad(logits, (1, 1, 1, 1), mode="replicate")
-    rows, columns = _phases(logits.shape[2], size[1], logits), _phases(logits.shape[3], size[2], logits)
-    least = _BAND_NUMBERS["cpu" if logits.device.type == "cpu" else "other"] // logits.shape[1]
-    numbers = max(least, int(math.prod(size) * _BAND_SHARE))  # of pixels
-    height = min(max(1, numbers // columns[0].length), rows[0].length)
-    images = min(max(1, numbers // (columns[0].length * rows[0].length)), len(padded))
-    width = max(padded.shape[3], columns[0].length)
-    mixed, band, folded = (logits.new_empty(images * logits.shape[1] * height * width) for _ in range(3))
-    for row in rows:
+    device = "cpu" if logits.device.type == "cpu" else "other"
+    room = max(1, _BAND_NUMBERS[device] // logits.shape[1], int(math.prod(size) * _BAND_SHARE))  # pixels in a band
+    rows, columns = _Axis.of(-2, logits.shape[2], size[1], logits), _Axis.of(-1, logits.shape[3], size[2], logits)
+    together = _GROUP_NUMBERS[device] // (logits.shape[1] * len(padded) * rows.length * columns.length)
+    across = list(columns.phases(together))
+    most = max(phases.count for phases in across)
+    down = list(rows.phases(together // most))
+    most *= max(phases.count for phases in down)
+    height = min(max(1, room // (most * columns.length)), rows.length)
+    images = min(max(1, room // (most * columns.length * rows.length)), len(padded))
+    numbers = images * logits.shape[1] * most * height
+    mixed, folded = (logits.new_empty(numbers * padded.shape[3]) for _ in range(2))
+    band = logits.new_empty(numbers * columns.length)
+    for row in down:
         for image in range(0, len(padded), images):
             part = padded[image : image + images]
-            for begin in range(0, row.length, height):
-                end = min(begin + height, row.length)
-                lines = (*part.shape[:2], end - begin)
-                source = row.blend(part, 2, begin, end, _view(mixed, (*lines, padded.shape[3])))
-                slopes = None if onto is None else _view(folded, source.shape).zero_()
-                for column in columns:
-                    pixels = column.blend(source, 3, 0, column.length, _view(band, (*lines, column.length)))
-                    across = column.positions(0, column.length)
-                    use(pixels, (slice(image, image + len(part)), row.positions(begin, end), across))
+            for begin in range(0, rows.length, height):
+                lines = slice(begin, min(begin + height, rows.length))
+                shape = (*part.shape[:2], row.count, lines.stop - begin, padded.shape[3])
+                source = row.blend(part, lines, _view(mixed, shape))
+                slopes = None if onto is None else _view(folded, shape).zero_()
+                for column in across:
+                    positions = slice(0, columns.length)
+                    shape = (*source.shape[:3], column.count, source.shape[3], columns.length)
+                    pixels = column.blend(source, positions, _view(band, shape))
+                    use(
+                        pixels,
+                        Region(
+                            slice(image, image + len(part)), lines, positions, row.among, column.among,
+                            (rows.stride, columns.stride),
+                        ),
+                    )  # fmt: skip
                     if slopes is not None:
-                        column.fold(pixels, 3, 0, column.length, slopes)
+                        column.fold(pixels, positions, slopes)
                 if onto is not None and slopes is not None:
-                    row.fold(slopes, 2, begin, end, onto[image : image + images])
+                    row.fold(slopes, lines, onto[image : image + images])
 
 
 def _view(buffer: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -78,67 +119,112 @@ def without_padding(gradient: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Phase:
-    """Every ``step``-th position of the output along an axis, each a blend of two neighbours in the padded input.
+class _Phases:
+    """Neighbouring phases of an axis, whose positions blend the same two neighbours of the padded input.
 
     Attributes:
-        start: first position.
-        step: distance of positions.
-        length: their number.
+        axis: -2 for rows, -1 for columns.
+        start: the first of these phases.
+        count: their number.
         first: index of the first position's first neighbour, where those of the next positions follow one by one; else
             of each position's, (length,).
-        weight: of the second neighbour, in [0, 1]; where ``first`` is a tensor, of each position's, (length,).
+        weight: of the second neighbour, in [0, 1]: a number for one phase; (count, 1, 1) for several; where ``first``
+            is a tensor, of each position's, which broadcasts along the axis.
     """
 
+    axis: int
     start: int
-    step: int
-    length: int
+    count: int
     first: int | Tensor
     weight: float | Tensor
 
-    def positions(self, begin: int, end: int) -> slice:
-        return slice(self.start + begin * self.step, self.start + (end - 1) * self.step + 1, self.step)
+    @property
+    def among(self) -> slice:
+        """Which phases of the axis these are."""
+        return slice(self.start, self.start + self.count)
 
-    def blend(self, padded: Tensor, axis: int, begin: int, end: int, out: Tensor) -> Tensor:
-        """The positions from ``begin`` to ``end`` of this phase, written to ``out``."""
-        near, far = (self._neighbours(padded, axis, begin, end, offset) for offset in (0, 1))
+    def blend(self, padded: Tensor, positions: slice, out: Tensor) -> Tensor:
+        """These positions of (…, h, w), written to ``out`` (…, count, rows, columns)."""
+        near, far = (self._neighbours(padded, positions, offset).unsqueeze(-3) for offset in (0, 1))
         if isinstance(self.weight, Tensor):
-            return torch.lerp(near, far, self._column(axis, begin, end), out=out)
+            return torch.lerp(near, far, self._weights(positions), out=out)
         if self.weight == 0:
             return out.copy_(near)  # what is not finite stays with its own pixel
         return torch.lerp(near, far, self.weight, out=out)
 
-    def fold(self, gradient: Tensor, axis: int, begin: int, end: int, onto: Tensor) -> None:
-        """Add the gradient of those positions to that of the padded input."""
+    def fold(self, gradient: Tensor, positions: slice, onto: Tensor) -> None:
+        """Add the gradient of those positions, which is used up, to that of the padded input."""
         if isinstance(self.first, Tensor):
-            index, weight = self.first[begin:end], self._column(axis, begin, end)
-            onto.index_add_(axis, index, gradient * (1 - weight))
-            onto.index_add_(axis, index + 1, gradient * weight)
+            gradient, index, weight = gradient.squeeze(-3), self.first[positions], self._weights(positions)
+            onto.index_add_(self.axis, index, gradient * (1 - weight))
+            onto.index_add_(self.axis, index + 1, gradient * weight)
             return
-        assert not isinstance(self.weight, Tensor)
-        self._neighbours(onto, axis, begin, end, 0).add_(gradient, alpha=1 - self.weight)
+        near, far = (self._neighbours(onto, positions, offset) for offset in (0, 1))
+        if isinstance(self.weight, Tensor):
+            both = gradient.sum(-3)
+            second = gradient.mul_(self.weight).sum(-3)
+            near.add_(both.sub_(second))
+            far.add_(second)
+            return
+        gradient = gradient.squeeze(-3)
+        near.add_(gradient, alpha=1 - self.weight)
         if self.weight:
-            self._neighbours(onto, axis, begin, end, 1).add_(gradient, alpha=self.weight)
+            far.add_(gradient, alpha=self.weight)
 
-    def _neighbours(self, padded: Tensor, axis: int, begin: int, end: int, offset: int) -> Tensor:
+    def _neighbours(self, padded: Tensor, positions: slice, offset: int) -> Tensor:
         if isinstance(self.first, Tensor):
-            return padded.index_select(axis, self.first[begin:end] + offset)
-        return padded.narrow(axis, self.first + begin + offset, end - begin)
+            return padded.index_select(self.axis, self.first[positions] + offset)
+        return padded.narrow(self.axis, self.first + positions.start + offset, positions.stop - positions.start)
 
-    def _column(self, axis: int, begin: int, end: int) -> Tensor:
-        """Weights that broadcast along the axis."""
+    def _weights(self, positions: slice) -> Tensor:
         assert isinstance(self.weight, Tensor)
-        return self.weight[begin:end].view(-1, *(1,) * (3 - axis))
+        return self.weight if isinstance(self.first, int) else self.weight[positions]
 
 
-def _phases(size: int, upsampled: int, like: Tensor) -> list[_Phase]:
-    """The phases of one axis, whose input is padded by one at both ends."""
-    if upsampled % size == 0:
-        stride = upsampled // size
-        offsets = [(phase + 0.5) / stride - 0.5 for phase in range(stride)]  # from the pixel of the input around it
-        return [_Phase(phase, stride, size, int(offset >= 0), offset % 1) for phase, offset in enumerate(offsets)]
-    # In the precision of F.interpolate, so that the positions are rounded as they are there.
-    positions = torch.arange(upsampled, dtype=like.dtype, device=like.device)
-    source = ((positions + 0.5) * (size / upsampled) - 0.5).clamp(0, size - 1)
-    first = source.long()
-    return [_Phase(0, 1, upsampled, first + 1, source - first)]
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of the output, whose input is padded by one at both ends.
+
+    Attributes:
+        axis: -2 for rows, -1 for columns.
+        stride: of the upsampling, which is the number of phases; 1 where it is no whole number.
+        length: positions of each phase.
+        first, weight: where the stride is no whole number, of each position, as ``_Phases`` has them; else None.
+        like: a tensor of the type and on the device of the logits.
+    """
+
+    axis: int
+    stride: int
+    length: int
+    first: Tensor | None
+    weight: Tensor | None
+    like: Tensor
+
+    @staticmethod
+    def of(axis: int, size: int, upsampled: int, like: Tensor) -> "_Axis":
+        if upsampled % size == 0:
+            return _Axis(axis, upsampled // size, size, None, None, like)
+        # In the precision of F.interpolate, so that the positions are rounded as they are there.
+        positions = torch.arange(upsampled, dtype=like.dtype, device=like.device)
+        source = ((positions + 0.5) * (size / upsampled) - 0.5).clamp(0, size - 1)
+        first = source.long()
+        weight = (source - first).view(-1, *(1,) * (-1 - axis))
+        return _Axis(axis, 1, upsampled, first + 1, weight, like)
+
+    def phases(self, most: int) -> Iterator[_Phases]:
+        """All phases, at most so many together, and those alone that blend nothing."""
+        if self.first is not None and self.weight is not None:
+            yield _Phases(self.axis, 0, 1, self.first, self.weight)
+            return
+        # From the input's pixel around it:
+        offsets = [(phase + 0.5) / self.stride - 0.5 for phase in range(self.stride)]
+        begin = 0
+        while begin < self.stride:
+            first = int(offsets[begin] >= 0)
+            end = begin + 1
+            while end < min(self.stride, begin + most) and offsets[begin] * offsets[end] > 0:
+                end += 1
+            weights = [offset % 1 for offset in offsets[begin:end]]
+            weight = self.like.new_tensor(weights).view(-1, 1, 1) if len(weights) > 1 else weights[0]
+            yield _Phases(self.axis, begin, len(weights), first, weight)
+            begin = end

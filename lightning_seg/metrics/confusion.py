@@ -65,7 +65,7 @@ class ImageIoU(Metric):
     def update(self, counts: Tensor) -> None:
         """Add one image by its (K, K) counts on the CPU."""
         value = functional.mean_iou(counts, self.absent_classes)
-        self.bits.append(value.view(1).view(torch.int64).to(self.device))
+        self.bits.append(value.view(1).view(torch.int64).to(self.device, non_blocking=True))  # waits for no GPU
 
     def compute(self) -> Tensor:
         """(images,) float64 on the CPU, in any order; NaN for an image without a counted pixel."""

@@ -1,4 +1,4 @@
-"""Detectron2's segmentor behind an interface of RGB batches in, losses or logits out."""
+"""Detectron2's segmentor behind an interface of RGB batches in, losses or scores out."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg.errors import ConfigError, DataError, describe
-from lightning_seg.models.adapters import EXAMPLE, Foreign, HeadLogits, Plain, adapt, pad_targets
+from lightning_seg.models.adapters import Found, adapt, pad_targets
 from lightning_seg.models.auxiliary import AuxiliaryHead
+from lightning_seg.models.pooling import pool_any_size
 from lightning_seg.models.recipe import Recipe
 from lightning_seg.models.recompute import recompute_blocks
-from lightning_seg.structures import Batch, summarise
+from lightning_seg.structures import Batch, Scores, summarise
 
-Criterion = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
+LossOfLogits = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
 
 _PROBE_SIZE = (129, 193)
 """Height and width of the input that a new network is tried on; one more than what all strides divide."""
@@ -30,14 +31,12 @@ class Evaluation:
     """What the network says of the images of one batch in evaluation, of each by itself.
 
     Attributes:
-        logits: of each image (K, h, w), at 1/stride of its padded input.
-        stride: input pixels per logit, on each side.
+        scores: of each image.
         input_sizes: (height, width) of each image as given, without padding.
         losses: the head's main losses where the batch has ``sem_seg``, scalars, as means over the images; else empty.
     """
 
-    logits: list[Tensor]
-    stride: int
+    scores: list[Scores]
     input_sizes: list[tuple[int, int]]
     losses: dict[str, Tensor]
 
@@ -78,7 +77,7 @@ class Segmentor(nn.Module):
         *,
         num_classes: int,
         ignore_index: int,
-        criterion: Criterion | None = None,
+        criterion: LossOfLogits | None = None,
         auxiliary_stage: str | None = None,
         auxiliary_weight: float = 0.4,
         channels_last: bool = False,
@@ -96,7 +95,7 @@ class Segmentor(nn.Module):
             None if auxiliary_stage is None else AuxiliaryHead(self.network.backbone, auxiliary_stage, num_classes)
         )
         self.auxiliary_weight = auxiliary_weight
-        _pool_any_size(self.network)
+        pool_any_size(self.network)
         self.whole_levels = False
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
@@ -137,29 +136,32 @@ class Segmentor(nn.Module):
             losses["loss_auxiliary"] = self.auxiliary_weight * torch.stack(list(parts.values())).sum()
         return losses
 
+    def scores(self, batch: Batch) -> list[Scores]:
+        """What the network, which must be in evaluation mode, says of each image."""
+        return self.evaluate([{"image": sample["image"]} for sample in batch]).scores
+
     def evaluate(self, batch: Batch) -> Evaluation:
-        """Logits, and losses where there are masks; the network must be in evaluation mode.
+        """Scores, and losses where there are masks; the network must be in evaluation mode.
 
         Images of one size take one pass. Others are never padded to a common size, which would change what the network
-        says of them: neither logits nor losses of an image depend on its neighbours, but for rounding.
+        says of them: neither scores nor losses of an image depend on its neighbours, but for rounding.
         """
         for sample in batch:
             _refuse_misshapen(sample)
         sizes = [(sample["image"].shape[1], sample["image"].shape[2]) for sample in batch]
-        found: dict[int, HeadLogits] = {}
+        found: dict[int, Found] = {}
         losses: dict[int, dict[str, Tensor]] = {}
         for size in dict.fromkeys(sizes):
             places = [place for place, other in enumerate(sizes) if other == size]
             group = [batch[place] for place in places]
             inputs, _ = self._inputs(group)
             of_group = self.head.evaluate(self.network.backbone(inputs), (inputs.shape[-2], inputs.shape[-1]))
-            found.update(zip(places, of_group.images(), strict=True))
+            found.update(zip(places, of_group, strict=True))
             if "sem_seg" in batch[0]:
                 for place, target in zip(places, self._targets(group), strict=True):
                     losses[place] = self.head.evaluation_losses(found[place], target[None], self._own_criterion())
         return Evaluation(
-            [found[place].logits[0] for place in range(len(batch))],
-            found[0].stride,
+            [found[place].scores for place in range(len(batch))],
             sizes,
             {
                 name: torch.stack([losses[place][name] for place in range(len(batch))]).mean()
@@ -235,9 +237,8 @@ class Segmentor(nn.Module):
             self.head.stride = probe.head.stride
             losses = probe.train().losses([sample, sample])
         except _FOREIGN as error:
-            hint = f"; a head that does is {EXAMPLE}" if isinstance(self.head, Foreign | Plain) else ""
-            raise ConfigError(f"this backbone and head do not fit: {describe(error)}{hint}") from error
-        self._try_foreign_head(probe, [sample, sample])
+            raise ConfigError(f"this backbone and head do not fit: {describe(error)}{self.head.hint}") from error
+        self._settle_head(probe, [sample, sample])
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
         used = {name for name, parameter in probe.named_parameters() if parameter.grad is not None}
         unused = {
@@ -252,21 +253,18 @@ class Segmentor(nn.Module):
                 f"the loss does not depend on {len(unused)} parameters, which are frozen: {summarise(list(unused))}"
             )
 
-    def _try_foreign_head(self, probe: "Segmentor", batch: Batch) -> None:
-        """Settle how a head that nobody knows is evaluated, on features of random values."""
-        if not isinstance(self.head, Foreign):
-            return
+    def _settle_head(self, probe: "Segmentor", batch: Batch) -> None:
+        """Find out how a head that nobody knows is evaluated, on features of random values."""
         inputs, _ = probe._inputs(batch)
+
+        def features() -> dict[str, Tensor]:
+            shapes = {name: feature.shape for name, feature in probe.eval().network.backbone(inputs).items()}
+            return {name: torch.randn(shape) for name, shape in shapes.items()}
+
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
-            shapes = {name: feature.shape for name, feature in probe.eval().network.backbone(inputs).items()}
-            features = {name: torch.randn(shape) for name, shape in shapes.items()}
-            self.head.settle(features, (inputs.shape[-2], inputs.shape[-1]))
-        if not self.head.by_losses:
-            self.notices.append(
-                f"{type(self.network.sem_seg_head).__name__} is evaluated by its own forward; val/loss is the mean "
-                "cross-entropy of that, or model.criterion"
-            )
+            if notice := self.head.settle(features, (inputs.shape[-2], inputs.shape[-1])):
+                self.notices.append(notice)
 
 
 def _stack(tensors: list[Tensor]) -> list[Tensor]:
@@ -277,34 +275,13 @@ def _stack(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def _refuse_wrong_size(segmentor: Segmentor, batch: Batch) -> None:
-    """Raise a ConfigError unless the logits stand for exactly the padded input, up to whole strides.
-
-    Without a ``common_stride``, the head's stride is measured here.
-    """
+    """Raise a ConfigError unless the scores stand for exactly the padded input, up to whole strides."""
     inputs, _ = segmentor._inputs(batch)
-    size = (inputs.shape[-2], inputs.shape[-1])
-    head, backbone = segmentor.head, segmentor.network.backbone
+    backbone = segmentor.network.backbone
+    levels = [shape.stride for shape in backbone.output_shape().values()]
     with torch.no_grad():
         features = backbone(inputs)
-        if isinstance(head, Foreign):
-            _refuse_size(head.before_losses(features, segmentor._targets(batch)), head.stride, head.stride, size)
-        found = head.evaluate(features, size)
-        if isinstance(head, Plain):
-            head.measure(found.logits, size, [shape.stride for shape in backbone.output_shape().values()])
-            found = found._replace(stride=head.stride)
-    exact = isinstance(head, Foreign) and found.stride == 1
-    _refuse_size(found.logits, found.stride, 1 if exact and found.logits.shape[-2:] == size else head.stride, size)
-
-
-def _refuse_size(logits: Tensor, stride: int, common_stride: int, size: tuple[int, int]) -> None:
-    (height, width), (found_height, found_width) = size, logits.shape[-2:]
-    whole_height, whole_width = (-(-side // common_stride) * common_stride for side in size)
-    if (found_height * stride, found_width * stride) != (whole_height, whole_width):
-        raise ConfigError(
-            f"the head gives logits of {found_height}×{found_width} for an input of {height}×{width}, which is not "
-            f"what its common_stride of {common_stride} (MODEL.SEM_SEG_HEAD.COMMON_STRIDE) says: set it to "
-            f"{max(1, round(height / found_height))}, or mend the head"
-        )
+        segmentor.head.check(features, segmentor._targets(batch), (inputs.shape[-2], inputs.shape[-1]), levels)
 
 
 def _refuse_misshapen(sample: dict[str, Any]) -> None:
@@ -328,28 +305,3 @@ def _refuse_grey(pixel_mean: Tensor) -> None:
             f"MODEL.PIXEL_MEAN has {len(pixel_mean)} values, but every image is given to the network with 3 channels, "
             "grey ones too: give one value for each"
         )
-
-
-def _pool_any_size(network: nn.Module) -> None:
-    """Let ASPP pool over inputs of any size.
-
-    Detectron2 takes the pooling window from ``INPUT.CROP.SIZE`` and raises where the input is no multiple of it. The
-    same window, clamped to the input, gives the same bits where Detectron2 runs.
-    """
-    from detectron2.layers import ASPP
-
-    for module in network.modules():
-        if isinstance(module, ASPP) and module.pool_kernel_size is not None:
-            module.pool_kernel_size = None  # asked for in forward only to raise
-            module.convs[-1][0] = _ClampedAveragePool(module.convs[-1][0].kernel_size)
-
-
-class _ClampedAveragePool(nn.Module):
-    def __init__(self, window: tuple[int, int]) -> None:
-        super().__init__()
-        self.window = window
-
-    def forward(self, features: Tensor) -> Tensor:
-        height, width = features.shape[-2:]
-        window = (min(self.window[0], height), min(self.window[1], width))
-        return nn.functional.avg_pool2d(features, window, stride=1)

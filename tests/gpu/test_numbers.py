@@ -13,6 +13,7 @@ from lightning_seg.losses import OHEM, Criterion, CrossEntropy, HardPixelMining
 from lightning_seg.metrics import Evaluation
 from lightning_seg.metrics.functional import confusion_matrix
 from lightning_seg.models.compilation import compile_network, compiler_problem
+from lightning_seg.structures import DenseScores
 from lightning_seg.transfers import Later
 from tests.conftest import MODELS
 from tests.models.test_segmentor import IGNORE, as_detectron2, make_batch, pair
@@ -57,10 +58,9 @@ def test_losses_and_gradients_are_detectron2s(device: torch.device, name: str) -
 
 @pytest.mark.parametrize("name", ["SemSegFPN", "DeepLabV3Plus"])
 def test_ten_steps_give_the_weights_of_simple_trainer(device: torch.device, name: str) -> None:
-    from detectron2.engine import SimpleTrainer
-
+    """A GPU adds in any order: Detectron2 differs from itself too, and the difference grows from step to step."""
     ours, theirs, cfg = pair(MODELS[name])
-    ours, theirs = ours.to(device), theirs.to(device)
+    ours, theirs, again = ours.to(device), theirs.to(device), deepcopy(theirs).to(device)
     batches = [on(device, make_batch(SIZES, seed=step)) for step in range(10)]
     own = torch.optim.SGD(ours.parameters(), 0.01, momentum=0.9)
     torch.manual_seed(0)
@@ -68,15 +68,24 @@ def test_ten_steps_give_the_weights_of_simple_trainer(device: torch.device, name
         own.zero_grad()
         torch.stack(list(ours.train().losses(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
         own.step()
-    loader = [as_detectron2(batch, cfg.INPUT.FORMAT) for batch in batches]
-    trainer = SimpleTrainer(theirs.train(), loader, torch.optim.SGD(theirs.parameters(), 0.01, momentum=0.9))
-    torch.manual_seed(0)
-    trainer.train(0, 10)
-    expected = theirs.state_dict()
+    for network in (theirs, again):
+        train_with_detectron2(network, [as_detectron2(batch, cfg.INPUT.FORMAT) for batch in batches])
+    expected, repeated = theirs.state_dict(), again.state_dict()
     for key, value in ours.network.state_dict().items():
         if value.is_floating_point():
-            error = (value - expected[key]).norm() / expected[key].norm().clamp(min=1e-3)
-            assert error < 1e-3, f"{key}: {error}"
+            error, noise = (
+                float((weights - expected[key]).norm() / expected[key].norm().clamp(min=1e-3))
+                for weights in (value, repeated[key])
+            )
+            assert error < 1e-3 + 5 * noise, f"{key}: {error}, and Detectron2 from itself: {noise}"
+
+
+def train_with_detectron2(network: nn.Module, batches: list[Batch]) -> None:
+    from detectron2.engine import SimpleTrainer
+
+    torch.manual_seed(0)
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
+    SimpleTrainer(network.train(), batches, optimizer).train(0, len(batches))
 
 
 @pytest.mark.parametrize("size", [(128, 192), (121, 190), (301, 77)])
@@ -87,8 +96,8 @@ def test_label_maps_and_counts_are_those_of_the_cpu(device: torch.device, size: 
     truth = torch.randint(0, classes, size, generator=generator).to(torch.uint8)
     truth[:5] = IGNORE
     for input_size in [(128, 192), (121, 190)]:
-        expected = label_maps(logits, 4, [input_size], [size])[0]
-        found = label_maps(logits.to(device), 4, [input_size], [size])[0]
+        expected = label_maps(DenseScores.of(logits, 4), [input_size], [size])[0]
+        found = label_maps(DenseScores.of(logits.to(device), 4), [input_size], [size])[0]
         assert found.device.type == device.type
         differing = (found.cpu() != expected).nonzero()
         assert len(differing) <= 1e-4 * expected.numel()  # where the two best are equal to rounding
@@ -157,7 +166,7 @@ def test_channels_last_changes_nothing_but_rounding(device: torch.device, name: 
     other = other.to(memory_format=torch.channels_last)
     batch = on(device, make_batch(SIZES))
     with torch.no_grad():
-        both = [segmentor.evaluate(batch).logits for segmentor in (ours, other)]
+        both = [[scores.logits for scores in segmentor.scores(batch)] for segmentor in (ours, other)]
     for expected, found in zip(*both, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
@@ -188,5 +197,5 @@ def test_upsampled_logits_of_the_head_need_no_second_interpolation(device: torch
     for size, original in [((125, 187), (125, 187)), ((125, 187), (250, 300))]:
         full = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)[0]
         expected = sem_seg_postprocess(full, torch.Size(size), *original).argmax(0)
-        found = label_maps(logits, 4, [size], [original])[0].long()
+        found = label_maps(DenseScores.of(logits, 4), [size], [original])[0].long()
         assert (found != expected).sum() <= 1e-4 * expected.numel()

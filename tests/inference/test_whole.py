@@ -11,7 +11,7 @@ from lightning_seg.inference import kernel
 from lightning_seg.inference.kernel import JustInTime, label_dtype
 from lightning_seg.inference.taps import bilinear_taps
 from lightning_seg.inference.whole import label_maps, upsampled_label_map
-from lightning_seg.structures import Placement
+from lightning_seg.structures import DenseScores, Placement
 
 Size = tuple[int, int]
 
@@ -33,7 +33,7 @@ def assert_best(labels: Tensor, full: Tensor) -> None:
 def test_equals_detectron2(original: Size) -> None:
     logits = torch.randn(2, 5, 16, 24, generator=torch.Generator().manual_seed(0))
     sizes = [(61, 90), (64, 96)]
-    ours = label_maps(logits, 4, sizes, [original, original])
+    ours = label_maps(DenseScores.of(logits, 4), sizes, [original, original])
     for image_logits, size, labels in zip(logits, sizes, ours, strict=True):
         assert labels.shape == original
         assert labels.dtype == torch.uint8
@@ -51,7 +51,7 @@ def test_equals_detectron2_at_any_size_and_in_bands(monkeypatch: pytest.MonkeyPa
         size = (draw.randint((h - 1) * stride + 1, h * stride), draw.randint((w - 1) * stride + 1, w * stride))
         original = draw.choice([size, (draw.randint(1, 300), draw.randint(1, 300))])
         logits = torch.randn(1, classes, h, w, generator=generator)
-        labels = label_maps(logits, stride, [size], [original])[0]
+        labels = label_maps(DenseScores.of(logits, stride), [size], [original])[0]
         assert_best(labels, detectron2_logits(logits[0], stride, size, original))
         if original == size:
             assert_best(upsampled_label_map(logits[0], stride, size), detectron2_logits(logits[0], stride, size, size))
@@ -69,7 +69,9 @@ def test_a_placement_is_cut_out_before_it_is_resized(monkeypatch: pytest.MonkeyP
         original = draw.choice([(height, width), (draw.randint(1, 200), draw.randint(1, 200))])
         logits = torch.randn(1, 7, h, w, generator=generator)
         place = Placement(top, left, height, width, *turned)
-        (labels,) = label_maps(logits, stride, [(h * stride, w * stride)], [original], placements=[place])
+        (labels,) = label_maps(
+            DenseScores.of(logits, stride), [(h * stride, w * stride)], [original], placements=[place]
+        )
 
         full = F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False)
         shown = full[..., top : top + height, left : left + width]
@@ -81,7 +83,7 @@ def test_a_placement_is_cut_out_before_it_is_resized(monkeypatch: pytest.MonkeyP
 def test_ids_fit_the_smallest_type(classes: int, dtype: torch.dtype) -> None:
     logits = torch.zeros(1, classes, 2, 2)
     logits[:, -1] = 1
-    labels = label_maps(logits.to(torch.bfloat16), 1, [(2, 2)], [(3, 3)])[0]
+    labels = label_maps(DenseScores.of(logits.to(torch.bfloat16), 1), [(2, 2)], [(3, 3)])[0]
     assert labels.dtype == dtype == label_dtype(classes)
     assert labels.unique().tolist() == [classes - 1]
 
@@ -102,7 +104,9 @@ def test_compiled_or_not_to_the_bit() -> None:
     generator = torch.Generator().manual_seed(0)
     for (h, w), original in (((64, 96), (256, 384)), ((40, 77), (333, 500)), ((50, 60), (111, 97))):
         logits = torch.randn(1, 19, h, w, generator=generator)
-        maps = [label_maps(logits, 4, [(4 * h, 4 * w)], [original], form)[0] for form in (compiled, plain)]
+        maps = [
+            label_maps(DenseScores.of(logits, 4), [(4 * h, 4 * w)], [original], form)[0] for form in (compiled, plain)
+        ]
         assert torch.equal(*maps)
     if compiled.failed:
         pytest.skip("there is no working C++ compiler")
@@ -116,14 +120,14 @@ def test_without_a_compiler_it_says_so_once(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(form, "_compile", lambda: (kernel.interpolate_columns, refuse))
     logits = torch.randn(1, 19, 64, 96, generator=torch.Generator().manual_seed(0))
     with pytest.warns(UserWarning, match="without a compiled kernel.*no working C.. compiler") as caught:
-        maps = [label_maps(logits, 4, [(256, 384)], [(256, 384)], form)[0] for _ in range(2)]
+        maps = [label_maps(DenseScores.of(logits, 4), [(256, 384)], [(256, 384)], form)[0] for _ in range(2)]
     assert len(caught) == 1
-    assert torch.equal(maps[1], label_maps(logits, 4, [(256, 384)], [(256, 384)])[0])
+    assert torch.equal(maps[1], label_maps(DenseScores.of(logits, 4), [(256, 384)], [(256, 384)])[0])
 
 
 def test_small_runs_never_compile() -> None:
     form = JustInTime()
     for _ in range(3):
-        label_maps(torch.randn(1, 6, 24, 32), 4, [(96, 128)], [(96, 128)], form)
+        label_maps(DenseScores.of(torch.randn(1, 6, 24, 32), 4), [(96, 128)], [(96, 128)], form)
     assert form.work == 3 * 6 * 96 * 128
     assert form._compiled is None

@@ -70,8 +70,21 @@ def test_equals_the_loss_of_upsampled_logits(kind: str, data: st.DataObject) -> 
     weights = data.draw(st.sampled_from([None, [0.5, 1.0, 0.25, 2.0, 1.5][: size[1]]]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(polyphase._BAND_NUMBERS, "cpu", data.draw(st.sampled_from([1, 60, 1000, 1 << 20])))
+        patch.setitem(polyphase._GROUP_NUMBERS, "cpu", data.draw(st.sampled_from([1, 60, 1000, 1 << 20])))
         patch.setattr(polyphase, "_BAND_SHARE", data.draw(st.sampled_from([0.0, 1 / 16])))
         assert_same(kind, logits.double(), target, 1e-9, class_weights=weights)
+
+
+def test_a_gpu_is_given_few_bands_at_any_stride(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two groups of phases an axis, of those with the same neighbours: 256 phases of stride 16 are 4 bands."""
+    for numbers in (polyphase._BAND_NUMBERS, polyphase._GROUP_NUMBERS):
+        monkeypatch.setitem(numbers, "cpu", numbers["other"])
+    for stride in (4, 16):
+        bands: list[Tensor] = []
+        size = torch.Size((2, 8 * stride, 16 * stride))
+        polyphase.visit(torch.zeros(2, 19, 8, 16), size, lambda band, _, bands=bands: bands.append(band), None)
+        assert len(bands) == 4
+        assert sum(band.numel() for band in bands) == 19 * size.numel()
 
 
 @each_kind

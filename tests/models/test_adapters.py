@@ -201,14 +201,14 @@ def check_own_forward(segmentor: Segmentor, sizes: list[tuple[int, int]]) -> Non
     head = segmentor.network.sem_seg_head
     with torch.no_grad():
         output = segmentor.evaluate(batch)
-        found = label_maps(output.logits, output.stride, output.input_sizes, sizes)
-        for sample, logits, prediction in zip(batch, output.logits, found, strict=True):
+        found = label_maps(output.scores, output.input_sizes, sizes)
+        for sample, scores, prediction in zip(batch, output.scores, found, strict=True):
             inputs, [(height, width)] = segmentor._inputs([sample])
             features = segmentor.network.backbone(inputs)
             own = head(features) if isinstance(segmentor.head, Plain) else head(features, None)[0]
             if own.shape[-1] < width:  # loss and evaluation upsample it
-                own = F.interpolate(own, scale_factor=output.stride, mode="bilinear", align_corners=False)
-            full = F.interpolate(logits[None], scale_factor=output.stride, mode="bilinear", align_corners=False)
+                own = F.interpolate(own, scale_factor=scores.stride, mode="bilinear", align_corners=False)
+            full = F.interpolate(scores.logits[None], scale_factor=scores.stride, mode="bilinear", align_corners=False)
             assert torch.equal(full, own)
             assert own.std() > 0
             assert torch.equal(prediction, own[0, :, :height, :width].argmax(0))
@@ -271,8 +271,8 @@ def test_validation_loss_is_that_of_what_is_evaluated(head: type[nn.Module], bui
         inputs, _ = segmentor._inputs(batch)
         features, targets = segmentor.network.backbone(inputs), segmentor._targets(batch)
         if isinstance(segmentor.head, Layered) or USERS[head][1]:
-            logits = segmentor.head.evaluate(features, inputs.shape[-2:]).logits
-            (expected,) = segmentor.network.sem_seg_head.losses(logits, targets).values()
+            (own,) = segmentor.head.evaluate(features, inputs.shape[-2:])
+            (expected,) = segmentor.network.sem_seg_head.losses(own.of_loss, targets).values()
         else:
             plain = head is _OnlyForward
             own = segmentor.network.sem_seg_head(*((features,) if plain else (features, None)))

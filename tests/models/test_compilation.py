@@ -47,7 +47,7 @@ def train(segmentor: Segmentor) -> dict[str, Tensor]:
 def logits(segmentor: Segmentor, size: tuple[int, int]) -> Tensor:
     torch.manual_seed(2)
     with torch.no_grad():
-        return segmentor.eval().evaluate(make_batch([size])).logits[0]
+        return segmentor.eval().scores(make_batch([size]))[0].logits
 
 
 def distance(found: Tensor, expected: Tensor) -> float:

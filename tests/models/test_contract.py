@@ -192,7 +192,7 @@ def total_loss(segmentor: Segmentor, batch: Batch) -> torch.Tensor:
 
 def logits_of(segmentor: Segmentor, batch: Batch) -> torch.Tensor:
     with torch.no_grad():
-        return torch.cat([logits.flatten() for logits in segmentor.eval().evaluate(batch).logits])
+        return torch.cat([scores.logits.flatten() for scores in segmentor.eval().scores(batch)])
 
 
 @each_pair
@@ -228,12 +228,12 @@ def check_logits(segmentor: Segmentor, batch: Batch) -> None:
     hook.remove()
     head = segmentor.network.sem_seg_head
     common_stride = getattr(head, "coarse_sem_seg_head", head).common_stride
-    assert len(seen) == len(output.logits) == len(batch)
-    for shape, logits in zip(seen, output.logits, strict=True):
+    assert len(seen) == len(output.scores) == len(batch)
+    for shape, scores in zip(seen, output.scores, strict=True):
         reach = [math.ceil(side / common_stride) * common_stride for side in shape[-2:]]
-        assert len(logits) == NUM_CLASSES
-        assert [side * output.stride for side in logits.shape[-2:]] == reach
-        assert logits.isfinite().all()
+        assert len(scores.logits) == NUM_CLASSES
+        assert list(scores.reach) == reach
+        assert scores.logits.isfinite().all()
     assert output.input_sizes == ODD
     assert all(loss.isfinite() for loss in output.losses.values())
 
@@ -245,7 +245,7 @@ def check_prediction(segmentor: Segmentor) -> None:
     segmentor.eval()
     with torch.no_grad():
         output = segmentor.evaluate(batch)
-        found = label_maps(output.logits, output.stride, output.input_sizes, [(83, 61)])[0]
+        found = label_maps(output.scores, output.input_sizes, [(83, 61)])[0]
         assert found.shape == (83, 61)
         theirs = as_detectron2(batch, "BGR" if segmentor.bgr else "RGB")
         if segmentor.whole_levels:
@@ -327,7 +327,7 @@ def test_pointrend_may_stop_before_the_size_of_the_image(steps: int) -> None:
     overrides = overrides_of("resnet18, one level", "PointRendSemSegHead")
     segmentor = build_segmentor({**overrides, "MODEL.POINT_HEAD.SUBDIVISION_STEPS": steps})
     check_logits(segmentor, make_batch(ODD))
-    assert segmentor.evaluate(make_batch(ODD)).stride == 32 // 2**steps
+    assert segmentor.scores(make_batch(ODD))[0].stride == 32 // 2**steps
 
 
 @pytest.mark.parametrize(

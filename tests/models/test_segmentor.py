@@ -100,7 +100,7 @@ def test_predictions_are_detectron2s(name: str, size: tuple[int, int]) -> None:
     with torch.no_grad():
         output = ours.evaluate(batch)
         expected = theirs(as_detectron2(batch, cfg.INPUT.FORMAT))[0]["sem_seg"].argmax(0)
-    found = label_maps(output.logits, output.stride, output.input_sizes, [(83, 61)])[0]
+    found = label_maps(output.scores, output.input_sizes, [(83, 61)])[0]
     assert torch.equal(found, expected)
 
 
@@ -158,11 +158,11 @@ def test_pads_only_where_detectron2_raises() -> None:
     theirs.eval()
     with torch.no_grad():
         output = ours.evaluate(make_batch([(63, 95)]))
-        found = label_maps(output.logits, output.stride, output.input_sizes, [(63, 95)])[0]
+        found = label_maps(output.scores, output.input_sizes, [(63, 95)])[0]
         assert torch.equal(found, theirs(small)[0]["sem_seg"].argmax(0))
         with pytest.raises(RuntimeError, match="must match the size"):
             theirs(large)
-        assert ours.evaluate(make_batch([(65, 97)])).logits[0].shape[-2:] == (24, 32)
+        assert ours.scores(make_batch([(65, 97)]))[0].logits.shape[-2:] == (24, 32)
 
 
 def test_a_broken_network_still_gives_nan() -> None:

@@ -3,12 +3,12 @@
 from typing import Any
 
 from lightning_seg.errors import ConfigError
-from lightning_seg.models.adapters.adapter import EXAMPLE, Adapter, HeadLogits, owner_of_losses, pad_targets
+from lightning_seg.models.adapters.adapter import EXAMPLE, Adapter, Found, owner_of_losses, pad_targets
 from lightning_seg.models.adapters.foreign import Foreign
 from lightning_seg.models.adapters.known import DeepLabV3, Layered, PointRend
 from lightning_seg.models.adapters.plain import Plain
 
-__all__ = ["Adapter", "Foreign", "HeadLogits", "Plain", "adapt", "owner_of_losses", "pad_targets"]
+__all__ = ["Adapter", "Found", "adapt", "owner_of_losses", "pad_targets"]
 
 
 def adapt(head: Any, ignore_index: int) -> Adapter:

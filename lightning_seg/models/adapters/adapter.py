@@ -1,40 +1,34 @@
 """What an adapter is: how one kind of head is trained and evaluated."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_seg.errors import ConfigError
+from lightning_seg.structures import DenseScores, Scores
+
 Features = dict[str, Tensor]
 Losses = dict[str, Tensor]
 LossFunction = Callable[[Tensor, Tensor], Losses]
+Size = tuple[int, int]
 
 EXAMPLE = "examples/custom_head/head.py"
 
 
-class HeadLogits(NamedTuple):
-    """What a head says in evaluation.
+class Found(NamedTuple):
+    """What a head says of one image in evaluation.
 
     Attributes:
-        logits: (N, K, h, w), those that are evaluated.
-        stride: how many input pixels one of them stands for, on each side.
-        of_loss: the logits that the head's own ``losses`` takes; None where they are not known.
+        scores: that is evaluated.
+        of_loss: what the head's main losses take, as a batch of one; None where it is not known.
     """
 
-    logits: Tensor
-    stride: int
-    of_loss: Tensor | None
-
-    def images(self) -> list["HeadLogits"]:
-        """The same of each image, as a batch of one."""
-        of_loss = self.of_loss
-        return [
-            HeadLogits(self.logits[i : i + 1], self.stride, None if of_loss is None else of_loss[i : i + 1])
-            for i in range(len(self.logits))
-        ]
+    scores: Scores
+    of_loss: Any
 
 
 class Adapter(ABC):
@@ -46,7 +40,10 @@ class Adapter(ABC):
 
     Attributes:
         stride: input pixels per logit that the head's losses take.
+        hint: what to add to an error of the head's code.
     """
+
+    hint = ""
 
     def __init__(self, head: Any, ignore_index: int) -> None:
         self.head = head
@@ -64,20 +61,43 @@ class Adapter(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, features: Features, input_size: tuple[int, int]) -> HeadLogits:
-        """What the head in evaluation mode says of an input (padded) of this height and width."""
+    def evaluate(self, features: Features, input_size: Size) -> list[Found]:
+        """What the head in evaluation mode says of each image of an input (padded) of this height and width."""
+
+    def check(self, features: Features, targets: Tensor, input_size: Size, levels: Sequence[int]) -> None:
+        """Refuse a head whose scores do not stand for exactly the padded input, up to whole strides.
+
+        Args:
+            features: of the backbone in evaluation mode, without data.
+            targets: for these, as in training.
+            input_size: height and width of the padded input.
+            levels: strides of the features.
+
+        Raises:
+            ConfigError: says what ``common_stride`` should be.
+        """
+        refuse_size(self.evaluate(features, input_size)[0].scores, self.stride, input_size)
+
+    def settle(self, features: Callable[[], Features], input_size: Size) -> str | None:
+        """Find out how the head is best evaluated, where that is not known; returns what a user should know of it.
+
+        Args:
+            features: makes random ones, of the shapes that the backbone gives for an input.
+            input_size: height and width of that input.
+        """
+        return None
 
     def own_losses(self, logits: Tensor, targets: Tensor) -> Losses:
         """The head's main losses of the logits that they are defined on."""
         losses: Losses = owner_of_losses(self.head).losses(logits, targets)
         return losses
 
-    def evaluation_losses(self, found: HeadLogits, targets: Tensor, criterion: LossFunction | None) -> Losses:
-        """The main losses of what :meth:`evaluate` gave; arguments as in training."""
+    def evaluation_losses(self, found: Found, targets: Tensor, criterion: LossFunction | None) -> Losses:
+        """The main losses of one image of which :meth:`evaluate` gave this; arguments as in training."""
         if found.of_loss is None:
-            height, width = (side * found.stride for side in found.logits.shape[-2:])
-            targets, logits = targets[..., :height, :width], found.logits
-            losses = criterion(logits, targets) if criterion else self._cross_entropy(logits, targets, found.stride)
+            height, width = found.scores.reach
+            targets, logits, stride = targets[..., :height, :width], found.scores.logits[None], found.scores.stride
+            losses = criterion(logits, targets) if criterion else self._cross_entropy(logits, targets, stride)
             return zero_where_nothing_counts(losses, logits)
         return zero_where_nothing_counts((criterion or self.own_losses)(found.of_loss, targets), found.of_loss)
 
@@ -86,6 +106,25 @@ class Adapter(ABC):
         full = F.interpolate(logits.float(), scale_factor=stride, mode="bilinear", align_corners=False)
         height, width = targets.shape[-2:]
         return {"loss_sem_seg": F.cross_entropy(full[..., :height, :width], targets, ignore_index=self.ignore_index)}
+
+
+def dense(logits: Tensor, stride: int, of_loss: Tensor | None) -> list[Found]:
+    """What logits (N, K, h, w) say of each image; ``of_loss`` are those that the head's own ``losses`` takes."""
+    return [
+        Found(scores, None if of_loss is None else of_loss[place : place + 1])
+        for place, scores in enumerate(DenseScores.of(logits, stride))
+    ]
+
+
+def refuse_size(scores: Scores, common_stride: int, input_size: Size) -> None:
+    """Raise a ConfigError unless the scores stand for exactly the padded input, up to whole strides."""
+    (height, width), (found_height, found_width) = input_size, scores.logits.shape[-2:]
+    if scores.reach != tuple(-(-side // common_stride) * common_stride for side in input_size):
+        raise ConfigError(
+            f"the head gives logits of {found_height}×{found_width} for an input of {height}×{width}, which is not "
+            f"what its common_stride of {common_stride} (MODEL.SEM_SEG_HEAD.COMMON_STRIDE) says: set it to "
+            f"{max(1, round(height / found_height))}, or mend the head"
+        )
 
 
 def owner_of_losses(head: Any) -> Any:

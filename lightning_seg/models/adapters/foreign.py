@@ -1,5 +1,6 @@
 """Heads that nobody knows, with ``losses``: trained through these, evaluated by their own forward."""
 
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -12,13 +13,17 @@ from lightning_seg.models.adapters.adapter import (
     EXAMPLE,
     Adapter,
     Features,
-    HeadLogits,
+    Found,
     LossFunction,
+    Size,
+    dense,
     owner_of_losses,
+    refuse_size,
     replaced,
     shown,
     zero_where_nothing_counts,
 )
+from lightning_seg.structures import DenseScores
 
 
 class Foreign(Adapter):
@@ -29,6 +34,8 @@ class Foreign(Adapter):
             read there then, which spares logits at full size.
     """
 
+    hint = f"; a head that does is {EXAMPLE}"
+
     def __init__(self, head: Any, ignore_index: int) -> None:
         super().__init__(head, ignore_index)
         self.by_losses = False
@@ -36,10 +43,10 @@ class Foreign(Adapter):
     def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> dict[str, Tensor]:
         return losses_of_forward(self, features, targets, criterion)
 
-    def evaluate(self, features: Features, input_size: tuple[int, int]) -> HeadLogits:
+    def evaluate(self, features: Features, input_size: Size) -> list[Found]:
         if self.by_losses:
             logits = self.before_losses(features, None)
-            return HeadLogits(logits, self.stride, logits)
+            return dense(logits, self.stride, logits)
         logits = logits_of_forward(self.head, features)
         owner = owner_of_losses(self.head)
         reach = -(-input_size[0] // self.stride) * self.stride
@@ -47,31 +54,42 @@ class Foreign(Adapter):
             stride = max(1, reach // logits.shape[-2])
         else:
             stride = self.stride if logits.shape[-2] * self.stride == reach else 1
-        return HeadLogits(logits, stride, None)
+        return dense(logits, stride, None)
 
-    def settle(self, features: Features, input_size: tuple[int, int]) -> None:
+    def check(self, features: Features, targets: Tensor, input_size: Size, levels: Sequence[int]) -> None:
+        refuse_size(DenseScores(self.before_losses(features, targets)[0], self.stride), self.stride, input_size)
+        scores = self.evaluate(features, input_size)[0].scores
+        exact = scores.stride == 1 and scores.reach == input_size
+        refuse_size(scores, 1 if exact else self.stride, input_size)
+
+    def settle(self, features: Callable[[], Features], input_size: Size) -> str | None:
         """Find out whether the logits may be read before ``losses``: where both ways agree to the bit.
 
         A copy is asked, whose parameters and buffers are moved a little: what starts at zero, such as the weight of a
         refinement, would show no difference.
-
-        Args:
-            features: random ones, of the shapes that the backbone gives for the input.
-            input_size: height and width of that input.
         """
+        self.by_losses = self._agrees_with_losses(features(), input_size)
+        if self.by_losses:
+            return None
+        return (
+            f"{type(self.head).__name__} is evaluated by its own forward; val/loss is the mean cross-entropy of that, "
+            "or model.criterion"
+        )
+
+    def _agrees_with_losses(self, features: Features, input_size: Size) -> bool:
         twin = Foreign(_moved(self.head), self.ignore_index)
         before = _state(twin.head)
         try:
             with torch.no_grad():
-                own = twin.evaluate(features, input_size)
+                found = [one.scores for one in twin.evaluate(features, input_size)]
                 read = twin.before_losses(features, None)
         except Exception:  # a user's code, which may ask for targets here: it is evaluated as it is
-            return
-        if own.stride != self.stride:
+            return False
+        if found[0].stride != self.stride:
             read = F.interpolate(read, scale_factor=self.stride, mode="bilinear", align_corners=False)
         after = _state(twin.head)
         unharmed = all(torch.equal(after[name], tensor) for name, tensor in before.items())
-        self.by_losses = unharmed and torch.equal(read, own.logits)
+        return unharmed and torch.equal(read, torch.stack([scores.logits for scores in found]))
 
     def before_losses(self, features: Features, targets: Tensor | None) -> Tensor:
         """The logits that the forward gives to ``losses`` first, with all but the head itself in evaluation mode."""

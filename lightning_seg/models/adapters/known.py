@@ -9,8 +9,10 @@ from torch import Tensor
 from lightning_seg.models.adapters.adapter import (
     Adapter,
     Features,
-    HeadLogits,
+    Found,
     LossFunction,
+    Size,
+    dense,
     replaced,
     zero_where_nothing_counts,
 )
@@ -29,9 +31,9 @@ class Layered(Adapter):
         logits = self.logits(features)
         return zero_where_nothing_counts((criterion or self.own_losses)(logits, targets), logits)
 
-    def evaluate(self, features: Features, input_size: tuple[int, int]) -> HeadLogits:
+    def evaluate(self, features: Features, input_size: Size) -> list[Found]:
         logits = self.logits(features)
-        return HeadLogits(logits, self.stride, logits)
+        return dense(logits, self.stride, logits)
 
 
 class DeepLabV3(Layered):
@@ -48,8 +50,8 @@ class PointRend(Adapter):
     def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> dict[str, Tensor]:
         return losses_of_forward(self, features, targets, criterion)
 
-    def evaluate(self, features: Features, input_size: tuple[int, int]) -> HeadLogits:
+    def evaluate(self, features: Features, input_size: Size) -> list[Found]:
         coarse = self.head.coarse_sem_seg_head.layers(features)
         with replaced(self.head.coarse_sem_seg_head, "layers", lambda _: coarse):
             refined: Tensor = self.head(features)[0]
-        return HeadLogits(refined, self.stride * coarse.shape[-2] // refined.shape[-2], coarse)
+        return dense(refined, self.stride * coarse.shape[-2] // refined.shape[-2], coarse)

@@ -10,8 +10,10 @@ from lightning_seg.models.adapters.adapter import (
     EXAMPLE,
     Adapter,
     Features,
-    HeadLogits,
+    Found,
     LossFunction,
+    Size,
+    dense,
     shown,
     zero_where_nothing_counts,
 )
@@ -21,18 +23,23 @@ class Plain(Adapter):
     """A head that only has ``forward(features)`` to logits (N, K, h, w): loss and upsampling are added.
 
     The loss is ``SemSegFPNHead``'s, the mean cross-entropy of the upsampled logits. Their stride is
-    ``common_stride`` where the head has that, else what :meth:`measure` finds.
+    ``common_stride`` where the head has that, else what :meth:`check` finds.
     """
+
+    hint = f"; a head that does is {EXAMPLE}"
 
     def __init__(self, head: Any, ignore_index: int) -> None:
         self.head = head
         self.ignore_index = ignore_index
         self.stride = int(getattr(head, "common_stride", 1))
 
-    def measure(self, logits: Tensor, input_size: tuple[int, int], levels: Sequence[int]) -> None:
+    def check(self, features: Features, targets: Tensor, input_size: Size, levels: Sequence[int]) -> None:
+        if not hasattr(self.head, "common_stride"):
+            self._measure(_logits(self.head, features), input_size, levels)
+        super().check(features, targets, input_size, levels)
+
+    def _measure(self, logits: Tensor, input_size: Size, levels: Sequence[int]) -> None:
         """Take the stride from logits (N, K, h, w) of a padded input: one of the backbone's, else a power of two."""
-        if hasattr(self.head, "common_stride"):
-            return
         for stride in (1, *sorted(levels), *(2**power for power in range(1, 8))):
             if tuple(logits.shape[-2:]) == tuple(-(-side // stride) for side in input_size):
                 self.stride = stride
@@ -46,9 +53,9 @@ class Plain(Adapter):
         logits = _logits(self.head, features)
         return zero_where_nothing_counts((criterion or self.own_losses)(logits, targets), logits)
 
-    def evaluate(self, features: Features, input_size: tuple[int, int]) -> HeadLogits:
+    def evaluate(self, features: Features, input_size: Size) -> list[Found]:
         logits = _logits(self.head, features)
-        return HeadLogits(logits, self.stride, logits)
+        return dense(logits, self.stride, logits)
 
     def own_losses(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return self._cross_entropy(logits, targets, self.stride)

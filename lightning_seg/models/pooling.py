@@ -1,0 +1,28 @@
+"""Pooling of ASPP over inputs of any size; where Detectron2 runs too, to the same bits."""
+
+from torch import Tensor, nn
+
+
+def pool_any_size(network: nn.Module) -> None:
+    """Let ASPP pool over inputs of any size.
+
+    Detectron2 takes the pooling window from ``INPUT.CROP.SIZE`` and raises where the input is no multiple of it. The
+    same window, clamped to the input, gives the same bits where Detectron2 runs.
+    """
+    from detectron2.layers import ASPP
+
+    for module in network.modules():
+        if isinstance(module, ASPP) and module.pool_kernel_size is not None:
+            module.pool_kernel_size = None  # asked for in forward only to raise
+            module.convs[-1][0] = _ClampedAveragePool(module.convs[-1][0].kernel_size)
+
+
+class _ClampedAveragePool(nn.Module):
+    def __init__(self, window: tuple[int, int]) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, features: Tensor) -> Tensor:
+        height, width = features.shape[-2:]
+        window = (min(self.window[0], height), min(self.window[1], width))
+        return nn.functional.avg_pool2d(features, window, stride=1)
