@@ -3,11 +3,11 @@
 Run: python benchmarks/kill.py [--runs 20] [--ranks 1] [--seed 0]. A small PointRend on made-up scenes (its points are
 random numbers of the training step), with validations, accumulated gradients, averaged weights and a checkpoint every
 other step. A run is interrupted one to three times and goes on with another number of loading processes: by SIGKILL at
-a random moment or while it writes a checkpoint, or by SIGTERM or SIGUSR1 to one or all of its processes, after which
-its status must be 143 or 75. Every other run is as long as trainer.max_epochs says, the others as trainer.max_steps.
-Each row says whether final weights, optimiser and schedule, the best checkpoint and metrics.csv are the same. Exit
-status 1 where one is not, or where a run hangs. A run that had ended before anything could interrupt it is compared,
-and does not count.
+a random moment or while it writes a checkpoint, or by SIGTERM, SIGUSR1 or SIGINT to one or all of its processes, after
+which its status must be 143, 75 or 130. Every other run is as long as trainer.max_epochs says, the others as
+trainer.max_steps. Each row says whether final weights, optimiser and schedule, the best checkpoint and metrics.csv are
+the same. Exit status 1 where one is not, or where a run hangs. A run that had ended before anything could interrupt it
+is compared, and does not count.
 """
 
 import argparse
@@ -33,7 +33,7 @@ REPOSITORY = Path(__file__).parent.parent
 PATIENCE = 180.0
 """Seconds after which a run counts as hung."""
 
-STATUS = {signal.SIGTERM: 143, signal.SIGUSR1: 75}
+STATUS = {signal.SIGTERM: 143, signal.SIGUSR1: 75, signal.SIGINT: 130}
 """What a run that is told to stop ends with."""
 
 LENGTHS = [{"max_epochs": 3}, {"max_epochs": -1, "max_steps": 12}]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EMAWeightAveraging, WeightAveraging
+from pytorch_lightning.callbacks import BackboneFinetuning, EMAWeightAveraging, LearningRateFinder, WeightAveraging
 from torch import Tensor
 
 from lightning_seg.errors import CheckpointError
@@ -12,6 +12,16 @@ from lightning_seg.structures import summarise
 
 _RATES = ("backbone_lr_factor", "layer_decay")
 """Settings of the model that a checkpoint's optimiser has taken in."""
+
+_UNFIT: dict[type[pl.Callback], str] = {
+    LearningRateFinder: "sets one number of the module, but here the rates are the config's (SOLVER.BASE_LR), or those "
+    "of model.optimizer, and may differ by depth: leave it out and compare rates with "
+    "`wandb sweep configs/sweeps/learning_rate.yaml`",
+    BackboneFinetuning: "gives the optimiser the backbone in the midst of a run, which the schedule and a resumed run "
+    "would not follow: leave it out, and give model.backbone_lr_factor 0.1 to train the backbone more slowly; or train "
+    "twice, first with MODEL.BACKBONE.FREEZE_AT 5, then with that run's last.ckpt as model.weights",
+}
+"""Lightning's callbacks that do not go with this module, and what to do instead."""
 
 
 def averaging_problems(callbacks: Sequence[pl.Callback], precision: Any = None) -> list[str]:
@@ -33,6 +43,15 @@ def averaging_problems(callbacks: Sequence[pl.Callback], precision: Any = None) 
     return [
         "trainer.callbacks: pytorch_lightning's EMAWeightAveraging rounds integer buffers down, such as Swin's table "
         "of positions: give lightning_seg.callbacks.EMA, which takes the same options"
+    ]
+
+
+def callback_problems(callbacks: Sequence[pl.Callback]) -> list[str]:
+    """Whether Lightning's own are asked for that take a module to be of another build."""
+    return [
+        f"trainer.callbacks: {kind.__name__} {reason}"
+        for kind, reason in _UNFIT.items()
+        if any(isinstance(callback, kind) for callback in callbacks)
     ]
 
 

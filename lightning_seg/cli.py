@@ -39,15 +39,27 @@ from lightning_seg.errors import (
     operation_without_determinism,
 )
 from lightning_seg.evaluated import checkpoint_in, config_of_checkpoint
-from lightning_seg.files import remove_drafts, replacing, use_utf8
+from lightning_seg.files import naming_full_disk, remove_drafts, replacing, use_utf8
 from lightning_seg.launch import late_rank
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, keep_run_id, prepared, without_missing
 from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
 from lightning_seg.plan import resolve_processes
 from lightning_seg.preflight import Preflight
-from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint, next_version
+from lightning_seg.run_lock import claim_folder, refuse_busy, release_folders
+from lightning_seg.runs import (
+    DEFAULT_ROOT,
+    RunFolder,
+    checkpoint_step,
+    new_run,
+    newest_checkpoint,
+    newest_training,
+    next_version,
+)
 from lightning_seg.strategies import register_strategies
+
+_INTERRUPTED = 128 + signal.SIGINT
+"""Exit status after Ctrl-C, as a shell shows it."""
 
 
 class SegmentationCLI(LightningCLI):
@@ -56,20 +68,24 @@ class SegmentationCLI(LightningCLI):
     run: RunFolder
     resumed_run: RunFolder | None = None
     resumed_step: int | None = None
+    _first_of_new: int | None = None
     preflight: Preflight
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         register_strategies()
         environment = {"default_env": True}
-        super().__init__(
-            SegmentationModule,
-            SegmentationDataModule,
-            save_config_callback=None,  # instantiate_trainer saves it
-            parser_class=Parser,
-            parser_kwargs={**environment, **{command: dict(environment) for command in self.subcommands()}},
-            auto_configure_optimizers=False,
-            args=None if args is None else list(args),
-        )
+        try:
+            super().__init__(
+                SegmentationModule,
+                SegmentationDataModule,
+                save_config_callback=None,  # instantiate_trainer saves it
+                parser_class=Parser,
+                parser_kwargs={**environment, **{command: dict(environment) for command in self.subcommands()}},
+                auto_configure_optimizers=False,
+                args=None if args is None else list(args),
+            )
+        finally:
+            release_folders()  # a caller in Python lives on
 
     def init_parser(self, **kwargs: Any) -> Parser:
         parser = Parser(dump_header=[f"pytorch_lightning=={pl.__version__}", SETTLED], **kwargs)
@@ -177,6 +193,8 @@ class SegmentationCLI(LightningCLI):
                 rank_zero_info(f"Checkpoint: {which}")
             checkpoint_step(Path(which), to_train=self.subcommand == "fit")
             return
+        if self.subcommand == "fit" and which == "last" and not settings.trainer.fast_dev_run:
+            self._claim_newest()
         found = newest_checkpoint(self.root, settings.name, which, to_train=self.subcommand == "fit")
         folder = self.root / settings.name
         if found is not None:
@@ -189,6 +207,25 @@ class SegmentationCLI(LightningCLI):
             settings.ckpt_path = None
         else:
             raise CheckpointError(f"{folder} holds no run with a {which} checkpoint: give a path as --ckpt_path")
+
+    def _claim_newest(self) -> None:
+        """Keep other jobs out of the newest training before it is read; a dry run only looks."""
+        self._first_of_new = next_version(self.root, self.settings.name)
+        newest = newest_training(self.root, self.settings.name)
+        if newest is not None and getattr(rank_zero_only, "rank", 0) == 0:
+            (refuse_busy if self.preflight.dry else claim_folder)(newest.path)
+
+    @rank_zero_only
+    def _claim_new(self) -> None:
+        """Claim a new run's folder; a job that was started twice trains in the first one's alone.
+
+        Raises:
+            BusyError: if another job has begun the run that this one was to go on in, which did not exist before.
+        """
+        claim_folder(self.run.path)
+        if self._first_of_new is not None:
+            for number in range(self._first_of_new, int(self.run.version.rpartition("_")[2])):
+                refuse_busy(self.run.path.with_name(f"version_{number}"))
 
     def instantiate_classes(self) -> None:
         try:
@@ -237,8 +274,10 @@ class SegmentationCLI(LightningCLI):
             kwargs["enable_model_summary"] = False  # Lightning would say that it adds none of its own
         kwargs["plugins"] = self._plugins(_as_list(trainer.plugins), trainer.sync_batchnorm, trainer.strategy)
         kwargs["default_root_dir"] = str(self.run.path)  # where callbacks write; Slurm's hpc_ckpt files are not there
-        self._prepare_folder()
         try:
+            if self.subcommand == "fit" and self.resumed_run is None:
+                self._claim_new()
+            self._prepare_folder()
             return self._build_trainer(**kwargs)
         except LightningSegError:
             self._withdraw()
@@ -351,7 +390,8 @@ class SegmentationCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run; an error of this process also ends those that it started, which may wait for it for ever."""
         try:
-            super()._run_subcommand(subcommand)
+            with naming_full_disk(self.run.path):
+                super()._run_subcommand(subcommand)
         except Exception as error:
             launcher = self.trainer.strategy.launcher
             if isinstance(launcher, _SubprocessScriptLauncher):
@@ -456,7 +496,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command; a mistake of the user's ends it with one message and status 1."""
+    """Run a command; a mistake of the user's ends it with one message and status 1, Ctrl-C with status 130."""
     use_utf8()
     silence_lightning()
     try:
@@ -464,6 +504,12 @@ def main(args: Sequence[str] | None = None) -> None:
     except LightningSegError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning's exit from the midst of a run
+            raise SystemExit(_INTERRUPTED) from None
+        raise
 
 
 def silence_lightning() -> None:

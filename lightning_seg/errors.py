@@ -47,6 +47,14 @@ class LossError(LightningSegError):
     """A training loss that is not finite."""
 
 
+class BusyError(LightningSegError):
+    """A run folder that another process trains in."""
+
+
+class DiskFullError(LightningSegError):
+    """A file for which there is no room."""
+
+
 class DependencyError(LightningSegError):
     """A library that must be installed first."""
 

@@ -4,19 +4,24 @@ And none is written outside the folder that it belongs to.
 """
 
 import codecs
+import errno
 import io
 import locale
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from lightning_seg.errors import DataError
+from lightning_seg.errors import DataError, DiskFullError
 
 DRAFT_SUFFIX = ".part"
 """How the name of a file ends that is still being written."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A full disk, a quota that is used up, a file larger than the process may write."""
 
 
 @contextmanager
@@ -29,11 +34,14 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Args:
         path: of the file; its folder is made where it is missing.
         mode: ``wb`` or ``w``; line ends are left as they are written.
+
+    Raises:
+        DiskFullError: if there is no room.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + DRAFT_SUFFIX)
     try:
-        with draft.open(mode, newline=None if "b" in mode else "") as file:
+        with naming_full_disk(path), draft.open(mode, newline=None if "b" in mode else "") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -42,6 +50,44 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         draft.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Name the file where a write fails for want of room; torch, whose own message is ``unexpected pos``, included.
+
+    Args:
+        path: of the file, or of a folder where it is not known which.
+
+    Raises:
+        DiskFullError: says how much room there is, and whether the file of before is there.
+    """
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except Exception as error:
+        if (code := lacks_room(error)) is None:
+            raise
+        kept = f" The {path.name} of before is there and whole." if path.is_file() else ""
+        raise DiskFullError(
+            f"{path} cannot be written: {os.strerror(code)} ({_describe_room(path)}).{kept} Make room and give the "
+            "command again; a training goes on with --ckpt_path last"
+        ) from error
+
+
+def lacks_room(error: BaseException | None) -> int | None:
+    """The number of the system's error where a write failed for want of room, be it behind another error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _describe_room(path: Path) -> str:
+    free, total = (getattr(shutil.disk_usage(path.parent), name) / 2**20 for name in ("free", "total"))
+    return f"{free:.0f} of {total:.0f} MiB are free"
 
 
 def inside(folder: Path, name: str) -> Path:

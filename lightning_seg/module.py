@@ -3,7 +3,9 @@
 Long, because Lightning asks one class for all hooks, and a third of it says what its settings mean.
 """
 
+import inspect
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,7 +18,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from lightning_seg.checkpoints import averaging_problems, compare_classes, refuse_other_model, resume_problems
+from lightning_seg.checkpoints import (
+    averaging_problems,
+    callback_problems,
+    compare_classes,
+    refuse_other_model,
+    resume_problems,
+)
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
@@ -117,6 +125,8 @@ class SegmentationModule(pl.LightningModule):
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__()
+        config, class_names = os.fspath(config), [str(name) for name in class_names]  # as a checkpoint keeps them
+        weights = None if weights is None else os.fspath(weights)
         self.evaluation = Evaluation(class_names, ignore_index, absent_classes, boundary_iou=boundary_iou)
         if compile:
             refuse_double_counting(activation_checkpointing)
@@ -161,6 +171,16 @@ class SegmentationModule(pl.LightningModule):
         """The figures of the last evaluation that ended."""
         self._figures: dict[str, Tensor] = {}
 
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """None of its own, but the first moment to refuse the trainer's.
+
+        Raises:
+            ConfigError: for one that would fail in a hook of its own.
+        """
+        if problems := callback_problems(self.trainer.callbacks):  # type: ignore[attr-defined]  # of pl.Trainer
+            raise ConfigError(problems[0])
+        return []
+
     def setup(self, stage: str) -> None:
         """Load pretrained weights, unless there are others already, and fit the network to the device."""
         self._trains = stage == "fit"
@@ -171,7 +191,10 @@ class SegmentationModule(pl.LightningModule):
             rank_zero_info("SyncBN needs a GPU: on the CPU, each process normalises its own batch")
         if device == "cuda" and self.float32_matmul_precision is not None:
             torch.set_float32_matmul_precision(self.float32_matmul_precision)
-        self.load_pretrained()
+        if not _loads_checkpoint():  # which brings its own
+            self.load_pretrained()
+            if self._trains and (warning := self.frozen_random()):
+                rank_zero_warn(warning)
         if self.compiles:
             self._compile()
 
@@ -209,8 +232,6 @@ class SegmentationModule(pl.LightningModule):
         if any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
             self.trainer.strategy.setup_optimizers(self.trainer)  # again, for the steps and rates of the batch it found
         refuse_dropped_activations(self.segmentor)
-        if warning := self.frozen_random():
-            rank_zero_warn(warning)
         self._has_weights = True  # those that training finds
 
     def figures(self, split: str) -> list[str]:
@@ -425,7 +446,7 @@ class SegmentationModule(pl.LightningModule):
         return maps, output.losses
 
     def _start_evaluation(self) -> None:
-        if not self._has_weights:
+        if not self._has_weights and self.trainer.state.fn != TrainerFn.FITTING:  # as BatchSizeFinder does first
             command = TrainerFn(self.trainer.state.fn).value
             raise ConfigError(f"{command} would use random weights: give --ckpt_path or --model.weights")
         self.evaluation.reset()
@@ -445,6 +466,18 @@ class SegmentationModule(pl.LightningModule):
     def _parameter_groups(self) -> list[tuple[str, Mapping[str, Any]]]:
         groups = self.trainer.optimizers[0].param_groups
         return [(group.get("name", str(index)), group) for index, group in enumerate(groups)]
+
+
+def _loads_checkpoint() -> bool:
+    """Whether the trainer that calls ``setup`` will load a checkpoint afterwards.
+
+    ``Trainer.ckpt_path`` says so only then, too late to load weights into a network that has been spread over
+    processes; before, it is an argument alone.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not pl.Trainer._run.__code__:
+        frame = frame.f_back
+    return frame is not None and frame.f_locals.get("ckpt_path") is not None
 
 
 def _refuse_to_scale(recipe: Recipe, *, own_optimizer: bool) -> None:

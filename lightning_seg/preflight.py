@@ -13,13 +13,13 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins import ClusterEnvironment
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_seg.checkpoints import averaging_problems, refuse_other_model, resume_problems
+from lightning_seg.checkpoints import averaging_problems, callback_problems, refuse_other_model, resume_problems
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.dry_run import model_rows, print_table, run_rows
-from lightning_seg.errors import CheckpointError, ConfigError, LaunchError, LightningSegError
+from lightning_seg.errors import BusyError, CheckpointError, ConfigError, LaunchError, LightningSegError
 from lightning_seg.launch import device_problems, launch_problems
 from lightning_seg.models.config import find_config, require_detectron2
-from lightning_seg.models.weights import read_checkpoint
+from lightning_seg.models.weights import read_checkpoint, split_query
 from lightning_seg.module import SegmentationModule
 from lightning_seg.monitors import mode_problems, name_problems, plateau_problem
 from lightning_seg.plan import (
@@ -77,10 +77,10 @@ class Preflight:
             self.problems += device_problems(self.environment, self.processes)
 
     def check_checkpoint(self, resolve: Callable[[], None]) -> None:
-        """Whether ``ckpt_path`` can be loaded."""
+        """Whether ``ckpt_path`` can be loaded, and its run is free to go on."""
         try:
             resolve()
-        except CheckpointError as error:
+        except (BusyError, CheckpointError) as error:
             self.problems.append(str(error))
         else:
             self.checkpoint = None if self.settings.ckpt_path is None else Path(self.settings.ckpt_path)
@@ -108,6 +108,7 @@ class Preflight:
             CheckpointError: if it is of another model.
         """
         self._callbacks = callbacks
+        self.problems += callback_problems(callbacks)
         self.problems += averaging_problems(callbacks, self.settings.trainer.precision) + mode_problems(callbacks)
         self.problems += name_problems(callbacks, validation_figures(model, self.settings))
         accumulate = self.settings.trainer.accumulate_grad_batches
@@ -257,7 +258,9 @@ def folder_problem(folder: Path) -> str | None:
 
 def weights_problem(weights: str | None) -> str | None:
     """Whether a file of weights is missing; addresses are not asked."""
-    if not weights or "://" in weights or Path(os.path.expandvars(weights)).expanduser().is_file():
+    if not weights or "://" in weights:
+        return None
+    if Path(os.path.expandvars(split_query(weights)[0])).expanduser().is_file():
         return None
     return f"weights {weights} do not exist: give model.weights another path, or '' for random weights"
 

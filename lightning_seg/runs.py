@@ -59,6 +59,12 @@ def next_version(root: Path, name: str) -> int:
     return max((number for number, _ in _versions(root, name)), default=-1) + 1
 
 
+def newest_training(root: Path, name: str) -> RunFolder | None:
+    """The newest run of that name which is no evaluation, whether it has a checkpoint or not."""
+    trainings = [pair for pair in _versions(root, name) if pair[1].checkpoints.is_dir()]
+    return max(trainings, key=lambda pair: pair[0])[1] if trainings else None
+
+
 def newest_checkpoint(root: Path, name: str, which: str, *, to_train: bool = False) -> tuple[RunFolder, Path] | None:
     """The newest training of that name, and the last or best of its checkpoints that can be loaded.
 

@@ -1,16 +1,22 @@
 """A file is the old one or the new one, whatever happens while it is written."""
 
+import errno
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from lightning_seg import audit, cli, plot
-from lightning_seg.errors import DataError
-from lightning_seg.files import inside, remove_drafts, replacing
+from lightning_seg.checkpoint_io import DurableCheckpointIO
+from lightning_seg.errors import DataError, DiskFullError
+from lightning_seg.files import inside, naming_full_disk, remove_drafts, replacing
 from tests.conftest import REPOSITORY
 
 
@@ -25,6 +31,44 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         raise KeyError
     assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
     assert path.read_bytes() == b"old\r\n"
+
+
+@contextmanager
+def file_limit(size: int) -> Iterator[None]:
+    """No file of this process can grow past so many bytes: a write fails as on a full disk, with another number."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_named_and_takes_nothing_away(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    io = DurableCheckpointIO()
+    for size, kept in ((50_000, ""), (200_000, r" The last.ckpt of before is there and whole\.")):
+        error = rf"last.ckpt cannot be written: File too large \(\d+ of \d+ MiB are free\)\.{kept} Make room and give"
+        with pytest.raises(DiskFullError, match=error), file_limit(size):
+            io.save_checkpoint({"a": torch.zeros(size)}, path)  # torch: "unexpected pos"
+        io.save_checkpoint({"a": 1}, path)
+    assert io.load_checkpoint(path) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_want_of_room_shows_behind_other_errors_and_others_stay(tmp_path: Path, number: int) -> None:
+    def save() -> None:
+        with naming_full_disk(tmp_path), naming_full_disk(tmp_path / "a"):
+            try:
+                raise OSError(number, "…")
+            except OSError:
+                raise RuntimeError("unexpected pos") from None
+
+    with pytest.raises(DiskFullError, match=rf"^{tmp_path}/a cannot be written: {os.strerror(number)}"):
+        save()
+    with pytest.raises(PermissionError), naming_full_disk(tmp_path):
+        raise PermissionError(errno.EACCES, "…")
 
 
 def test_drafts_of_killed_processes_are_removed(tmp_path: Path) -> None:

@@ -203,6 +203,27 @@ def test_renamed_classes_are_said(tmp_path: Path) -> None:
         make(weights=str(tmp_path / "m.ckpt")).load_pretrained()
 
 
+def test_a_training_says_that_a_frozen_backbone_stays_random(tmp_path: Path) -> None:
+    module = make({**TINY_OVERRIDES, "MODEL.BACKBONE.FREEZE_AT": 2})
+    with pytest.warns(UserWarning, match=r"starts from random weights, but MODEL\.BACKBONE\.FREEZE_AT 2 would keep"):
+        fit(module, [make_batch([(48, 64)] * 2)], tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Total length of .*DataLoader.* is zero")
+def test_weights_are_not_read_where_python_gives_a_checkpoint(tmp_path: Path) -> None:
+    """``Trainer.ckpt_path`` tells of it only after ``setup``."""
+    batches = [make_batch([(48, 64)] * 2)]
+    fit(make(), batches, tmp_path, max_steps=1).save_checkpoint(path := tmp_path / "a.ckpt")
+    (tmp_path / "empty.pth").touch()
+    off = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "accelerator": "cpu"}
+    for weights in (str(tmp_path / "empty.pth"), "https://nowhere.invalid/w.pth"):
+        for command in ("fit", "validate", "test", "predict"):
+            data: Any = DataLoader(batches if command == "fit" else [], batch_size=None)  # type: ignore[arg-type]
+            getattr(pl.Trainer(**off, max_steps=1), command)(make(weights=weights), data, ckpt_path=path)  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match=r"empty\.pth is empty"):
+        fit(make(weights=str(tmp_path / "empty.pth")), batches, tmp_path)
+
+
 class Tempered(CrossEntropy):
     """A loss that is learnt: cross-entropy at a temperature."""
 

@@ -12,16 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from jsonargparse import Namespace
 from PIL import Image
 from torch.optim import lr_scheduler as schedules
 
-from lightning_seg.cli import main
+from lightning_seg.cli import SegmentationCLI, main
 from lightning_seg.dry_run import describe_loggers
+from lightning_seg.errors import ConfigError
 from lightning_seg.launch import Processes
+from lightning_seg.module import SegmentationModule
 from lightning_seg.plan import Plan, make_plan, resolve_processes
-from lightning_seg.preflight import folder_problem, schedule_problems
+from lightning_seg.preflight import folder_problem, schedule_problems, weights_problem
+from tests.conftest import CLASSES, TINY_OVERRIDES
 
 Experiment = Callable[..., Path]
 TRAINER: dict[str, Any] = {
@@ -37,6 +41,40 @@ def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
     assert "Traceback" not in output.err
     errors = [line for line in output.err.splitlines() if line.startswith("error: ")]
     return int(caught.value.code or 0), output.out, errors
+
+
+def test_callbacks_that_cannot_work_here_are_refused_by_name(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remedies = {"LearningRateFinder": "configs/sweeps/learning_rate.yaml", "BackboneFinetuning": "backbone_lr_factor"}
+    config = str(experiment())
+    for name, remedy in remedies.items():
+        status, _, errors = dry_run(capsys, "--config", config, "--trainer.callbacks+", name)
+        assert (status, len(errors)) == (1, 1)
+        assert f"error: trainer.callbacks: {name} " in errors[0]
+        assert remedy in errors[0]
+        callback = getattr(pl.callbacks, name)()
+        trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[callback])
+        module = SegmentationModule("Misc/semantic_R_50_FPN_1x.yaml", CLASSES, 255, TINY_OVERRIDES, "")
+        with pytest.raises(ConfigError, match=rf"{name} .*{remedy}"):
+            trainer.fit(module, [])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_batch_size_is_found_with_random_weights(experiment: Experiment, tmp_path: Path) -> None:
+    finder = [f"--trainer.callbacks{option}" for option in ("+=BatchSizeFinder", ".max_trials=1", ".init_val=3")]
+    command = SegmentationCLI(["fit", "--config", str(experiment()), "--trainer.max_epochs", "1", *finder])
+    assert command.datamodule.batch_size == 3
+    run = tmp_path / "runs/tiny/version_0"
+    assert not list(run.glob(".scale_batch_size*"))
+    assert torch.load(run / "checkpoints/last.ckpt")["global_step"] == 2  # of 6 images
+
+
+def test_weights_may_carry_detectron2s_query(tmp_path: Path) -> None:
+    (tmp_path / "f.pth").touch()
+    for answer in ("True", "False"):
+        assert weights_problem(f"{tmp_path}/f.pth?matching_heuristics={answer}") is None
+    assert "do not exist" in str(weights_problem(f"{tmp_path}/g.pth?matching_heuristics=True"))
 
 
 def test_dry_run_prints_the_plan_and_leaves_nothing(

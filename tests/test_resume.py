@@ -2,22 +2,34 @@
 
 import importlib.util
 import os
+import resource
+import signal
 import subprocess
 import sys
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning.strategies import DDPStrategy
+from torch.utils.data import Dataset, SequentialSampler
 
+from lightning_seg import cli
+from lightning_seg.callbacks import stop_signals
 from lightning_seg.callbacks.last_checkpoint import _keep_as_previous
 from lightning_seg.callbacks.stop_signals import StopSignals
 from lightning_seg.checkpoint_io import DurableCheckpointIO
 from lightning_seg.cli import SegmentationCLI, main
+from lightning_seg.data.loader import build_loader
 from lightning_seg.errors import CheckpointError
+from lightning_seg.module import SegmentationModule
 from tests.conftest import REPOSITORY
+from tests.ranks import SignalIn
 
 
 def test_killed_runs_end_like_one_left_alone() -> None:
@@ -93,11 +105,131 @@ def test_stopping_after_any_step_changes_nothing(
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
 
 
+class CtrlC(SignalIn):
+    """Ctrl-C in step 2, and in step 3 where ``twice``, which the first would not have begun."""
+
+    def __init__(self, twice: bool) -> None:
+        super().__init__(2, rank=0, number="SIGINT")
+        self.twice = twice
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        super().on_train_batch_start(trainer)
+        if self.twice and trainer.global_step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(("wait", "twice", "step"), [(1.0, False, 3), (1.0, True, 3), (-1.0, True, 1)])
+def test_ctrl_c_saves_and_a_second_one_ends_at_once(
+    experiment: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    wait: float,
+    twice: bool,
+    step: int,
+) -> None:
+    """A second one right behind the first is the same one, which torchrun has passed on."""
+    monkeypatch.setattr(stop_signals, "_ONE_CTRL_C", wait)
+    monkeypatch.setattr(SegmentationModule, "configure_callbacks", lambda _: [CtrlC(twice)])
+    previous = signal.getsignal(signal.SIGINT)
+    every_step = ["--trainer.callbacks+", "lightning_seg.callbacks.LastCheckpoint", "--trainer.callbacks.every_n_steps"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--config", str(experiment()), "--trainer.limit_val_batches", "0", *every_step, "1"])
+    assert stopped.value.code == 130
+    assert capfd.readouterr().err.count("Ctrl-C: saving at the end of this step") == 1
+    assert ("Stopped by a signal after step 3: --ckpt_path last goes on" in caplog.text) == (step == 3)
+    checkpoint = torch.load(tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt")
+    assert checkpoint["global_step"] == step
+    assert signal.getsignal(signal.SIGINT) == previous
+
+
+def test_ctrl_c_outside_of_training_is_no_stack_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "SegmentationCLI", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 130
+
+
+def test_a_job_behind_the_shell_goes_on_ignoring_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    previous = {number: signal.getsignal(number) for number in stop_signals.STATUS}
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        StopSignals().listen()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) != previous[signal.SIGTERM]
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def test_loading_processes_outlive_ctrl_c() -> None:
+    previous = signal.getsignal(signal.SIGINT)
+    try:
+        loader = build_loader(Pids(), SequentialSampler(Pids()), batch_size=1, num_workers=1)
+        batches = iter(loader)
+        (first,) = next(batches)
+        os.kill(first["pid"], signal.SIGINT)
+        assert [sample for batch in batches for sample in batch] == [first] * 7
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class Pids(Dataset[Any]):
+    """The process that loads a sample."""
+
+    def __getitem__(self, _: int) -> dict[str, int]:
+        return {"pid": os.getpid()}
+
+    def __len__(self) -> int:
+        return 8
+
+
+class FillsTheDisk(pl.Callback):
+    """From step 2 on, no file can grow past 64 KiB; a checkpoint is larger."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def test_a_full_disk_ends_a_run_that_goes_on_once_there_is_room(
+    experiment: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "fit", "--config", str(experiment()), "--ckpt_path", "last", "--trainer.limit_val_batches", "0",
+        "--trainer.callbacks+", "lightning_seg.callbacks.LastCheckpoint", "--trainer.callbacks.every_n_steps", "1",
+        "--trainer.max_epochs", "1",
+    ]  # fmt: skip
+    checkpoints = tmp_path / "runs/tiny/version_0/checkpoints"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(SegmentationModule, "configure_callbacks", lambda _: [FillsTheDisk()])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "version_0/checkpoints/last.ckpt cannot be written: File too large (" in said
+    assert "The last.ckpt of before is there and whole. Make room and give the command again" in said
+    assert "Traceback" not in said
+    assert torch.load(checkpoints / "last.ckpt")["global_step"] == 1
+    assert not list(checkpoints.glob("*.part"))
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    main(arguments)
+    assert torch.load(checkpoints / "last.ckpt")["global_step"] == 3
+
+
 def test_checkpoints_are_read_without_running_code(tmp_path: Path) -> None:
     io = DurableCheckpointIO()
     io.save_checkpoint({"state_dict": {"a": torch.ones(2)}}, tmp_path / "a.ckpt")
     assert io.load_checkpoint(tmp_path / "a.ckpt", weights_only=False)["state_dict"]["a"].tolist() == [1, 1]
-    io.save_checkpoint({"state_dict": Path("x")}, tmp_path / "b.ckpt")
+    torch.save({"state_dict": Namespace(a=1)}, tmp_path / "b.ckpt")
     with pytest.raises(CheckpointError, match="could run code"):
         io.load_checkpoint(tmp_path / "b.ckpt", weights_only=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt", "b.ckpt"]

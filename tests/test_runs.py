@@ -87,6 +87,6 @@ def test_no_training_goes_on_from_weights_alone(tmp_path: Path) -> None:
 
 def test_checkpoint_step_checks_the_file(tmp_path: Path) -> None:
     assert checkpoint_step(save(tmp_path / "a.ckpt", 7, 0)) == 7
-    torch.save({"state_dict": {}, "loops": Path("x")}, tmp_path / "code.ckpt")
+    torch.save({"state_dict": {}, "loops": print}, tmp_path / "code.ckpt")
     with pytest.raises(CheckpointError, match="could run code"):
         checkpoint_step(tmp_path / "code.ckpt")

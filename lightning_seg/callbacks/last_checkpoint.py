@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,8 +22,8 @@ _State = dict[str, Any]
 class LastCheckpoint(Checkpoint):
     """Saves every ``every_n_steps`` optimiser steps, after each validation and at the end; keeps the one before, too.
 
-    SIGTERM and SIGUSR1, to any process, save at the end of the optimiser step and end the run with status 143 or 75; a
-    running validation is finished first.
+    SIGTERM, SIGUSR1 and Ctrl-C, to any process, save at the end of the optimiser step and end the run with status 143,
+    75 or 130; a running validation is finished first. A second Ctrl-C ends the run at once.
 
     Lightning logs a step after the last hook of its batch, so a checkpoint of it is written one hook later: before the
     next batch, after the validation that the step triggers, or after the epoch. All rows of a checkpoint's steps are on
@@ -51,6 +52,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._signals.listen()
+        _try_to_save(trainer, pl_module)
         self._step = self._saved_step = trainer.global_step
         epoch_loop = trainer.fit_loop.epoch_loop
         if epoch_loop.batch_progress.current.ready == 0:
@@ -121,6 +123,14 @@ class LastCheckpoint(Checkpoint):
         if self._stop:
             rank_zero_info(f"Stopped by a signal after step {trainer.global_step}: --ckpt_path last goes on from there")
             raise SystemExit(exit_status(trainer, self._stop))
+
+
+def _try_to_save(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    """Write what users' code has in a checkpoint, so that one which could not be read again fails before a step."""
+    states = {callback.state_key: callback.state_dict() for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    with TemporaryDirectory() as folder:
+        trial = {"callbacks": states, "hyper_parameters": dict(pl_module.hparams)}
+        trainer.strategy.checkpoint_io.save_checkpoint(trial, Path(folder, "trial.ckpt"))
 
 
 def _move(state: _State, folder: Path) -> None:

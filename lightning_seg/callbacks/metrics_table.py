@@ -8,7 +8,7 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
-from lightning_seg.files import replacing
+from lightning_seg.files import naming_full_disk, replacing
 
 
 class MetricsTable(CSVLogger):
@@ -49,6 +49,10 @@ class _Writer(ExperimentWriter):
         if path.is_file():
             self.metrics_keys, rows = _read(path)
             self._replace(self.metrics_keys, [row for row in rows if int(row["step"]) < step])
+
+    def save(self) -> None:
+        with naming_full_disk(Path(self.metrics_file_path)):
+            super().save()
 
     def _check_log_dir_exists(self) -> None:
         """Nothing: Lightning would warn of the run's own files, and delete the rows that are to be kept."""

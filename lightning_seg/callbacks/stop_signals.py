@@ -1,15 +1,22 @@
-"""SIGTERM and SIGUSR1 as a wish to stop, which all training processes learn of at the same step."""
+"""SIGTERM, SIGUSR1 and Ctrl-C as a wish to stop, which all training processes learn of at the same step."""
 
+import os
 import signal
 import threading
+import time
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 
-STATUS = {signal.SIGUSR1: 75, signal.SIGTERM: 143}
-"""Exit status after each signal: EX_TEMPFAIL of sysexits.h (start me again), and what a shell shows for SIGTERM."""
+STATUS = {signal.SIGUSR1: 75, signal.SIGINT: 130, signal.SIGTERM: 143}
+"""Exit status after each signal: EX_TEMPFAIL of sysexits.h (start me again), and what a shell shows for the others."""
+
+_ONE_CTRL_C = 1.0
+"""Seconds within which SIGINT counts once: a terminal sends it to all processes, and torchrun passes its own on."""
+
+_ANSWER = b"\nCtrl-C: saving at the end of this step, or of the running validation; once more ends the run at once\n"
 
 
 class StopSignals:
@@ -21,15 +28,24 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._status = 0
+        self._interrupted: float | None = None
 
     def listen(self) -> None:
         """Take over from Lightning, which gives the signals back to whom they belonged when it is done."""
         if threading.current_thread() is threading.main_thread():
             for number in STATUS:
-                signal.signal(number, self._note)
+                if number != signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:  # as a job behind the shell
+                    signal.signal(number, self._note)
 
     def _note(self, number: int, _: Any) -> None:
         self._status = max(self._status, STATUS[signal.Signals(number)])
+        if number == signal.SIGINT:
+            now = time.monotonic()
+            if self._interrupted is None:
+                self._interrupted = now
+                os.write(2, _ANSWER)  # print may be at work just now
+            elif now - self._interrupted > _ONE_CTRL_C:
+                raise KeyboardInterrupt
 
     def agreed(self, trainer: pl.Trainer) -> int:
         """The exit status if any process was signalled, else 0: the same on all, which must all ask.

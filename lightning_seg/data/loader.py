@@ -102,9 +102,11 @@ def prepare_worker(_: int = 0) -> None:
     which costs up to half as much as decoding it.
 
     Schedulers signal all processes of a job. The training process decides what follows and still needs its batches, so
-    this one outlives SIGTERM for a while; not for ever, since that is also how Python ends a process that is stuck.
+    this one outlives SIGTERM for a while; not for ever, since that is also how Python ends a process that is stuck. A
+    terminal sends Ctrl-C to all processes, too.
     """
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_AFTER_SIGTERM))
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

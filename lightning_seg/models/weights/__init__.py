@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_seg.models.weights.fetch import fetch_weights
+from lightning_seg.models.weights.fetch import fetch_weights, split_query
 from lightning_seg.models.weights.keys import LAZY_KEYS, YAML_KEYS, ConfigKeys
 from lightning_seg.models.weights.names import is_foreign_resnet, match_names, rename
 from lightning_seg.models.weights.read import NETWORK_PREFIX, read_checkpoint, read_weights
@@ -24,6 +24,7 @@ __all__ = [
     "WeightsReport",
     "load_weights",
     "read_checkpoint",
+    "split_query",
     "warn_of_frozen_random",
 ]
 
@@ -60,11 +61,11 @@ def load_weights(
         CheckpointError: if the file cannot be fetched or read, could run code, or does not fit.
         DependencyError: if timm is needed and missing.
     """
-    place = source.removesuffix("?matching_heuristics=True")
+    place, by_suffix = split_query(source)
     stored = read_weights(fetch_weights(place), source)
     here = network.state_dict()
     renamed = rename(stored, here)
-    names = match_names(here, renamed, by_suffix=stored.by_suffix or place != source)
+    names = match_names(here, renamed, by_suffix=stored.by_suffix or by_suffix)
 
     fitting = {name: renamed[end] for name, end in names.items() if renamed[end].shape == here[name].shape}
     reshaped = [

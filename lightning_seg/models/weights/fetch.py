@@ -22,6 +22,21 @@ _MD5_NAME = re.compile(r"_([0-9a-f]{6})\.pkl$")
 _SHA256_NAME = re.compile(r"-(?!20\d\d[01]\d[0-3]\d\.)([0-9a-f]{8,64})\.(?:pth|pt|safetensors)$")  # no dates
 
 
+_HEURISTICS = re.compile(r"\?matching_heuristics=(True|False)$")
+
+
+def split_query(source: str) -> tuple[str, bool]:
+    """Where weights are, and whether Detectron2's own query behind it asks to match ends of names.
+
+    >>> split_query("f.pth?matching_heuristics=True")
+    ('f.pth', True)
+    >>> split_query("https://a.org/f.pth?download=1")
+    ('https://a.org/f.pth?download=1', False)
+    """
+    query = _HEURISTICS.search(source)
+    return (source, False) if query is None else (source[: query.start()], query[1] == "True")
+
+
 def fetch_weights(source: str) -> Path:
     """Find, or download, the file of a source.
 

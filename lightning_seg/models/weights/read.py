@@ -1,5 +1,9 @@
 """From a local file of weights to a dict of tensors, without running any code in the file."""
 
+import datetime
+import decimal
+import fractions
+import pathlib
 import re
 import zipfile
 from dataclasses import dataclass, field
@@ -15,6 +19,13 @@ from lightning_seg.models.weights.pickles import Array, load_arrays
 PREFIX = "segmentor."
 NETWORK_PREFIX = f"{PREFIX}network."
 """Where the network's weights stand in a checkpoint of this project; other parts stand beside it."""
+
+_VALUES: list[Any] = [
+    *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
+    *(pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath),
+    *(decimal.Decimal, fractions.Fraction, frozenset),
+]
+"""Values of Python that torch refuses by default, though making one does nothing else."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,8 @@ def read_checkpoint(path: Path, what: str, *, mmap: bool = True) -> dict[str, An
     if path.stat().st_size == 0:
         raise CheckpointError(f"{what} cannot be read: it is empty")
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
+        with torch.serialization.safe_globals(_VALUES):
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
     except Exception as error:  # a damaged file makes pickle and zip raise anything
         message = str(error)
         if foreign := re.search(r"GLOBAL (\S+)", message):
