@@ -14,6 +14,15 @@ _RATES = ("backbone_lr_factor", "layer_decay")
 """Settings of the model that a checkpoint's optimiser has taken in."""
 
 
+def open_epoch(checkpoint: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The epoch that a training is in, and how many of its batches there have been; None between two epochs."""
+    loop = checkpoint.get("loops", {}).get("fit_loop", {})
+    epochs, batches = (loop.get(name, {}).get("current") for name in ("epoch_progress", "epoch_loop.batch_progress"))
+    if not epochs or not batches or epochs["processed"] == epochs["started"] or not batches["processed"]:
+        return None
+    return epochs["processed"], batches["processed"]
+
+
 def averaging_problems(callbacks: Sequence[pl.Callback]) -> list[str]:
     """Whether Lightning's own averaging is asked for, which spoils integer buffers without a word."""
     if not any(type(callback) is EMAWeightAveraging for callback in callbacks):

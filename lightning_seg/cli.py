@@ -278,6 +278,7 @@ class SegmentationCLI(LightningCLI):
             FinalValidation,
             LastCheckpoint,
             MetricsFile,
+            Position,
             PredictionFiles,
             ProgressBar,
             RankLog,
@@ -299,7 +300,8 @@ class SegmentationCLI(LightningCLI):
         if self.subcommand in ("validate", "test") and self.settings.verbose:
             callbacks.append(ResultTable())
         if self.subcommand == "fit":
-            callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals(), FinalValidation()]
+            callbacks += [Position(), ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals()]
+            callbacks.append(FinalValidation())
             if self.datamodule.skip_unreadable:
                 callbacks.append(SkippedSamples())
             if self.datamodule.readers["val"] is not None:
@@ -439,10 +441,12 @@ def _silence_lightning() -> None:
     """Leave out what no user can act on.
 
     Advertisements, Lightning's own deprecations, that YAML has no tuples, the advice to average over processes figures
-    that are the same on all of them already, and that an evaluation writes no checkpoints.
+    that are the same on all of them already, that an evaluation writes no checkpoints, and that data could not go on
+    inside an epoch.
     """
     warnings.filterwarnings("ignore", message=r"(?s).*create the checkpoint need.*: \[.ModelCheckpoint[^\"]*.\]\.")
     warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(.*sync_dist=True\)`")
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
     warnings.filterwarnings("ignore", message=r"(?s).*a tuple is serialized as list")
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
