@@ -14,13 +14,13 @@ _RATES = ("backbone_lr_factor", "layer_decay")
 """Settings of the model that a checkpoint's optimiser has taken in."""
 
 
-def open_epoch(checkpoint: Mapping[str, Any]) -> tuple[int, int] | None:
-    """The epoch that a training is in, and how many of its batches there have been; None between two epochs."""
+def place_of(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
+    """How many epochs of a training have ended, and how many batches there have been of the next."""
     loop = checkpoint.get("loops", {}).get("fit_loop", {})
     epochs, batches = (loop.get(name, {}).get("current") for name in ("epoch_progress", "epoch_loop.batch_progress"))
-    if not epochs or not batches or epochs["processed"] == epochs["started"] or not batches["processed"]:
-        return None
-    return epochs["processed"], batches["processed"]
+    if not epochs or not batches:
+        return 0, 0
+    return epochs["processed"], batches["processed"] if epochs["processed"] < epochs["started"] else 0
 
 
 def averaging_problems(callbacks: Sequence[pl.Callback]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 from jsonargparse import ActionYesNo
 from lightning_fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
@@ -42,6 +43,7 @@ from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
 from lightning_seg.plan import resolve_processes
 from lightning_seg.preflight import Preflight
+from lightning_seg.resuming import flatten
 from lightning_seg.runs import DEFAULT_ROOT, RunFolder, checkpoint_step, new_run, newest_checkpoint, next_version
 from lightning_seg.strategies import register_strategies
 
@@ -187,6 +189,7 @@ class SegmentationCLI(LightningCLI):
         if self.subcommand == "fit":
             model, data = (self._get(self.config_init, name) for name in ("model", "data"))
             resumed = self.resumed_step if self.resumed_run is not None else None
+            model.run_settings = flatten(yaml.safe_load(self._dump()))
             self.preflight.check_callbacks(model, given)
             if self.preflight.dry:
                 self.preflight.attempt(lambda: self._try_trainer(given))
@@ -316,14 +319,18 @@ class SegmentationCLI(LightningCLI):
     def _prepare_folder(self) -> None:
         """Clear what a killed run left, and write ``config.yaml``: given to the same command, it runs the same."""
         remove_drafts(self.run.path)
-        settings = self.settings.clone()
-        for name in ("ckpt_path", "config", "dry_run"):
-            settings.pop(name, None)
-        text = self._parser(self.subcommand).dump(settings, skip_unset=False)
-        if self.subcommand == "fit" and not settings.trainer.fast_dev_run:
+        text = self._dump()
+        if self.subcommand == "fit" and not self.settings.trainer.fast_dev_run:
             self.run.checkpoints.mkdir(exist_ok=True)  # by which a training is known, before its first checkpoint
         with replacing(self.run.path / "config.yaml", "w") as file:
             file.write(text)
+
+    def _dump(self) -> str:
+        """The settings that a run is made with, as YAML."""
+        settings = self.settings.clone()
+        for name in ("ckpt_path", "config", "dry_run"):
+            settings.pop(name, None)
+        return str(self._parser(self.subcommand).dump(settings, skip_unset=False))
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run; an error of this process also ends those that it started, which may wait for it for ever."""

@@ -3,6 +3,7 @@
 Long, because Lightning asks one class for all hooks, and a third of it says what its settings mean.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -14,7 +15,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from lightning_seg.checkpoints import averaging_problems, compare_classes, refuse_other_model, resume_problems
+from lightning_seg.checkpoints import (
+    averaging_problems,
+    compare_classes,
+    place_of,
+    refuse_other_model,
+    resume_problems,
+)
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
@@ -32,6 +39,7 @@ from lightning_seg.models.recipe import Recipe, load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.unused import refuse_unused, unused_notice
 from lightning_seg.models.weights import load_weights
+from lightning_seg.resuming import go_on_with, record_groups, record_training, training_problems
 from lightning_seg.structures import Batch
 
 _NOT_LOGGED = ("mPrecision", "mRecall")
@@ -149,6 +157,10 @@ class SegmentationModule(pl.LightningModule):
         for notice in [*self.segmentor.notices, *unused_notice(self.recipe.unused(self.recipe.changed_keys(), **own))]:
             rank_zero_info(notice)
         self._has_weights = self._trains = False
+        self.run_settings: dict[str, Any] = {}
+        """Of the whole run, by dotted names, for its checkpoints."""
+        self._checkpoint: dict[str, Any] | None = None
+        self._training: dict[str, Any] | None = None
         self.report: Report | None = None
         """The figures of the last evaluation that ended."""
         self._mean_loss = torch.tensor(torch.nan)
@@ -292,13 +304,63 @@ class SegmentationModule(pl.LightningModule):
         if self.scale_lr:
             global_batch = self._global_batch()
             lr_scale = self.lr_scale(global_batch)
-            if self.trainer.ckpt_path is None:  # else the checkpoint's rates hold
-                rank_zero_info(f"Learning rate: {self.describe_lr_scale(global_batch)}")
-        optimizer = self.build_optimizer(lr_scale)
-        scheduler = self.build_lr_scheduler(optimizer, self.trainer.estimated_stepping_batches, lr_scale)
+            rank_zero_info(f"Learning rate: {self.describe_lr_scale(global_batch)}")
+        optimizer, scheduler, self._training = self._build_training(lr_scale, self._total_steps())
+        if self._checkpoint is not None:
+            self._go_on_from(self._checkpoint, optimizer, scheduler)
+            self._checkpoint = None
         if isinstance(scheduler, ReduceLROnPlateau):
             return [optimizer], [{"scheduler": scheduler, "monitor": "val/loss", "strict": False}]
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def _build_training(self, lr_scale: float, total_steps: float) -> tuple[Optimizer, LRScheduler, dict[str, Any]]:
+        """Optimiser and schedule, and what a checkpoint says of them."""
+        optimizer = self.build_optimizer(lr_scale)
+        groups = record_groups(optimizer)
+        scheduler = self.build_lr_scheduler(optimizer, total_steps, lr_scale)
+        return optimizer, scheduler, record_training(groups, optimizer, scheduler, total_steps)
+
+    def _go_on_from(self, checkpoint: dict[str, Any], optimizer: Optimizer, scheduler: Any) -> None:
+        """Have settings of here take the place of those in a checkpoint, and say so."""
+        assert self._training is not None
+        if changes := go_on_with(checkpoint, optimizer, scheduler, self._training):
+            rank_zero_info(f"Goes on after step {checkpoint['global_step']} with {'; '.join(changes)}")
+
+    def _total_steps(self) -> float:
+        """Optimiser steps of the whole run: those before a checkpoint may have been of other batches."""
+        trainer, here = self.trainer, self.trainer.estimated_stepping_batches
+        if self._checkpoint is None or math.isinf(trainer.num_training_batches) or trainer.max_epochs in (None, -1):
+            return here
+        epochs, begun = place_of(self._checkpoint)
+        find = getattr(trainer.datamodule, "batches_begun", None)  # type: ignore[attr-defined]  # of fit
+        if begun and find is not None:
+            begun = find(epochs, begun, int(trainer.num_training_batches))
+        accumulate = trainer.accumulate_grad_batches
+        an_epoch = math.ceil(trainer.num_training_batches / accumulate)
+        of_this_one = an_epoch if begun == trainer.num_training_batches else begun // accumulate
+        total = self._checkpoint["global_step"] + an_epoch * (trainer.max_epochs - epochs) - of_this_one
+        return total if trainer.max_steps == -1 else min(total, trainer.max_steps)
+
+    def refuse_other_training(self, before: Mapping[str, Any], lr_scale: float, total_steps: float) -> None:
+        """Refuse a checkpoint whose optimiser or schedule do not fit those of here.
+
+        Args:
+            before: what the checkpoint says of them.
+            lr_scale: as of :meth:`lr_scale`.
+            total_steps: of the run.
+
+        Raises:
+            CheckpointError: says what differs.
+        """
+        if problems := training_problems(before, self._build_training(lr_scale, total_steps)[2]):
+            raise CheckpointError("; ".join(problems))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in a checkpoint what settings it was made with."""
+        if self._training is not None:
+            checkpoint["training"] = self._training
+        if self.run_settings:
+            checkpoint["settings"] = self.run_settings
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step, but for ``ReduceLROnPlateau``, which the validation has stepped.
@@ -337,6 +399,10 @@ class SegmentationModule(pl.LightningModule):
         refuse_other_model(self.state_dict(), checkpoint["state_dict"])
         if self._trains and (problems := resume_problems(checkpoint, self.hparams, self.trainer.callbacks)):  # type: ignore[attr-defined]
             raise CheckpointError("; ".join(problems))
+        if self._trains and self.trainer.optimizers:  # of a strategy that loads late
+            self._go_on_from(checkpoint, self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler)
+        elif self._trains:
+            self._checkpoint = checkpoint  # until there is an optimiser
         self._has_weights = True
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         if warning := compare_classes(stored, self.class_names, "the checkpoint"):

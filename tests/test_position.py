@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Timer
 
-from lightning_seg.cli import main
-from lightning_seg.data import SegmentationDataModule, Synthetic
+from lightning_seg.callbacks import FinalValidation, LastCheckpoint, Position
+from lightning_seg.data import Folder, SegmentationDataModule, Synthetic
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.position import EpochPosition
 from lightning_seg.data.sampler import TrainSampler
+from tests.conftest import CLASSES
 
 SAMPLES = 15
 
@@ -41,62 +43,84 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
     return draws
 
 
-@pytest.fixture
-def fit(
-    data: Path, experiment: Callable[..., Path], one_thread: None, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., dict[str, Any]]:
-    """Runs or goes on with a training of two epochs, and returns ``last.ckpt``."""
-    config = experiment(root=str(data), test=None)
-    monkeypatch.setattr(SegmentationDataModule, "take_quick_look", lambda _: None)
-    always = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+class OneWeight(pl.LightningModule):
+    """Learns the mean of all images; its weight says in which steps it saw which samples."""
 
-    def run(*arguments: str, name: str = "tiny") -> dict[str, Any]:
-        main(["fit", "--config", str(config), "--name", name, "--ckpt_path", "last", *always, *arguments])
-        run = config.parent / "runs" / name / "version_0/checkpoints/last.ckpt"
-        checkpoint: dict[str, Any] = torch.load(run, weights_only=True)
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: Any, _: int) -> torch.Tensor:
+        return torch.stack([(sample["image"].float().mean() / 255 - self.weight) ** 2 for sample in batch]).mean()
+
+    def validation_step(self, batch: Any, _: int) -> None:
+        pass
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), 0.1, momentum=0.9)
+        return [optimizer], [{"scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9), "interval": "step"}]
+
+
+@pytest.fixture
+def fit(data: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Runs or goes on with a training of two epochs, and returns ``last.ckpt``."""
+
+    def run(size: int = 2, name: str = "run", **settings: Any) -> dict[str, Any]:
+        readers = {part: Folder(f"{part}/images", f"{part}/masks") for part in ("train", "val")}
+        module = SegmentationDataModule(CLASSES, **readers, root=str(data), batch_size=size, num_workers=0, seed=3)
+        last = tmp_path / name / "checkpoints/last.ckpt"
+        trainer = pl.Trainer(
+            accelerator="cpu", devices=1, default_root_dir=tmp_path / name, logger=False,
+            enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+            callbacks=[Position(), FinalValidation(), LastCheckpoint()], **{"max_epochs": 2, **settings},
+        )  # fmt: skip
+        trainer.fit(OneWeight(), module, ckpt_path=last if last.exists() else None, weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(last, weights_only=True)
         return checkpoint
 
     return run
 
 
-def steps(number: int, *more: str) -> tuple[str, ...]:
-    return (f"--trainer.max_steps={number}", *more)
+def steps(number: int, size: int = 2, **more: Any) -> dict[str, Any]:
+    return {"max_steps": number, "size": size, **more}
 
 
-def batch(size: int, accumulate: int = 1) -> tuple[str, ...]:
-    return (f"--data.batch_size={size}", f"--trainer.accumulate_grad_batches={accumulate}")
-
-
-ENDLESS = "--trainer.max_epochs=-1"
-NO_VAL = "--trainer.limit_val_batches=0"
+NO_VAL = {"limit_val_batches": 0}
 
 
 @pytest.mark.parametrize(
     ("starts", "positions", "num_steps"),
     [
-        pytest.param([steps(3), ()], [14, 14], 14, id="max_steps inside an epoch"),
-        pytest.param([steps(3, NO_VAL), (NO_VAL,)], [14, 14], 14, id="without a validation"),
-        pytest.param([steps(3, ENDLESS), steps(12, ENDLESS)], [14, 10], 12, id="more max_steps"),
-        pytest.param([steps(7, ENDLESS, NO_VAL), steps(10, ENDLESS, NO_VAL)], [14, 6], 10, id="at an epoch's end"),
-        pytest.param([steps(3), batch(3)], [15, 15], 3 + 3 + 5, id="larger batches"),
-        pytest.param([steps(2, *batch(3)), ()], [14, 14], 2 + 4 + 7, id="smaller batches"),
-        pytest.param([steps(5, *batch(1)), batch(4)], [13, 12], 5 + 2 + 3, id="a place between two batches"),
-        pytest.param([steps(5, *batch(1)), steps(6, *batch(4)), ()], [15, 14], 5 + 1 + 3 + 7, id="twice in one epoch"),
-        pytest.param([steps(13, *batch(1)), batch(4)], [13, 12], 13 + 0 + 3, id="no whole batch is left"),
-        pytest.param([steps(2, *batch(2, 2)), batch(4)], [12, 12], 2 + 1 + 3, id="the same batch without accumulation"),
-        pytest.param([steps(2, *batch(4)), batch(2, 2)], [14, 14], 2 + 2 + 4, id="the same batch with accumulation"),
-        pytest.param([steps(2), batch(2, 4)], [14, 14], 2 + 2 + 2, id="more accumulation"),
+        pytest.param([steps(3), {}], [14, 14], 14, id="max_steps inside an epoch"),
+        pytest.param([steps(3, **NO_VAL), NO_VAL], [14, 14], 14, id="without a validation"),
+        pytest.param([steps(3, max_epochs=-1), steps(12, max_epochs=-1)], [14, 10], 12, id="more max_steps"),
+        pytest.param([steps(7, **NO_VAL), steps(10, **NO_VAL)], [14, 6], 10, id="max_steps at an epoch's end"),
+        pytest.param([steps(3), {"size": 3}], [15, 15], 3 + 3 + 5, id="larger batches"),
+        pytest.param([steps(2, 3), {}], [14, 14], 2 + 4 + 7, id="smaller batches"),
+        pytest.param([steps(5, 1), {"size": 4}], [13, 12], 5 + 2 + 3, id="a place between two batches"),
+        pytest.param([steps(5, 1), steps(6, 4), {}], [15, 14], 5 + 1 + 3 + 7, id="twice in one epoch"),
+        pytest.param([steps(13, 1), {"size": 4}], [13, 12], 13 + 0 + 3, id="no whole batch is left"),
+        pytest.param([steps(2, accumulate_grad_batches=2), {"size": 4}], [12, 12], 2 + 1 + 3, id="no accumulation"),
+        pytest.param([steps(2, 4), {"accumulate_grad_batches": 2}], [14, 14], 2 + 2 + 4, id="accumulation"),
+        pytest.param([steps(2), {"accumulate_grad_batches": 4}], [14, 14], 2 + 2 + 2, id="a step that begins inside"),
+        pytest.param(
+            [steps(3, limit_train_batches=4), {"limit_train_batches": 6}], [12, 12], 12, id="limit_train_batches"
+        ),
+        pytest.param([steps(3, val_check_interval=3), {"val_check_interval": 2}], [14, 14], 14, id="validations"),
+        pytest.param(
+            [steps(4, 3, max_epochs=-1), steps(9, max_epochs=-1)], [14, 8], 9, id="more max_steps and smaller batches"
+        ),
     ],
 )
 def test_each_sample_is_seen_once_an_epoch(
     fit: Callable[..., dict[str, Any]],
     seen: list[tuple[int, int, int]],
-    starts: list[tuple[str, ...]],
+    starts: list[dict[str, Any]],
     positions: list[int],
     num_steps: int,
 ) -> None:
     for settings in starts:
-        last = fit(*settings)
+        last = fit(**settings)
     check(seen, positions)
     assert last["global_step"] == num_steps
 
@@ -125,13 +149,13 @@ def test_a_limit_of_time_loses_nothing(
         trainer.should_stop = trainer.should_stop or len(seen) >= limit["samples"]
 
     monkeypatch.setattr(Timer, "_check_time_remaining", check_time)
-    settings = [*batch(2, 2), "--trainer.max_time=00:01:00:00"]
-    fit(*settings)
+    settings = {"accumulate_grad_batches": 2, "max_time": "00:01:00:00"}
+    fit(**settings)
     assert len(seen) == {2: 4, 3: 8, 9: 18}[batches]
     limit["samples"] = math.inf
-    last = fit(*settings)
+    last = fit(**settings)
     check(seen, [14, 14])
-    alone = fit(*settings, name="alone")
+    alone = fit(**settings, name="alone")
     for part in ("state_dict", "optimizer_states", "lr_schedulers"):
         assert same(last[part], alone[part])
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from lightning_seg.checkpoints import open_epoch
+from lightning_seg.checkpoints import place_of
 from lightning_seg.errors import CheckpointError
 from lightning_seg.structures import Batch
 
@@ -29,7 +29,7 @@ class Position(pl.Callback):
         """
         data = _data(trainer)
         if trainer.state.fn == "fit" and data is not None:
-            if problems := data.order_problems(inside=open_epoch(checkpoint) is not None):
+            if problems := data.order_problems(inside=place_of(checkpoint)[1] > 0):
                 raise CheckpointError("; ".join(problems))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

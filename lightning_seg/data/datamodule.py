@@ -379,9 +379,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     def batches_begun(self, epoch: int, batches: int, limit: int, *, start: bool = False) -> int:
         """As of :meth:`lightning_seg.data.position.EpochPosition.batches_begun`; ``start``: and go on there."""
         find = self.position.start_at if start else self.position.batches_begun
-        return find(
-            epoch, batches, limit=limit, global_batch=self.global_batch, length=len(self.datasets["train"])
-        )
+        return find(epoch, batches, limit=limit, global_batch=self.global_batch, length=len(self.datasets["train"]))
 
     def _samples_done(self) -> int:
         """Where the epoch that begins starts in its order: not at 0 in a run that is resumed inside it."""
