@@ -338,7 +338,7 @@ class SegmentationModule(pl.LightningModule):
         accumulate = trainer.accumulate_grad_batches
         an_epoch = math.ceil(trainer.num_training_batches / accumulate)
         of_this_one = an_epoch if begun == trainer.num_training_batches else begun // accumulate
-        total = self._checkpoint["global_step"] + an_epoch * (trainer.max_epochs - epochs) - of_this_one
+        total: float = self._checkpoint["global_step"] + an_epoch * (trainer.max_epochs - epochs) - of_this_one
         return total if trainer.max_steps == -1 else min(total, trainer.max_steps)
 
     def refuse_other_training(self, before: Mapping[str, Any], lr_scale: float, total_steps: float) -> None:

@@ -1,4 +1,4 @@
-"""What a training that goes on may change of its settings: taken on and said, or refused. The table: docs/resuming.md."""
+"""What a training that goes on may change of its settings: taken on and said, or refused; see docs/resuming.md."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ _ONCE = ("model.weights", "model.fresh_head", "model.allow_missing")
 
 _ASIDE = (
     "name", "seed_everything", "data.seed", "data.num_workers", "data.predict", "data.test", "data.cache",
-    "trainer.logger", "trainer.enable_", "trainer.log_every_n_steps", "trainer.profiler", "trainer.num_sanity_val_steps",
+    "trainer.logger", "trainer.enable_", "trainer.log_every_n_steps", "trainer.profiler", "trainer.num_sanity",
     "trainer.default_root_dir", "trainer.fast_dev_run",
 )  # fmt: skip
 """How settings begin that change no result, or that the data module compares."""
@@ -58,15 +58,15 @@ def training_problems(before: Mapping[str, Any], here: Mapping[str, Any]) -> lis
     """Why the state of a checkpoint's optimiser or schedule does not fit those of here; both as recorded."""
     if before["optimizer"] != here["optimizer"]:
         return [
-            f"the checkpoint's optimiser is {before['optimizer']}, here it is {here['optimizer']}, which its state does "
-            f"not fit: give the same, {_ANEW}"
+            f"the checkpoint's optimiser is {before['optimizer']}, here it is {here['optimizer']}, which its state "
+            f"does not fit: give the same, {_ANEW}"
         ]
     trained = [[group["parameters"] for group in record["groups"]] for record in (before, here)]
     if trained[0] != trained[1]:
         return [
-            f"the checkpoint's optimiser trains {sum(trained[0])} tensors in {len(trained[0])} groups, here it would be "
-            f"{sum(trained[1])} in {len(trained[1])} (MODEL.BACKBONE.FREEZE_AT, for one, decides that): give the same "
-            f"settings, {_ANEW}"
+            f"the checkpoint's optimiser trains {sum(trained[0])} tensors in {len(trained[0])} groups, here it would "
+            f"be {sum(trained[1])} in {len(trained[1])} (MODEL.BACKBONE.FREEZE_AT, for one, decides that): give the "
+            f"same settings, {_ANEW}"
         ]
     plateau = ReduceLROnPlateau.__name__
     if plateau in (before["schedule"]["class"], here["schedule"]["class"]) and (
@@ -81,7 +81,7 @@ def training_problems(before: Mapping[str, Any], here: Mapping[str, Any]) -> lis
 
 def training_changes(before: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """What differs of two records whose optimisers fit, each ``name old → new``."""
-    changes = {}
+    changes: dict[str, str] = {}
     for old, new in zip(before["groups"], here["groups"], strict=True):
         for name in [name for name in new if old.get(name) != new[name]]:
             changes.setdefault(name, f"{'learning rate' if name == 'lr' else name} {_change(old.get(name), new[name])}")
@@ -90,9 +90,11 @@ def training_changes(before: Mapping[str, Any], here: Mapping[str, Any]) -> list
     names = [name for name in {**old_schedule, **new_schedule} if old_schedule.get(name) != new_schedule.get(name)]
     told = [name for name in names if not name.rpartition(".")[2].startswith("_") and name != "last"]
     if names:
-        shown = [_change(old_schedule["class"], new_schedule["class"])] if "class" in names else [
-            f"{name} {_change(old_schedule.get(name), new_schedule.get(name))}" for name in told
-        ]
+        shown = (
+            [_change(old_schedule["class"], new_schedule["class"])]
+            if "class" in names
+            else [f"{name} {_change(old_schedule.get(name), new_schedule.get(name))}" for name in told]
+        )
         lines.append(f"schedule {summarise(shown)}" if shown else "the schedule that the config gives for it")
     if before["optimiser steps"] != here["optimiser steps"]:
         lines.insert(0, f"optimiser steps {_change(before['optimiser steps'], here['optimiser steps'])}")
@@ -144,8 +146,8 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
 def settings_problems(before: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """Which settings, by dotted names, would be recorded and do nothing."""
     return [
-        f"{name} is {_short(here.get(name))}, in the checkpoint's run it was {_short(before.get(name))}, but only a new "
-        f"run reads it: give what it was, or start anew with it in place of ckpt_path"
+        f"{name} is {_short(here.get(name))}, in the checkpoint's run it was {_short(before.get(name))}, but only a "
+        "new run reads it: give what it was, or start anew with it in place of ckpt_path"
         for name in _ONCE
         if before and before.get(name) != here.get(name)
     ]

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +25,8 @@ OWN = {
 PLATEAU = {**OWN, "lr_scheduler": {"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau"}}
 RUNS: dict[str, dict[str, Any]] = {"solver": {}, "own": OWN, "plateau": PLATEAU, "scaled": {"scale_lr": True}}
 EXPONENTIAL = '{"class_path": "torch.optim.lr_scheduler.ExponentialLR", "init_args": {"gamma": 0.5}}'
+FLIP = '[{"class_path": "albumentations.HorizontalFlip"}]'
+LOSSES = "lightning_seg.losses."
 STOPPED_AT = 4
 """Of 6 steps, after one of the three batches of the second epoch."""
 
@@ -83,7 +86,7 @@ def go_on(
 
 def rates() -> list[float]:
     """The rate of each step of the run here, from the first."""
-    with open("runs/c/version_0/metrics.csv", newline="") as file:
+    with Path("runs/c/version_0/metrics.csv").open(newline="") as file:
         rows = [(int(row["step"]), float(row["lr/0"])) for row in csv.DictReader(file) if row.get("lr/0")]
     return [rate for _, rate in sorted(rows)]
 
@@ -91,10 +94,6 @@ def rates() -> list[float]:
 def last() -> dict[str, Any]:
     checkpoint: dict[str, Any] = torch.load("runs/c/version_0/checkpoints/last.ckpt", weights_only=True)
     return checkpoint
-
-
-def groups(name: str) -> set[Any]:
-    return {group[name] for group in last()["optimizer_states"][0]["param_groups"]}
 
 
 def solver(step: int, steps: int = 6, base: float = 0.02) -> float:
@@ -118,7 +117,7 @@ def cosine(step: int, steps: int = 6, base: float = 0.001) -> float:
         ("own", [f"--model.lr_scheduler={EXPONENTIAL}"], "CosineAnnealingLR → ExponentialLR", lambda k: 0.001 * 0.5**k),
         ("solver", ["--trainer.max_epochs=3"], "optimiser steps 6 → 9", partial(solver, steps=9)),
         ("solver", ["--trainer.max_steps=5"], "optimiser steps 6 → 5", partial(solver, steps=5)),
-        ("scaled", ["--trainer.accumulate_grad_batches=3"], "learning rate 0.0025 → 0.0075", None),
+        ("scaled", ["--trainer.accumulate_grad_batches=3"], "0.0025 → 0.0075", partial(solver, steps=5, base=0.0075)),
     ],
 )
 def test_rates_are_those_of_the_new_settings_at_the_step_that_was_reached(
@@ -133,3 +132,75 @@ def test_rates_are_those_of_the_new_settings_at_the_step_that_was_reached(
     assert "Goes on after step 4 with " in text
     assert said in text
     assert rates()[4:] == pytest.approx([rate(step) for step in range(4, last()["global_step"])], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said", "steps"),
+    [
+        ("solver", [], None, 6),
+        ("solver", ["--model.overrides.SOLVER.WEIGHT_DECAY=0.001"], "weight_decay 0.0001 → 0.001", 6),
+        ("solver", ["--data.batch_size=3"], "data.batch_size 2 → 3", 5),
+        ("solver", ["--trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches 1 → 2", 6),
+        ("solver", ["--trainer.precision=bf16-mixed"], "trainer.precision None → bf16-mixed", 6),
+        ("solver", ["--trainer.gradient_clip_val=1"], "trainer.gradient_clip_val None → 1", 6),
+        ("solver", ["--model.overrides.MODEL.SEM_SEG_HEAD.LOSS_WEIGHT=2.0"], "SEM_SEG_HEAD.LOSS_WEIGHT None → 2", 6),
+        ("solver", [f"--data.train_transforms={FLIP}"], "data.train_transforms None → ", 6),
+        ("solver", [f"--model.criterion={LOSSES}CrossEntropy"], "model.criterion.class_path None → lightning_seg", 6),
+        ("solver", ["--data.val.skip=[0001*]"], "data.val.init_args.skip [] → ['0001*']", 6),
+        ("between", ["--data.train.skip=[0001*]"], "data.train.init_args.skip [] → ['0001*']", 5),
+        ("between", ["--data.sampler=rare_class"], "data.sampler shuffle → rare_class", 6),
+    ],
+)
+def test_what_holds_from_here_on_is_said(
+    go_on: Callable[..., tuple[int, str]], name: str, settings: list[str], said: str | None, steps: int
+) -> None:
+    status, text = go_on(name, *settings)
+    assert status == 0, text
+    assert ("other settings; from here on: " in text) == (said is not None)
+    assert (said or "") in text
+    assert last()["global_step"] == steps
+    decays = {group["weight_decay"] for group in last()["optimizer_states"][0]["param_groups"]}
+    assert decays == {0.0, 0.001 if "WEIGHT_DECAY" in str(settings) else 0.0001}
+
+
+def test_a_dry_run_shows_what_would_be_other_than_before(go_on: Callable[..., tuple[int, str]]) -> None:
+    status, text = go_on("solver", "--trainer.devices=2", "--data.batch_size=1", "--dry_run")
+    assert status == 0, text
+    assert re.search(r"other than before +│ trainer.devices auto → 2", text)
+    assert re.search(r"other than before +│ data.batch_size 2 → 1", text)
+
+
+ANEW = "model.weights in place of ckpt_path"
+
+
+REFUSED = [
+    ("solver", ["--model.optimizer=torch.optim.AdamW"], "the checkpoint's optimiser is SGD, here it is AdamW"),
+    ("solver", ["--seed_everything=4"], "the checkpoint's run has the seed 3, here it is 4"),
+    ("solver", ["--data.train.skip=[0001*]"], "an epoch, whose order hangs on the samples of data.train"),
+    ("solver", ["--model.overrides.MODEL.BACKBONE.FREEZE_AT=2"], "trains 99 tensors in 2 groups, here it would be"),
+    ("solver", ["--model.backbone_lr_factor=0.1"], "the checkpoint's optimiser has model.backbone_lr_factor 1"),
+    ("solver", ["--model.overrides.MODEL.RESNETS.DEPTH=34"], "the checkpoint was made for another model"),
+    ("solver", ["--data.sampler=rare_class"], "an epoch, whose order hangs on data.sampler"),
+    ("solver", ["--model.weights=detectron2://X"], "model.weights is detectron2://X, in the checkpoint's run it was"),
+    ("solver", ["--model.fresh_head=true"], "model.fresh_head is True, in the checkpoint's run it was False"),
+    ("solver", ["--trainer.max_epochs=1"], "the checkpoint is in epoch 2, but trainer.max_epochs is 1"),
+    ("solver", ["--trainer.max_steps=3"], "the checkpoint is of step 4, but trainer.max_steps is 3"),
+    ("plateau", ["--model.optimizer.lr=0.002"], "ReduceLROnPlateau goes by all validations so far"),
+    ("plateau", ["--model.lr_scheduler.patience=3"], "(schedule patience 10 → 3)"),
+    ("plateau", [f"--model.lr_scheduler={EXPONENTIAL}"], "ReduceLROnPlateau → ExponentialLR"),
+]
+"""Rows of the table; a dry run finds the first three in its own way."""
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "why", "dry"), [(*row, []) for row in REFUSED] + [(*row, ["--dry_run"]) for row in REFUSED[:3]]
+)
+def test_what_a_checkpoint_does_not_fit_is_refused_before_training(
+    go_on: Callable[..., tuple[int, str]], name: str, settings: list[str], why: str, dry: list[str]
+) -> None:
+    status, text = go_on(name, *settings, *dry)
+    assert status == 1
+    error = text[text.index("error: ") :]
+    assert why in error
+    assert ANEW in error or "start anew with it" in error or "validate" in error or "config.yaml of its run" in error
+    assert last()["global_step"] == STOPPED_AT

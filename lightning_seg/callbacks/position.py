@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_seg.checkpoints import place_of
 from lightning_seg.errors import CheckpointError
@@ -28,14 +29,18 @@ class Position(pl.Callback):
             CheckpointError: says what differs.
         """
         data = _data(trainer)
-        if trainer.state.fn == "fit" and data is not None:
-            if problems := data.order_problems(inside=place_of(checkpoint)[1] > 0):
-                raise CheckpointError("; ".join(problems))
+        if trainer.state.fn != "fit" or data is None:
+            return
+        if problems := data.order_problems(inside=place_of(checkpoint)[1] > 0):
+            raise CheckpointError("; ".join(problems))
+        if changed := data.order_changes():
+            rank_zero_info(f"From here on, epochs have another order, because of {' and '.join(changed)}")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         fit_loop, data = trainer.fit_loop, _data(trainer)
-        epoch_loop, epochs = fit_loop.epoch_loop, fit_loop.epoch_progress
-        batches = epoch_loop.batch_progress
+        epoch_loop = fit_loop.epoch_loop
+        epochs: Any = fit_loop.epoch_progress  # whose counts Lightning declares as of a base class
+        batches: Any = epoch_loop.batch_progress
         self._goes_on = epoch_loop.restarting
         inside = epochs.current.processed < epochs.current.started and batches.current.processed > 0
         if data is None or not epoch_loop.restarting or not inside:

@@ -376,6 +376,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Why an epoch of the checkpoint that was loaded cannot go on, if it was written inside one, or not at all."""
         return self.position.problems(self._order(), inside=inside)
 
+    def order_changes(self) -> list[str]:
+        """What an epoch's order hangs on that is other than in the checkpoint that was loaded."""
+        return self.position.changes(self._order())
+
     def batches_begun(self, epoch: int, batches: int, limit: int, *, start: bool = False) -> int:
         """As of :meth:`lightning_seg.data.position.EpochPosition.batches_begun`; ``start``: and go on there."""
         find = self.position.start_at if start else self.position.batches_begun

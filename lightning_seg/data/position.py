@@ -58,6 +58,11 @@ class EpochPosition:
         self._ahead = (epoch, self._samples_before(epoch, batches, global_batch) - begun * global_batch)
         return begun
 
+    def changes(self, order: Mapping[str, Any]) -> list[str]:
+        """What of all that an epoch's order hangs on is other than the checkpoint says."""
+        before = self._stored.get("order", {})
+        return [name for name, value in order.items() if before.get(name, value) != value]
+
     def problems(self, order: Mapping[str, Any], *, inside: bool) -> list[str]:
         """Why a run with this order of its epochs cannot go on as the checkpoint's began.
 
@@ -65,20 +70,18 @@ class EpochPosition:
             order: as of :meth:`state`.
             inside: whether the checkpoint was written inside an epoch.
         """
-        before = self._stored.get("order", {})
-        changed = [name for name, value in order.items() if before.get(name, value) != value]
-        problems = []
+        changed, problems = self.changes(order), []
         if "seed" in changed:
             problems.append(
-                f"the checkpoint's run has the seed {before['seed']}, here it is {order['seed']}, by which samples would "
-                "come twice or not at all: give the same seed_everything, or start anew with model.weights in place of "
-                "ckpt_path"
+                f"the checkpoint's run has the seed {self._stored['order']['seed']}, here it is {order['seed']}, by "
+                "which samples would come twice or not at all: give the same seed_everything, or start anew with "
+                "model.weights in place of ckpt_path"
             )
         if inside and (others := [name for name in changed if name != "seed"]):
             problems.append(
                 f"the checkpoint was written inside an epoch, whose order hangs on {' and '.join(others)}, which is "
-                "another here: give the same, go on from the end of an epoch, or start anew with model.weights in place "
-                "of ckpt_path"
+                "another here: give the same, go on from the end of an epoch, or start anew with model.weights in "
+                "place of ckpt_path"
             )
         return problems
 
