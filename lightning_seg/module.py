@@ -139,8 +139,8 @@ class SegmentationModule(pl.LightningModule):
         self.weights: str = self.recipe.weights if weights is None else weights
         self.fresh_head = fresh_head
         self.allow_missing = tuple(allow_missing or ())
-        self.make_optimizer = optimizer
-        self.make_lr_scheduler = lr_scheduler
+        self.make_optimizer = None if optimizer is None else _Shared(optimizer)
+        self.make_lr_scheduler = None if lr_scheduler is None else _Shared(lr_scheduler)
         self.segmentor = Segmentor(
             self.recipe,
             num_classes=len(class_names),
@@ -455,6 +455,22 @@ class SegmentationModule(pl.LightningModule):
     def _parameter_groups(self) -> list[tuple[str, Mapping[str, Any]]]:
         groups = self.trainer.optimizers[0].param_groups
         return [(group.get("name", str(index)), group) for index, group in enumerate(groups)]
+
+
+class _Shared:
+    """A function that copies of the module share, such as that of averaged weights.
+
+    The command line's holds on to the command line itself, and so to the processes that it started.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+    def __deepcopy__(self, _: Any) -> "_Shared":
+        return self
 
 
 def _refuse_to_scale(recipe: Recipe, *, own_optimizer: bool) -> None:
