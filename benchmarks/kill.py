@@ -52,8 +52,8 @@ KINDS = ["epochs", "steps", "batches"]
 LAYOUTS = [(2, 2, 1), (4, 1, 1), (1, 4, 1), (2, 1, 2), (1, 2, 2)]
 """Batch size, accumulation and processes of the same global batch; a run that is left alone has the first."""
 
-TOLERANCE = 1e-4
-"""Largest difference of a weight after 21 steps in other batches, whose sums are rounded otherwise."""
+TOLERANCE = 1e-3
+"""Of the largest value of a tensor, or of 1, after 21 steps in other batches, whose sums are rounded otherwise."""
 
 OVERRIDES = {
     "MODEL.RESNETS.STEM_OUT_CHANNELS": 16,
@@ -132,9 +132,14 @@ def write_even_config(folder: Path, data: Path) -> Path:
     kept = {name: value for name, value in OVERRIDES.items() if not name.startswith(without)}
     config["model"] |= {
         "overrides": kept | head | {"MODEL.SEM_SEG_HEAD.CONVS_DIM": 32},  # GN has 32 groups
-        "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01, "momentum": 0.9}},
+        "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.001, "momentum": 0.9}},
         "lr_scheduler": {"class_path": "torch.optim.lr_scheduler.ExponentialLR", "init_args": {"gamma": 0.9}},
     }
+    names = config["data"]["classes"]
+    config["data"]["label_map"] = {
+        **dict(enumerate(names)),
+        255: names[0],
+    }  # so that a mean over pixels is one of images
     config["data"]["train"]["init_args"] |= {"root": "even", "count": 28}
     del config["trainer"]["limit_train_batches"], config["trainer"]["val_check_interval"]
     path.write_text(yaml.safe_dump(config))
@@ -255,8 +260,8 @@ def result(folder: Path) -> dict[str, Any]:
 def same(one: Any, other: Any, tolerance: float = 0.0) -> bool:
     """Equality of nested tensors and values, of tensors to a tolerance, by default to the bit."""
     if isinstance(one, torch.Tensor):
-        if tolerance and isinstance(other, torch.Tensor):
-            return torch.allclose(one, other, rtol=tolerance, atol=tolerance)
+        if tolerance and isinstance(other, torch.Tensor) and one.is_floating_point():
+            return bool((one - other).abs().max() <= tolerance * max(1.0, float(one.abs().max())))
         return isinstance(other, torch.Tensor) and torch.equal(one, other)
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key], tolerance) for key in one)
