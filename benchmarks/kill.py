@@ -256,7 +256,6 @@ def result(folder: Path) -> dict[str, Any]:
         "optimiser": [last["optimizer_states"], last["lr_schedulers"], last["global_step"]],
         "best": best["state_dict"],
         "metrics": rows,
-        "samples": seen(folder),
     }
 
 
@@ -385,7 +384,7 @@ def run_alone(config: Path, ranks: int) -> tuple[dict[str, Any], float]:
     seconds = time.monotonic() - process.started
     if process.status:
         sys.exit((config.parent / "log.txt").read_text())
-    expected = result(config.parent)
+    expected = result(config.parent) | {"samples": seen(config.parent)}
     print(f"uninterrupted: {expected['optimiser'][2]} steps, {len(expected['metrics'])} rows, {seconds:.1f} s")
     return expected, seconds
 
@@ -426,7 +425,8 @@ def main() -> None:
             expected, seconds = alone[kind]
             done = kill_and_resume(config, kind, seconds, settings.ranks, chance)
             tolerance = TOLERANCE if kind == "batches" else 0.0
-            equal = compare(expected, result(config.parent), done, tolerance=tolerance)
+            found = result(config.parent) | {"samples": seen(config.parent)}
+            equal = compare(expected, found, done, tolerance=tolerance)
             different += "OTHER" in equal.values()
             interrupted += not all(what.endswith("ended") for what in done)
             print(
