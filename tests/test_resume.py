@@ -23,7 +23,7 @@ from tests.conftest import REPOSITORY
 def test_killed_runs_end_like_one_left_alone() -> None:
     """Two of ``benchmarks/kill.py``, which does many, one by epochs and one by steps."""
     done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "benchmarks/kill.py"), "--runs", "2", "--seed", "0", "--kinds", "epochs", "steps"],
+        [sys.executable, str(REPOSITORY / "benchmarks/kill.py"), "--runs=2", "--seed=0", "--kinds", "epochs", "steps"],
         capture_output=True, text=True, timeout=500, check=False, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
