@@ -294,7 +294,7 @@ class SegmentationModule(pl.LightningModule):
         if self.make_lr_scheduler is None:
             return self.recipe.build_lr_scheduler(optimizer, total_steps, lr_scale)
         before = [group["lr"] for group in optimizer.param_groups]
-        scheduler = self.make_lr_scheduler(optimizer)
+        scheduler: LRScheduler = self.make_lr_scheduler(optimizer)
         if self.rates.differ:
             refuse_levelled(scheduler, before)
         return scheduler
