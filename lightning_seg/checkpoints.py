@@ -24,6 +24,15 @@ _UNFIT: dict[type[pl.Callback], str] = {
 """Lightning's callbacks that do not go with this module, and what to do instead."""
 
 
+def place_of(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
+    """How many epochs of a training have ended, and how many batches there have been of the next."""
+    loop = checkpoint.get("loops", {}).get("fit_loop", {})
+    epochs, batches = (loop.get(name, {}).get("current") for name in ("epoch_progress", "epoch_loop.batch_progress"))
+    if not epochs or not batches:
+        return 0, 0
+    return epochs["processed"], batches["processed"] if epochs["processed"] < epochs["started"] else 0
+
+
 def averaging_problems(callbacks: Sequence[pl.Callback], precision: Any = None) -> list[str]:
     """Whether Lightning's own averaging is asked for, which spoils integer buffers without a word.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 from jsonargparse import ActionYesNo
 from jsonargparse._formatters import get_env_var
 from lightning_fabric.plugins import CheckpointIO, ClusterEnvironment
@@ -46,6 +47,7 @@ from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
 from lightning_seg.plan import resolve_processes
 from lightning_seg.preflight import Preflight
+from lightning_seg.resuming import flatten
 from lightning_seg.run_lock import claim_folder, refuse_busy, release_folders
 from lightning_seg.runs import (
     DEFAULT_ROOT,
@@ -244,6 +246,7 @@ class SegmentationCLI(LightningCLI):
         if self.subcommand == "fit":
             model, data = (self._get(self.config_init, name) for name in ("model", "data"))
             resumed = self.resumed_step if self.resumed_run is not None else None
+            model.run_settings = flatten(yaml.safe_load(self._dump()))
             self.preflight.check_callbacks(model, given)
             if self.preflight.dry:
                 self.preflight.attempt(lambda: self._try_trainer(given))
@@ -340,6 +343,7 @@ class SegmentationCLI(LightningCLI):
             FinalValidation,
             LastCheckpoint,
             MetricsFile,
+            Position,
             PredictionFiles,
             ProgressBar,
             RankLog,
@@ -362,8 +366,8 @@ class SegmentationCLI(LightningCLI):
         if self.subcommand in ("validate", "test") and self.settings.verbose:
             callbacks.append(ResultTable())
         if self.subcommand == "fit":
-            callbacks += [ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals(), FinalValidation()]
-            callbacks.append(Summary())
+            callbacks += [Position(), ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals()]
+            callbacks += [FinalValidation(), Summary()]
             if self.datamodule.skip_unreadable:
                 callbacks.append(SkippedSamples())
             if self.datamodule.readers["val"] is not None and self.settings.trainer.limit_val_batches != 0:
@@ -378,14 +382,18 @@ class SegmentationCLI(LightningCLI):
     def _prepare_folder(self) -> None:
         """Clear what a killed run left, and write ``config.yaml``: given to the same command, it runs the same."""
         remove_drafts(self.run.path)
-        settings = self.settings.clone()
-        for name in ("ckpt_path", "config", "dry_run"):
-            settings.pop(name, None)
-        text = self._parser(self.subcommand).dump(settings, skip_unset=False)
-        if self.subcommand == "fit" and not settings.trainer.fast_dev_run:
+        text = self._dump()
+        if self.subcommand == "fit" and not self.settings.trainer.fast_dev_run:
             self.run.checkpoints.mkdir(exist_ok=True)  # by which a training is known, before its first checkpoint
         with replacing(self.run.path / "config.yaml", "w") as file:
             file.write(text)
+
+    def _dump(self) -> str:
+        """The settings that a run is made with, as YAML."""
+        settings = self.settings.clone()
+        for name in ("ckpt_path", "config", "dry_run"):
+            settings.pop(name, None)
+        return str(self._parser(self.subcommand).dump(settings, skip_unset=False))
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run; an error of this process also ends those that it started, which may wait for it for ever."""
@@ -516,11 +524,13 @@ def silence_lightning() -> None:
     """Leave out what no user can act on.
 
     Advertisements, deprecations within Lightning and Detectron2, that YAML has no tuples, the advice to average over
-    processes figures that are the same on all of them already, and that a machine with Slurm is used without it.
+    processes figures that are the same on all of them already, that a machine with Slurm is used without it, and that
+    data could not go on inside an epoch.
     """
     warnings.filterwarnings("ignore", message=r"The `srun` command is available on your system but is not used")
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script(_method)?` is (deprecated|not supported)")
     warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(.*sync_dist=True\)`")
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
     warnings.filterwarnings("ignore", message=r"(?s).*a tuple is serialized as list")
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())

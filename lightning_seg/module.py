@@ -22,6 +22,7 @@ from lightning_seg.checkpoints import (
     averaging_problems,
     callback_problems,
     compare_classes,
+    place_of,
     refuse_other_model,
     resume_problems,
 )
@@ -44,6 +45,7 @@ from lightning_seg.models.unused import refuse_unused, unused_notice
 from lightning_seg.models.weights import load_weights
 from lightning_seg.monitors import mode_problems, monitored, plateau_problem
 from lightning_seg.plan import accumulation_problem, changing_accumulation, count_steps
+from lightning_seg.resuming import go_on_with, record_groups, record_training, training_problems
 from lightning_seg.structures import Batch
 
 _NOT_LOGGED = ("mPrecision", "mRecall")
@@ -148,8 +150,8 @@ class SegmentationModule(pl.LightningModule):
         """``global_step`` and ``epoch`` of the checkpoint that was loaded last."""
         self.fresh_head = fresh_head
         self.allow_missing = tuple(allow_missing or ())
-        self.make_optimizer = optimizer
-        self.make_lr_scheduler = lr_scheduler
+        self.make_optimizer = None if optimizer is None else _Shared(optimizer)
+        self.make_lr_scheduler = None if lr_scheduler is None else _Shared(lr_scheduler)
         self.segmentor = Segmentor(
             self.recipe,
             num_classes=len(class_names),
@@ -167,6 +169,10 @@ class SegmentationModule(pl.LightningModule):
             rank_zero_info(notice)
         self._has_weights = self._trains = False
         self._bar_reads_loss = False
+        self.run_settings: dict[str, Any] = {}
+        """Of the whole run, by dotted names, for its checkpoints."""
+        self._checkpoint: dict[str, Any] | None = None
+        self._training: dict[str, Any] | None = None
         self.report: Report | None = None
         """The figures of the last evaluation that ended."""
         self._figures: dict[str, Tensor] = {}
@@ -233,6 +239,9 @@ class SegmentationModule(pl.LightningModule):
             self.trainer.strategy.setup_optimizers(self.trainer)  # again, for the steps and rates of the batch it found
         refuse_dropped_activations(self.segmentor)
         self._has_weights = True  # those that training finds
+
+    def on_train_start(self) -> None:
+        self._checkpoint = None  # it is loaded
 
     def figures(self, split: str) -> list[str]:
         """Names of what an evaluation logs."""
@@ -336,7 +345,7 @@ class SegmentationModule(pl.LightningModule):
         if self.make_lr_scheduler is None:
             return self.recipe.build_lr_scheduler(optimizer, total_steps, lr_scale)
         before = [group["lr"] for group in optimizer.param_groups]
-        scheduler = self.make_lr_scheduler(optimizer)
+        scheduler: LRScheduler = self.make_lr_scheduler(optimizer)
         if self.rates.differ:
             refuse_levelled(scheduler, before)
         return scheduler
@@ -346,15 +355,49 @@ class SegmentationModule(pl.LightningModule):
         if self.scale_lr:
             global_batch = self._global_batch()
             lr_scale = self.lr_scale(global_batch)
-            if self.trainer.ckpt_path is None:  # else the checkpoint's rates hold
-                rank_zero_info(f"Learning rate: {self.describe_lr_scale(global_batch)}")
-        optimizer = self.build_optimizer(lr_scale)
-        scheduler = self.build_lr_scheduler(optimizer, self._total_steps(), lr_scale)
+            rank_zero_info(f"Learning rate: {self.describe_lr_scale(global_batch)}")
+        optimizer, scheduler, self._training = self._build_training(lr_scale, self._total_steps())
+        if self._checkpoint is not None:
+            self._go_on_from(self._checkpoint, optimizer, scheduler)
         if isinstance(scheduler, ReduceLROnPlateau):
             if problem := plateau_problem(scheduler, self.figures("val")):
                 raise ConfigError(problem)
             return [optimizer], [{"scheduler": scheduler, "monitor": monitored(scheduler), "strict": False}]
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def _build_training(self, lr_scale: float, total_steps: float) -> tuple[Optimizer, LRScheduler, dict[str, Any]]:
+        """Optimiser and schedule, and what a checkpoint says of them."""
+        optimizer = self.build_optimizer(lr_scale)
+        groups = record_groups(optimizer)
+        scheduler = self.build_lr_scheduler(optimizer, total_steps, lr_scale)
+        return optimizer, scheduler, record_training(groups, optimizer, scheduler, total_steps)
+
+    def _go_on_from(self, checkpoint: dict[str, Any], optimizer: Optimizer, scheduler: Any) -> None:
+        """Have settings of here take the place of those in a checkpoint, and say so."""
+        assert self._training is not None
+        if changes := go_on_with(checkpoint, optimizer, scheduler, self._training):
+            rank_zero_info(f"Goes on after {checkpoint['global_step']} steps with {'; '.join(changes)}")
+
+    def refuse_other_training(self, before: Mapping[str, Any], lr_scale: float, total_steps: float) -> None:
+        """Refuse a checkpoint whose optimiser or schedule do not fit those of here.
+
+        Args:
+            before: what the checkpoint says of them.
+            lr_scale: as of :meth:`lr_scale`.
+            total_steps: of the run.
+
+        Raises:
+            CheckpointError: says what differs.
+        """
+        if problems := training_problems(before, self._build_training(lr_scale, total_steps)[2]):
+            raise CheckpointError("; ".join(problems))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in a checkpoint what settings it was made with."""
+        if self._training is not None:
+            checkpoint["training"] = self._training
+        if self.run_settings:
+            checkpoint["settings"] = self.run_settings
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step, but for ``ReduceLROnPlateau``, which the validation has stepped.
@@ -394,6 +437,10 @@ class SegmentationModule(pl.LightningModule):
         refuse_other_model(self.state_dict(), checkpoint["state_dict"])
         if self._trains and (problems := resume_problems(checkpoint, self.hparams, self.trainer.callbacks)):  # type: ignore[attr-defined]
             raise CheckpointError("; ".join(problems))
+        if self._trains and self.trainer.optimizers:  # of a strategy that loads late
+            self._go_on_from(checkpoint, self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler)
+        elif self._trains:
+            self._checkpoint = checkpoint  # until there is an optimiser
         self._has_weights = True
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         if warning := compare_classes(stored, self.class_names, "the checkpoint"):
@@ -404,14 +451,30 @@ class SegmentationModule(pl.LightningModule):
         return callbacks
 
     def _total_steps(self) -> float:
-        """Optimiser steps of the whole training; Lightning does not know a ``GradientAccumulationScheduler``."""
-        trainer = self.trainer
-        steps, epochs = trainer.estimated_stepping_batches, trainer.max_epochs
+        """Optimiser steps of the whole training.
+
+        Lightning knows no ``GradientAccumulationScheduler``, nor that the steps before a checkpoint may have been of
+        other batches.
+        """
+        trainer, here = self.trainer, self.trainer.estimated_stepping_batches
         factors = changing_accumulation(self._callbacks())
-        if factors is None or epochs in (None, -1) or math.isinf(trainer.num_training_batches):
-            return steps
-        counted = count_steps(int(trainer.num_training_batches), epochs, factors)
-        return counted if trainer.max_steps == -1 else min(counted, trainer.max_steps)
+        if trainer.max_epochs in (None, -1) or math.isinf(trainer.num_training_batches):
+            return here
+        if factors is None and self._checkpoint is None:
+            return here
+        factors = factors or {0: trainer.accumulate_grad_batches}
+        batches = int(trainer.num_training_batches)
+        total = count_steps(batches, trainer.max_epochs, factors)
+        if self._checkpoint is not None:
+            epochs, begun = place_of(self._checkpoint)
+            find = getattr(trainer.datamodule, "batches_begun", None)  # type: ignore[attr-defined]  # of fit
+            if begun and find is not None:
+                begun = find(epochs, begun, batches)
+            done = count_steps(batches, epochs, factors)
+            factor = factors[max(start for start in factors if start <= epochs)]
+            of_this_one = math.ceil(begun / factor) if begun == batches else begun // factor
+            total += self._checkpoint["global_step"] - done - of_this_one
+        return total if trainer.max_steps == -1 else min(total, trainer.max_steps)
 
     def _global_batch(self) -> int:
         """Samples per optimiser step."""
@@ -478,6 +541,22 @@ def _loads_checkpoint() -> bool:
     while frame is not None and frame.f_code is not pl.Trainer._run.__code__:
         frame = frame.f_back
     return frame is not None and frame.f_locals.get("ckpt_path") is not None
+
+
+class _Shared:
+    """A function that copies of the module share, such as that of averaged weights.
+
+    The command line's holds on to the command line itself, and so to the processes that it started.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+    def __deepcopy__(self, _: Any) -> "_Shared":
+        return self
 
 
 def _refuse_to_scale(recipe: Recipe, *, own_optimizer: bool) -> None:

@@ -11,9 +11,16 @@ from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins import ClusterEnvironment
+from pytorch_lightning.utilities import rank_zero_info
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_seg.checkpoints import averaging_problems, callback_problems, refuse_other_model, resume_problems
+from lightning_seg.checkpoints import (
+    averaging_problems,
+    callback_problems,
+    place_of,
+    refuse_other_model,
+    resume_problems,
+)
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.dry_run import model_rows, print_table, run_rows
 from lightning_seg.errors import BusyError, CheckpointError, ConfigError, LaunchError, LightningSegError
@@ -30,6 +37,7 @@ from lightning_seg.plan import (
     plan_problems,
     resolve_processes,
 )
+from lightning_seg.resuming import length_problems, settings_changes, settings_problems
 
 _SHARDING = ("fsdp", "deepspeed", "modelparallel")
 """What the names of Lightning's strategies that spread a network over processes contain, but for underscores."""
@@ -59,6 +67,7 @@ class Preflight:
         self.problems: list[str] = []
         self.checkpoint: Path | None = None
         self._callbacks: Sequence[pl.Callback] = ()
+        self._stored: dict[str, Any] = {}
         self._samples: dict[str, int | None] = {}
         self.processes = resolve_processes(settings.trainer)
 
@@ -118,6 +127,9 @@ class Preflight:
         if self.checkpoint is not None:
             checkpoint = read_checkpoint(self.checkpoint, f"checkpoint {self.checkpoint}")
             self.problems += resume_problems(checkpoint, model.hparams, callbacks)
+            self.problems += settings_problems(checkpoint.get("settings", {}), model.run_settings)
+            self.problems += _length_problems(checkpoint, self.settings.trainer)
+            self._stored = {name: part for name, part in checkpoint.items() if name != "state_dict"}
             self.attempt(partial(refuse_other_model, model.state_dict(), checkpoint["state_dict"]))
 
     def check_training(
@@ -136,6 +148,10 @@ class Preflight:
             self.settings.trainer, self.processes, data.batch_size, self._samples.get("train"), self._callbacks
         )
         self.problems += training_problems(self.settings, model, plan)
+        self._compare_training(model, data, plan)
+        changes = settings_changes(self._stored.get("settings", {}), model.run_settings)
+        if changes and not self.dry:
+            rank_zero_info(f"The checkpoint's run had other settings; from here on: {'; '.join(changes)}")
         if self.dry:
             self._find_weights(model)
             if self.first:
@@ -145,9 +161,20 @@ class Preflight:
                         *run_rows(self.settings, model, plan, folder, resumed_step, writable, self.environment),
                         *model_rows(model, data.class_names),
                         ("validation data", self._describe_validation(data)),
+                        *[("other than before", change) for change in changes],
                     ]
                 )
         self.refuse()
+
+    def _compare_training(self, model: SegmentationModule, data: SegmentationDataModule, plan: Plan) -> None:
+        """Whether optimiser, schedule and, in a dry run, the order of an epoch go on from the checkpoint."""
+        before = self._stored.get("training")
+        if before is not None and not self.problems:
+            steps = math.inf if plan.total_steps is None else plan.total_steps
+            self.attempt(partial(model.refuse_other_training, before, model.lr_scale(plan.global_batch), steps))
+        if data.datasets and (state := self._stored.get(type(data).__qualname__)):
+            data.load_state_dict(state)
+            self.problems += data.order_problems(inside=place_of(self._stored)[1] > 0)
 
     def refuse(self) -> None:
         """Raise if anything is wrong."""
@@ -201,6 +228,14 @@ class Preflight:
             if str(error) not in self.problems:
                 self.problems.append(str(error))
             return None
+
+
+def _length_problems(checkpoint: Mapping[str, Any], trainer: Any) -> list[str]:
+    """Whether a checkpoint is further than the trainer goes."""
+    if trainer.fast_dev_run:
+        return []
+    step, (epochs, batches) = checkpoint.get("global_step", 0), place_of(checkpoint)
+    return length_problems(step, epochs + (batches > 0), trainer.max_epochs, trainer.max_steps)
 
 
 def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> list[str]:

@@ -35,7 +35,7 @@ from tests.ranks import SignalIn
 def test_killed_runs_end_like_one_left_alone() -> None:
     """Two of ``benchmarks/kill.py``, which does many, one by epochs and one by steps."""
     done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "benchmarks/kill.py"), "--runs", "2", "--seed", "0"],
+        [sys.executable, str(REPOSITORY / "benchmarks/kill.py"), "--runs=2", "--seed=0", "--kinds", "epochs", "steps"],
         capture_output=True, text=True, timeout=500, check=False, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -138,7 +138,7 @@ def test_ctrl_c_saves_and_a_second_one_ends_at_once(
         main(["fit", "--config", str(experiment()), "--trainer.limit_val_batches", "0", *every_step, "1"])
     assert stopped.value.code == 130
     assert capfd.readouterr().err.count("Ctrl-C: saving at the end of this step") == 1
-    assert ("Stopped by a signal after step 3: --ckpt_path last goes on" in caplog.text) == (step == 3)
+    assert ("Stopped by a signal after 3 steps: --ckpt_path last goes on" in caplog.text) == (step == 3)
     checkpoint = torch.load(tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt")
     assert checkpoint["global_step"] == step
     assert signal.getsignal(signal.SIGINT) == previous

@@ -7,6 +7,7 @@ from lightning_seg.callbacks.final_validation import FinalValidation
 from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
 from lightning_seg.callbacks.metrics_file import MetricsFile
 from lightning_seg.callbacks.pictures import ResultGrid
+from lightning_seg.callbacks.position import Position
 from lightning_seg.callbacks.prediction_files import PredictionFiles
 from lightning_seg.callbacks.progress import ProgressBar
 from lightning_seg.callbacks.rank_log import RankLog
@@ -26,6 +27,7 @@ __all__ = [
     "FinalValidation",
     "LastCheckpoint",
     "MetricsFile",
+    "Position",
     "PredictionFiles",
     "ProgressBar",
     "RankLog",

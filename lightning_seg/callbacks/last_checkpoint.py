@@ -40,7 +40,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self._signals = StopSignals()
         self._step = self._saved_step = 0
-        self._due = False
+        self._due = self._stop_asked = False
         self._stop = 0
         self._alter: Callable[[_State], None] | None = None
 
@@ -62,7 +62,10 @@ class LastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         if trainer.global_step == self._step:  # gradients still add up; a checkpoint does not hold them
+            self._stop_asked = self._stop_asked or trainer.should_stop  # as a Timer does, of max_time
+            trainer.should_stop = False
             return
+        trainer.should_stop = trainer.should_stop or self._stop_asked
         self._step = trainer.global_step
         self._due = self._due or self._step % self.every_n_steps == 0
         self._stop = self._signals.agreed(trainer)
@@ -73,7 +76,7 @@ class LastCheckpoint(Checkpoint):
         self._save_if_due(trainer, _next_batch_not_begun)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save_if_due(trainer, _epoch_ended)
+        self._save_if_due(trainer, _epoch_ended if _epoch_is_over(trainer) else _epoch_cut)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         training_is_over = trainer.global_step == trainer.max_steps  # a resumed run would not come here again
@@ -90,7 +93,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop = 0
         self._due = self._saved_step != trainer.global_step
-        self._save_if_due(trainer)
+        self._save_if_due(trainer, _epoch_ended if _epoch_is_over(trainer) else _epoch_cut)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: _State) -> None:
         """Let each ``ModelCheckpoint`` find what it saved where the run's folder has been moved.
@@ -121,7 +124,7 @@ class LastCheckpoint(Checkpoint):
             self._alter = None
             self._due, self._saved_step = False, trainer.global_step
         if self._stop:
-            rank_zero_info(f"Stopped by a signal after step {trainer.global_step}: --ckpt_path last goes on from there")
+            rank_zero_info(f"Stopped by a signal after {trainer.global_step} steps: --ckpt_path last goes on from there")
             raise SystemExit(exit_status(trainer, self._stop))
 
 
@@ -167,6 +170,18 @@ def _next_batch_not_begun(fit_loop: _State) -> None:
     for counts in (progress["total"], progress["current"]):
         counts["ready"] = counts["completed"]
     progress["is_last_batch"] = False
+
+
+def _epoch_is_over(trainer: pl.Trainer) -> bool:
+    """Whether all batches have been used; not where ``max_steps`` or ``max_time`` ends a training before."""
+    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+
+
+def _epoch_cut(fit_loop: _State) -> None:
+    """Leave the epoch open, so that the resumed run goes on with its next batch: Lightning takes it as ended."""
+    epochs = fit_loop["epoch_progress"]
+    for counts in (epochs["total"], epochs["current"]):
+        counts["processed"] = counts["completed"] = counts["started"] - 1
 
 
 def _epoch_ended(fit_loop: _State) -> None:

@@ -24,6 +24,7 @@ from lightning_seg.data.labelling import IGNORE, Labelling, Unreadable, split_ke
 from lightning_seg.data.labels import LabelTable, Unknown
 from lightning_seg.data.limits import usable_cpus
 from lightning_seg.data.loader import SegmentationLoader, build_loader
+from lightning_seg.data.position import EpochPosition, digest_of_names
 from lightning_seg.data.prediction import images_to_predict
 from lightning_seg.data.ranks import gather
 from lightning_seg.data.readers import Reader
@@ -161,6 +162,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         self._listings: dict[str, Listing] = {}
         self._seen: dict[str, SplitStatistics] = {}
         self._predicted: list[Sample] | None = None
+        self.position = EpochPosition()
+        self._names: str | None = None
         self.failures: list[str] = []
         """What this process could not predict, and why."""
         self.class_pixels: NDArray[np.int64] | None = None
@@ -329,7 +332,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             "rank": rank,
             "seed": self.seed,
             "batch_size": self.batch_size,
-            "batches_done": self._batches_done,
+            "samples_done": self._samples_done,
         }
         if self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]  # of pl.Trainer
             sampler: TrainSampler = OverfitSampler(dataset, **settings)
@@ -360,11 +363,42 @@ class SegmentationDataModule(pl.LightningDataModule):
     def _processes(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
 
-    def _batches_done(self) -> int:
-        """How far a resumed run had come in the epoch that begins; 0 elsewhere."""
+    @property
+    def global_batch(self) -> int:
+        """Samples of a batch over all processes."""
+        return self.batch_size * self._processes()[0]
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.position.state(self.global_batch, self._order())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.position.load(state_dict)
+
+    def order_problems(self, *, inside: bool) -> list[str]:
+        """Why an epoch of the checkpoint that was loaded cannot go on, if it was written inside one, or not at all."""
+        return self.position.problems(self._order(), inside=inside)
+
+    def order_changes(self) -> list[str]:
+        """What an epoch's order hangs on that is other than in the checkpoint that was loaded."""
+        return self.position.changes(self._order())
+
+    def batches_begun(self, epoch: int, batches: int, limit: int, *, start: bool = False) -> int:
+        """As of :meth:`lightning_seg.data.position.EpochPosition.batches_begun`; ``start``: and go on there."""
+        find = self.position.start_at if start else self.position.batches_begun
+        return find(epoch, batches, limit=limit, global_batch=self.global_batch, length=len(self.datasets["train"]))
+
+    def _samples_done(self) -> int:
+        """Where the epoch that begins starts in its order: not at 0 in a run that is resumed inside it."""
         if self.trainer is None or not self.trainer.training:
             return 0
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        ready = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return self.position.samples(self.trainer.current_epoch, ready, self.global_batch)
+
+    def _order(self) -> dict[str, Any]:
+        """All that an epoch's order hangs on."""
+        if self._names is None:
+            self._names = digest_of_names(self.datasets["train"].samples)
+        return {"seed": self.seed, "data.sampler": self.sampler, "the samples of data.train": self._names}
 
     def _count_class_pixels(self) -> NDArray[np.int64]:
         """(N, C) of the training masks; each process counts a part of them."""

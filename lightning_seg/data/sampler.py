@@ -33,8 +33,9 @@ class TrainSampler(DistributedSampler[Draw]):
         rank: of this process.
         seed: with the epoch, decides the order.
         batch_size: per process; samples that fill no whole global batch are left out of this epoch.
-        batches_done: how many batches of the epoch there have been already, in a run that is resumed; asked when an
-            epoch begins. They are left out, but the length stays that of the whole epoch.
+        samples_done: how many samples of the epoch's order there have been already, in a run that is resumed; asked
+            when an epoch begins. They are left out, and the others dealt in whole global batches, but the length stays
+            that of the whole epoch.
     """
 
     def __init__(
@@ -45,14 +46,14 @@ class TrainSampler(DistributedSampler[Draw]):
         rank: int,
         seed: int,
         batch_size: int,
-        batches_done: Callable[[], int] = lambda: 0,
+        samples_done: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed, drop_last=True)
         self.length = len(dataset)  # type: ignore[arg-type]  # Dataset declares no length
         self.global_batch = batch_size * num_replicas
         self.num_samples = self.length // self.global_batch * batch_size
         self.total_size = self.num_samples * num_replicas
-        self.batches_done = batches_done
+        self.samples_done = samples_done
 
     def order(self) -> list[int]:
         """Sample of each position of this epoch."""
@@ -62,8 +63,9 @@ class TrainSampler(DistributedSampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         order = self.order()
-        first = self.batches_done() * self.global_batch
-        for position in range(first + self.rank, self.total_size, self.num_replicas):
+        first = self.samples_done()
+        left = (self.length - first) // self.global_batch * self.global_batch
+        for position in range(first + self.rank, first + left, self.num_replicas):
             yield Draw(order[position], self.epoch, position)
 
 
@@ -96,7 +98,7 @@ class RareClassSampler(TrainSampler):
         rank: of this process.
         seed: with the epoch and the position, decides the draw.
         batch_size: per process.
-        batches_done: as of :class:`TrainSampler`.
+        samples_done: as of :class:`TrainSampler`.
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class RareClassSampler(TrainSampler):
         rank: int,
         seed: int,
         batch_size: int,
-        batches_done: Callable[[], int] = lambda: 0,
+        samples_done: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(
             dataset,
@@ -118,7 +120,7 @@ class RareClassSampler(TrainSampler):
             rank=rank,
             seed=seed,
             batch_size=batch_size,
-            batches_done=batches_done,
+            samples_done=samples_done,
         )
         self.probabilities = rare_class_probabilities(class_pixels.sum(axis=0), temperature)
         enough = class_pixels >= min_pixels
@@ -128,7 +130,7 @@ class RareClassSampler(TrainSampler):
     def order(self) -> list[int]:
         # A stream of its own: the augmentation of a position is seeded with (seed, epoch, position).
         entropy = np.random.SeedSequence([self.seed, self.epoch], spawn_key=(0,))
-        of_class, of_sample = np.random.default_rng(entropy).random((self.total_size, 2)).T
+        of_class, of_sample = np.random.default_rng(entropy).random((self.length, 2)).T
         bounds = np.cumsum(self.probabilities)
         classes = np.searchsorted(bounds, of_class * bounds[-1], side="right")
         return [

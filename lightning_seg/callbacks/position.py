@@ -1,0 +1,78 @@
+"""Where a run that goes on stands in its epoch: in samples, whatever the batches were before."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_info
+
+from lightning_seg.checkpoints import place_of
+from lightning_seg.errors import CheckpointError
+from lightning_seg.structures import Batch
+
+
+class Position(pl.Callback):
+    """Sets Lightning's count of batches to what the samples that were seen come to in batches of this run.
+
+    So an epoch goes on at its next sample, and ends at its last one, with another ``batch_size`` or number of
+    processes. The data module says what a batch was: see ``SegmentationDataModule.batches_begun``.
+    """
+
+    def __init__(self) -> None:
+        self._goes_on = False
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse to go on inside an epoch whose order is another one.
+
+        Raises:
+            CheckpointError: says what differs.
+        """
+        data = _data(trainer)
+        if trainer.state.fn != "fit" or data is None:
+            return
+        if problems := data.order_problems(inside=place_of(checkpoint)[1] > 0):
+            raise CheckpointError("; ".join(problems))
+        if changed := data.order_changes():
+            rank_zero_info(f"From here on, epochs have another order, because of {' and '.join(changed)}")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        fit_loop, data = trainer.fit_loop, _data(trainer)
+        epoch_loop = fit_loop.epoch_loop
+        epochs: Any = fit_loop.epoch_progress  # whose counts Lightning declares as of a base class
+        batches: Any = epoch_loop.batch_progress
+        self._goes_on = epoch_loop.restarting
+        inside = epochs.current.processed < epochs.current.started and batches.current.processed > 0
+        if data is None or not epoch_loop.restarting or not inside:
+            return
+        limit = int(trainer.num_training_batches)
+        before = batches.current.processed
+        begun = data.batches_begun(trainer.current_epoch, before, limit, start=True)
+        if begun == before:
+            return
+        total = trainer.current_epoch * limit + begun
+        for counts, number in ((batches.current, begun), (batches.total, total)):
+            counts.ready = counts.started = counts.processed = counts.completed = number
+        batches.is_last_batch = False
+        epoch_loop.update_restart_stage()
+        validates = epoch_loop.val_loop.restarted_mid_evaluation and epoch_loop._should_check_val_fx(
+            fit_loop._data_fetcher  # type: ignore[arg-type]  # there since the data have been set up
+        )
+        if begun == limit and not validates:  # what is left fills no batch: the next epoch begins
+            for counts in (epochs.current, epochs.total):
+                counts.processed = counts.completed = counts.started
+            batches.current.reset()
+            fit_loop.reset_restart_stage()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        if self._goes_on:  # Lightning counts the steps of logs anew, wrongly where it stopped between two validations
+            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+            self._goes_on = False
+
+
+def _data(trainer: pl.Trainer) -> Any:
+    """The data module, if it counts samples."""
+    data = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
+    return data if hasattr(data, "batches_begun") else None
