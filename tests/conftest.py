@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 from PIL import Image
 
 from lightning_seg.data import Synthetic
+from tests.helpers.python import python
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -164,9 +164,9 @@ def folder(part: str) -> dict[str, Any]:
 
 
 def train_py(*arguments: str, timeout: int = 300) -> subprocess.CompletedProcess[str]:
-    """Run ``python train.py`` as a user does."""
+    """Run ``python train.py`` as a user does, in a process of its own that need not import anything."""
     return subprocess.run(
-        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
+        [python(), str(REPOSITORY / "train.py"), *arguments],
         capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
 
