@@ -77,7 +77,8 @@ MODELS = {
 
 CLASSES = ["sky", "ground", "hill", "house", "tree", "ball"]
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # very small networks lose more to threads than they gain
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # in commands, too
 os.environ["WANDB_MODE"] = "offline"  # whatever the machine is logged in to
 
 
@@ -92,9 +93,18 @@ def _same_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Very small networks lose more to threads than they gain."""
+    """As is usual here, where a test depends on it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """For networks and images of a usual size, and for tests of what becomes of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
 

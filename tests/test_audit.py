@@ -1,10 +1,8 @@
 """The audit as users have it: a clean set is silent, and each planted defect is found once, with its path."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from lightning_seg.data.auditing.defects import KINDS
 from lightning_seg.data.auditing.statistics import MOST_LABELS, SplitStatistics
 from tests.conftest import REPOSITORY, TINY_OVERRIDES, folder
 from tests.data import planted
+from tests.helpers.python import python
 
 Defects = list[dict[str, str]]
 
@@ -425,8 +424,8 @@ def test_the_command(tmp_path: Path) -> None:
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "lightning_seg.audit", "--config", "set.yaml", *arguments],
-            capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            [python(), "-m", "lightning_seg.audit", "--config", "set.yaml", *arguments],
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     flags = ["--data.root", str(root), "--model.overrides.MODEL.RESNETS.DEPTH", "50", "--trainer.max_epochs", "7"]

@@ -23,6 +23,9 @@ PUBLISHED = {
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
+
 @pytest.fixture(autouse=True)
 def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

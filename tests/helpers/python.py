@@ -1,4 +1,4 @@
-"""A Python that has imported everything already, for tests that run a command and in which its start is not the point."""
+"""A Python that has imported everything already, for tests of commands in which their start is not the point."""
 
 import atexit
 import functools
@@ -16,8 +16,8 @@ HERE = Path(__file__).parent
 def python() -> str:
     """The path of a program that runs ``train.py …`` and ``-m lightning_seg.… …`` as ``sys.executable`` does.
 
-    It takes a tenth of a second, where the interpreter imports for five. A test that is about the start of a process,
-    or in which commands must not share the seed of their hashes, takes ``sys.executable``.
+    It starts a command in a tenth of a second, where the interpreter imports for four. A test takes ``sys.executable``
+    where the start of a process is the point, or its death, or that commands differ in the seed of their hashes.
     """
     if sys.platform != "linux":  # forks of a process with so many libraries are at home there
         return sys.executable

@@ -1,4 +1,4 @@
-"""Stands in for an interpreter: a copy of the server's process runs the command, with the files and signals of this one.
+"""Stands in for an interpreter: a copy of the server's process runs the command, with this one's files and signals.
 
 Run with the real interpreter, the server's socket, and what an interpreter is given. What is neither a file nor a
 module of this project goes to the real interpreter. Imports little, since it starts with every command.
@@ -18,7 +18,7 @@ def main() -> None:
     if argv[0].endswith(".py") or (argv[0] == "-m" and argv[1].startswith("lightning_seg")):
         with socket.socket(socket.AF_UNIX) as server:
             server.connect(address)
-            payload = json.dumps({"argv": argv, "cwd": os.getcwd(), "env": dict(os.environ)}).encode()
+            payload = json.dumps({"argv": argv, "cwd": os.getcwd(), "env": dict(os.environ)}).encode()  # noqa: PTH109, pathlib costs as much as all of this
             socket.send_fds(server, [len(payload).to_bytes(8, "big")], [0, 1, 2])
             server.sendall(payload)
             answers = server.makefile()

@@ -20,6 +20,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
@@ -144,16 +145,19 @@ def fulfil(request: Request, executable: str) -> None:
     os.environ.update(request["env"])
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     sys.executable = executable  # processes that the command starts are copies, too
-    np.random.seed()
+    np.random.seed()  # noqa: NPY002, the state that the copies would share
     _set_rank()
     if request["argv"][0] == "-m":
         module, *arguments = request["argv"][1:]
         sys.modules.pop(module, None)
-        sys.argv, sys.path[0] = [module, *arguments], os.getcwd()
+        sys.argv, sys.path[0] = [module, *arguments], str(Path.cwd())
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     else:
-        sys.argv, sys.path[0] = request["argv"], str(Path(request["argv"][0]).resolve().parent)
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        file = Path(request["argv"][0])
+        sys.argv, sys.path[0] = request["argv"], str(file.resolve().parent)
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        main.__file__ = str(file.absolute())
+        exec(compile(file.read_bytes(), str(file), "exec"), main.__dict__)
 
 
 def _set_rank() -> None:
@@ -162,7 +166,7 @@ def _set_rank() -> None:
     from torchmetrics.utilities import prints
 
     rank_zero.rank_zero_only.rank = rank_zero._get_rank() or 0
-    prints.rank_zero_only.rank = int(os.environ.get("LOCAL_RANK", 0))
+    prints.rank_zero_only.rank = int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def main() -> None:
