@@ -82,6 +82,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # in commands, too
 os.environ["WANDB_MODE"] = "offline"  # whatever the machine is logged in to
 
 
+@pytest.hookimpl(tryfirst=True)  # before those that are not asked for are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "experiment" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.runs)
+
+
 @pytest.fixture(autouse=True)
 def _same_environment() -> Iterator[None]:
     """DDP in the process of a test leaves ``LOCAL_RANK`` behind, with which a later command starts no others."""

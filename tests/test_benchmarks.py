@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.runs
+
 SECTIONS = ["correct", "steps", "loading", "evaluating", "losses", "learning"]
 
 

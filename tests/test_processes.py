@@ -29,6 +29,8 @@ from tests.models.test_segmentor import make_batch
 from tests.processes import run_processes
 from tests.test_module import make
 
+pytestmark = pytest.mark.runs
+
 CLASSES, IGNORE, SAMPLES = 5, 255, 7
 SIZES = [(40 + 13 * (index % 4), 84 - 15 * (index % 4)) for index in range(SAMPLES)]
 """Some are equal, and go through a network together."""

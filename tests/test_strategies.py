@@ -26,6 +26,8 @@ from tests.models.test_segmentor import IGNORE, make_batch
 from tests.processes import run_processes
 from tests.test_ddp import STEPS, losses_of, pairs
 
+pytestmark = pytest.mark.runs
+
 __all__ = ["pairs"]  # a fixture
 
 OVERRIDES = {

@@ -21,7 +21,7 @@ from tests.models.test_compilation import SMALLEST
 
 Experiment = Callable[..., Path]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("one_thread")]
 
 SMALL = [text for key, value in SMALLEST.items() for text in (f"--model.overrides.{key}", str(value))]
 STEPS = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]

@@ -24,7 +24,7 @@ CONSTANT = ["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.
 
 State = dict[str, torch.Tensor]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("one_thread")]
 
 
 def copy(module: torch.nn.Module) -> State:

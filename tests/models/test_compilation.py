@@ -23,7 +23,7 @@ from tests.models.test_recompute import saved_bytes
 from tests.models.test_segmentor import IGNORE, make_batch
 from tests.test_module import fit, make
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("one_thread")]
 
 SIZES = [(64, 96), (64, 96)]
 TIMM, LEVELS = BACKBONES["timm resnet"]
@@ -62,7 +62,9 @@ def without_inductor(monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if "DeepLab" in name else ()) for name in MODELS]
+)
 def test_heads_are_traced(without_inductor: None, name: str) -> None:
     plain, compiled = build(MODELS[name]), build(MODELS[name])
     compile_network(compiled.network)

@@ -3,8 +3,12 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import REPOSITORY
 from tests.helpers.python import python
+
+pytestmark = pytest.mark.runs
 
 FILES = 24 * 20
 
