@@ -126,12 +126,31 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 pairs without ignored pixels: the mean over processes of their means is then the mean over all pixels.
+
+    And one for validation, which leaves other processes without any.
+    """
+    root = tmp_path_factory.mktemp("pairs")
+    for index in range(17):
+        blocks = np.random.default_rng(index).integers(0, 6, (6, 8), dtype=np.uint8)
+        part = "train" if index < 16 else "val"
+        write_pair(root / part, f"{index:02d}", np.kron(blocks, np.ones((8, 8), np.uint8)))
+    return root
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """Real data beside the repository; tests that need it are skipped elsewhere."""
     folder = Path(os.environ.get("LIGHTNING_SEG_SHARED", REPOSITORY.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder} (set LIGHTNING_SEG_SHARED)")
     return folder
+
+
+@pytest.fixture
+def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -26,12 +26,7 @@ SLOW = ("cityscapes_deeplab_v3_r103", "cocostuff_semantic_fpn_r50")
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 
 
-pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("two_threads")]
-
-
-@pytest.fixture(autouse=True)
-def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("two_threads", "empty_working_directory")]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

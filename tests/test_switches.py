@@ -17,7 +17,7 @@ from lightning_seg.inference import kernel
 from lightning_seg.inference.kernel import just_in_time
 from lightning_seg.module import SegmentationModule
 from tests.conftest import write_pair
-from tests.models.test_compilation import SMALLEST
+from tests.models.networks import SMALLEST
 
 Experiment = Callable[..., Path]
 

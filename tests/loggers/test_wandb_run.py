@@ -24,11 +24,9 @@ from lightning_seg.cli import main
 from lightning_seg.loggers import guarded
 from tests.conftest import REPOSITORY, train_py
 from tests.helpers.python import python
-from tests.loggers.offline import OfflineRun, offline_runs
+from tests.loggers.offline import LOGGER, OfflineRun, offline_runs
 
 Experiment = Callable[..., Path]
-
-LOGGER = ["--trainer.logger", "pytorch_lightning.loggers.WandbLogger", "--trainer.logger.project", "p"]
 
 
 @pytest.fixture(autouse=True)
