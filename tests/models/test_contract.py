@@ -1,9 +1,10 @@
 """What every head promises on every backbone; a new one joins by its entry in ``HEADS`` or ``BACKBONES``.
 
-Every pair is built, trained for a step and evaluated at odd sizes, or refused with a reason. What costs more is asked
-of every head on one backbone and of every backbone under one head.
+Every pair is built, trained for a step and evaluated at odd sizes, or refused with a reason: by ``make test-all``. The
+suite tries every head on one backbone, every backbone under one head, and what is refused, as does what costs more.
 """
 
+import itertools
 import math
 from copy import deepcopy
 
@@ -38,7 +39,10 @@ REFUSED = {
 }
 """The only pairs that cannot work, and the reason that a user reads."""
 
-PAIRS = [(backbone, head) for backbone in BACKBONES for head in HEADS]
+PAIRS = [
+    pytest.param(*pair, marks=() if pair in FEW or pair in REFUSED else pytest.mark.slow)
+    for pair in itertools.product(BACKBONES, HEADS)
+]
 
 each_pair = pytest.mark.parametrize(("backbone", "head"), PAIRS)
 each_of_few = pytest.mark.parametrize(("backbone", "head"), list(dict.fromkeys(FEW)))
