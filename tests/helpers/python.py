@@ -3,7 +3,6 @@
 import atexit
 import functools
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,10 +31,5 @@ def python() -> str:
     assert server.stdout is not None
     if server.stdout.readline() != b"ready\n":
         raise RuntimeError(f"{shlex.join(command)} does not start: {server.communicate()[1].decode()}")
-    atexit.register(_stop, server, folder)
+    atexit.register(server.communicate)  # the end of its input is its end, and that of the folder
     return str(program)
-
-
-def _stop(server: subprocess.Popen[bytes], folder: Path) -> None:
-    server.communicate()  # the end of its input is its end
-    shutil.rmtree(folder)

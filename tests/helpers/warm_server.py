@@ -14,6 +14,7 @@ import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -45,7 +46,7 @@ class Server:
     """Listens for commands until its standard input ends, as it does with the process that started it."""
 
     def __init__(self, folder: Path) -> None:
-        self.executable = str(folder / "python")
+        self.folder, self.executable = folder, str(folder / "python")
         self.running: dict[int, socket.socket] = {}
         self.at_start = _read_at_start(dict(os.environ))
         self.selector = selectors.DefaultSelector()
@@ -76,6 +77,7 @@ class Server:
                     if not os.read(0, 1):
                         for pid in self.running:
                             os.kill(pid, signal.SIGKILL)
+                        shutil.rmtree(self.folder)
                         return None
                 elif key.data in self.running:  # who asked has gone
                     self.selector.unregister(key.fileobj)
