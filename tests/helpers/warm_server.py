@@ -32,9 +32,11 @@ IMPORTED = (
     "detectron2.projects.point_rend",
     "matplotlib.backends.backend_agg",
     "torch.utils.flop_counter",
-    "wandb",
 )
-"""What nearly every command imports, in part at its first use."""
+"""What nearly every command imports, in part at its first use.
+
+Not wandb: it makes a folder as it is imported, which the first copy to end would remove.
+"""
 
 READ_AT_START = ("PYTHON", "LD_", "OMP_", "MKL_", "OPENBLAS_", "CUDA_", "MPL", "TORCH_", "PYTORCH_")
 """Beginnings of the names of variables that an interpreter or a module reads once, as it starts."""
