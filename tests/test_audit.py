@@ -384,6 +384,7 @@ def test_hostile_annotations(tmp_path: Path) -> None:
     assert brief(content["defects"])[0] == ("orphan_mask", "train", str(file.parent / "i/1.png"))
 
 
+@pytest.mark.runs
 def test_the_command(tmp_path: Path) -> None:
     root = planted.build(tmp_path / "set")
     write_config(tmp_path / "elsewhere")
@@ -435,6 +436,7 @@ def test_what_cannot_be_listed_is_one_error(tmp_path: Path, capsys: pytest.Captu
     assert not Path("runs").exists()
 
 
+@pytest.mark.runs
 @pytest.mark.parametrize(
     ("split", "plant"),
     [
@@ -459,6 +461,7 @@ def test_fit_stops_before_the_model_is_trained(
     assert "python -m lightning_seg.audit --config …" in message
 
 
+@pytest.mark.runs
 def test_a_saved_config_can_be_audited(tmp_path: Path) -> None:
     root = planted.build(tmp_path / "set")
     planted.all_ignored(root)

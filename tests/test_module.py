@@ -40,6 +40,7 @@ TRAININGS = {
 }
 
 
+@pytest.mark.runs
 @pytest.mark.parametrize("name", TRAININGS)
 def test_ten_steps_give_the_weights_of_simple_trainer(tmp_path: Path, name: str) -> None:
     """Seeded once, before the first step: PointRend's points and DeepLab's dropout must stay the same to the tenth."""

@@ -11,7 +11,10 @@ import pytest
 
 from tests.helpers.python import python
 
-pytestmark = pytest.mark.skipif("sys.platform != 'linux'", reason="the interpreter itself is taken there")
+pytestmark = [
+    pytest.mark.runs,
+    pytest.mark.skipif("sys.platform != 'linux'", reason="the interpreter itself is taken there"),
+]
 
 SHOWS = """
 import atexit, json, os, sys
