@@ -1,6 +1,8 @@
 # make install   set up .venv with locked versions (again: nothing to do); LATEST=1: with the newest that fit
 # make train     set up, then train the quickstart
+# make check     set up, then lint, type checks, layers, and the tests that train no run: three minutes
 # make test      set up, then lint, type checks, layers, doctests and tests
+# make test-all  as make test, with all of the matrices of which it runs a part
 # make lock      choose the locked versions anew (needs uv)
 #
 # PYTHON chooses the interpreter that .venv is made with. VENV chooses another environment. One that exists already keeps
@@ -16,15 +18,21 @@ STAMP := $(VENV)/.lightning_seg-$(if $(LATEST),latest,installed)
 OWN := $(VENV)/.lightning_seg-own
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install train test lint lock clean
+.PHONY: install train check test test-all lint lock clean
 
 install: $(STAMP)
 
 train: $(STAMP)
 	$(BIN)/python train.py fit --config configs/quickstart.yaml
 
+check: $(STAMP) lint
+	$(BIN)/python -m pytest -m "not slow and not runs"
+
 test: $(STAMP) lint
 	$(BIN)/python -m pytest
+
+test-all: $(STAMP) lint
+	$(BIN)/python -m pytest -m ""
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 from PIL import Image
 
 from lightning_seg.data import Synthetic
+from tests.helpers.python import python
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -77,8 +77,16 @@ MODELS = {
 
 CLASSES = ["sky", "ground", "hill", "house", "tree", "ball"]
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # very small networks lose more to threads than they gain
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # in commands, too
 os.environ["WANDB_MODE"] = "offline"  # whatever the machine is logged in to
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are not asked for are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "experiment" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.runs)
 
 
 @pytest.fixture(autouse=True)
@@ -92,9 +100,18 @@ def _same_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Very small networks lose more to threads than they gain."""
+    """As is usual here, where a test depends on it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """For networks and images of a usual size, and for tests of what becomes of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
 
@@ -109,12 +126,31 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 pairs without ignored pixels: the mean over processes of their means is then the mean over all pixels.
+
+    And one for validation, which leaves other processes without any.
+    """
+    root = tmp_path_factory.mktemp("pairs")
+    for index in range(17):
+        blocks = np.random.default_rng(index).integers(0, 6, (6, 8), dtype=np.uint8)
+        part = "train" if index < 16 else "val"
+        write_pair(root / part, f"{index:02d}", np.kron(blocks, np.ones((8, 8), np.uint8)))
+    return root
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """Real data beside the repository; tests that need it are skipped elsewhere."""
     folder = Path(os.environ.get("LIGHTNING_SEG_SHARED", REPOSITORY.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder} (set LIGHTNING_SEG_SHARED)")
     return folder
+
+
+@pytest.fixture
+def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -164,9 +200,9 @@ def folder(part: str) -> dict[str, Any]:
 
 
 def train_py(*arguments: str, timeout: int = 300) -> subprocess.CompletedProcess[str]:
-    """Run ``python train.py`` as a user does."""
+    """Run ``python train.py`` as a user does, in a process of its own that need not import anything."""
     return subprocess.run(
-        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
+        [python(), str(REPOSITORY / "train.py"), *arguments],
         capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
 

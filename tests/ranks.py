@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from lightning_seg.errors import DataError
+
+STEPS = 4
 
 
 class RankFile(pl.Callback):
@@ -54,3 +57,15 @@ class SignalIn(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_rank == self.rank and trainer.global_step == self.step:
             os.kill(os.getpid(), self.number)
+
+
+def losses_of(ranks: Path, devices: int) -> list[float]:
+    """Means over the processes, of each step from the first."""
+    files = sorted(ranks.glob("rank_*.csv"))
+    assert len(files) == devices
+    losses: dict[int, float] = defaultdict(float)
+    for file in files:
+        for line in file.read_text().splitlines():
+            step, loss = line.split(",")
+            losses[int(step)] += float(loss) / devices  # Lightning has divided it by the accumulation
+    return [losses[step] for step in range(STEPS)]

@@ -1,58 +1,23 @@
 """The audit as users have it: a clean set is silent, and each planted defect is found once, with its path."""
 
-import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from lightning_seg.audit import main
 from lightning_seg.cli import main as train
 from lightning_seg.data.auditing.defects import KINDS
 from lightning_seg.data.auditing.statistics import MOST_LABELS, SplitStatistics
-from tests.conftest import REPOSITORY, TINY_OVERRIDES, folder
+from tests.auditing import brief, run, write_config
+from tests.conftest import REPOSITORY, folder
 from tests.data import planted
+from tests.helpers.python import python
 
-Defects = list[dict[str, str]]
-
-
-@pytest.fixture(autouse=True)
-def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def write_config(root: Path, **data: Any) -> str:
-    config = {
-        "seed_everything": 3,
-        "model": {"config": "Misc/semantic_R_50_FPN_1x.yaml", "weights": "", "overrides": TINY_OVERRIDES},
-        "data": {
-            "root": str(root), "classes": planted.CLASSES,
-            **{split: folder(split) for split in planted.COUNT},
-            "train_transforms": [{"class_path": "albumentations.HorizontalFlip"}],
-            "batch_size": 2, "num_workers": 0, **data,
-        },
-        "trainer": {"max_epochs": 1, "accelerator": "cpu", "devices": 1},
-    }  # fmt: skip
-    Path("set.yaml").write_text(yaml.safe_dump(config))
-    return "set.yaml"
-
-
-def run(config: str, *arguments: str) -> tuple[int, dict[str, Any], str]:
-    """Exit status and what is in the newest run's files."""
-    status = main(["--config", config, *arguments])
-    newest = max(Path("runs", Path(config).stem).iterdir(), key=lambda path: int(path.name.split("_")[1]))
-    return status, json.loads((newest / "audit.json").read_text()), (newest / "audit.html").read_text()
-
-
-def brief(defects: Defects) -> list[tuple[str, str, str]]:
-    return [(defect["kind"], defect["split"], defect["path"]) for defect in defects]
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
 
 
 def test_a_clean_set_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -419,14 +384,15 @@ def test_hostile_annotations(tmp_path: Path) -> None:
     assert brief(content["defects"])[0] == ("orphan_mask", "train", str(file.parent / "i/1.png"))
 
 
+@pytest.mark.runs
 def test_the_command(tmp_path: Path) -> None:
     root = planted.build(tmp_path / "set")
     write_config(tmp_path / "elsewhere")
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "lightning_seg.audit", "--config", "set.yaml", *arguments],
-            capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            [python(), "-m", "lightning_seg.audit", "--config", "set.yaml", *arguments],
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     flags = ["--data.root", str(root), "--model.overrides.MODEL.RESNETS.DEPTH", "50", "--trainer.max_epochs", "7"]
@@ -470,6 +436,7 @@ def test_what_cannot_be_listed_is_one_error(tmp_path: Path, capsys: pytest.Captu
     assert not Path("runs").exists()
 
 
+@pytest.mark.runs
 @pytest.mark.parametrize(
     ("split", "plant"),
     [
@@ -494,6 +461,7 @@ def test_fit_stops_before_the_model_is_trained(
     assert "python -m lightning_seg.audit --config …" in message
 
 
+@pytest.mark.runs
 def test_a_saved_config_can_be_audited(tmp_path: Path) -> None:
     root = planted.build(tmp_path / "set")
     planted.all_ignored(root)

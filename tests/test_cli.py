@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from lightning_seg.callbacks import Throughput, Vitals
 from lightning_seg.cli import SegmentationCLI, main
 from lightning_seg.module import SegmentationModule
 from tests.conftest import CLASSES, REPOSITORY, train_py, write_pair
-from tests.models.test_lazy import OPTIMIZER, TINY
-
-Experiment = Callable[..., Path]
+from tests.models.lazy_configs import OPTIMIZER, TINY
+from tests.runs import Experiment, logged
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -30,11 +28,6 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
     message = capsys.readouterr().err
     assert "Traceback" not in message
     return int(caught.value.code or 0), message[message.index("error: ") :]
-
-
-def logged(run: Path, name: str) -> list[float]:
-    with (run / "metrics.csv").open() as file:
-        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
 
 
 def test_a_run_from_start_to_prediction(experiment: Experiment, scenes: Path, tmp_path: Path) -> None:

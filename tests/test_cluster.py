@@ -175,7 +175,13 @@ def test_two_tasks_train_one_run(experiment: Experiment, submit: Callable[..., J
     assert steps_of_ranks(config.parent / "ranks") == [{0, 1, 2}, {0, 1, 2}]
 
 
-@pytest.mark.parametrize("command", ["scontrol requeue {}", "scancel --signal=USR1 {}"], ids=["requeue", "SIGUSR1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param("scontrol requeue {}", marks=pytest.mark.slow, id="requeue"),
+        pytest.param("scancel --signal=USR1 {}", id="SIGUSR1"),
+    ],
+)
 def test_an_interrupted_job_is_one_run(experiment: Experiment, submit: Callable[..., Job], command: str) -> None:
     config = experiment(batch_size=1)
     job = submit(config, *slow(config))

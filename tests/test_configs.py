@@ -20,12 +20,13 @@ PUBLISHED = {
 }
 """Recipes for public data: the layout that stands in for it, and what makes the model smaller."""
 
+SLOW = ("cityscapes_deeplab_v3_r103", "cocostuff_semantic_fpn_r50")
+"""What trains in these is in others, too: DeepLab's other head, and camvid_semantic_fpn_r50."""
+
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 
 
-@pytest.fixture(autouse=True)
-def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("two_threads", "empty_working_directory")]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
@@ -64,7 +65,9 @@ def fit(config: str, *arguments: str) -> dict[str, object]:
     return json.loads((Path(root) / config / "version_0" / "metrics.json").read_text())  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("config", PUBLISHED)
+@pytest.mark.parametrize(
+    "config", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in PUBLISHED]
+)
 def test_recipes_for_public_data(config: str, tmp_path: Path) -> None:
     """With its own model and transforms, on a few small images, on a CPU, from random weights."""
     layout, overrides = PUBLISHED[config]
@@ -81,7 +84,10 @@ def test_recipes_for_public_data(config: str, tmp_path: Path) -> None:
     assert metrics["num_images"] == 2
 
 
-@pytest.mark.parametrize("config", ["camvid_unet_efficientnet_lite0", "camvid_deeplab_v3_plus_r50"])
+@pytest.mark.parametrize(
+    "config",
+    ["camvid_unet_efficientnet_lite0", pytest.param("camvid_deeplab_v3_plus_r50", marks=pytest.mark.slow)],
+)
 def test_camvid_with_other_models(config: str, shared: Path, tmp_path: Path) -> None:
     metrics = fit(
         config, "--data.root", str(shared / "data" / "camvid" / "CamVid"), "--model.weights", "",

@@ -2,19 +2,17 @@
 
 import csv
 import json
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from lightning_seg.cli import main
-from tests.conftest import train_py, write_pair
+from tests.conftest import train_py
+from tests.ranks import STEPS, losses_of
 
 Experiment = Callable[..., Path]
-STEPS = 4
 
 OVERRIDES = {
     "MODEL.RESNETS.NORM": "GN",  # a norm over the batch would be one over each process's part of it
@@ -23,20 +21,6 @@ OVERRIDES = {
     "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["p2", "p3"],  # p4 to p6 have no use: frozen, or DDP would wait for them
     "SOLVER.BASE_LR": 0.002,
 }
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16 pairs without ignored pixels: the mean over processes of their means is then the mean over all pixels.
-
-    And one for validation, which leaves other processes without any.
-    """
-    root = tmp_path_factory.mktemp("pairs")
-    for index in range(17):
-        blocks = np.random.default_rng(index).integers(0, 6, (6, 8), dtype=np.uint8)
-        part = "train" if index < 16 else "val"
-        write_pair(root / part, f"{index:02d}", np.kron(blocks, np.ones((8, 8), np.uint8)))
-    return root
 
 
 def train(
@@ -60,18 +44,6 @@ def train(
     checkpoint = torch.load(config.parent / f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == STEPS
     return losses, checkpoint["state_dict"]
-
-
-def losses_of(ranks: Path, devices: int) -> list[float]:
-    """Means over the processes, of each step from the first."""
-    files = sorted(ranks.glob("rank_*.csv"))
-    assert len(files) == devices
-    losses: dict[int, float] = defaultdict(float)
-    for file in files:
-        for line in file.read_text().splitlines():
-            step, loss = line.split(",")
-            losses[int(step)] += float(loss) / devices  # Lightning has divided it by the accumulation
-    return [losses[step] for step in range(STEPS)]
 
 
 def test_two_processes_equal_one(experiment: Experiment, pairs: Path) -> None:

@@ -14,7 +14,7 @@ from lightning_seg.callbacks.metrics_file import digest_of
 from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError
 from lightning_seg.evaluated import checkpoint_in, config_of_checkpoint
-from tests.test_runs import save
+from tests.runs import save
 
 Experiment = Callable[..., Path]
 

@@ -16,8 +16,8 @@ from lightning_seg.errors import ConfigError
 from lightning_seg.metrics.confusion import MeanLoss
 from lightning_seg.metrics.evaluation import Evaluation
 from tests.conftest import MODELS
-from tests.models.test_segmentor import make_batch
-from tests.test_module import fit, make
+from tests.models.samples import make_batch
+from tests.training import fit, make
 
 HALF = ["bf16-true", "16-true"]
 

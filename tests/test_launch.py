@@ -11,6 +11,7 @@ import pytest
 
 from lightning_seg.launch import Processes, device_problems, find_launcher, late_rank, launch_problems
 from tests.conftest import REPOSITORY
+from tests.helpers.python import python
 
 RANK_0 = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
 TORCHRUN = {**RANK_0, "TORCHELASTIC_RUN_ID": "1", "GROUP_RANK": "0"}
@@ -143,7 +144,7 @@ def test_a_command_ends_before_it_waits(experiment: Callable[..., Path], command
     """The first of two processes, whose second never comes."""
     arguments = [command, "--config", str(experiment()), "--trainer.devices", "4"]
     done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "train.py"), *arguments], env={**os.environ, **TORCHRUN},
+        [python(), str(REPOSITORY / "train.py"), *arguments], env={**os.environ, **TORCHRUN},
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 1

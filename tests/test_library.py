@@ -15,7 +15,7 @@ import lightning_seg
 from lightning_seg.data import Folder
 from lightning_seg.errors import ConfigError, LightningSegError
 from tests.conftest import TINY_OVERRIDES
-from tests.test_module import make
+from tests.training import make
 
 
 def test_the_import_is_light_and_lists_the_public_names() -> None:

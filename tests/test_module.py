@@ -18,27 +18,8 @@ from lightning_seg.models.normalisation import with_sync
 from lightning_seg.models.weights import load_weights
 from lightning_seg.module import SegmentationModule
 from tests.conftest import MODELS, TINY_OVERRIDES
-from tests.models.test_segmentor import as_detectron2, make_batch
-
-ZOO = "Misc/semantic_R_50_FPN_1x.yaml"
-NAMES = ["a", "b", "c", "d", "e"]
-
-
-def make(overrides: dict[str, Any] | None = None, **settings: Any) -> SegmentationModule:
-    torch.manual_seed(0)
-    return SegmentationModule(
-        **{"config": ZOO, "class_names": NAMES, "overrides": overrides or TINY_OVERRIDES, "weights": "", **settings}
-    )
-
-
-def fit(module: SegmentationModule, batches: list[Any], folder: Path, **settings: Any) -> pl.Trainer:
-    trainer = pl.Trainer(
-        accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, **settings,
-    )  # fmt: skip
-    trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]  # a list is a data set
-    return trainer
-
+from tests.models.samples import as_detectron2, make_batch
+from tests.training import NAMES, ZOO, fit, make
 
 CROP = {"INPUT.CROP.ENABLED": True, "INPUT.CROP.TYPE": "absolute", "INPUT.CROP.SIZE": [64, 96]}
 """What DeepLab's configs have: their pooling window covers a crop, and Detectron2 trains whole multiples of it."""
@@ -59,6 +40,7 @@ TRAININGS = {
 }
 
 
+@pytest.mark.runs
 @pytest.mark.parametrize("name", TRAININGS)
 def test_ten_steps_give_the_weights_of_simple_trainer(tmp_path: Path, name: str) -> None:
     """Seeded once, before the first step: PointRend's points and DeepLab's dropout must stay the same to the tenth."""

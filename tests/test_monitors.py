@@ -10,8 +10,8 @@ from torch.optim import lr_scheduler as schedules
 
 from lightning_seg.errors import ConfigError
 from lightning_seg.monitors import mode_problems, name_problems, plateau_problem
-from tests.models.test_segmentor import make_batch
-from tests.test_module import fit, make
+from tests.models.samples import make_batch
+from tests.training import fit, make
 
 FIGURES = ["val/loss", "val/mIoU", "val/IoU/house"]
 

@@ -25,9 +25,11 @@ from lightning_seg.metrics.functional import confusion_matrix, worst_mean
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.conftest import TINY_OVERRIDES
-from tests.models.test_segmentor import make_batch
+from tests.models.samples import make_batch
 from tests.processes import run_processes
-from tests.test_module import make
+from tests.training import make
+
+pytestmark = pytest.mark.runs
 
 CLASSES, IGNORE, SAMPLES = 5, 255, 7
 SIZES = [(40 + 13 * (index % 4), 84 - 15 * (index % 4)) for index in range(SAMPLES)]

@@ -31,6 +31,8 @@ from lightning_seg.module import SegmentationModule
 from tests.conftest import REPOSITORY
 from tests.ranks import SignalIn
 
+pytestmark = pytest.mark.runs
+
 
 def test_killed_runs_end_like_one_left_alone() -> None:
     """Two of ``benchmarks/kill.py``, which does many, one by epochs and one by steps."""
@@ -54,9 +56,9 @@ STEPS = ("--trainer.max_epochs", "-1", "--trainer.max_steps", "12")
     ("settings", "during", "stops", "num_rows"),
     [
         ((), "training", [1, 2, 4, 5, 6, 8], 15),
-        ((), "validating", [2, 6], 15),
-        (EPOCHS, "validating", [4, 8, 12], 15),
-        (STEPS, "training", [1, 2, 4, 5, 6, 8], 15),
+        pytest.param((), "validating", [2, 6], 15, marks=pytest.mark.slow),
+        pytest.param(EPOCHS, "validating", [4, 8, 12], 15, marks=pytest.mark.slow),
+        pytest.param(STEPS, "training", [1, 2, 4, 5, 6, 8], 15, marks=pytest.mark.slow),
         ((*STEPS, *EPOCHS), "validating", [4, 8], 15),
         ((*STEPS, *EPOCHS, "--trainer.check_val_every_n_epoch", "2"), "training", [4], 13),
         ((*PLATEAU, *FALLS), "training", [2, 4], 10),

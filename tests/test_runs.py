@@ -1,6 +1,5 @@
 """Run folders: never the same twice, and the newest checkpoint that loads."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,13 +7,7 @@ import torch
 
 from lightning_seg.errors import CheckpointError
 from lightning_seg.runs import RunFolder, checkpoint_step, new_run, newest_checkpoint
-
-
-def save(path: Path, step: int, time: int) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": {}, "global_step": step, "optimizer_states": []}, path)
-    os.utime(path, (time, time))
-    return path
+from tests.runs import save
 
 
 def test_versions_count_up_and_skip_what_is_taken(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from lightning_seg.cli import main
 from lightning_seg.module import SegmentationModule
 from lightning_seg.plan import count_steps
 from tests.conftest import TINY_OVERRIDES
-from tests.models.test_segmentor import make_batch
+from tests.models.samples import make_batch
 
 Experiment = Callable[..., Path]
 DETECTRON2 = {"SOLVER.BASE_LR": 0.1, "SOLVER.WARMUP_ITERS": 0, "SOLVER.STEPS": [5], "SOLVER.MAX_ITER": 10}

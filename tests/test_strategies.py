@@ -21,12 +21,12 @@ from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.sharding import gather, scatter, shard
 from lightning_seg.strategies import ShardedStrategy, register_strategies
 from tests.conftest import TINY_OVERRIDES, folder, train_py
-from tests.models.test_contract import VIT, ZOO
-from tests.models.test_segmentor import IGNORE, make_batch
+from tests.models.networks import VIT, ZOO
+from tests.models.samples import IGNORE, make_batch
 from tests.processes import run_processes
-from tests.test_ddp import STEPS, losses_of, pairs
+from tests.ranks import STEPS, losses_of
 
-__all__ = ["pairs"]  # a fixture
+pytestmark = pytest.mark.runs
 
 OVERRIDES = {
     "MODEL.BACKBONE.NAME": "build_vit_pyramid_backbone",

@@ -17,11 +17,11 @@ from lightning_seg.inference import kernel
 from lightning_seg.inference.kernel import just_in_time
 from lightning_seg.module import SegmentationModule
 from tests.conftest import write_pair
-from tests.models.test_compilation import SMALLEST
+from tests.models.networks import SMALLEST
 
 Experiment = Callable[..., Path]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("one_thread")]
 
 SMALL = [text for key, value in SMALLEST.items() for text in (f"--model.overrides.{key}", str(value))]
 STEPS = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]

@@ -124,7 +124,7 @@ class LastCheckpoint(Checkpoint):
             self._alter = None
             self._due, self._saved_step = False, trainer.global_step
         if self._stop:
-            rank_zero_info(f"Stopped by a signal after {trainer.global_step} steps: --ckpt_path last goes on from there")
+            rank_zero_info(f"Stopped by a signal after {trainer.global_step} steps: --ckpt_path last goes on there")
             raise SystemExit(exit_status(trainer, self._stop))
 
 

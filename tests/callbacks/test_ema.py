@@ -13,9 +13,10 @@ from lightning_seg.checkpoints import averaging_problems
 from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.module import SegmentationModule
-from tests.models.test_contract import SWIN, detectron2
-from tests.models.test_segmentor import make_batch
-from tests.test_module import TINY_OVERRIDES, fit, make
+from tests.conftest import TINY_OVERRIDES
+from tests.models.networks import SWIN, detectron2
+from tests.models.samples import make_batch
+from tests.training import fit, make
 
 Experiment = Callable[..., Path]
 AVERAGED = ["--trainer.callbacks+=lightning_seg.callbacks.EMA", "--trainer.callbacks.decay=0.9"]
@@ -24,7 +25,7 @@ CONSTANT = ["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.
 
 State = dict[str, torch.Tensor]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("one_thread")]
 
 
 def copy(module: torch.nn.Module) -> State:

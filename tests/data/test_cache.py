@@ -16,7 +16,7 @@ from lightning_seg.data.sampler import Draw
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Sample
 from tests.conftest import write_pair
-from tests.data.test_datamodule import epochs, make
+from tests.data.modules import epochs, make
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from lightning_seg.data.datamodule import SegmentationDataModule
 from lightning_seg.data.ranks import gather
 from lightning_seg.errors import DataError
 from tests.conftest import write_pair
-from tests.data.test_datamodule import make
+from tests.data.modules import make
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -2,7 +2,6 @@
 
 import gc
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,13 +30,7 @@ from lightning_seg.errors import ConfigError, DataError, UnfitImageError
 from lightning_seg.structures import Sample
 from tests.conftest import CLASSES, write_pair
 from tests.data.layouts import catalog_of_annotations
-
-
-def make(root: Path, **settings: Any) -> SegmentationDataModule:
-    readers = {part: Folder(images=f"{part}/images", masks=f"{part}/masks") for part in ("train", "val")}
-    return SegmentationDataModule(
-        **{"classes": CLASSES, "root": str(root), "num_workers": 0, "batch_size": 2, **readers, **settings}
-    )
+from tests.data.modules import epochs, make
 
 
 def test_samples_are_detectron2s_format(scenes: Path) -> None:
@@ -87,23 +80,6 @@ def test_overfitting_sees_the_same_pixels_in_every_epoch(scenes: Path) -> None:
     first, second = epochs(data, 2)
     assert [name for name, *_ in first] == [data.datasets["train"].samples[index].name for index in (1, 3)]
     assert first == second
-
-
-SEEN = list[list[tuple[str, bytes, bytes]]]
-"""What each sample of each epoch looked like."""
-
-
-def epochs(data: SegmentationDataModule, count: int, before: Callable[[int], None] = lambda epoch: None) -> SEEN:
-    """Some epochs of one loader, whose workers live as long as it does."""
-    data.setup("fit")
-    loader = data.train_dataloader()
-    seen = []
-    for epoch in range(count):
-        before(epoch)
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-        samples = [sample for batch in loader for sample in batch]
-        seen.append([(s["name"], s["image"].numpy().tobytes(), s["sem_seg"].numpy().tobytes()) for s in samples])
-    return seen
 
 
 @pytest.mark.parametrize("settings", [{}, {"cache": "ram"}, {"sampler": "rare_class"}], ids=["plain", "cache", "rare"])

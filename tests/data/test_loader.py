@@ -9,6 +9,8 @@ from torch.utils.data import Dataset
 
 from lightning_seg.data.loader import build_loader
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 
 class Threads(Dataset[dict[str, Any]]):
     def __len__(self) -> int:

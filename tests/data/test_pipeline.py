@@ -51,6 +51,7 @@ def test_image_and_mask_may_differ_in_size() -> None:
     assert out["image"].shape[:2] == out["mask"].shape == (10, 10)
 
 
+@pytest.mark.runs
 def test_albumentations_asks_no_server() -> None:
     script = "import urllib.request as r; r.urlopen = r.OpenerDirector.open = lambda *_, **__: print('asked')"
     script = f"{script}\nimport lightning_seg.data"

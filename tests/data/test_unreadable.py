@@ -20,8 +20,8 @@ from lightning_seg.data.sampler import Draw
 from lightning_seg.errors import DataError, UnfitImageError, UnreadableError
 from tests.conftest import train_py, write_pair
 from tests.data import planted
-from tests.data.test_datamodule import SEEN, epochs, make
-from tests.test_cli import Experiment, logged
+from tests.data.modules import SEEN, epochs, make
+from tests.runs import Experiment, logged
 
 SETTINGS = [{}, {"cache": "ram"}, {"sampler": "rare_class"}]
 

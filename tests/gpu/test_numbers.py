@@ -1,7 +1,6 @@
 """What a network computes on a GPU is what Detectron2 computes there, and what it is on a CPU."""
 
 from copy import deepcopy
-from typing import Any
 
 import pytest
 import torch
@@ -16,17 +15,10 @@ from lightning_seg.models.compilation import compile_network, compiler_problem
 from lightning_seg.structures import DenseScores
 from lightning_seg.transfers import Later
 from tests.conftest import MODELS
-from tests.models.test_segmentor import IGNORE, as_detectron2, make_batch, pair
+from tests.gpu.devices import Batch, on
+from tests.models.samples import IGNORE, as_detectron2, make_batch, pair
 
 SIZES = [(64, 96), (64, 96)]
-Batch = list[dict[str, Any]]
-
-
-def on(device: torch.device, batch: Batch) -> Batch:
-    return [
-        {name: value.to(device) if isinstance(value, Tensor) else value for name, value in sample.items()}
-        for sample in batch
-    ]
 
 
 def seeded(network: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -12,10 +12,10 @@ import torch
 
 from lightning_seg.cli import main
 from lightning_seg.module import SegmentationModule
-from tests.gpu.test_numbers import on
-from tests.models.test_segmentor import make_batch
+from tests.gpu.devices import on
+from tests.models.samples import make_batch
 from tests.ranks import SignalIn
-from tests.test_module import make
+from tests.training import make
 
 Experiment = Callable[..., Path]
 LOW_MEMORY = ["--model.criterion", "lightning_seg.losses.CrossEntropy", "--model.criterion.low_memory", "true"]

@@ -9,6 +9,8 @@ from typing import Any
 
 from wandb.proto.wandb_internal_pb2 import Record
 
+LOGGER = ["--trainer.logger", "pytorch_lightning.loggers.WandbLogger", "--trainer.logger.project", "p"]
+
 _BLOCK = 32 * 1024
 
 _PATIENCE = 60.0

@@ -14,8 +14,7 @@ import wandb
 from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError
 from lightning_seg.loggers import fetch_checkpoint, wandb_checkpoint
-from tests.loggers.offline import offline_runs
-from tests.loggers.test_wandb_run import LOGGER
+from tests.loggers.offline import LOGGER, offline_runs
 
 ADDRESS = "wandb://me/p/model-abc123:best"
 

@@ -23,11 +23,10 @@ from pytorch_lightning.loggers import WandbLogger
 from lightning_seg.cli import main
 from lightning_seg.loggers import guarded
 from tests.conftest import REPOSITORY, train_py
-from tests.loggers.offline import OfflineRun, offline_runs
+from tests.helpers.python import python
+from tests.loggers.offline import LOGGER, OfflineRun, offline_runs
 
 Experiment = Callable[..., Path]
-
-LOGGER = ["--trainer.logger", "pytorch_lightning.loggers.WandbLogger", "--trainer.logger.project", "p"]
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +141,7 @@ def test_without_key_or_network_it_says_so_and_never_asks(experiment: Experiment
         main_side, process_side = pty.openpty()
         started = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, str(REPOSITORY / "train.py"), *arguments],
+            [python(), str(REPOSITORY / "train.py"), *arguments],
             stdin=process_side, stdout=process_side, stderr=process_side,
             env={**environment, "HOME": str(tmp_path), "COLUMNS": "500", **extra},
         )  # fmt: skip

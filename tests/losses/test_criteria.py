@@ -22,7 +22,7 @@ from lightning_seg.losses import (
     WeightedSum,
     functional,
 )
-from tests.losses.test_functional import make_batch
+from tests.losses.batches import make_batch
 
 IGNORE = 255
 WEIGHTS = [0.5, 1.0, 1.5, 2.0]

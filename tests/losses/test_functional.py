@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from lightning_seg.losses import functional, low_memory
+from tests.losses.batches import make_batch
 
 IGNORE_VALUES = [255, -1, 11]
 
@@ -48,18 +49,6 @@ WEIGHTED = (
 
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 each_ignore_value = pytest.mark.parametrize("ignore_index", IGNORE_VALUES)
-
-
-def make_batch(
-    shape: tuple[int, int, int, int] = (2, 4, 5, 7), ignore_index: int = 255, seed: int = 0, ignored: float = 0.25
-) -> tuple[Tensor, Tensor]:
-    """Logits in float32 and int64 labels, of which a share is ignored; often some class has no pixel."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(shape, generator=generator)
-    highest = int(torch.randint(1, shape[1] + 1, (), generator=generator))
-    target = torch.randint(0, highest, (shape[0], *shape[2:]), generator=generator)
-    target[torch.rand(target.shape, generator=generator) < ignored] = ignore_index
-    return logits, target
 
 
 @st.composite

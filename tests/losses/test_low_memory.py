@@ -17,9 +17,9 @@ from lightning_seg.losses import OHEM, Criterion, CrossEntropy, HardPixelMining,
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.conftest import MODELS
-from tests.losses.test_functional import make_batch
-from tests.models.test_segmentor import IGNORE, ZOO
-from tests.models.test_segmentor import make_batch as make_samples
+from tests.losses.batches import make_batch
+from tests.models.samples import IGNORE, ZOO
+from tests.models.samples import make_batch as make_samples
 
 KINDS: dict[str, Callable[..., Criterion]] = {
     "cross_entropy": CrossEntropy,

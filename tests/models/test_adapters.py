@@ -17,8 +17,8 @@ from lightning_seg.models.adapters.known import DeepLabV3, Layered, PointRend
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.conftest import MODELS, TINY_OVERRIDES
-from tests.models.test_contract import HEADS, ODD, ZOO, overrides_of, segmentor_of
-from tests.models.test_segmentor import IGNORE, make_batch
+from tests.models.networks import HEADS, ODD, ZOO, overrides_of, segmentor_of
+from tests.models.samples import IGNORE, make_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,16 +18,14 @@ from lightning_seg.models.compilation import compile_network, compiler_problem
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.conftest import MODELS
-from tests.models.test_contract import BACKBONES, SMALL, ZOO
-from tests.models.test_recompute import saved_bytes
-from tests.models.test_segmentor import IGNORE, make_batch
-from tests.test_module import fit, make
+from tests.models.memory import saved_bytes
+from tests.models.networks import ZOO
+from tests.models.samples import IGNORE, make_batch
+from tests.training import fit, make
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("one_thread")]
 
 SIZES = [(64, 96), (64, 96)]
-TIMM, LEVELS = BACKBONES["timm resnet"]
-SMALLEST = {**SMALL, **TIMM, "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["stage3"], "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 8}
 
 
 def build(overrides: dict[str, Any], **settings: Any) -> Segmentor:
@@ -62,7 +60,9 @@ def without_inductor(monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if "DeepLab" in name else ()) for name in MODELS]
+)
 def test_heads_are_traced(without_inductor: None, name: str) -> None:
     plain, compiled = build(MODELS[name]), build(MODELS[name])
     compile_network(compiled.network)

@@ -17,8 +17,8 @@ from lightning_seg.models.backbones.blocks import ABOVE, STEM, blocks_of, places
 from lightning_seg.models.config import load_config
 from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
 from lightning_seg.models.solver import SCHEDULES, build_lr_scheduler, build_optimizer
-from tests.models.backbones.test_levels import build
-from tests.models.test_contract import BACKBONES, SMALL, ZOO
+from tests.models.backbones.building import build
+from tests.models.networks import BACKBONES, SMALL, ZOO
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,8 +13,9 @@ from lightning_seg.models.backbones.blocks import blocks_of
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.recompute import recompute_blocks
 from lightning_seg.models.segmentor import Segmentor
-from tests.models.test_contract import BACKBONES, SMALL, ZOO
-from tests.models.test_segmentor import IGNORE, make_batch
+from tests.models.memory import saved_bytes
+from tests.models.networks import BACKBONES, SMALL, ZOO
+from tests.models.samples import IGNORE, make_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -73,24 +74,6 @@ def test_trains_to_the_same_bits(name: str) -> None:
     expected, found = train(plain), train(recomputed)
     assert len(found) == len(expected)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
-
-
-def saved_bytes(segmentor: Segmentor) -> int:
-    """What autograd keeps between the two passes, parameters apart, each memory once."""
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in segmentor.parameters()}
-    seen: dict[int, int] = {}
-    kept = []
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            seen[storage.data_ptr()] = storage.nbytes()
-            kept.append(storage)  # or its address would be given away again
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        segmentor.losses(make_batch([(64, 96), (64, 96)]))
-    return sum(seen.values())
 
 
 @pytest.mark.parametrize("name", ["BatchNorm", "timm convnext, drop path", "ViT, drop path"])

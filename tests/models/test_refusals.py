@@ -11,8 +11,8 @@ from lightning_seg.errors import ConfigError
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.conftest import MODELS, TINY_OVERRIDES
-from tests.models.test_contract import BOTTLENECKS, HEADS, RES, build_segmentor, overrides_of, resnet
-from tests.models.test_segmentor import IGNORE
+from tests.models.networks import BOTTLENECKS, HEADS, RES, build_segmentor, overrides_of, resnet
+from tests.models.samples import IGNORE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,56 +1,15 @@
 """Losses and logits against Detectron2's own model, to the bit."""
 
 from copy import deepcopy
-from typing import Any
 
 import pytest
 import torch
 
 from lightning_seg.inference.whole import label_maps
-from lightning_seg.models.config import load_config
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
-from lightning_seg.models.yaml_recipe import YamlRecipe
 from tests.conftest import MODELS, TINY_OVERRIDES
-
-ZOO = "Misc/semantic_R_50_FPN_1x.yaml"
-IGNORE = 255
-
-
-def make_batch(sizes: list[tuple[int, int]], num_classes: int = 5, seed: int = 0) -> list[dict[str, Any]]:
-    """RGB samples of the given sizes with some ignored pixels."""
-    generator = torch.Generator().manual_seed(seed)
-    batch = []
-    for height, width in sizes:
-        mask = torch.randint(0, num_classes + 1, (height, width), generator=generator)
-        mask[mask == num_classes] = IGNORE
-        image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
-        batch.append({"image": image, "sem_seg": mask.to(torch.uint8), "height": height, "width": width})
-    return batch
-
-
-def as_detectron2(batch: list[dict[str, Any]], image_format: str) -> list[dict[str, Any]]:
-    flip = image_format == "BGR"
-    return [
-        {**sample, "image": sample["image"].flip(0) if flip else sample["image"], "sem_seg": sample["sem_seg"].long()}
-        for sample in batch
-    ]
-
-
-def pair(overrides: dict[str, Any], num_classes: int = 5) -> tuple[Segmentor, Any, Any]:
-    """Our segmentor and Detectron2's model with the same weights, and Detectron2's config."""
-    from detectron2.modeling import build_model
-
-    cfg = load_config(ZOO, overrides)
-    torch.manual_seed(0)
-    ours = Segmentor(YamlRecipe(cfg), num_classes=num_classes, ignore_index=IGNORE)
-    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
-    cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = IGNORE
-    cfg.MODEL.DEVICE = "cpu"
-    theirs = build_model(cfg)
-    theirs.load_state_dict(ours.network.state_dict())
-    return ours, theirs, cfg
-
+from tests.models.samples import IGNORE, ZOO, as_detectron2, make_batch, pair
 
 OTHER_SETTINGS = {
     "RGB and a weight": {

@@ -13,7 +13,7 @@ from lightning_seg.models.config import leaves
 from lightning_seg.models.unused import LAZY_REPLACED, YAML_REPLACED
 from lightning_seg.module import SegmentationModule
 from tests.conftest import MODELS, TINY_OVERRIDES
-from tests.models.test_lazy import OPTIMIZER, TINY
+from tests.models.lazy_configs import OPTIMIZER, TINY
 
 ZOO = "Misc/semantic_R_50_FPN_1x.yaml"
 

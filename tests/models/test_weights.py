@@ -7,41 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_seg.errors import CheckpointError
 from lightning_seg.models.config import load_config
-from lightning_seg.models.recipe import load_recipe
-from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.weights import NETWORK_PREFIX, Reshaped, load_weights, warn_of_frozen_random
 from lightning_seg.module import SegmentationModule
 from tests.conftest import TINY_OVERRIDES
-
-ZOO = "Misc/semantic_R_50_FPN_1x.yaml"
-State = dict[str, Tensor]
-
-NARROW = {
-    **TINY_OVERRIDES,
-    "MODEL.RESNETS.DEPTH": 50,
-    "MODEL.RESNETS.STEM_OUT_CHANNELS": 8,
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": 16,
-    "MODEL.RESNETS.WIDTH_PER_GROUP": 4,
-}
-
-
-def network(seed: int, num_classes: int = 5, **overrides: Any) -> nn.Module:
-    torch.manual_seed(seed)
-    settings = {**NARROW, **{name.replace("__", "."): value for name, value in overrides.items()}}
-    return Segmentor(load_recipe(ZOO, settings), num_classes=num_classes, ignore_index=255).network
-
-
-def backbone(state: State, prefix: str = "backbone.bottom_up.") -> State:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def save_pth(state: State, path: Path) -> str:
-    torch.save({"model": state, "iteration": 3}, path.with_suffix(".pth"))
-    return str(path.with_suffix(".pth"))
+from tests.models.weight_files import NARROW, ZOO, State, backbone, network, save_pth, save_safetensors
 
 
 def save_plain(state: State, path: Path) -> str:
@@ -58,13 +31,6 @@ def save_ckpt(state: State, path: Path) -> str:
 def save_pyth(state: State, path: Path) -> str:
     torch.save({"model_state": state, "epoch": 3}, path.with_suffix(".pyth"))
     return str(path.with_suffix(".pyth"))
-
-
-def save_safetensors(state: State, path: Path) -> str:
-    from safetensors.torch import save_file
-
-    save_file(state, path.with_suffix(".safetensors"))
-    return str(path.with_suffix(".safetensors"))
 
 
 def save_pkl(state: State, path: Path) -> str:

@@ -14,7 +14,7 @@ from lightning_seg.errors import CheckpointError
 from lightning_seg.models.weights import load_weights
 from lightning_seg.models.weights.names import match_names
 from lightning_seg.module import SegmentationModule
-from tests.models.test_weights import backbone, network, save_pth, save_safetensors
+from tests.models.weight_files import backbone, network, save_pth, save_safetensors
 
 PREPROCESSING = {"INPUT__FORMAT": "RGB", "MODEL__PIXEL_STD": [58.395, 57.12, 57.375]}
 

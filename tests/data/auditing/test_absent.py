@@ -20,9 +20,11 @@ from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.labelling import Labelling
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import DatasetInfo, Sample, default_palette
+from tests.auditing import brief, run, write_config
 from tests.conftest import write_pair
 from tests.data import planted
-from tests.test_audit import brief, empty_working_directory, run, write_config  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
 
 PERSON = {"train": 5, "val": 3}
 """Samples of each split."""

@@ -12,8 +12,8 @@ from lightning_seg.data.auditing import pool
 from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.pool import examine_all
 from lightning_seg.errors import DataError
+from tests.auditing import listings
 from tests.data import planted
-from tests.data.auditing.test_quick import listings
 
 
 def follow(examinations: Iterable[Examination], total: int) -> Iterable[Examination]:

@@ -1,7 +1,6 @@
 """The quick look before a run: bounded in time, in turn over the splits, and silent about what a run survives."""
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +8,13 @@ import cv2
 import pytest
 from PIL import Image
 
-from lightning_seg.data import Folder
 from lightning_seg.data.auditing import quick
 from lightning_seg.data.auditing.examine import Examination
-from lightning_seg.data.auditing.listing import Listing, list_splits
-from lightning_seg.data.labelling import Labelling
 from lightning_seg.data.reading import USUAL
 from lightning_seg.errors import DataError
-from lightning_seg.structures import DatasetInfo, default_palette
+from tests.auditing import listings, write_config
 from tests.conftest import train_py
 from tests.data import planted
-from tests.test_audit import write_config
-
-
-def listings(root: Path, *splits: str, classes: Sequence[str] = planted.CLASSES) -> dict[str, Listing]:
-    info = DatasetInfo(tuple(classes), 255, default_palette(len(classes)))
-    readers = {split: Folder(images=f"{split}/images", masks=f"{split}/masks") for split in splits}
-    return list_splits(readers, root, Labelling(info, {}, {}, "refuse"))
 
 
 @pytest.fixture

@@ -6,20 +6,7 @@ import pytest
 
 from lightning_seg.data import Folder
 from lightning_seg.errors import ConfigError, DataError
-
-
-def touch(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"")
-
-
-def found(reader: Folder, root: Path) -> list[tuple[str, str, str]]:
-    return [
-        (sample.name, sample.image.relative_to(root).as_posix(), sample.mask.relative_to(root).as_posix())
-        for sample in reader.samples(root)
-        if sample.mask is not None
-    ]
+from tests.data.readers.files import found, touch
 
 
 def test_matches_by_relative_stem(tmp_path: Path) -> None:

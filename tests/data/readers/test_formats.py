@@ -10,6 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from lightning_seg.data import ADE20K, VOC, CamVid, Catalog, Cityscapes, Coco, CocoStuff, Manifest
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Annotations
+from tests.data.readers.files import CATEGORY, write_coco
 
 
 def touch(root: Path, *names: str) -> None:
@@ -80,12 +81,7 @@ def test_mmsegmentations_layout_of_coco_stuff(tmp_path: Path) -> None:
     assert sample.mask == tmp_path / "annotations/val2017/a.png"
 
 
-def write_coco(root: Path, images: list[dict[str, Any]], *, name: str = "coco.json", **more: Any) -> None:
-    (root / name).write_text(json.dumps({"images": images, "categories": [CATEGORY], "annotations": [], **more}))
-
-
 IMAGE = {"id": 1, "file_name": "a.jpg", "height": 4, "width": 4}
-CATEGORY = {"id": 1, "name": "a"}
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ from lightning_seg.data.readers.reader import OrphanError
 from lightning_seg.data.readers.walking import files_below
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample
-from tests.data.readers.test_folder import found, touch
-from tests.data.readers.test_formats import write_coco
+from tests.data.readers.files import found, touch, write_coco
 
 RAW = os.fsdecode(b"gr\xfcn")
 """A name that is no UTF-8."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lightning_seg.data import Coco, Folder, Manifest, Reader
 from lightning_seg.errors import DataError
-from tests.data.readers.test_folder import touch
+from tests.data.readers.files import touch
 
 NAME = "größe ü"
 

@@ -1,10 +1,14 @@
 """Damaged files of every format neither end the process nor raise what does not name them."""
 
 import subprocess
-import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import REPOSITORY
+from tests.helpers.python import python
+
+pytestmark = pytest.mark.runs
 
 FILES = 24 * 20
 
@@ -12,7 +16,7 @@ FILES = 24 * 20
 def test_every_damaged_file_is_read_or_refused_by_name(tmp_path: Path) -> None:
     """In a process of its own, since a decoder that crashes would take the tests with it."""
     done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "benchmarks/fuzz_reading.py"), "--files", str(FILES), "--seed", "7",
+        [python(), str(REPOSITORY / "benchmarks/fuzz_reading.py"), "--files", str(FILES), "--seed", "7",
          "--folder", str(tmp_path)],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip

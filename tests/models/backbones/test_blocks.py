@@ -8,7 +8,7 @@ from torch import nn
 from lightning_seg.errors import ConfigError
 from lightning_seg.models.backbones.blocks import blocks_of
 from lightning_seg.models.recipe import load_recipe
-from tests.models.test_contract import BACKBONES, SMALL, ZOO
+from tests.models.networks import BACKBONES, SMALL, ZOO
 
 _FEWEST = 2
 

@@ -9,8 +9,8 @@ from detectron2.modeling.backbone import FPN, SwinTransformer
 from detectron2.modeling.backbone.regnet import RegNet, ResBottleneckBlock, SimpleStem
 
 from lightning_seg.errors import ConfigError, DependencyError
-from tests.models.backbones.test_levels import build
-from tests.models.test_contract import (
+from tests.models.backbones.building import build
+from tests.models.networks import (
     BOTTLENECKS,
     MVIT,
     ODD,
@@ -23,7 +23,7 @@ from tests.models.test_contract import (
     detectron2,
     total_loss,
 )
-from tests.models.test_segmentor import make_batch
+from tests.models.samples import make_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,14 +1,13 @@
 """Every backbone gives its levels where it says, at any size, and gradients reach all of it."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
 from detectron2.structures import ImageList
 
-from lightning_seg.models.config import load_config
-from tests.models.test_contract import BACKBONES, PYRAMID, REGNET, SMALL, STAGES, SWIN, ZOO, detectron2, timm
+from tests.models.backbones.building import build
+from tests.models.networks import BACKBONES, PYRAMID, REGNET, STAGES, SWIN, detectron2, timm
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,16 +37,6 @@ ALL = {
     ),
 }
 """Those of the contract, and more whose levels are a matter of their own."""
-
-
-def build(overrides: dict[str, Any]) -> Any:
-    from detectron2.modeling import build_backbone
-    from detectron2.projects import deeplab  # noqa: F401
-
-    from lightning_seg.models.backbones import detectron2, timm  # noqa: F401
-
-    torch.manual_seed(0)
-    return build_backbone(load_config(ZOO, {**SMALL, **overrides}))
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -14,9 +14,9 @@ from lightning_seg.errors import ConfigError, DependencyError
 from lightning_seg.models.backbones import NEVER_FROZEN, register_backbones
 from lightning_seg.models.backbones.catalogue import timm_pixels
 from lightning_seg.models.config import load_config
-from tests.models.backbones.test_levels import build
-from tests.models.test_contract import ZOO
-from tests.models.test_contract import timm as settings
+from tests.models.backbones.building import build
+from tests.models.networks import ZOO
+from tests.models.networks import timm as settings
 
 LITE0 = "tf_efficientnet_lite0.in1k"
 
