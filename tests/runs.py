@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 Experiment = Callable[..., Path]
 
 
