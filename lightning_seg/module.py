@@ -531,6 +531,9 @@ class SegmentationModule(pl.LightningModule):
         return [(group.get("name", str(index)), group) for index, group in enumerate(groups)]
 
 
+_RUN = pl.Trainer._run.__code__
+
+
 def _loads_checkpoint() -> bool:
     """Whether the trainer that calls ``setup`` will load a checkpoint afterwards.
 
@@ -538,7 +541,7 @@ def _loads_checkpoint() -> bool:
     processes; before, it is an argument alone.
     """
     frame = inspect.currentframe()
-    while frame is not None and frame.f_code is not pl.Trainer._run.__code__:
+    while frame is not None and frame.f_code is not _RUN:
         frame = frame.f_back
     return frame is not None and frame.f_locals.get("ckpt_path") is not None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_seg.cli import _silence_lightning, main
+from lightning_seg.cli import main, silence_lightning
 from tests.conftest import CLASSES, folder, write_pair
 from tests.loggers.offline import offline_runs
 
@@ -73,7 +73,7 @@ def test_a_run_without_a_validation_has_no_best(
 def test_other_warnings_stay(message: str) -> None:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        _silence_lightning()
+        silence_lightning()
         warnings.warn(message, UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in said] == [message]
 

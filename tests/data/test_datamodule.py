@@ -99,7 +99,9 @@ class TestAugmentationDependsOnSeedEpochAndPositionAlone:
         for rank in range(2):
             data = self.make(scenes, settings, batch_size=1)
             data.setup("fit")  # as one process: the counts and the cache of a real rank are those of all
-            data.trainer = SimpleNamespace(world_size=2, global_rank=rank, num_devices=2, training=False)  # type: ignore[assignment]
+            data.trainer = SimpleNamespace(
+                overfit_batches=0, world_size=2, global_rank=rank, num_devices=2, training=False
+            )  # type: ignore[assignment]
             ranks.append(epochs(data, 2))
         for epoch in range(2):
             steps = [set(alone[epoch][start : start + 2]) for start in range(0, 6, 2)]

@@ -124,7 +124,9 @@ class TestOthersInTheirPlace:
         for rank in range(2):
             data = augmented(broken[0], batch_size=1, **settings)
             data.setup("fit")
-            data.trainer = SimpleNamespace(world_size=2, global_rank=rank, num_devices=2, training=False)  # type: ignore[assignment]
+            data.trainer = SimpleNamespace(
+                overfit_batches=0, world_size=2, global_rank=rank, num_devices=2, training=False
+            )  # type: ignore[assignment]
             ranks.append(epochs(data, 2))
         for epoch in range(2):
             pairs = zip(ranks[0][epoch], ranks[1][epoch], strict=True)
