@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from lightning_seg.data import (
@@ -33,3 +34,10 @@ def epochs(data: SegmentationDataModule, count: int, before: Callable[[int], Non
         samples = [sample for batch in loader for sample in batch]
         seen.append([(s["name"], s["image"].numpy().tobytes(), s["sem_seg"].numpy().tobytes()) for s in samples])
     return seen
+
+
+def trainer_of(rank: int, processes: int = 2) -> Any:
+    """What a data module asks its trainer in one of some processes."""
+    return SimpleNamespace(
+        overfit_batches=0, world_size=processes, global_rank=rank, num_devices=processes, training=False
+    )

@@ -19,7 +19,7 @@ from lightning_seg.data.transforms import Placements, Transform, build_pipeline
 from lightning_seg.errors import DataError
 from lightning_seg.models.segmentor import Evaluation
 from lightning_seg.module import SegmentationModule
-from lightning_seg.structures import Batch, Placement
+from lightning_seg.structures import Batch, DenseScores, Placement
 from tests.conftest import TINY_OVERRIDES
 
 HEIGHT, WIDTH, CLASSES = 48, 64, 5
