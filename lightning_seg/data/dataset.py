@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lightning_seg.data.cache import SampleCache
-from lightning_seg.data.labels import Ids, LabelTable
-from lightning_seg.data.rasterise import rasterise
+from lightning_seg.data.labels.rasterise import rasterise
+from lightning_seg.data.labels.table import Ids, LabelTable
+from lightning_seg.data.loading.cache import SampleCache
+from lightning_seg.data.loading.records import Records
+from lightning_seg.data.loading.sampler import Draw
 from lightning_seg.data.reading import USUAL, ImageFile, ReadingRules, read_image, read_mask
-from lightning_seg.data.records import Records
-from lightning_seg.data.sampler import Draw
 from lightning_seg.data.transforms import Placements, apply, coming_pixels, leading_crop, reseed
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Annotations, Sample

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import BatchSizeFinder, GradientAccumulationScheduler
 
-from lightning_seg.launch import Processes
+from lightning_seg.launching.starters import Processes
 
 _DEFAULT_EPOCHS = 1000
 """Of Lightning's, where neither epochs nor steps are given."""
