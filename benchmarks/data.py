@@ -22,8 +22,8 @@ from sections.images import CLASSES, SIZE, write_scenes
 
 from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule
 from lightning_seg.data.dataset import SegmentationDataset
+from lightning_seg.data.loading.sampler import Draw
 from lightning_seg.data.reading import read_image, read_mask
-from lightning_seg.data.sampler import Draw
 
 CROP = (512, 1024)
 FILES = 4

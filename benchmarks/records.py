@@ -14,8 +14,8 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_seg.data.loader import prepare_worker
-from lightning_seg.data.records import Records
+from lightning_seg.data.loading.loader import prepare_worker
+from lightning_seg.data.loading.records import Records
 from lightning_seg.structures import Sample
 
 

@@ -14,20 +14,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lightning_seg.arguments import MergingConfigFile, Parser
+from lightning_seg.checkpoints.runs import DEFAULT_ROOT, new_run
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.auditing.audit import Audit, audit
-from lightning_seg.data.auditing.defects import MEANINGS, Defect, remedies
 from lightning_seg.data.auditing.examine import Examination
-from lightning_seg.data.auditing.listing import Listing, list_splits
 from lightning_seg.data.auditing.page import write_page
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA
 from lightning_seg.data.auditing.tables import triple
-from lightning_seg.data.labelling import IGNORE
+from lightning_seg.data.labels.label_map import IGNORE
+from lightning_seg.data.listing.defects import MEANINGS, Defect, remedies
+from lightning_seg.data.listing.splits import Listing, list_splits
 from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError, LightningSegError
 from lightning_seg.files import use_utf8
 from lightning_seg.module import SegmentationModule
-from lightning_seg.preflight import folder_problem
-from lightning_seg.runs import DEFAULT_ROOT, new_run
+from lightning_seg.preflight.checks import folder_problem
 
 SHOWN = 10
 """Defects of each kind that are printed."""

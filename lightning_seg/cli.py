@@ -28,7 +28,19 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_seg.arguments import MergingConfigFile, Parser
-from lightning_seg.checkpoint_io import DurableCheckpointIO
+from lightning_seg.checkpoints.evaluated import checkpoint_in, config_of_checkpoint
+from lightning_seg.checkpoints.lock import claim_folder, refuse_busy, release_folders
+from lightning_seg.checkpoints.resuming import flatten
+from lightning_seg.checkpoints.runs import (
+    DEFAULT_ROOT,
+    RunFolder,
+    checkpoint_step,
+    new_run,
+    newest_checkpoint,
+    newest_training,
+    next_version,
+)
+from lightning_seg.checkpoints.writing import DurableCheckpointIO
 from lightning_seg.config_paths import SETTLED
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import (
@@ -39,25 +51,13 @@ from lightning_seg.errors import (
     LightningSegError,
     operation_without_determinism,
 )
-from lightning_seg.evaluated import checkpoint_in, config_of_checkpoint
 from lightning_seg.files import naming_full_disk, remove_drafts, replacing, use_utf8
-from lightning_seg.launch import late_rank
+from lightning_seg.launching.plan import resolve_processes
+from lightning_seg.launching.starters import late_rank
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, keep_run_id, prepared, without_missing
 from lightning_seg.models.normalisation import SyncBatchNorm
 from lightning_seg.module import SegmentationModule
-from lightning_seg.plan import resolve_processes
-from lightning_seg.preflight import Preflight
-from lightning_seg.resuming import flatten
-from lightning_seg.run_lock import claim_folder, refuse_busy, release_folders
-from lightning_seg.runs import (
-    DEFAULT_ROOT,
-    RunFolder,
-    checkpoint_step,
-    new_run,
-    newest_checkpoint,
-    newest_training,
-    next_version,
-)
+from lightning_seg.preflight.checks import Preflight
 from lightning_seg.strategies import register_strategies
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -332,7 +332,7 @@ class SegmentationCLI(LightningCLI):
         )
 
     def _metrics_table(self) -> Any:
-        from lightning_seg.callbacks.metrics_table import MetricsTable
+        from lightning_seg.loggers.metrics_table import MetricsTable
 
         return MetricsTable(self.run.root, self.run.name, self.run.version, self.resumed_step)
 

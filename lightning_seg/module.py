@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from lightning_seg.checkpoints import (
+from lightning_seg.checkpoints.matching import (
     averaging_problems,
     callback_problems,
     compare_classes,
@@ -26,9 +26,12 @@ from lightning_seg.checkpoints import (
     refuse_other_model,
     resume_problems,
 )
+from lightning_seg.checkpoints.resuming import go_on_with, record_groups, record_training, training_problems
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
+from lightning_seg.launching.monitors import mode_problems, monitored, plateau_problem
+from lightning_seg.launching.plan import accumulation_problem, changing_accumulation, count_steps
 from lightning_seg.losses import Criterion
 from lightning_seg.losses.description import describe_criterion, restore_criterion
 from lightning_seg.metrics import AbsentClasses, Evaluation, Report
@@ -43,9 +46,6 @@ from lightning_seg.models.recipe import Recipe, load_recipe
 from lightning_seg.models.segmentor import Segmentor, total_loss
 from lightning_seg.models.unused import refuse_unused, unused_notice
 from lightning_seg.models.weights import load_weights
-from lightning_seg.monitors import mode_problems, monitored, plateau_problem
-from lightning_seg.plan import accumulation_problem, changing_accumulation, count_steps
-from lightning_seg.resuming import go_on_with, record_groups, record_training, training_problems
 from lightning_seg.structures import Batch
 
 _NOT_LOGGED = ("mPrecision", "mRecall")

@@ -10,8 +10,8 @@ from PIL import Image
 
 from lightning_seg.audit import main
 from lightning_seg.cli import main as train
-from lightning_seg.data.auditing.defects import KINDS
 from lightning_seg.data.auditing.statistics import MOST_LABELS, SplitStatistics
+from lightning_seg.data.listing.defects import KINDS
 from tests.auditing import brief, run, write_config
 from tests.conftest import REPOSITORY, folder
 from tests.data import planted

@@ -16,7 +16,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from lightning_seg.checkpoint_io import DurableCheckpointIO
+from lightning_seg.checkpoints.writing import DurableCheckpointIO
 from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError
 from lightning_seg.module import SegmentationModule

@@ -11,9 +11,9 @@ import torch
 import yaml
 
 from lightning_seg.callbacks.metrics_file import digest_of
+from lightning_seg.checkpoints.evaluated import checkpoint_in, config_of_checkpoint
 from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError
-from lightning_seg.evaluated import checkpoint_in, config_of_checkpoint
 from tests.runs import save
 
 Experiment = Callable[..., Path]

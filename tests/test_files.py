@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lightning_seg import audit, cli, plot
-from lightning_seg.checkpoint_io import DurableCheckpointIO
+from lightning_seg.checkpoints.writing import DurableCheckpointIO
 from lightning_seg.errors import DataError, DiskFullError
 from lightning_seg.files import inside, naming_full_disk, remove_drafts, replacing
 from tests.conftest import REPOSITORY

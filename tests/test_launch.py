@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_seg.launch import Processes, device_problems, find_launcher, late_rank, launch_problems
+from lightning_seg.launching.starters import Processes, device_problems, find_launcher, late_rank, launch_problems
 from tests.conftest import REPOSITORY
 from tests.helpers.python import python
 
@@ -83,8 +83,8 @@ def test_each_mistake_in_its_own_words(environment: dict[str, str], processes: P
 
 
 def test_an_unresolved_name_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_seg.launch.socket.getaddrinfo", lambda *_: time.sleep(60))
-    monkeypatch.setattr("lightning_seg.launch._RESOLVE_SECONDS", 0.1)
+    monkeypatch.setattr("lightning_seg.launching.starters.socket.getaddrinfo", lambda *_: time.sleep(60))
+    monkeypatch.setattr("lightning_seg.launching.starters._RESOLVE_SECONDS", 0.1)
     assert "no answer" in launch_problems(TORCHRUN, TWO)[0]
 
 

@@ -9,7 +9,7 @@ from pytorch_lightning.cli import ReduceLROnPlateau
 from torch.optim import lr_scheduler as schedules
 
 from lightning_seg.errors import ConfigError
-from lightning_seg.monitors import mode_problems, name_problems, plateau_problem
+from lightning_seg.launching.monitors import mode_problems, name_problems, plateau_problem
 from tests.models.samples import make_batch
 from tests.training import fit, make
 

@@ -13,8 +13,8 @@ from pytorch_lightning.callbacks import Timer
 from lightning_seg.callbacks import FinalValidation, LastCheckpoint, Position
 from lightning_seg.data import Folder, SegmentationDataModule, Synthetic
 from lightning_seg.data.dataset import SegmentationDataset
-from lightning_seg.data.position import EpochPosition
-from lightning_seg.data.sampler import TrainSampler
+from lightning_seg.data.loading.position import EpochPosition
+from lightning_seg.data.loading.sampler import TrainSampler
 from tests.conftest import CLASSES
 
 SAMPLES = 15

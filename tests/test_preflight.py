@@ -19,12 +19,12 @@ from PIL import Image
 from torch.optim import lr_scheduler as schedules
 
 from lightning_seg.cli import SegmentationCLI, main
-from lightning_seg.dry_run import describe_loggers
 from lightning_seg.errors import ConfigError
-from lightning_seg.launch import Processes
+from lightning_seg.launching.plan import Plan, make_plan, resolve_processes
+from lightning_seg.launching.starters import Processes
 from lightning_seg.module import SegmentationModule
-from lightning_seg.plan import Plan, make_plan, resolve_processes
-from lightning_seg.preflight import folder_problem, schedule_problems, weights_problem
+from lightning_seg.preflight.checks import folder_problem, schedule_problems, weights_problem
+from lightning_seg.preflight.table import describe_loggers
 from tests.conftest import CLASSES, TINY_OVERRIDES
 
 Experiment = Callable[..., Path]

@@ -17,8 +17,8 @@ from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from lightning_seg.data.loader import build_loader
-from lightning_seg.data.sampler import Draw, EvaluationSampler, OverfitSampler
+from lightning_seg.data.loading.loader import build_loader
+from lightning_seg.data.loading.sampler import Draw, EvaluationSampler, OverfitSampler
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.metrics import ConfusionMatrix, ImageIoU
 from lightning_seg.metrics.functional import confusion_matrix, worst_mean

@@ -23,9 +23,9 @@ from lightning_seg import cli
 from lightning_seg.callbacks import stop_signals
 from lightning_seg.callbacks.last_checkpoint import _keep_as_previous
 from lightning_seg.callbacks.stop_signals import StopSignals
-from lightning_seg.checkpoint_io import DurableCheckpointIO
+from lightning_seg.checkpoints.writing import DurableCheckpointIO
 from lightning_seg.cli import SegmentationCLI, main
-from lightning_seg.data.loader import build_loader
+from lightning_seg.data.loading.loader import build_loader
 from lightning_seg.errors import CheckpointError
 from lightning_seg.module import SegmentationModule
 from tests.conftest import REPOSITORY

@@ -13,21 +13,24 @@ from pathlib import Path
 import pytest
 from pytorch_lightning.utilities import rank_zero_only
 
-from lightning_seg import run_lock
+from lightning_seg.checkpoints import lock
+from lightning_seg.checkpoints.lock import LOCK_NAME, claim_folder, refuse_busy, release_folders
+from lightning_seg.checkpoints.runs import newest_training
 from lightning_seg.cli import main
 from lightning_seg.errors import BusyError
-from lightning_seg.run_lock import LOCK_NAME, claim_folder, refuse_busy, release_folders
-from lightning_seg.runs import newest_training
 from tests.conftest import REPOSITORY
 
 Experiment = Callable[..., Path]
 
-HOLD = "import sys, pathlib; from lightning_seg.run_lock import claim_folder; claim_folder(pathlib.Path(sys.argv[1])); "
+HOLD = (
+    "import sys, pathlib; from lightning_seg.checkpoints.lock import claim_folder; "
+    "claim_folder(pathlib.Path(sys.argv[1])); "
+)
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(run_lock, "_PATIENCE", 0.2)
+    monkeypatch.setattr(lock, "_PATIENCE", 0.2)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     yield
     release_folders()

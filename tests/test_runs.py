@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_seg.checkpoints.runs import RunFolder, checkpoint_step, new_run, newest_checkpoint
 from lightning_seg.errors import CheckpointError
-from lightning_seg.runs import RunFolder, checkpoint_step, new_run, newest_checkpoint
 from tests.runs import save
 
 

@@ -12,8 +12,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from lightning_seg.cli import main
+from lightning_seg.launching.plan import count_steps
 from lightning_seg.module import SegmentationModule
-from lightning_seg.plan import count_steps
 from tests.conftest import TINY_OVERRIDES
 from tests.models.samples import make_batch
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import albumentations as A
 
 from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule
-from lightning_seg.data.sampler import Draw
+from lightning_seg.data.loading.sampler import Draw
 from sections.images import CLASSES, SIZE, write_scenes
 from sections.steps import FPN, SHIPPED
 from sections.table import Row, Settings

@@ -8,12 +8,12 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
 
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data.survey import count_classes, draw_samples
+from lightning_seg.data.surveying.samples import count_classes, draw_samples
 from lightning_seg.errors import Forgiving
+from lightning_seg.launching.plan import logged_step
 from lightning_seg.loggers import usable
 from lightning_seg.metrics import Report
 from lightning_seg.module import SegmentationModule
-from lightning_seg.plan import logged_step
 
 _SURVEYED = 64
 """Masks that the class histogram counts."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data.colours import colourise
+from lightning_seg.data.labels.colours import colourise
 from lightning_seg.data.reading import read_image
 from lightning_seg.metrics.functional import confusion_matrix, mean_iou
 from lightning_seg.module import SegmentationModule

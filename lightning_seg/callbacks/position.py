@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_seg.checkpoints import place_of
+from lightning_seg.checkpoints.matching import place_of
 from lightning_seg.errors import CheckpointError
 from lightning_seg.structures import Batch
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_seg.callbacks.pictures import overlay
-from lightning_seg.data.ranks import gather
+from lightning_seg.data.loading.ranks import gather
 from lightning_seg.data.reading import read_image
 from lightning_seg.data.reading.rules import USUAL
 from lightning_seg.files import inside

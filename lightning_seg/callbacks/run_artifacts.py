@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from lightning_seg.callbacks.prediction_files import save_labels
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data.file_list import FileLists
+from lightning_seg.data.listing.files import FileLists
 from lightning_seg.errors import Forgiving
 from lightning_seg.files import inside
 from lightning_seg.loggers import usable
@@ -35,7 +35,7 @@ class RunArtifacts(pl.Callback):
       and ``model.config`` name; not where W&B is told to save no code (``WANDB_DISABLE_CODE``, ``save_code: false``);
     * ``config-<id>`` (``fit``): ``config.yaml``;
     * ``<name of the run>-<split>``: a table of the split's files with sizes and digests, no images
-      (:class:`~lightning_seg.data.file_list.FileLists`); a new version where one of them differs;
+      (:class:`~lightning_seg.data.listing.files.FileLists`); a new version where one of them differs;
     * ``predictions-<id>`` (``test``): the label maps, which lie in ``predictions/masks`` of the run folder.
 
     Args:

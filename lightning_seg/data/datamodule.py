@@ -13,25 +13,25 @@ from numpy.typing import NDArray
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_seg.data.auditing.listing import Listing, list_split
 from lightning_seg.data.auditing.quick import EVERY_DEFECT, refuse_visible_defects
 from lightning_seg.data.auditing.seen import show_shares
 from lightning_seg.data.auditing.statistics import SplitStatistics
-from lightning_seg.data.cache import share_caches
-from lightning_seg.data.class_pixels import ClassPixels, count_class_pixels
 from lightning_seg.data.dataset import SegmentationDataset
-from lightning_seg.data.labelling import IGNORE, Labelling, Unreadable, split_keys
-from lightning_seg.data.labels import LabelTable, Unknown
-from lightning_seg.data.limits import usable_cpus
-from lightning_seg.data.loader import SegmentationLoader, build_loader
-from lightning_seg.data.position import EpochPosition, digest_of_names
-from lightning_seg.data.prediction import images_to_predict
-from lightning_seg.data.ranks import gather
+from lightning_seg.data.labels.label_map import IGNORE, Labelling, Unreadable, split_keys
+from lightning_seg.data.labels.table import LabelTable, Unknown
+from lightning_seg.data.listing.prediction import images_to_predict
+from lightning_seg.data.listing.splits import Listing, list_split
+from lightning_seg.data.loading.cache import share_caches
+from lightning_seg.data.loading.limits import usable_cpus
+from lightning_seg.data.loading.loader import SegmentationLoader, build_loader
+from lightning_seg.data.loading.position import EpochPosition, digest_of_names
+from lightning_seg.data.loading.ranks import gather
+from lightning_seg.data.loading.sampler import EvaluationSampler, OverfitSampler, RareClassSampler, TrainSampler
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.reading import MAX_PIXELS, ReadingRules
-from lightning_seg.data.sampler import EvaluationSampler, OverfitSampler, RareClassSampler, TrainSampler
-from lightning_seg.data.sizes import refuse_misfits
+from lightning_seg.data.surveying.class_pixels import ClassPixels, count_class_pixels
+from lightning_seg.data.surveying.sizes import refuse_misfits
 from lightning_seg.data.transforms import Placements, RandomScaleCrop, Transform, build_pipeline, check_transforms
 from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError
 from lightning_seg.imports import import_user_code
@@ -383,7 +383,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         return self.position.changes(self._order())
 
     def batches_begun(self, epoch: int, batches: int, limit: int, *, start: bool = False) -> int:
-        """As of :meth:`lightning_seg.data.position.EpochPosition.batches_begun`; ``start``: and go on there."""
+        """As of :meth:`lightning_seg.data.loading.position.EpochPosition.batches_begun`; ``start``: and go on there."""
         find = self.position.start_at if start else self.position.batches_begun
         return find(epoch, batches, limit=limit, global_batch=self.global_batch, length=len(self.datasets["train"]))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_seg.errors import ConfigError, DependencyError
 from lightning_seg.hints import did_you_mean
 from lightning_seg.models.backbones import NEVER_FROZEN, TIMM_BUILDERS, add_backbones_config
-from lightning_seg.models.backbones.catalogue import timm_pixels
+from lightning_seg.models.backbones.timm_names import timm_pixels
 from lightning_seg.models.heads import add_heads_config
 
 if TYPE_CHECKING:

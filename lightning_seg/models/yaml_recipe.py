@@ -149,7 +149,7 @@ def _build(cfg: "CfgNode") -> Any:
 
         register_heads()
         register_backbones()
-        from lightning_seg.models.heads.detectron2 import refuse_head
+        from lightning_seg.models.heads.requirements import refuse_head
     require_registered("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY)
     try:
         backbone = build_backbone(cfg)

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_seg.callbacks import EMA
-from lightning_seg.checkpoints import averaging_problems
+from lightning_seg.checkpoints.matching import averaging_problems
 from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.module import SegmentationModule

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_seg.callbacks.metrics_table import MetricsTable
+from lightning_seg.loggers.metrics_table import MetricsTable
 
 
 def steps(path: Path) -> list[tuple[int, str, str]]:

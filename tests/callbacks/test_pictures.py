@@ -13,7 +13,7 @@ from lightning_seg.callbacks import pictures
 from lightning_seg.callbacks.pictures import RIGHT, WRONG, error_map, overlay
 from lightning_seg.callbacks.prediction_files import PredictionFiles, save_labels
 from lightning_seg.data import VOC
-from lightning_seg.data.colours import colourise
+from lightning_seg.data.labels.colours import colourise
 from lightning_seg.data.reading import ReadingRules
 from lightning_seg.structures import IGNORE_COLOURS, Colour, DatasetInfo, default_palette
 

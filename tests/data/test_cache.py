@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_seg.data import RandomScaleCrop, cache
-from lightning_seg.data.cache import GIB, SampleCache, share_caches
-from lightning_seg.data.sampler import Draw
+from lightning_seg.data.loading.cache import GIB, SampleCache, share_caches
+from lightning_seg.data.loading.sampler import Draw
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Sample
 from tests.conftest import write_pair

@@ -8,7 +8,7 @@ import torch
 
 from lightning_seg.data import Coco
 from lightning_seg.data.datamodule import SegmentationDataModule
-from lightning_seg.data.ranks import gather
+from lightning_seg.data.loading.ranks import gather
 from lightning_seg.errors import DataError
 from tests.conftest import write_pair
 from tests.data.modules import make

@@ -23,9 +23,9 @@ from lightning_seg.data import (
     Split,
     Synthetic,
 )
+from lightning_seg.data.loading.sampler import Draw
 from lightning_seg.data.readers.coco import _read
 from lightning_seg.data.reading import ImageFile, read_image, read_mask, turbojpeg
-from lightning_seg.data.sampler import Draw
 from lightning_seg.errors import ConfigError, DataError, UnfitImageError
 from lightning_seg.structures import Sample
 from tests.conftest import CLASSES, write_pair

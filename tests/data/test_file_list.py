@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_seg.data.file_list import COLUMNS, FileLists, file_digest
+from lightning_seg.data.listing.files import COLUMNS, FileLists, file_digest
 from lightning_seg.structures import Annotations, Sample
 
 
@@ -59,7 +59,7 @@ def test_shared_annotations_are_read_once(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "a.jpg").write_bytes(b"image")
     asked = []
     monkeypatch.setattr(
-        "lightning_seg.data.file_list.file_digest",
+        "lightning_seg.data.listing.files.file_digest",
         lambda path, whole: asked.append(path.name) or file_digest(path, whole),
     )
     in_memory = Sample("c", tmp_path / "a.jpg", Annotations("data set 'x'", ()))
@@ -74,7 +74,7 @@ def test_time_is_bounded_and_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         time.sleep(0.01)
         return 1, "digest"
 
-    monkeypatch.setattr("lightning_seg.data.file_list.file_digest", slow)
+    monkeypatch.setattr("lightning_seg.data.listing.files.file_digest", slow)
     lists = FileLists({"train": [Sample(str(number), tmp_path / "x.jpg") for number in range(2000)]}, tmp_path)
     lists.start()
     time.sleep(1)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lightning_seg.data.labelling import Labelling
-from lightning_seg.data.labels import LabelTable
+from lightning_seg.data.labels.label_map import Labelling
+from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.reading import StoredMask, read_mask
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Annotations, DatasetInfo, SourceLabels, default_palette

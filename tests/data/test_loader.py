@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from lightning_seg.data.loader import build_loader
+from lightning_seg.data.loading.loader import build_loader
 
 pytestmark = pytest.mark.usefixtures("two_threads")
 

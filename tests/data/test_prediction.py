@@ -9,7 +9,7 @@ from PIL import Image
 
 from lightning_seg.cli import main
 from lightning_seg.data import Coco, Folder, Manifest
-from lightning_seg.data.prediction import images_to_predict
+from lightning_seg.data.listing.prediction import images_to_predict
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.reading import read_image
 from lightning_seg.errors import DataError

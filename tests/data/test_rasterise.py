@@ -13,9 +13,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from lightning_seg.data import Coco
-from lightning_seg.data import rasterise as rasterise_module
-from lightning_seg.data.labelling import Labelling
-from lightning_seg.data.rasterise import Region, rasterise, region_of
+from lightning_seg.data.labels import rasterise as rasterise_module
+from lightning_seg.data.labels.label_map import Labelling
+from lightning_seg.data.labels.rasterise import Region, rasterise, region_of
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Annotations, DatasetInfo, Segment, SourceLabels, default_palette
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_seg.data.records import Records
+from lightning_seg.data.loading.records import Records
 from lightning_seg.structures import Annotations, Sample, Segment
 
 SAMPLES = [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torch.utils.data import Dataset
 
-from lightning_seg.data.sampler import Draw, EvaluationSampler, RareClassSampler, TrainSampler
+from lightning_seg.data.loading.sampler import Draw, EvaluationSampler, RareClassSampler, TrainSampler
 
 
 class Numbers(Dataset[Any]):

@@ -10,7 +10,7 @@ import pytest
 
 from lightning_seg.cli import main
 from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule
-from lightning_seg.data.sizes import refuse_misfits
+from lightning_seg.data.surveying.sizes import refuse_misfits
 from lightning_seg.data.transforms import Placements, Transform, build_pipeline
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample

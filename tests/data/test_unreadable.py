@@ -15,9 +15,9 @@ from PIL import Image
 
 from lightning_seg.cli import main
 from lightning_seg.data import Coco, RandomScaleCrop, SegmentationDataModule
-from lightning_seg.data.auditing.listing import list_splits
+from lightning_seg.data.listing.splits import list_splits
+from lightning_seg.data.loading.sampler import Draw
 from lightning_seg.data.reading import turbojpeg
-from lightning_seg.data.sampler import Draw
 from lightning_seg.errors import DataError, UnfitImageError, UnreadableError
 from tests.conftest import train_py, write_pair
 from tests.data import planted

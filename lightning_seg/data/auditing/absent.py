@@ -4,12 +4,12 @@ from pathlib import Path
 
 import yaml
 
-from lightning_seg.data.auditing.defects import Defect
-from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.seen import show_shares
 from lightning_seg.data.auditing.statistics import SplitStatistics
-from lightning_seg.data.labelling import IGNORE, REST
-from lightning_seg.data.labels import LabelTable
+from lightning_seg.data.labels.label_map import IGNORE, REST
+from lightning_seg.data.labels.table import LabelTable
+from lightning_seg.data.listing.defects import Defect
+from lightning_seg.data.listing.splits import Listing
 from lightning_seg.data.readers.names import common_folder
 from lightning_seg.structures import Annotations, DatasetInfo, Sample, summarise
 

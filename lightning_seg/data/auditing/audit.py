@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_seg.data.auditing.absent import absent_classes
-from lightning_seg.data.auditing.defects import Defect, without_repeats
 from lightning_seg.data.auditing.examine import Examination
-from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.pool import Track, examine_all
 from lightning_seg.data.auditing.seen import SeenLabel, seen_labels
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA, SplitStatistics, class_weights
+from lightning_seg.data.listing.defects import Defect, without_repeats
+from lightning_seg.data.listing.splits import Listing
 from lightning_seg.structures import DatasetInfo
 
 

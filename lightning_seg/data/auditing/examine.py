@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.data.auditing.defects import Defect, Kind
 from lightning_seg.data.auditing.lossy import is_lossy
 from lightning_seg.data.auditing.statistics import Moments
-from lightning_seg.data.labels import Ids, LabelTable, pack
-from lightning_seg.data.rasterise import paint, rasterise, region_of
+from lightning_seg.data.labels.rasterise import paint, rasterise, region_of
+from lightning_seg.data.labels.table import Ids, LabelTable, pack
+from lightning_seg.data.listing.defects import Defect, Kind
 from lightning_seg.data.reading import USUAL, Header, ImageFile, ReadingRules, StoredMask, read_mask
 from lightning_seg.errors import DataError, LossyMaskError, UnfitImageError
 from lightning_seg.structures import Annotations, Colour, Sample

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.data.labels import pack
+from lightning_seg.data.labels.table import pack
 from lightning_seg.data.reading import StoredMask
 from lightning_seg.structures import Colour
 

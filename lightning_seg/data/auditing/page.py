@@ -6,12 +6,12 @@ from itertools import groupby
 from pathlib import Path
 
 from lightning_seg.data.auditing.audit import Audit
-from lightning_seg.data.auditing.defects import MEANINGS, Defect
-from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.pictures import picture
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA
 from lightning_seg.data.auditing.tables import class_table, colour_legend, label_tables, pixel_table, size_histogram
-from lightning_seg.data.labels import LabelTable
+from lightning_seg.data.labels.table import LabelTable
+from lightning_seg.data.listing.defects import MEANINGS, Defect
+from lightning_seg.data.listing.splits import Listing
 from lightning_seg.structures import Sample
 
 SAMPLES = 6

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.auditing.lossy import foreign_pixels
-from lightning_seg.data.colours import colourise
-from lightning_seg.data.labels import LabelTable
-from lightning_seg.data.rasterise import rasterise
+from lightning_seg.data.labels.colours import colourise
+from lightning_seg.data.labels.rasterise import rasterise
+from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.reading import USUAL, ReadingRules, read_image, read_mask
 from lightning_seg.structures import Annotations, Colour, DatasetInfo, Sample, free_colour
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_seg.data.auditing.absent import absent_classes
-from lightning_seg.data.auditing.defects import Defect, remedies
 from lightning_seg.data.auditing.examine import Examination, compare_sizes, examine, examine_mask
-from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.pool import without_opencv_threads
 from lightning_seg.data.auditing.statistics import SplitStatistics
+from lightning_seg.data.listing.defects import Defect, remedies
+from lightning_seg.data.listing.splits import Listing
 from lightning_seg.data.reading import ReadingRules, read_header
 from lightning_seg.errors import DataError, UnfitImageError
 from lightning_seg.structures import Sample

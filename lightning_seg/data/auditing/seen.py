@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lightning_seg.data.labels import LabelTable
+from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.structures import Colour, show_colour, summarise
 
 SHOWN = 8

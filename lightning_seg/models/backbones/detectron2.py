@@ -17,13 +17,13 @@ from detectron2.modeling.backbone.regnet import ResBottleneckBlock, SimpleStem, 
 from torch import nn
 
 from lightning_seg.errors import ConfigError
-from lightning_seg.models.backbones.catalogue import require_timm
 from lightning_seg.models.backbones.pyramid import (
     PaddedFPN,
     PaddedSimpleFeaturePyramid,
     build_fpn,
     build_simple_pyramid,
 )
+from lightning_seg.models.backbones.timm_names import require_timm
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode

@@ -11,8 +11,8 @@ from detectron2.modeling.backbone import Backbone
 from torch import Tensor
 
 from lightning_seg.errors import ConfigError
-from lightning_seg.models.backbones.catalogue import require_known
 from lightning_seg.models.backbones.pyramid import build_fpn, build_simple_pyramid
+from lightning_seg.models.backbones.timm_names import require_known
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_seg.errors import CheckpointError
 from lightning_seg.hints import did_you_mean
-from lightning_seg.models.backbones.catalogue import require_timm
+from lightning_seg.models.backbones.timm_names import require_timm
 from lightning_seg.waiting import within
 
 _TIMEOUT = 4.0

@@ -15,9 +15,9 @@ from lightning_seg.cli import main as train
 from lightning_seg.data import Coco, SegmentationDataModule
 from lightning_seg.data.auditing import quick
 from lightning_seg.data.auditing.absent import absent_classes, lines_of_class
-from lightning_seg.data.auditing.listing import Listing
 from lightning_seg.data.auditing.statistics import SplitStatistics
-from lightning_seg.data.labelling import Labelling
+from lightning_seg.data.labels.label_map import Labelling
+from lightning_seg.data.listing.splits import Listing
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import DatasetInfo, Sample, default_palette
 from tests.auditing import brief, run, write_config

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lightning_seg.data.auditing.lossy import foreign_pixels, is_lossy
-from lightning_seg.data.labelling import Labelling
+from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.reading import StoredMask
 from lightning_seg.structures import DatasetInfo, default_palette
 from tests.data.planted import COLOURS

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from lightning_seg.errors import ConfigError, DependencyError
 from lightning_seg.models.backbones import NEVER_FROZEN, register_backbones
-from lightning_seg.models.backbones.catalogue import timm_pixels
+from lightning_seg.models.backbones.timm_names import timm_pixels
 from lightning_seg.models.config import load_config
 from tests.models.backbones.building import build
 from tests.models.networks import ZOO

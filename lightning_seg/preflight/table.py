@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from lightning_seg.launch import describe_launch
+from lightning_seg.launching.plan import Plan, plan_rows
+from lightning_seg.launching.starters import describe_launch
 from lightning_seg.module import SegmentationModule
-from lightning_seg.plan import Plan, plan_rows
 from lightning_seg.structures import summarise
 
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning_seg.checkpoints.runs import choose_checkpoint
 from lightning_seg.errors import CheckpointError
-from lightning_seg.runs import choose_checkpoint
 
 EVALUATIONS = ("validate", "test", "predict")
 

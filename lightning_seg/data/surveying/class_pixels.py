@@ -10,8 +10,8 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_seg.data.dataset import read_labels
-from lightning_seg.data.labels import LabelTable
-from lightning_seg.data.loader import ErrorsAsItems, prepare_worker, warn_of_unreadable
+from lightning_seg.data.labels.table import LabelTable
+from lightning_seg.data.loading.loader import ErrorsAsItems, prepare_worker, warn_of_unreadable
 from lightning_seg.data.reading import USUAL, ReadingRules, read_header, read_mask
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Annotations, Sample

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lightning_seg.data.auditing.defects import Defect
-from lightning_seg.data.labelling import Labelling
-from lightning_seg.data.labels import LabelTable
+from lightning_seg.data.labels.label_map import Labelling
+from lightning_seg.data.labels.table import LabelTable
+from lightning_seg.data.listing.defects import Defect
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.reader import OrphanError
 from lightning_seg.data.reading import USUAL, ReadingRules

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.data.class_pixels import ClassPixels
 from lightning_seg.data.dataset import SegmentationDataset
+from lightning_seg.data.surveying.class_pixels import ClassPixels
 from lightning_seg.errors import UnreadableError
 
 ClassCounts = NDArray[np.int64]

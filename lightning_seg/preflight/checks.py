@@ -14,22 +14,18 @@ from lightning_fabric.plugins import ClusterEnvironment
 from pytorch_lightning.utilities import rank_zero_info
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_seg.checkpoints import (
+from lightning_seg.checkpoints.matching import (
     averaging_problems,
     callback_problems,
     place_of,
     refuse_other_model,
     resume_problems,
 )
+from lightning_seg.checkpoints.resuming import length_problems, settings_changes, settings_problems
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.dry_run import model_rows, print_table, run_rows
 from lightning_seg.errors import BusyError, CheckpointError, ConfigError, LaunchError, LightningSegError
-from lightning_seg.launch import device_problems, launch_problems
-from lightning_seg.models.config import find_config, require_detectron2
-from lightning_seg.models.weights import read_checkpoint, split_query
-from lightning_seg.module import SegmentationModule
-from lightning_seg.monitors import mode_problems, name_problems, plateau_problem
-from lightning_seg.plan import (
+from lightning_seg.launching.monitors import mode_problems, name_problems, plateau_problem
+from lightning_seg.launching.plan import (
     Plan,
     accumulation_problem,
     changing_accumulation,
@@ -37,7 +33,11 @@ from lightning_seg.plan import (
     plan_problems,
     resolve_processes,
 )
-from lightning_seg.resuming import length_problems, settings_changes, settings_problems
+from lightning_seg.launching.starters import device_problems, launch_problems
+from lightning_seg.models.config import find_config, require_detectron2
+from lightning_seg.models.weights import read_checkpoint, split_query
+from lightning_seg.module import SegmentationModule
+from lightning_seg.preflight.table import model_rows, print_table, run_rows
 
 _SHARDING = ("fsdp", "deepspeed", "modelparallel")
 """What the names of Lightning's strategies that spread a network over processes contain, but for underscores."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from lightning_seg.data.labels import Ids, LabelTable
+from lightning_seg.data.labels.table import Ids, LabelTable
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Annotations, Segment
 

@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lightning_seg.data.labels import LabelTable, Unknown
+from lightning_seg.data.labels.table import LabelTable, Unknown
 from lightning_seg.errors import ConfigError, IgnoreIsClassError
 from lightning_seg.hints import did_you_mean
 from lightning_seg.structures import Colour, DatasetInfo, SourceLabels, show_colour, summarise

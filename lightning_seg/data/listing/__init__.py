@@ -1,0 +1,1 @@
+"""Which samples a split has, before any image is opened."""

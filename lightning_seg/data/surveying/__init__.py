@@ -1,0 +1,1 @@
+"""What a data set holds: pixels of each class, sizes, and samples that show both."""
