@@ -1,6 +1,7 @@
 """Small data, a small model and ways to call the command line, for all tests."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,6 +88,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "experiment" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.runs)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c() -> None:
+    """As on a terminal: what a script starts with ``&`` ignores it, and so would all that tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
