@@ -197,6 +197,8 @@ class SegmentationModule(pl.LightningModule):
             rank_zero_info("SyncBN needs a GPU: on the CPU, each process normalises its own batch")
         if device == "cuda" and self.float32_matmul_precision is not None:
             torch.set_float32_matmul_precision(self.float32_matmul_precision)
+        if self.trainer.precision == "64-true":
+            self.double()  # Lightning does so after it has loaded a checkpoint, which float32 would have rounded
         if not _loads_checkpoint():  # which brings its own
             self.load_pretrained()
             if self._trains and (warning := self.frozen_random()):

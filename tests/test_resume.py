@@ -62,6 +62,7 @@ STEPS = ("--trainer.max_epochs", "-1", "--trainer.max_steps", "12")
         ((*STEPS, *EPOCHS), "validating", [4, 8], 15),
         ((*STEPS, *EPOCHS, "--trainer.check_val_every_n_epoch", "2"), "training", [4], 13),
         ((*PLATEAU, *FALLS), "training", [2, 4], 10),
+        (("--trainer.precision", "64-true"), "training", [4], 15),
     ],
 )
 def test_stopping_after_any_step_changes_nothing(
