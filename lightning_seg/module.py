@@ -48,9 +48,6 @@ from lightning_seg.models.unused import refuse_unused, unused_notice
 from lightning_seg.models.weights import load_weights
 from lightning_seg.structures import Batch
 
-_NOT_LOGGED = ("mPrecision", "mRecall")
-"""Figures for ``metrics.json`` alone: mRecall is mAcc by Detectron2's rule, and mDice says the rest in one."""
-
 
 class SegmentationModule(pl.LightningModule):
     """Trains and evaluates a segmentor that Detectron2 builds from a config.
@@ -245,11 +242,7 @@ class SegmentationModule(pl.LightningModule):
 
     def figures(self, split: str) -> list[str]:
         """Names of what an evaluation logs."""
-        nothing = torch.zeros(len(self.class_names), len(self.class_names), dtype=torch.int64)
-        boundary = None if self.evaluation.boundary is None else nothing
-        report = Report(split, self.class_names, nothing, torch.zeros(1), "detectron2", boundary)
-        averages = [name for name in report.averages if name not in _NOT_LOGGED]
-        return [f"{split}/{name}" for name in ("loss", *averages, *(f"IoU/{name}" for name in self.class_names))]
+        return [f"{split}/{name}" for name in self.evaluation.figure_names()]
 
     def frozen_random(self) -> str | None:
         """What to say where random weights would stay so; None where all is well."""
@@ -493,14 +486,15 @@ class SegmentationModule(pl.LightningModule):
         if not batch:  # this process has no sample, but joins the others
             return {"predictions": []}
         predictions, losses = self._predict(batch)
-        for sample, prediction in zip(batch, predictions, strict=True):
-            self.evaluation.update(prediction, sample["truth"])
-        self.evaluation.add_loss(total_loss(losses), len(batch))
+        for sample, prediction, parts in zip(batch, predictions, losses, strict=True):
+            loss = total_loss(parts) if parts else None
+            self.evaluation.update(prediction, sample["truth"], sample.get("position"), loss)
         return {"predictions": predictions}
 
-    def _predict(self, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
+    def _predict(self, batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+        """Label maps and losses of each image."""
         if not batch:
-            return [], {}
+            return [], []
         output = self.segmentor.evaluate(batch)
         given = zip(batch, output.input_sizes, strict=True)
         sizes = [(sample.get("height", height), sample.get("width", width)) for sample, (height, width) in given]
@@ -516,13 +510,11 @@ class SegmentationModule(pl.LightningModule):
 
     def _log_report(self, split: str) -> None:
         """Log what all processes counted together; every process has the same figures after ``compute``."""
-        self.report, loss = self.evaluation.report(split)
-        figures = {name: value for name, value in self.report.averages.items() if name not in _NOT_LOGGED}
-        figures |= {f"IoU/{name}": value for name, value in self.report.per_class["IoU"].items()}
-        self._figures = {f"{split}/loss": loss}
+        self.report = self.evaluation.report(split)
         # As float64, so that a log says the same as metrics.json to the last digit.
-        for name, value in figures.items():
-            self._figures[f"{split}/{name}"] = torch.tensor(value, dtype=torch.float64)
+        self._figures = {
+            f"{split}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.report.logged.items()
+        }
         for name, figure in self._figures.items():
             self.log(name, figure, prog_bar=name == f"{split}/mIoU")
 
