@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 
-from lightning_seg.callbacks.image_files import write_arrays, write_table
+from lightning_seg.callbacks.image_files import _names, write_arrays, write_table
 from lightning_seg.cli import main
 from lightning_seg.metrics import AbsentClasses, Evaluation, ImageFigures, Report
+from lightning_seg.metrics.images import encode_image
+from lightning_seg.structures import Sample
 from tests.conftest import CLASSES
 from tests.metrics.reports import images_of
 from tests.processes import run_processes
@@ -98,6 +101,17 @@ def test_matrices_are_written_part_by_part(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("lightning_seg.callbacks.image_files._COUNTS_AT_ONCE", 8)
     with np.load(io.BytesIO(written(images_of(matrices), list("abcde"), ["x", "y"])[1])) as found:
         assert found["matrices"].tolist() == [matrix.tolist() for matrix in matrices]
+
+
+def test_names_are_those_of_the_samples_that_were_evaluated() -> None:
+    """As under ``limit_test_batches`` on two processes, which leaves gaps."""
+    matrix = torch.ones(2, 2, dtype=torch.int64)
+    images = ImageFigures.decode(torch.cat([encode_image(place, 0.0, matrix) for place in (3, 1)]), 2, "detectron2")
+    samples = [Sample(name, Path(name)) for name in "abcd"]
+    trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(datasets={"test": SimpleNamespace(samples=samples)}))
+    assert _names(trainer, "test", images) == ["b", "d"]
+    trainer.datamodule = None
+    assert _names(trainer, "test", images) == ["1", "3"]
 
 
 @pytest.fixture
