@@ -1,7 +1,4 @@
-"""The LightningModule: batch to losses or logits, to metric, to log.
-
-Long, because Lightning asks one class for all hooks, and a third of it says what its settings mean.
-"""
+"""The LightningModule: Lightning's hooks take a batch to losses or to counted predictions, and log the figures."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
