@@ -341,6 +341,7 @@ class SegmentationCLI(LightningCLI):
             BadBatch,
             Dashboard,
             FinalValidation,
+            ImageFiles,
             LastCheckpoint,
             MetricsFile,
             Position,
@@ -363,8 +364,10 @@ class SegmentationCLI(LightningCLI):
             return [*callbacks, PredictionFiles(self.run.path, self.datamodule.info)]
         callbacks += [MetricsFile(self.run.path), ResultGrid(self.run.path), SamplePictures(), Dashboard()]
         callbacks.append(RunArtifacts())
-        if self.subcommand in ("validate", "test") and self.settings.verbose:
-            callbacks.append(ResultTable())
+        if self.subcommand in ("validate", "test"):
+            callbacks.append(ImageFiles(self.run.path))
+            if self.settings.verbose:
+                callbacks.append(ResultTable())
         if self.subcommand == "fit":
             callbacks += [Position(), ReseedSteps(self.datamodule.seed), BadBatch(), Throughput(), Vitals()]
             callbacks += [FinalValidation(), Summary()]
@@ -448,10 +451,10 @@ class SegmentationCLI(LightningCLI):
         self._say_results("config.yaml", "metrics.csv", "metrics.json", "predictions.png", "checkpoints")
 
     def after_validate(self) -> None:
-        self._say_results("metrics.json", "predictions.png")
+        self._say_results("metrics.json", "images.csv", "images.npz", "predictions.png")
 
     def after_test(self) -> None:
-        self._say_results("metrics.json", "predictions.png")
+        self._say_results("metrics.json", "images.csv", "images.npz", "predictions.png")
 
     def after_predict(self) -> None:
         self._say_results("predictions/masks", "predictions/overlays")

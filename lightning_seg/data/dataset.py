@@ -34,9 +34,10 @@ class SegmentationDataset(Dataset[Item]):
     * ``height``, ``width``: of the image as it is stored
     * ``file_name``, ``sem_seg_file_name``, ``name``
 
-    and, with ``keep_truth``, ``truth``: (height, width), the mask as it is stored. Without masks (prediction)
-    the keys of the mask are missing. ``placement`` tells which part of ``image`` shows the stored one, where that is
-    not all of it, the same way round. ``unreadable`` lists why others could not stand here.
+    and, with ``keep_truth``, ``truth``: (height, width), the mask as it is stored, and ``position``: the index of the
+    sample. Without masks (prediction) the keys of the mask are missing. ``placement`` tells which part of ``image``
+    shows the stored one, where that is not all of it, the same way round. ``unreadable`` lists why others could not
+    stand here.
 
     Args:
         samples: what to read.
@@ -120,6 +121,7 @@ class SegmentationDataset(Dataset[Item]):
             item["sem_seg_file_name"] = str(sample.mask)
             if self.keep_truth:
                 item["truth"] = torch.from_numpy(mask)
+                item["position"] = position
         return item
 
     def _read(self, index: int, sample: Sample) -> tuple[NDArray[np.uint8], Ids | None, tuple[int, int]]:

@@ -33,12 +33,12 @@ class Evaluation:
     Attributes:
         scores: of each image.
         input_sizes: (height, width) of each image as given, without padding.
-        losses: the head's main losses where the batch has ``sem_seg``, scalars, as means over the images; else empty.
+        losses: the head's main losses of each image, scalars by name; empty where the batch has no ``sem_seg``.
     """
 
     scores: list[Scores]
     input_sizes: list[tuple[int, int]]
-    losses: dict[str, Tensor]
+    losses: list[dict[str, Tensor]]
 
 
 class Segmentor(nn.Module):
@@ -160,14 +160,8 @@ class Segmentor(nn.Module):
             if "sem_seg" in batch[0]:
                 for place, target in zip(places, self._targets(group), strict=True):
                     losses[place] = self.head.evaluation_losses(found[place], target[None], self._own_criterion())
-        return Evaluation(
-            [found[place].scores for place in range(len(batch))],
-            sizes,
-            {
-                name: _stack_losses([losses[place][name] for place in range(len(batch))]).mean()
-                for name in losses.get(0, ())
-            },
-        )
+        scores = [found[place].scores for place in range(len(batch))]
+        return Evaluation(scores, sizes, [losses.get(place, {}) for place in range(len(batch))])
 
     def _own_criterion(self) -> Callable[[Tensor, Tensor], dict[str, Tensor]] | None:
         return None if self.criterion is None else self._criterion_losses
@@ -269,11 +263,7 @@ class Segmentor(nn.Module):
 
 def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
     """The sum of some scalars, at least in float32."""
-    return _stack_losses(list(losses.values())).sum()
-
-
-def _stack_losses(losses: list[Tensor]) -> Tensor:
-    return torch.stack([loss.to(torch.promote_types(loss.dtype, torch.float32)) for loss in losses])
+    return torch.stack([loss.to(torch.promote_types(loss.dtype, torch.float32)) for loss in losses.values()]).sum()
 
 
 def _stack(tensors: list[Tensor]) -> list[Tensor]:
