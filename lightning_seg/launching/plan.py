@@ -82,8 +82,10 @@ def count_steps(batches: int, epochs: float, factors: Mapping[int, int]) -> floa
 
     >>> count_steps(5, 3, {0: 1, 1: 2})  # 5, then twice 2 + 2 + 1
     11
+    >>> count_steps(5, 0, {0: 1})
+    0
     """
-    if not batches:
+    if not batches or epochs <= 0:
         return 0
     starts = [start for start in sorted(factors) if start < epochs]
     lengths = [end - start for start, end in zip(starts, [*starts[1:], epochs], strict=True)]
