@@ -199,7 +199,7 @@ class Preflight:
     def _count(self, data: SegmentationDataModule) -> None:
         """List the samples, once their readers have written what they write."""
         found = len(self.problems)
-        self.attempt(data.refuse_missing_root)
+        self.attempt(data.listings.refuse_missing_root)
         if len(self.problems) > found:
             return
         for part in ("train", "val"):
