@@ -5,6 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
 
+from lightning_seg.callbacks.access import data_of
 from lightning_seg.checkpoints.matching import place_of
 from lightning_seg.errors import CheckpointError
 from lightning_seg.structures import Batch
@@ -28,7 +29,7 @@ class Position(pl.Callback):
         Raises:
             CheckpointError: says what differs.
         """
-        data = _data(trainer)
+        data = _counting_data(trainer)
         if trainer.state.fn != "fit" or data is None:
             return
         if problems := data.order_problems(inside=place_of(checkpoint)[1] > 0):
@@ -37,7 +38,7 @@ class Position(pl.Callback):
             rank_zero_info(f"From here on, epochs have another order, because of {' and '.join(changed)}")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        fit_loop, data = trainer.fit_loop, _data(trainer)
+        fit_loop, data = trainer.fit_loop, _counting_data(trainer)
         epoch_loop = fit_loop.epoch_loop
         epochs: Any = fit_loop.epoch_progress  # whose counts Lightning declares as of a base class
         batches: Any = epoch_loop.batch_progress
@@ -72,7 +73,7 @@ class Position(pl.Callback):
             self._goes_on = False
 
 
-def _data(trainer: pl.Trainer) -> Any:
+def _counting_data(trainer: pl.Trainer) -> Any:
     """The data module, if it counts samples."""
-    data = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
+    data: Any = data_of(trainer)
     return data if hasattr(data, "batches_begun") else None

@@ -34,7 +34,7 @@ def test_live_miou_follows_the_rule_of_the_module(
     def draw(examples: Sequence[pictures._Example], *_: Any) -> None:
         titles.extend(example.mean_iou for example in examples)
 
-    monkeypatch.setattr(pictures, "_draw_grid", draw)
+    monkeypatch.setattr(pictures, "draw_grid", draw)
     bars: list[Any] = []
     get_metrics = ProgressBar.get_metrics
     monkeypatch.setattr(

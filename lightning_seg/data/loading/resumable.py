@@ -5,8 +5,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from lightning_seg.data.dataset import SegmentationDataset
-from lightning_seg.data.loading.limits import usable_cpus
 from lightning_seg.data.loading.position import EpochPosition, digest_of_names
+from lightning_seg.machine import usable_cpus
 
 MAX_DEFAULT_WORKERS = 16
 
