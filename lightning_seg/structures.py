@@ -6,13 +6,43 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 if TYPE_CHECKING:  # the audit and the plots start without torch
     from torch import Tensor
 
-Batch = list[dict[str, Any]]
-"""Samples in Detectron2's dict format, which may differ in size."""
+
+class _HasImage(TypedDict):
+    image: "Tensor"
+
+
+class Item(_HasImage, total=False):
+    """One sample of a batch, as Detectron2's models take it; all but the image may be absent.
+
+    Attributes:
+        image: (3, H, W) uint8 RGB, after the transforms.
+        sem_seg: target: (H, W) uint8 or int32 class ids and the ignore index, after the transforms.
+        truth: (height, width), the label map at the stored size; in evaluation.
+        height, width: of the image as it is stored; else those of ``image``.
+        placement: where ``image`` shows the stored image, where a transform has moved it.
+        name: of the sample, without folder and suffix.
+        file_name, sem_seg_file_name: paths of image and mask.
+        unreadable: messages of samples that this one stands in for.
+    """
+
+    sem_seg: "Tensor"
+    truth: "Tensor"
+    height: int
+    width: int
+    placement: "Placement"
+    name: str
+    file_name: str
+    sem_seg_file_name: str
+    unreadable: list[str]
+
+
+Batch = list[Item]
+"""Samples, which may differ in size."""
 
 Colour = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""

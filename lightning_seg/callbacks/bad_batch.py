@@ -120,7 +120,7 @@ class BadBatch(pl.Callback):
     def _facts(self, trainer: pl.Trainer, loss: Tensor) -> dict[str, Any]:
         samples = []
         for sample in self._batch:
-            values, counts = sample["sem_seg"].unique(return_counts=True)
+            values, counts = sample["sem_seg"].unique(return_counts=True)  # type: ignore[no-untyped-call]  # torch's own
             samples.append(
                 {
                     "image": sample["file_name"],

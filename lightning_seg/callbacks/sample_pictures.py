@@ -21,7 +21,7 @@ from lightning_seg.launching.plan import logged_step
 from lightning_seg.loggers import usable
 from lightning_seg.metrics.functional import confusion_matrix, mean_iou, pixel_accuracy
 from lightning_seg.module import SegmentationModule
-from lightning_seg.structures import Batch, summarise
+from lightning_seg.structures import Batch, Item, summarise
 
 _CANDIDATES = 48
 """Masks that are read to choose samples that show every class."""
@@ -54,7 +54,7 @@ class SamplePictures(pl.Callback):
         self._named: frozenset[str] = frozenset()
         self._chosen: dict[str, frozenset[str]] = {}
         self._shown: list[Shown] = []
-        self._seen_in_training: list[dict[str, Any]] | None = None
+        self._seen_in_training: Batch | None = None
         self._forgiving = Forgiving("drawing sample pictures")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -148,7 +148,7 @@ class SamplePictures(pl.Callback):
                 with self._forgiving:
                     self._shown.append(self._show(trainer, sample, prediction))
 
-    def _show(self, trainer: pl.Trainer, sample: dict[str, Any], prediction: Tensor) -> Shown:
+    def _show(self, trainer: pl.Trainer, sample: Item, prediction: Tensor) -> Shown:
         info, module = data_of(trainer).info, trainer.lightning_module
         assert isinstance(module, SegmentationModule)
         matrix = confusion_matrix(prediction, sample["truth"], info.num_classes, info.ignore_index)

@@ -1,7 +1,6 @@
 """From samples on disk to Detectron2's dict format."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import albumentations as A
 import cv2
@@ -27,13 +26,13 @@ from lightning_seg.data.transforms import (
     reseed,
 )
 from lightning_seg.errors import ConfigError, DataError, UnreadableError
-from lightning_seg.structures import Annotations, Sample
+from lightning_seg.structures import Annotations, Item, Sample
 
 _MOST_IN_A_ROW = 16
 """Unreadable samples, one after the other, of which the last is no longer an accident."""
 
 
-class SegmentationDataset(Dataset[dict[str, Any]]):
+class SegmentationDataset(Dataset[Item]):
     """Decodes, checks and augments samples.
 
     An item is a dict as Detectron2's mappers make it, but for the channel order, which is always RGB:
@@ -86,7 +85,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: Draw | int) -> dict[str, Any]:
+    def __getitem__(self, key: Draw | int) -> Item:
         """Read one sample, in training by its :class:`Draw`, in evaluation by its index.
 
         Raises:
@@ -110,24 +109,25 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
                 )
             index = (index + 1) % len(self)
 
-    def _item(self, index: int, epoch: int, position: int) -> dict[str, Any]:
+    def _item(self, index: int, epoch: int, position: int) -> Item:
         sample = self.samples[index]
         reseed(self.pipeline, self.seed, epoch, position)
         image, mask, (height, width) = self._read(index, sample)
-        item: dict[str, Any] = {"name": sample.name, "file_name": str(sample.image), "height": height, "width": width}
-        if self.placements is not None and (placement := self.placements.of((height, width), sample.image)) is not None:
-            item["placement"] = placement
+        placement = None if self.placements is None else self.placements.of((height, width), sample.image)
         setting = "data.train_transforms" if self.placements is None else "data.eval_transforms"
-        if mask is None:
-            item["image"] = _image_tensor(apply(self.pipeline, setting, sample.image, image=image)["image"])
-            return item
-
-        augmented = apply(self.pipeline, setting, sample.image, image=image, mask=mask)
-        item["image"] = _image_tensor(augmented["image"])
-        item["sem_seg"] = torch.from_numpy(np.ascontiguousarray(augmented["mask"]))
-        item["sem_seg_file_name"] = str(sample.mask)
-        if self.keep_truth:
-            item["truth"] = torch.from_numpy(mask)
+        arrays = {"image": image} if mask is None else {"image": image, "mask": mask}
+        augmented = apply(self.pipeline, setting, sample.image, **arrays)
+        item: Item = {
+            "name": sample.name, "file_name": str(sample.image), "height": height, "width": width,
+            "image": _image_tensor(augmented["image"]),
+        }  # fmt: skip
+        if placement is not None:
+            item["placement"] = placement
+        if mask is not None:
+            item["sem_seg"] = torch.from_numpy(np.ascontiguousarray(augmented["mask"]))
+            item["sem_seg_file_name"] = str(sample.mask)
+            if self.keep_truth:
+                item["truth"] = torch.from_numpy(mask)
         return item
 
     def _read(self, index: int, sample: Sample) -> tuple[NDArray[np.uint8], Ids | None, tuple[int, int]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from lightning_seg.models.auxiliary import AuxiliaryHead
 from lightning_seg.models.pooling import pool_any_size
 from lightning_seg.models.recipe import Recipe
 from lightning_seg.models.recompute import recompute_blocks
-from lightning_seg.structures import Batch, Scores, summarise
+from lightning_seg.structures import Batch, Item, Scores, summarise
 
 LossOfLogits = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
 
@@ -224,7 +224,7 @@ class Segmentor(nn.Module):
         """Run a copy without data on the meta device: finds logits of a wrong size and parameters without use."""
         probe = deepcopy(self).to("meta")
         height, width = _PROBE_SIZE
-        sample = {
+        sample: Item = {
             "image": torch.empty(3, height, width, device="meta", dtype=torch.uint8),
             "sem_seg": torch.empty(height, width, device="meta", dtype=torch.int64),
         }
@@ -293,7 +293,7 @@ def _refuse_wrong_size(segmentor: Segmentor, batch: Batch) -> None:
         segmentor.head.check(features, segmentor._targets(batch), (inputs.shape[-2], inputs.shape[-1]), levels)
 
 
-def _refuse_misshapen(sample: dict[str, Any]) -> None:
+def _refuse_misshapen(sample: Item) -> None:
     """Raise a DataError unless the image has three channels, and the mask, where there is one, its size."""
     image, mask, name = sample["image"], sample.get("sem_seg"), sample.get("file_name", "of the batch")
     if image.ndim != 3 or len(image) != 3:

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lightning_seg.errors import DataError
-from lightning_seg.structures import Batch
+from lightning_seg.structures import Batch, Item
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's ``mallopt`` (malloc.h)."""
@@ -44,7 +44,7 @@ class ErrorsAsItems(Dataset[Any]):
         return len(self.dataset)  # type: ignore[arg-type]  # Dataset declares no length
 
 
-def _as_they_are(items: list[dict[str, Any] | DataError]) -> list[dict[str, Any] | DataError]:
+def _as_they_are(items: list[Item | DataError]) -> list[Item | DataError]:
     return items
 
 
@@ -75,7 +75,7 @@ class SegmentationLoader(DataLoader[Any]):
         if empty:
             yield []
 
-    def _without_failures(self, items: list[dict[str, Any] | DataError]) -> Batch:
+    def _without_failures(self, items: list[Item | DataError]) -> Batch:
         batch: Batch = []
         failures: list[str] | None = self.dataset.failures  # type: ignore[attr-defined]  # of ErrorsAsItems
         for item in items:
@@ -122,7 +122,7 @@ def keep_memory() -> None:
 
 
 def build_loader(
-    dataset: Dataset[dict[str, Any]],
+    dataset: Dataset[Item],
     sampler: Sampler[Any],
     *,
     batch_size: int,

@@ -5,7 +5,7 @@ from typing import Any
 from lightning_seg.errors import ConfigError
 from lightning_seg.models.adapters.adapter import EXAMPLE, Adapter, Found, owner_of_losses, pad_targets
 from lightning_seg.models.adapters.foreign import Foreign
-from lightning_seg.models.adapters.known import DeepLabV3, Layered, PointRend
+from lightning_seg.models.adapters.known import known_adapters
 from lightning_seg.models.adapters.plain import Plain
 
 __all__ = ["Adapter", "Found", "adapt", "owner_of_losses", "pad_targets"]
@@ -17,19 +17,7 @@ def adapt(head: Any, ignore_index: int) -> Adapter:
     Raises:
         ConfigError: if it has ``losses`` but not what belongs to them.
     """
-    from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
-    from detectron2.projects.deeplab.semantic_seg import DeepLabV3Head, DeepLabV3PlusHead
-    from detectron2.projects.point_rend.semantic_seg import PointRendSemSegHead
-
-    from lightning_seg.models.heads.head import Head
-
-    known: dict[type, type[Adapter]] = {
-        SemSegFPNHead: Layered,
-        DeepLabV3PlusHead: Layered,
-        Head: Layered,
-        DeepLabV3Head: DeepLabV3,
-        PointRendSemSegHead: PointRend,
-    }
+    known = known_adapters()
     kind = next(cls for cls in type(head).__mro__ if "forward" in vars(cls))
     if kind in known and "forward" not in vars(head):
         return known[kind](head, ignore_index)

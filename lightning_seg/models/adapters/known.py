@@ -55,3 +55,20 @@ class PointRend(Adapter):
         with replaced(self.head.coarse_sem_seg_head, "layers", lambda _: coarse):
             refined: Tensor = self.head(features)[0]
         return dense(refined, self.stride * coarse.shape[-2] // refined.shape[-2], coarse)
+
+
+def known_adapters() -> dict[type, type[Adapter]]:
+    """The adapter for each class of heads whose ``forward`` is known."""
+    from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
+    from detectron2.projects.deeplab.semantic_seg import DeepLabV3Head, DeepLabV3PlusHead
+    from detectron2.projects.point_rend.semantic_seg import PointRendSemSegHead
+
+    from lightning_seg.models.heads.head import Head
+
+    return {
+        SemSegFPNHead: Layered,
+        DeepLabV3PlusHead: Layered,
+        Head: Layered,
+        DeepLabV3Head: DeepLabV3,
+        PointRendSemSegHead: PointRend,
+    }
