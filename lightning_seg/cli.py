@@ -26,6 +26,7 @@ from lightning_seg.errors import ConfigError, DataError, LaunchError, LightningS
 from lightning_seg.files import naming_full_disk, use_utf8
 from lightning_seg.launching.plan import resolve_processes
 from lightning_seg.launching.starters import late_rank
+from lightning_seg.lightning_internals import kill_started_processes
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, without_missing
 from lightning_seg.module import SegmentationModule
 from lightning_seg.preflight.checks import Preflight
@@ -33,7 +34,6 @@ from lightning_seg.running.ending import (
     as_config_error,
     first_line,
     has_begun,
-    kill_started_processes,
     refuse_failures,
     say_results,
 )

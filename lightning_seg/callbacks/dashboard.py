@@ -11,7 +11,7 @@ from lightning_seg.callbacks.access import data_of, wandb_loggers
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.surveying.samples import count_classes, draw_samples
 from lightning_seg.errors import Forgiving
-from lightning_seg.launching.plan import logged_step
+from lightning_seg.lightning_internals import logged_step
 from lightning_seg.metrics import Report
 from lightning_seg.module import SegmentationModule
 

@@ -8,6 +8,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from lightning_seg.callbacks.access import data_of
 from lightning_seg.checkpoints.matching import place_of
 from lightning_seg.errors import CheckpointError
+from lightning_seg.lightning_internals import log_from, validation_is_due
 from lightning_seg.structures import Batch
 
 
@@ -56,9 +57,7 @@ class Position(pl.Callback):
             counts.ready = counts.started = counts.processed = counts.completed = number
         batches.is_last_batch = False
         epoch_loop.update_restart_stage()
-        validates = epoch_loop.val_loop.restarted_mid_evaluation and epoch_loop._should_check_val_fx(
-            fit_loop._data_fetcher  # type: ignore[arg-type]  # there since the data have been set up
-        )
+        validates = epoch_loop.val_loop.restarted_mid_evaluation and validation_is_due(trainer)
         if begun == limit and not validates:  # what is left fills no batch: the next epoch begins
             for counts in (epochs.current, epochs.total):
                 counts.processed = counts.completed = counts.started
@@ -69,7 +68,7 @@ class Position(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         if self._goes_on:  # Lightning counts the steps of logs anew, wrongly where it stopped between two validations
-            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+            log_from(trainer, trainer.global_step)
             self._goes_on = False
 
 

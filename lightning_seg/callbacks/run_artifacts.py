@@ -17,6 +17,7 @@ from lightning_seg.callbacks.prediction_files import save_labels
 from lightning_seg.data.listing.files import FileLists
 from lightning_seg.errors import Forgiving
 from lightning_seg.files import inside
+from lightning_seg.lightning_internals import wandb_arguments
 from lightning_seg.structures import Batch
 
 _PACKAGE = Path(__file__).parent.parent
@@ -124,7 +125,9 @@ def _log_source(logger: WandbLogger, folder: Path) -> None:
     from wandb.util import make_artifact_name_safe
 
     run, config = logger.experiment, folder / "config.yaml"
-    unwanted = logger._wandb_init.get("save_code") is False or os.environ.get("WANDB_SAVE_CODE", "").lower() == "false"
+    unwanted = (
+        wandb_arguments(logger).get("save_code") is False or os.environ.get("WANDB_SAVE_CODE", "").lower() == "false"
+    )
     if not (unwanted or run.settings.disable_code):
         with TemporaryDirectory() as copies:
             for name, path in _source_files(_settings(folder)).items():

@@ -17,7 +17,7 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.reading import read_image
 from lightning_seg.data.surveying.samples import count_classes, cover_classes, draw_samples
 from lightning_seg.errors import ConfigError, Forgiving
-from lightning_seg.launching.plan import logged_step
+from lightning_seg.lightning_internals import logged_step
 from lightning_seg.loggers import usable
 from lightning_seg.metrics.functional import confusion_matrix, mean_iou, pixel_accuracy
 from lightning_seg.module import SegmentationModule

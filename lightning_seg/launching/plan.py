@@ -93,12 +93,6 @@ def count_steps(batches: int, epochs: float, factors: Mapping[int, int]) -> floa
     return sum(math.ceil(batches / factors[start]) * length for start, length in zip(starts, lengths, strict=True))
 
 
-def logged_step(trainer: pl.Trainer) -> int:
-    """The optimiser step that a figure of this moment is logged at, counted from 0 as in all logs of Lightning's."""
-    step: int = trainer.fit_loop.epoch_loop._batches_that_stepped
-    return step
-
-
 def changing_accumulation(callbacks: Sequence[pl.Callback]) -> Mapping[int, int] | None:
     """Batches per optimiser step by the epoch they begin with, where a ``GradientAccumulationScheduler`` says so."""
     for callback in callbacks:

@@ -1,11 +1,9 @@
 """How a command ends: where its results are, or what went wrong in words of the settings."""
 
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
-from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -44,13 +42,6 @@ def refuse_failures(failures: Sequence[str], total: int) -> None:
         raise DataError(
             f"{len(failures)} of {total} images are not predicted, the others are:\n  " + "\n  ".join(failures)
         )
-
-
-def kill_started_processes(trainer: pl.Trainer) -> None:
-    """End the processes that Lightning started for this run: they may wait for this one for ever."""
-    launcher = trainer.strategy.launcher
-    if isinstance(launcher, _SubprocessScriptLauncher):
-        launcher.kill(signal.SIGKILL)  # LastCheckpoint has them answer SIGTERM at the end of a step
 
 
 def has_begun(trainer: pl.Trainer) -> bool:

@@ -14,6 +14,7 @@ from lightning_seg import callbacks
 from lightning_seg.checkpoints.runs import RunFolder, checkpoint_step
 from lightning_seg.checkpoints.writing import DurableCheckpointIO
 from lightning_seg.data import SegmentationDataModule
+from lightning_seg.lightning_internals import checkpoint_io_of
 from lightning_seg.loggers import keep_run_id, prepared
 from lightning_seg.loggers.metrics_table import MetricsTable
 from lightning_seg.models.normalisation import SyncBatchNorm
@@ -99,7 +100,7 @@ def own_plugins(given: list[Any], sync_batchnorm: bool, strategy: Any = "auto") 
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         own.append(SLURMEnvironment(auto_requeue=False))  # LastCheckpoint answers the signals
     kinds = (CheckpointIO, LayerSync, ClusterEnvironment)
-    of_strategy = [getattr(strategy, name, None) for name in ("_checkpoint_io", "cluster_environment")]
+    of_strategy = [checkpoint_io_of(strategy), getattr(strategy, "cluster_environment", None)]
     taken = tuple(kind for kind in kinds if any(isinstance(plugin, kind) for plugin in [*given, *of_strategy]))
     return given + [plugin for plugin in own if not isinstance(plugin, taken)]
 
