@@ -24,10 +24,11 @@ from lightning_seg.callbacks import stop_signals
 from lightning_seg.callbacks.last_checkpoint import _keep_as_previous
 from lightning_seg.callbacks.stop_signals import StopSignals
 from lightning_seg.checkpoints.writing import DurableCheckpointIO
-from lightning_seg.cli import SegmentationCLI, main
+from lightning_seg.cli import main
 from lightning_seg.data.loading.loader import build_loader
 from lightning_seg.errors import CheckpointError
 from lightning_seg.module import SegmentationModule
+from lightning_seg.running.equipment import own_plugins
 from tests.conftest import REPOSITORY
 from tests.ranks import SignalIn
 
@@ -255,7 +256,7 @@ def test_the_last_two_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_slurm_does_not_requeue_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    plugins = SegmentationCLI._plugins
+    plugins = own_plugins
     assert not any(isinstance(plugin, SLURMEnvironment) for plugin in plugins([], False))
     for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7"}.items():
         monkeypatch.setenv(name, value)
