@@ -16,6 +16,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.lightning_seg-$(if $(LATEST),latest,installed)
 # Says that the environment was made here, so that its versions are the locked ones.
 OWN := $(VENV)/.lightning_seg-own
+# A file of tests is run by one process. More than four processes cost more memory than they save time.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: install train check test test-all lint lock clean
@@ -26,13 +28,13 @@ train: $(STAMP)
 	$(BIN)/python train.py fit --config configs/quickstart.yaml
 
 check: $(STAMP) lint
-	$(BIN)/python -m pytest -m "not slow and not runs"
+	$(PYTEST) -m "not slow and not runs"
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(STAMP) lint
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -545,6 +545,7 @@ def test_missing_detectron2_in_one_message(experiment: Experiment) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.runs
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom lightning_seg.cli import main\n"

@@ -18,6 +18,8 @@ from lightning_seg.cli import main
 from lightning_seg.data import SegmentationDataModule
 from tests.conftest import CLASSES, TINY_OVERRIDES, folder
 
+pytestmark = pytest.mark.runs
+
 OWN = {
     "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.001}},
     "lr_scheduler": {"class_path": "torch.optim.lr_scheduler.CosineAnnealingLR", "init_args": {"T_max": 6}},

@@ -21,6 +21,8 @@ from lightning_seg.cli import main
 from lightning_seg.errors import BusyError
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.runs
+
 Experiment = Callable[..., Path]
 
 HOLD = (

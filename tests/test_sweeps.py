@@ -54,6 +54,7 @@ def test_command_line_of_the_agent(
     assert not logger["init_args"]["offline"]
 
 
+@pytest.mark.runs
 def test_a_trial_runs_under_the_id_that_the_agent_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")

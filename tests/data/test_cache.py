@@ -66,7 +66,7 @@ def test_truth_of_validation_is_kept_too(files: Path) -> None:
     assert len(list(data.val_dataloader())) == 3
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.runs)])
 def test_loading_processes_share_it(files: Path, method: str) -> None:
     data = make(files, cache="ram")
     data.setup("fit")

@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from multiprocessing import active_children
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -97,9 +98,12 @@ def test_refused_with_its_path(broken: tuple[Path, list[str]], workers: int) -> 
     root, paths = broken
     data = make(root, val=None, num_workers=workers)
     data.setup("fit")
+    before = set(active_children())
+    loader = data.train_dataloader()
     with pytest.raises(UnreadableError) as caught:
-        list(data.train_dataloader())
+        list(loader)
     assert any(path in str(caught.value) for path in paths)
+    assert set(active_children()) <= before, "loading processes that the error leaves behind"
 
 
 @pytest.mark.filterwarnings("ignore:.*data.unreadable is skip")

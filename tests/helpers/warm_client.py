@@ -16,6 +16,7 @@ FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signa
 def main() -> None:
     interpreter, address, *argv = sys.argv[1:]
     if argv[0].endswith(".py") or (argv[0] == "-m" and argv[1].startswith("lightning_seg")):
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until it is known to whom
         with socket.socket(socket.AF_UNIX) as server:
             server.connect(address)
             payload = json.dumps({"argv": argv, "cwd": os.getcwd(), "env": dict(os.environ)}).encode()  # noqa: PTH109, pathlib costs as much as all of this
@@ -26,7 +27,9 @@ def main() -> None:
             if pid is not None:
                 for number in FORWARDED:
                     signal.signal(number, lambda number, _: os.kill(pid, number))
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
                 end_like(json.loads(answers.readline())["status"])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     os.execv(interpreter, [interpreter, *argv])
 
 

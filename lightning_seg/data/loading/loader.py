@@ -82,11 +82,22 @@ class SegmentationLoader(DataLoader[Any]):
             if not isinstance(item, DataError):
                 batch.append(item)
             elif failures is None:
+                self._end_workers()
                 raise item
             else:
                 failures.append(str(item))
                 warnings.warn(f"{item} (passed over)", stacklevel=2)
         return batch
+
+    def _end_workers(self) -> None:
+        """End loading processes while they can still be told to.
+
+        Later the error holds the loader in a cycle. Once that is garbage, their queues are closed before torch writes
+        their end into them: it waits ten seconds for each in vain, and the end of Python waits for their SIGTERM.
+        """
+        if self._iterator is not None:
+            self._iterator._shutdown_workers()  # type: ignore[attr-defined]  # Lightning ends them with it, too
+            self._iterator = None
 
 
 @functools.cache

@@ -142,6 +142,7 @@ def test_each_split_has_its_share_of_a_fixed_number(tmp_path: Path, monkeypatch:
     assert looked == ["train 0", "val 0", "train 2", "val 2", "train 5", "val 3"]
 
 
+@pytest.mark.runs
 def test_a_defect_stops_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     root = planted.build(tmp_path / "set")
