@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 import pkgutil
 import re
 import sys
@@ -273,3 +274,9 @@ def _classes(bases: Iterable[str]) -> set[str]:
             names.add(getattr(kind, "__name__", ""))
             open_classes += type.__subclasses__(kind) if isinstance(kind, type) else []
     return names
+
+
+def configured_by_environment(parser: Parser) -> bool:
+    """Whether a variable of the environment names a config, for all commands or for one."""
+    pattern = re.compile(rf"{re.escape(get_env_var(parser))}([A-Z]+__)?CONFIG")
+    return any(pattern.fullmatch(name) for name in os.environ)

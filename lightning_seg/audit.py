@@ -27,7 +27,7 @@ from lightning_seg.data.listing.splits import Listing, list_splits
 from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError, LightningSegError
 from lightning_seg.files import use_utf8
 from lightning_seg.module import SegmentationModule
-from lightning_seg.preflight.checks import folder_problem
+from lightning_seg.preflight.problems import folder_problem
 
 SHOWN = 10
 """Defects of each kind that are printed."""

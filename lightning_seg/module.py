@@ -1,10 +1,5 @@
-"""The LightningModule: batch to losses or logits, to metric, to log.
+"""The LightningModule: Lightning's hooks take a batch to losses or to counted predictions, and log the figures."""
 
-Long, because Lightning asks one class for all hooks, and a third of it says what its settings mean.
-"""
-
-import inspect
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -18,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from lightning_seg.checkpoints.coming import checkpoint_is_coming
 from lightning_seg.checkpoints.matching import (
     averaging_problems,
     callback_problems,
@@ -31,7 +27,7 @@ from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.launching.monitors import mode_problems, monitored, plateau_problem
-from lightning_seg.launching.plan import accumulation_problem, changing_accumulation, count_steps
+from lightning_seg.launching.steps import global_batch, total_steps
 from lightning_seg.losses import Criterion
 from lightning_seg.losses.description import describe_criterion, restore_criterion
 from lightning_seg.metrics import AbsentClasses, Evaluation, Report
@@ -41,15 +37,13 @@ from lightning_seg.models.normalisation import (
     telling_of_single_values,
     without_sync,
 )
-from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
-from lightning_seg.models.recipe import Recipe, load_recipe
+from lightning_seg.models.optimisation import Optimisation
+from lightning_seg.models.rates import Rates
+from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor, total_loss
 from lightning_seg.models.unused import refuse_unused, unused_notice
 from lightning_seg.models.weights import load_weights
 from lightning_seg.structures import Batch
-
-_NOT_LOGGED = ("mPrecision", "mRecall")
-"""Figures for ``metrics.json`` alone: mRecall is mAcc by Detectron2's rule, and mDice says the rest in one."""
 
 
 class SegmentationModule(pl.LightningModule):
@@ -132,7 +126,7 @@ class SegmentationModule(pl.LightningModule):
         self.evaluation = Evaluation(class_names, ignore_index, absent_classes, boundary_iou=boundary_iou)
         if compile:
             refuse_double_counting(activation_checkpointing)
-        self.rates = Rates(backbone_lr_factor, layer_decay)
+        rates = Rates(backbone_lr_factor, layer_decay)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
         import_user_code(imports or [], "model.imports")
         if isinstance(criterion, Mapping):  # of load_from_checkpoint
@@ -141,17 +135,13 @@ class SegmentationModule(pl.LightningModule):
         self.recipe = load_recipe(config, overrides or {})
         own = {"scales_rate": scale_lr, "own_optimizer": optimizer is not None}
         refuse_unused(self.recipe.unused(overrides or {}, **own))
-        if scale_lr:
-            _refuse_to_scale(self.recipe, own_optimizer=optimizer is not None)
-        self.scale_lr = scale_lr
+        self.optimisation = Optimisation(self.recipe, rates, optimizer, lr_scheduler, scale_lr=scale_lr)
         self.class_names = list(class_names)
         self.weights: str = self.recipe.weights if weights is None else weights
         self.loaded: dict[str, int] = {}
         """``global_step`` and ``epoch`` of the checkpoint that was loaded last."""
         self.fresh_head = fresh_head
         self.allow_missing = tuple(allow_missing or ())
-        self.make_optimizer = None if optimizer is None else _Shared(optimizer)
-        self.make_lr_scheduler = None if lr_scheduler is None else _Shared(lr_scheduler)
         self.segmentor = Segmentor(
             self.recipe,
             num_classes=len(class_names),
@@ -164,7 +154,7 @@ class SegmentationModule(pl.LightningModule):
         )
         self.float32_matmul_precision = float32_matmul_precision
         self.compiles = compile
-        self.rates.factors(self.segmentor.network.backbone)  # refused here, not after the data have been read
+        rates.factors(self.segmentor.network.backbone)  # refused here, not after the data have been read
         for notice in [*self.segmentor.notices, *unused_notice(self.recipe.unused(self.recipe.changed_keys(), **own))]:
             rank_zero_info(notice)
         self._has_weights = self._trains = False
@@ -197,7 +187,9 @@ class SegmentationModule(pl.LightningModule):
             rank_zero_info("SyncBN needs a GPU: on the CPU, each process normalises its own batch")
         if device == "cuda" and self.float32_matmul_precision is not None:
             torch.set_float32_matmul_precision(self.float32_matmul_precision)
-        if not _loads_checkpoint():  # which brings its own
+        if self.trainer.precision == "64-true":
+            self.double()  # Lightning does so after it has loaded a checkpoint, which float32 would have rounded
+        if not checkpoint_is_coming():  # which brings its own
             self.load_pretrained()
             if self._trains and (warning := self.frozen_random()):
                 rank_zero_warn(warning)
@@ -245,11 +237,7 @@ class SegmentationModule(pl.LightningModule):
 
     def figures(self, split: str) -> list[str]:
         """Names of what an evaluation logs."""
-        nothing = torch.zeros(len(self.class_names), len(self.class_names), dtype=torch.int64)
-        boundary = None if self.evaluation.boundary is None else nothing
-        report = Report(split, self.class_names, nothing, torch.zeros(1), "detectron2", boundary)
-        averages = [name for name in report.averages if name not in _NOT_LOGGED]
-        return [f"{split}/{name}" for name in ("loss", *averages, *(f"IoU/{name}" for name in self.class_names))]
+        return [f"{split}/{name}" for name in self.evaluation.figure_names()]
 
     def frozen_random(self) -> str | None:
         """What to say where random weights would stay so; None where all is well."""
@@ -316,46 +304,38 @@ class SegmentationModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_report("test")
 
+    @property
+    def scale_lr(self) -> bool:
+        """Whether the config's learning rate goes by the global batch."""
+        return self.optimisation.scale_lr
+
+    @property
+    def make_lr_scheduler(self) -> Callable[..., Any] | None:
+        """What makes the user's own schedule, if there is one."""
+        return self.optimisation.make_lr_scheduler
+
     def lr_scale(self, global_batch: int) -> float:
         """What the config's learning rate is multiplied by for so many samples per optimiser step."""
-        return global_batch / (self.recipe.reference_batch or 1) if self.scale_lr else 1.0
+        return self.optimisation.lr_scale(global_batch)
 
     def describe_lr_scale(self, global_batch: int) -> str:
         """The same in words."""
-        recipe = self.recipe
-        return f"the config's × global batch {global_batch} / {recipe.reference_batch_key} {recipe.reference_batch}"
+        return self.optimisation.describe_lr_scale(global_batch)
 
     def build_optimizer(self, lr_scale: float = 1.0) -> Optimizer:
         """The optimiser of the training, or one like it to look at; only the config's own has its rate multiplied."""
-        if self.make_optimizer is None:
-            optimizer = self.recipe.build_optimizer(self.segmentor.trained_parts(), lr_scale)
-        else:
-            optimizer = self.make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
-        split_groups(optimizer, self.segmentor.network.backbone, self.rates)
-        return optimizer
+        return self.optimisation.build_optimizer(self.segmentor, lr_scale)
 
     def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float, lr_scale: float = 1.0) -> LRScheduler:
-        """The schedule of the training over so many optimiser steps, which must be stepped after each.
-
-        ``lr_scale`` is that of the optimiser.
-
-        Raises:
-            ConfigError: if ``lr_scheduler`` would undo ``backbone_lr_factor`` or ``layer_decay``.
-        """
-        if self.make_lr_scheduler is None:
-            return self.recipe.build_lr_scheduler(optimizer, total_steps, lr_scale)
-        before = [group["lr"] for group in optimizer.param_groups]
-        scheduler: LRScheduler = self.make_lr_scheduler(optimizer)
-        if self.rates.differ:
-            refuse_levelled(scheduler, before)
-        return scheduler
+        """The schedule of the training, see :meth:`Optimisation.build_lr_scheduler`."""
+        return self.optimisation.build_lr_scheduler(optimizer, total_steps, lr_scale)
 
     def configure_optimizers(self) -> Any:
         lr_scale = 1.0
         if self.scale_lr:
-            global_batch = self._global_batch()
-            lr_scale = self.lr_scale(global_batch)
-            rank_zero_info(f"Learning rate: {self.describe_lr_scale(global_batch)}")
+            samples = global_batch(self.trainer)
+            lr_scale = self.lr_scale(samples)
+            rank_zero_info(f"Learning rate: {self.describe_lr_scale(samples)}")
         optimizer, scheduler, self._training = self._build_training(lr_scale, self._total_steps())
         if self._checkpoint is not None:
             self._go_on_from(self._checkpoint, optimizer, scheduler)
@@ -419,12 +399,7 @@ class SegmentationModule(pl.LightningModule):
             ConfigError: if the optimiser is given scaled gradients, which it divides itself, too late for clipping.
         """
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        if scaled and self.recipe.clips_gradients and getattr(optimizer, "_step_supports_amp_scaling", False):
-            raise ConfigError(
-                f"SOLVER.CLIP_GRADIENTS would clip scaled gradients, since {type(optimizer).__name__} is fused and "
-                "divides them itself under trainer.precision 16-mixed: choose bf16-mixed, or an optimiser without fused"
-            )
-        self.recipe.clip_gradients(optimizer)
+        self.optimisation.clip_gradients(optimizer, scaled=scaled)
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -451,56 +426,24 @@ class SegmentationModule(pl.LightningModule):
         return callbacks
 
     def _total_steps(self) -> float:
-        """Optimiser steps of the whole training.
-
-        Lightning knows no ``GradientAccumulationScheduler``, nor that the steps before a checkpoint may have been of
-        other batches.
-        """
-        trainer, here = self.trainer, self.trainer.estimated_stepping_batches
-        factors = changing_accumulation(self._callbacks())
-        if trainer.max_epochs in (None, -1) or math.isinf(trainer.num_training_batches):
-            return here
-        if factors is None and self._checkpoint is None:
-            return here
-        factors = factors or {0: trainer.accumulate_grad_batches}
-        batches = int(trainer.num_training_batches)
-        total = count_steps(batches, trainer.max_epochs, factors)
-        if self._checkpoint is not None:
-            epochs, begun = place_of(self._checkpoint)
-            find = getattr(trainer.datamodule, "batches_begun", None)  # type: ignore[attr-defined]  # of fit
-            if begun and find is not None:
-                begun = find(epochs, begun, batches)
-            done = count_steps(batches, epochs, factors)
-            factor = factors[max(start for start in factors if start <= epochs)]
-            of_this_one = math.ceil(begun / factor) if begun == batches else begun // factor
-            total += self._checkpoint["global_step"] - done - of_this_one
-        return total if trainer.max_steps == -1 else min(total, trainer.max_steps)
-
-    def _global_batch(self) -> int:
-        """Samples per optimiser step."""
-        trainer = self.trainer
-        factors = changing_accumulation(self._callbacks())
-        if problem := accumulation_problem(factors, scales=True):
-            raise ConfigError(problem)
-        batch_size = getattr(trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]  # of fit
-        if batch_size is None:
-            raise ConfigError("model.scale_lr needs a data module that says its batch_size, as SegmentationDataModule")
-        accumulate = trainer.accumulate_grad_batches if factors is None else factors[0]
-        return int(trainer.world_size * batch_size * accumulate)
+        """Optimiser steps of the whole training, those before a checkpoint as they were."""
+        before = self._checkpoint
+        return total_steps(self.trainer, None if before is None else (*place_of(before), before["global_step"]))
 
     def _evaluation_step(self, batch: Batch) -> dict[str, list[Tensor]]:
         """Count one batch; returns ``predictions``, the label maps as of :meth:`predict_step`, for who watches."""
         if not batch:  # this process has no sample, but joins the others
             return {"predictions": []}
         predictions, losses = self._predict(batch)
-        for sample, prediction in zip(batch, predictions, strict=True):
-            self.evaluation.update(prediction, sample["truth"])
-        self.evaluation.add_loss(total_loss(losses), len(batch))
+        for sample, prediction, parts in zip(batch, predictions, losses, strict=True):
+            loss = total_loss(parts) if parts else None
+            self.evaluation.update(prediction, sample["truth"], sample.get("position"), loss)
         return {"predictions": predictions}
 
-    def _predict(self, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
+    def _predict(self, batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+        """Label maps and losses of each image."""
         if not batch:
-            return [], {}
+            return [], []
         output = self.segmentor.evaluate(batch)
         given = zip(batch, output.input_sizes, strict=True)
         sizes = [(sample.get("height", height), sample.get("width", width)) for sample, (height, width) in given]
@@ -516,60 +459,14 @@ class SegmentationModule(pl.LightningModule):
 
     def _log_report(self, split: str) -> None:
         """Log what all processes counted together; every process has the same figures after ``compute``."""
-        self.report, loss = self.evaluation.report(split)
-        figures = {name: value for name, value in self.report.averages.items() if name not in _NOT_LOGGED}
-        figures |= {f"IoU/{name}": value for name, value in self.report.per_class["IoU"].items()}
-        self._figures = {f"{split}/loss": loss}
+        self.report = self.evaluation.report(split)
         # As float64, so that a log says the same as metrics.json to the last digit.
-        for name, value in figures.items():
-            self._figures[f"{split}/{name}"] = torch.tensor(value, dtype=torch.float64)
+        self._figures = {
+            f"{split}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.report.logged.items()
+        }
         for name, figure in self._figures.items():
             self.log(name, figure, prog_bar=name == f"{split}/mIoU")
 
     def _parameter_groups(self) -> list[tuple[str, Mapping[str, Any]]]:
         groups = self.trainer.optimizers[0].param_groups
         return [(group.get("name", str(index)), group) for index, group in enumerate(groups)]
-
-
-_RUN = pl.Trainer._run.__code__
-
-
-def _loads_checkpoint() -> bool:
-    """Whether the trainer that calls ``setup`` will load a checkpoint afterwards.
-
-    ``Trainer.ckpt_path`` says so only then, too late to load weights into a network that has been spread over
-    processes; before, it is an argument alone.
-    """
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_code is not _RUN:
-        frame = frame.f_back
-    return frame is not None and frame.f_locals.get("ckpt_path") is not None
-
-
-class _Shared:
-    """A function that copies of the module share, such as that of averaged weights.
-
-    The command line's holds on to the command line itself, and so to the processes that it started.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self.function(*arguments)
-
-    def __deepcopy__(self, _: Any) -> "_Shared":
-        return self
-
-
-def _refuse_to_scale(recipe: Recipe, *, own_optimizer: bool) -> None:
-    if own_optimizer:
-        raise ConfigError(
-            "model.scale_lr scales the rate of the config's own optimiser, but model.optimizer is given: set its lr, "
-            "or leave one of the two out"
-        )
-    if not recipe.reference_batch or recipe.reference_batch < 1:
-        raise ConfigError(
-            f"model.scale_lr needs {recipe.reference_batch_key} in model.config, the batch that its learning rate is "
-            f"made for, but it is {recipe.reference_batch}: add it, or leave scale_lr out"
-        )

@@ -23,6 +23,7 @@ class Item(_HasImage, total=False):
         image: (3, H, W) uint8 RGB, after the transforms.
         sem_seg: target: (H, W) uint8 or int32 class ids and the ignore index, after the transforms.
         truth: (height, width), the label map at the stored size; in evaluation.
+        position: index of the sample in its data set; in evaluation.
         height, width: of the image as it is stored; else those of ``image``.
         placement: where ``image`` shows the stored image, where a transform has moved it.
         name: of the sample, without folder and suffix.
@@ -32,6 +33,7 @@ class Item(_HasImage, total=False):
 
     sem_seg: "Tensor"
     truth: "Tensor"
+    position: int
     height: int
     width: int
     placement: "Placement"

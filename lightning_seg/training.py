@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg.arguments import UsageError
-from lightning_seg.cli import SegmentationCLI, silence_lightning
+from lightning_seg.cli import SegmentationCLI
 from lightning_seg.errors import ConfigError
 from lightning_seg.metrics import Report
+from lightning_seg.running.silence import silence_lightning
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def test_validation_does_not_depend_on_processes(experiment: Experiment, tmp_pat
     two = {"root": "two", "count": 2, "seed": 5, "size": [48, 64]}
     config = str(experiment(val={"class_path": "lightning_seg.data.Synthetic", "init_args": two}))
     main(["fit", "--config", config, "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "0"])
-    results = []
+    results, files = [], []
     for devices in (1, 2, 3):  # the third process has no sample
         done = train_py(
             "validate", "--config", config, "--ckpt_path", "last", "--trainer.devices", str(devices),
@@ -84,8 +84,11 @@ def test_validation_does_not_depend_on_processes(experiment: Experiment, tmp_pat
         assert "val: 2 images" in done.stdout
         assert done.stdout.count("mIoU_worst_tenth") == 1
         assert "val/IoU/sky" not in done.stdout
-        results.append(json.loads((tmp_path / f"runs/tiny/version_{devices}/metrics.json").read_text()))
+        run = tmp_path / f"runs/tiny/version_{devices}"
+        results.append(json.loads((run / "metrics.json").read_text()))
+        files.append([(run / name).read_bytes() for name in ("images.csv", "images.npz")])
     assert results[0] == results[1] == results[2]
+    assert files[0] == files[1] == files[2]
     assert results[0]["num_images"] == 2
     assert {"mDice", "Precision", "mRecall", "BoundaryIoU", "mIoU_per_image"} < results[0].keys()
     assert sorted(path.name for path in (tmp_path / "runs/tiny").iterdir()) == [f"version_{n}" for n in range(4)]

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_seg.cli import main, silence_lightning
+from lightning_seg.cli import main
+from lightning_seg.running.silence import silence_lightning
 from tests.conftest import CLASSES, folder, write_pair
 from tests.loggers.offline import offline_runs
 

@@ -188,7 +188,7 @@ def small_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
     quiet: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
     trainer = partial(pl.Trainer, **quiet, limit_train_batches=1)
     monkeypatch.setattr(pl, "Trainer", lambda **settings: trainer(**{**settings, **quiet}))
-    monkeypatch.setattr("lightning_seg.data.datamodule.usable_cpus", lambda processes: 0)  # no loading processes
+    monkeypatch.setattr("lightning_seg.data.loading.resumable.usable_cpus", lambda processes: 0)  # no loading processes
     monkeypatch.setattr(SegmentationModule, "load_pretrained", lambda module: setattr(module, "_has_weights", True))
 
 

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from lightning_seg.callbacks import EMA
 from lightning_seg.callbacks.vitals import Vitals
 from lightning_seg.errors import ConfigError
-from lightning_seg.metrics.confusion import MeanLoss
-from lightning_seg.metrics.evaluation import Evaluation
+from lightning_seg.metrics import EachImage, Evaluation, ImageFigures
+from lightning_seg.metrics.images import encode_image
 from tests.conftest import MODELS
 from tests.models.samples import make_batch
 from tests.training import fit, make
@@ -32,12 +32,13 @@ def test_the_loss_of_a_validation_is_the_mean_of_its_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, precision: Any
 ) -> None:
     losses: list[float] = []
+    update = Evaluation.update
 
-    def spy(self: Evaluation, loss: Tensor, images: int) -> None:
+    def spy(self: Evaluation, prediction: Tensor, truth: Tensor, position: int | None, loss: Tensor) -> None:
         losses.append(loss.item())
-        self.loss.update(loss, images)
+        update(self, prediction, truth, position, loss)
 
-    monkeypatch.setattr(Evaluation, "add_loss", spy)
+    monkeypatch.setattr(Evaluation, "update", spy)
     module = make(MODELS[name])
     predictor = module.segmentor.network.sem_seg_head.predictor
     predictor.weight.data.zero_()
@@ -55,16 +56,19 @@ def test_the_loss_of_a_validation_is_the_mean_of_its_images(
     assert next(module.segmentor.parameters()).dtype != torch.float32
 
 
-def test_a_mean_loss_stays_exact_whatever_the_module_is_converted_to() -> None:
-    metric = MeanLoss().to(torch.bfloat16)
-    assert metric.compute() == 0
-    values = [770.25, 0.125, 3e5]
-    for value in values:
-        metric.update(torch.tensor(value), 2)
-    metric.half()
-    assert metric.compute().item() == sum(values) / 3
+def test_what_is_kept_of_images_stays_exact_whatever_the_module_is_converted_to() -> None:
+    metric = EachImage().to(torch.bfloat16)
+    metric.update([])
+    assert ImageFigures.decode(metric.compute(), 2, "detectron2").mean_loss == 0
+    values, counts = [770.25, 0.1, 3e5], torch.tensor([[2**40 + 1, 0], [3, 0]])
+    metric.update([encode_image(place, value, counts) for place, value in enumerate(values)])
+    images = ImageFigures.decode(metric.half().compute(), 2, "detectron2")
+    assert images.losses.tolist() == values
+    assert images.mean_loss == sum(values) / 3
+    assert torch.equal(images.matrix(2), counts)
     metric.reset()
-    assert metric.compute() == 0
+    metric.update([])
+    assert len(metric.compute()) == 0
 
 
 def test_the_norm_of_gradients_beyond_half_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

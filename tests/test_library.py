@@ -83,4 +83,4 @@ def test_modules_built_by_hand_train_under_a_plain_trainer(tmp_path: Path) -> No
     trainer.fit(module, data)
     assert trainer.global_step > 0
     assert module.report is not None
-    assert len(module.report.image_iou) == 4
+    assert len(module.report.images) == 4

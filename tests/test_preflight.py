@@ -23,7 +23,7 @@ from lightning_seg.errors import ConfigError
 from lightning_seg.launching.plan import Plan, make_plan, resolve_processes
 from lightning_seg.launching.starters import Processes
 from lightning_seg.module import SegmentationModule
-from lightning_seg.preflight.checks import folder_problem, schedule_problems, weights_problem
+from lightning_seg.preflight.problems import folder_problem, schedule_problems, weights_problem
 from lightning_seg.preflight.table import describe_loggers
 from tests.conftest import CLASSES, TINY_OVERRIDES
 

@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader, DistributedSampler
 from lightning_seg.data.loading.loader import build_loader
 from lightning_seg.data.loading.sampler import Draw, EvaluationSampler, OverfitSampler
 from lightning_seg.inference.whole import label_maps
-from lightning_seg.metrics import ConfusionMatrix, ImageIoU
+from lightning_seg.metrics import ConfusionMatrix, EachImage, ImageFigures
 from lightning_seg.metrics.functional import confusion_matrix, worst_mean
+from lightning_seg.metrics.images import encode_image
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.conftest import TINY_OVERRIDES
@@ -72,16 +73,19 @@ def figures(world_size: int, rank: int, group: Any, batch_size: int | None) -> t
 
     With a batch size, of a real model; else of predictions that are given.
     """
-    matrix, images = ConfusionMatrix(CLASSES), ImageIoU("detectron2")
+    matrix, images = ConfusionMatrix(CLASSES), EachImage()
     matrix.process_group = images.process_group = group
     indices = iter(EvaluationSampler(samples(), num_replicas=world_size, rank=rank))  # type: ignore[arg-type]
     predictions = of_model(indices, batch_size) if batch_size else ((index, injected()[index]) for index in indices)
+    codes = []
     for index, prediction in predictions:
         counts = confusion_matrix(prediction, samples()[index]["sem_seg"], CLASSES, IGNORE)
         matrix.update(counts)
-        images.update(counts)
-    values = images.compute()
-    assert len(values) == SAMPLES
+        codes.append(encode_image(index, 0.0, counts))
+    images.update(codes)
+    each = ImageFigures.decode(images.compute(), CLASSES, "detectron2")
+    assert each.positions.tolist() == list(range(SAMPLES))
+    values = each.mean_iou
     return matrix.compute(), worst_mean(values, 1.0).item(), worst_mean(values, 0.3).item()
 
 
@@ -117,9 +121,8 @@ def test_a_validation_does_not_depend_on_its_batches() -> None:
     with torch.no_grad():
         together = network.evaluate(samples())
         alone = [network.evaluate([sample]) for sample in samples()]
-    losses = [output.losses["loss_sem_seg"] for output in alone]
-    torch.testing.assert_close(together.losses["loss_sem_seg"], torch.stack(losses).mean(), rtol=1e-5, atol=0)
-    for found, output in zip(together.scores, alone, strict=True):
+    for found, losses, output in zip(together.scores, together.losses, alone, strict=True):
+        torch.testing.assert_close(losses, output.losses[0], rtol=1e-5, atol=0)
         expected = output.scores[0].logits
         torch.testing.assert_close(found.logits, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
     assert together.input_sizes == SIZES
@@ -193,4 +196,4 @@ def test_no_collective_call_per_step(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert calls.within == 0
     assert calls.outside > 0
     assert module.report is not None
-    assert len(module.report.image_iou) == SAMPLES
+    assert len(module.report.images) == SAMPLES

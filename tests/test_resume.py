@@ -24,10 +24,11 @@ from lightning_seg.callbacks import stop_signals
 from lightning_seg.callbacks.last_checkpoint import _keep_as_previous
 from lightning_seg.callbacks.stop_signals import StopSignals
 from lightning_seg.checkpoints.writing import DurableCheckpointIO
-from lightning_seg.cli import SegmentationCLI, main
+from lightning_seg.cli import main
 from lightning_seg.data.loading.loader import build_loader
 from lightning_seg.errors import CheckpointError
 from lightning_seg.module import SegmentationModule
+from lightning_seg.running.equipment import own_plugins
 from tests.conftest import REPOSITORY
 from tests.ranks import SignalIn
 
@@ -43,6 +44,9 @@ def test_killed_runs_end_like_one_left_alone() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].endswith("runs, of which 2 were interrupted: 0 differ in a bit")
 
+
+DOUBLE = ("--trainer.precision", "64-true", "--model.overrides.MODEL.SEM_SEG_HEAD.NAME", "SemSegFPNHead")
+"""PointRend's own arithmetic is in float32."""
 
 PLATEAU = ("--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau")
 FALLS = ("--model.lr_scheduler.patience", "0", "--model.lr_scheduler.threshold", "1", "--trainer.max_epochs", "2")
@@ -62,6 +66,7 @@ STEPS = ("--trainer.max_epochs", "-1", "--trainer.max_steps", "12")
         ((*STEPS, *EPOCHS), "validating", [4, 8], 15),
         ((*STEPS, *EPOCHS, "--trainer.check_val_every_n_epoch", "2"), "training", [4], 13),
         ((*PLATEAU, *FALLS), "training", [2, 4], 10),
+        (DOUBLE, "training", [4], 15),
     ],
 )
 def test_stopping_after_any_step_changes_nothing(
@@ -251,7 +256,7 @@ def test_the_last_two_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_slurm_does_not_requeue_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    plugins = SegmentationCLI._plugins
+    plugins = own_plugins
     assert not any(isinstance(plugin, SLURMEnvironment) for plugin in plugins([], False))
     for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7"}.items():
         monkeypatch.setenv(name, value)

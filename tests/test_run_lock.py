@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from pytorch_lightning.utilities import rank_zero_only
 
-from lightning_seg.checkpoints import lock
+from lightning_seg.checkpoints import choosing, lock
+from lightning_seg.checkpoints.choosing import RunChoice
 from lightning_seg.checkpoints.lock import LOCK_NAME, claim_folder, refuse_busy, release_folders
-from lightning_seg.checkpoints.runs import newest_training
+from lightning_seg.checkpoints.runs import RunFolder, newest_training
 from lightning_seg.cli import main
 from lightning_seg.errors import BusyError
 from tests.conftest import REPOSITORY
@@ -168,9 +169,7 @@ def test_of_two_that_start_at_once_the_second_is_refused(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The other begins while this one still reads its data."""
-    from lightning_seg import cli
-
-    monkeypatch.setattr(cli, "new_run", begun_by_another := BegunByAnother(cli.new_run))
+    monkeypatch.setattr(choosing, "new_run", begun_by_another := BegunByAnother(choosing.new_run))
     with begun_by_another, pytest.raises(SystemExit):
         main(["fit", "--config", str(experiment()), "--ckpt_path", "last"])
     assert "error: runs/tiny/version_0 is being trained by process" in capsys.readouterr().err
@@ -198,13 +197,9 @@ def test_only_the_first_process_of_a_run_claims_it(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others find their own run's lock."""
-    from lightning_seg.cli import SegmentationCLI
-
-    cli = object.__new__(SegmentationCLI)
+    choice = RunChoice(tmp_path, "n", trains=True)
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    monkeypatch.setattr(SegmentationCLI, "root", tmp_path)
-    monkeypatch.setattr(SegmentationCLI, "settings", type("Settings", (), {"name": "n"}))
     (tmp_path / "n/version_0/checkpoints").mkdir(parents=True)
     with other_process(tmp_path / "n/version_0"):
-        cli._claim_newest()
-        cli._claim_new()
+        assert choice.choose("last", rehearses=False, dry=False) is None
+        choice.claim(RunFolder(tmp_path, "n", "version_0"))

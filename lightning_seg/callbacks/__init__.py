@@ -4,6 +4,7 @@ from lightning_seg.callbacks.bad_batch import BadBatch
 from lightning_seg.callbacks.dashboard import Dashboard
 from lightning_seg.callbacks.ema import EMA
 from lightning_seg.callbacks.final_validation import FinalValidation
+from lightning_seg.callbacks.image_files import ImageFiles
 from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
 from lightning_seg.callbacks.metrics_file import MetricsFile
 from lightning_seg.callbacks.pictures import ResultGrid
@@ -25,6 +26,7 @@ __all__ = [
     "BadBatch",
     "Dashboard",
     "FinalValidation",
+    "ImageFiles",
     "LastCheckpoint",
     "MetricsFile",
     "Position",

@@ -10,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lightning_seg.callbacks.access import data_of
 from lightning_seg.errors import LossError
 from lightning_seg.files import replacing
 from lightning_seg.structures import Batch
@@ -127,7 +128,7 @@ class BadBatch(pl.Callback):
                     "pixels": dict(zip(map(str, values.tolist()), counts.tolist(), strict=True)),
                 }
             )
-        seed = trainer.datamodule.seed  # type: ignore[attr-defined]  # set by Trainer.fit
+        seed = data_of(trainer).seed
         return {
             "loss": str(loss.item()),
             "step": trainer.global_step,

@@ -7,11 +7,11 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
 
+from lightning_seg.callbacks.access import data_of, wandb_loggers
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.surveying.samples import count_classes, draw_samples
 from lightning_seg.errors import Forgiving
-from lightning_seg.launching.plan import logged_step
-from lightning_seg.loggers import usable
+from lightning_seg.lightning_internals import logged_step
 from lightning_seg.metrics import Report
 from lightning_seg.module import SegmentationModule
 
@@ -42,9 +42,9 @@ class Dashboard(pl.Callback):
         self._rows = [list(row) for row in state_dict["rows"]]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for logger in _wandb_loggers(trainer) if trainer.global_step == 0 else ():
+        for logger in wandb_loggers(trainer) if trainer.global_step == 0 else ():
             with self._forgiving:
-                _log_dataset(logger, trainer.datamodule, trainer.global_step)  # type: ignore[attr-defined]
+                _log_dataset(logger, data_of(trainer), trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._log(trainer, pl_module)
@@ -59,7 +59,7 @@ class Dashboard(pl.Callback):
         if trainer.state.fn == "fit":
             figures = [None if np.isnan(value) else value for value in report.per_class["IoU"].values()]
             self._rows.append([trainer.current_epoch, logged_step(trainer), *figures])
-        for logger in _wandb_loggers(trainer):
+        for logger in wandb_loggers(trainer):
             with self._forgiving:
                 charts = _charts(report)
                 if trainer.state.fn == "fit":  # an evaluation's checkpoint brings the rows of its training
@@ -123,7 +123,3 @@ def _log_dataset(logger: WandbLogger, data: SegmentationDataModule, step: int) -
     table = wandb.Table(columns=["class", "share of pixels", "images"], data=rows)
     chart: Any = wandb.plot.bar(table, "class", "share of pixels", title="Classes in the training masks")
     logger.log_metrics({"data/classes": chart}, step)
-
-
-def _wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:
-    return usable(trainer.loggers, WandbLogger) if trainer.is_global_zero else []

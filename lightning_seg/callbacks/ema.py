@@ -40,6 +40,7 @@ class EMA(EMAWeightAveraging):
         super().setup(trainer, pl_module, stage)
         if self._average_model is not None and stage == "fit":
             self._trained = None
+            trainer.precision_plugin.convert_module(self._average_model)  # as the weights will be, of 64-true
             if self._device is None:
                 self._average_model.to(trainer.strategy.root_device)
             # On the CPU, where asking whether it is 0 waits for nothing.

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_seg.callbacks.stop_signals import StopSignals, exit_status
 from lightning_seg.files import DRAFT_SUFFIX
+from lightning_seg.lightning_internals import all_batches_used
 from lightning_seg.structures import Batch
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -76,7 +77,7 @@ class LastCheckpoint(Checkpoint):
         self._save_if_due(trainer, _next_batch_not_begun)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save_if_due(trainer, _epoch_ended if _epoch_is_over(trainer) else _epoch_cut)
+        self._save_if_due(trainer, _epoch_ended if all_batches_used(trainer) else _epoch_cut)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         training_is_over = trainer.global_step == trainer.max_steps  # a resumed run would not come here again
@@ -93,7 +94,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop = 0
         self._due = self._saved_step != trainer.global_step
-        self._save_if_due(trainer, _epoch_ended if _epoch_is_over(trainer) else _epoch_cut)
+        self._save_if_due(trainer, _epoch_ended if all_batches_used(trainer) else _epoch_cut)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: _State) -> None:
         """Let each ``ModelCheckpoint`` find what it saved where the run's folder has been moved.
@@ -170,11 +171,6 @@ def _next_batch_not_begun(fit_loop: _State) -> None:
     for counts in (progress["total"], progress["current"]):
         counts["ready"] = counts["completed"]
     progress["is_last_batch"] = False
-
-
-def _epoch_is_over(trainer: pl.Trainer) -> bool:
-    """Whether all batches have been used; not where ``max_steps`` or ``max_time`` ends a training before."""
-    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
 
 def _epoch_cut(fit_loop: _State) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
 
+from lightning_seg.callbacks.access import data_of
 from lightning_seg.checkpoints.matching import place_of
 from lightning_seg.errors import CheckpointError
+from lightning_seg.lightning_internals import log_from, validation_is_due
 from lightning_seg.structures import Batch
 
 
@@ -28,7 +30,7 @@ class Position(pl.Callback):
         Raises:
             CheckpointError: says what differs.
         """
-        data = _data(trainer)
+        data = _counting_data(trainer)
         if trainer.state.fn != "fit" or data is None:
             return
         if problems := data.order_problems(inside=place_of(checkpoint)[1] > 0):
@@ -37,7 +39,7 @@ class Position(pl.Callback):
             rank_zero_info(f"From here on, epochs have another order, because of {' and '.join(changed)}")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        fit_loop, data = trainer.fit_loop, _data(trainer)
+        fit_loop, data = trainer.fit_loop, _counting_data(trainer)
         epoch_loop = fit_loop.epoch_loop
         epochs: Any = fit_loop.epoch_progress  # whose counts Lightning declares as of a base class
         batches: Any = epoch_loop.batch_progress
@@ -55,9 +57,7 @@ class Position(pl.Callback):
             counts.ready = counts.started = counts.processed = counts.completed = number
         batches.is_last_batch = False
         epoch_loop.update_restart_stage()
-        validates = epoch_loop.val_loop.restarted_mid_evaluation and epoch_loop._should_check_val_fx(
-            fit_loop._data_fetcher  # type: ignore[arg-type]  # there since the data have been set up
-        )
+        validates = epoch_loop.val_loop.restarted_mid_evaluation and validation_is_due(trainer)
         if begun == limit and not validates:  # what is left fills no batch: the next epoch begins
             for counts in (epochs.current, epochs.total):
                 counts.processed = counts.completed = counts.started
@@ -68,11 +68,11 @@ class Position(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         if self._goes_on:  # Lightning counts the steps of logs anew, wrongly where it stopped between two validations
-            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+            log_from(trainer, trainer.global_step)
             self._goes_on = False
 
 
-def _data(trainer: pl.Trainer) -> Any:
+def _counting_data(trainer: pl.Trainer) -> Any:
     """The data module, if it counts samples."""
-    data = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
+    data: Any = data_of(trainer)
     return data if hasattr(data, "batches_begun") else None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from lightning_seg.callbacks.pictures import overlay
+from lightning_seg.callbacks.drawing import overlay
 from lightning_seg.data.loading.ranks import gather
 from lightning_seg.data.reading import read_image
 from lightning_seg.data.reading.rules import USUAL

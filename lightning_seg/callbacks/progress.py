@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from rich import get_console
 from rich.logging import RichHandler
 
-from lightning_seg.launching.plan import logged_step
+from lightning_seg.lightning_internals import logged_step
 from lightning_seg.module import SegmentationModule
 from lightning_seg.structures import Batch
 from lightning_seg.transfers import Later

@@ -29,7 +29,7 @@ def result_table(report: Report) -> Table:
     """Figures of every class in percent, ascending in IoU; classes without one come last."""
     per_class, averages = report.per_class, report.averages
     pixels = dict(zip(report.class_names, report.matrix.sum(1).tolist(), strict=True))
-    table = Table(title=f"{report.split}: {len(report.image_iou)} images, figures in %", show_footer=True)
+    table = Table(title=f"{report.split}: {len(report.images)} images, figures in %", show_footer=True)
     table.add_column("class", "all")
     for figure in per_class:
         table.add_column(figure, _percent(averages[f"m{figure}"]), justify="right")

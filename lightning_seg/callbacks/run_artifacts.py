@@ -12,12 +12,12 @@ import pytorch_lightning as pl
 import yaml
 from pytorch_lightning.loggers import WandbLogger
 
+from lightning_seg.callbacks.access import data_of, wandb_loggers
 from lightning_seg.callbacks.prediction_files import save_labels
-from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.listing.files import FileLists
 from lightning_seg.errors import Forgiving
 from lightning_seg.files import inside
-from lightning_seg.loggers import usable
+from lightning_seg.lightning_internals import wandb_arguments
 from lightning_seg.structures import Batch
 
 _PACKAGE = Path(__file__).parent.parent
@@ -49,7 +49,7 @@ class RunArtifacts(pl.Callback):
         self._forgiving = Forgiving("logging W&B artifacts")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for logger in _wandb_loggers(trainer):
+        for logger in wandb_loggers(trainer):
             with self._forgiving:
                 _log_source(logger, Path(trainer.default_root_dir))
         self._start_lists(trainer)
@@ -74,7 +74,7 @@ class RunArtifacts(pl.Callback):
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start_lists(trainer)
         if self.predictions and any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
-            masks = Path(trainer.default_root_dir) / "predictions" / "masks" if _wandb_loggers(trainer) else None
+            masks = Path(trainer.default_root_dir) / "predictions" / "masks" if wandb_loggers(trainer) else None
             self._masks = trainer.strategy.broadcast(masks)
 
     def on_test_batch_end(
@@ -91,19 +91,19 @@ class RunArtifacts(pl.Callback):
         with self._forgiving:
             for sample, prediction in zip(batch, outputs["predictions"], strict=True):
                 path = inside(self._masks, f"{sample['name']}.png")
-                save_labels(prediction.cpu().numpy(), _data(trainer).info, path)
+                save_labels(prediction.cpu().numpy(), data_of(trainer).info, path)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._log_lists(trainer)
         if self._masks is None:
             return
-        for logger in _wandb_loggers(trainer):
+        for logger in wandb_loggers(trainer):
             with self._forgiving:
-                _log_predictions(logger, self._masks, _data(trainer).info.names)
+                _log_predictions(logger, self._masks, data_of(trainer).info.names)
 
     def _start_lists(self, trainer: pl.Trainer) -> None:
-        if _wandb_loggers(trainer):
-            data = _data(trainer)
+        if wandb_loggers(trainer):
+            data = data_of(trainer)
             self._lists = FileLists({split: dataset.samples for split, dataset in data.datasets.items()}, data.root)
             self._lists.start()
 
@@ -111,7 +111,7 @@ class RunArtifacts(pl.Callback):
         if self._lists is None:
             return
         lists, self._lists = self._lists, None
-        for logger in _wandb_loggers(trainer):
+        for logger in wandb_loggers(trainer):
             with self._forgiving:
                 lists.finish(_SECONDS_AT_THE_END)
                 name = _settings(Path(trainer.default_root_dir))["name"]
@@ -125,7 +125,9 @@ def _log_source(logger: WandbLogger, folder: Path) -> None:
     from wandb.util import make_artifact_name_safe
 
     run, config = logger.experiment, folder / "config.yaml"
-    unwanted = logger._wandb_init.get("save_code") is False or os.environ.get("WANDB_SAVE_CODE", "").lower() == "false"
+    unwanted = (
+        wandb_arguments(logger).get("save_code") is False or os.environ.get("WANDB_SAVE_CODE", "").lower() == "false"
+    )
     if not (unwanted or run.settings.disable_code):
         with TemporaryDirectory() as copies:
             for name, path in _source_files(_settings(folder)).items():
@@ -177,13 +179,3 @@ def _log_predictions(logger: WandbLogger, masks: Path, classes: Sequence[str]) -
     # From where they are: a copy would take the room twice.
     artifact.add_dir(str(masks.resolve()), skip_cache=True, policy="immutable")
     run.log_artifact(artifact)
-
-
-def _wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:
-    """Those that are there to be written to, on the main process."""
-    return usable(trainer.loggers, WandbLogger) if trainer.is_global_zero else []
-
-
-def _data(trainer: pl.Trainer) -> SegmentationDataModule:
-    data: SegmentationDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
-    return data

@@ -1,44 +1,30 @@
 """The same evaluated samples after every validation, and what the first training batches look like."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from lightning_seg.callbacks.pictures import RGBImage, error_map, overlay, reduce, reduce_labels
-from lightning_seg.callbacks.wandb_masks import error_ids, largest, padded, wandb_image
+from lightning_seg.callbacks.access import data_of
+from lightning_seg.callbacks.drawing import reduce, reduce_labels
+from lightning_seg.callbacks.showing import Shown, log_evaluation, log_training
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.reading import read_image
 from lightning_seg.data.surveying.samples import count_classes, cover_classes, draw_samples
 from lightning_seg.errors import ConfigError, Forgiving
-from lightning_seg.launching.plan import logged_step
+from lightning_seg.lightning_internals import logged_step
 from lightning_seg.loggers import usable
 from lightning_seg.metrics.functional import confusion_matrix, mean_iou, pixel_accuracy
 from lightning_seg.module import SegmentationModule
-from lightning_seg.structures import Batch, DatasetInfo, Item, summarise
+from lightning_seg.structures import Batch, Item, summarise
 
 _CANDIDATES = 48
 """Masks that are read to choose samples that show every class."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One evaluated sample, no larger than it is shown; the figures are of its stored size."""
-
-    name: str
-    image: RGBImage
-    truth: NDArray[Any]
-    prediction: NDArray[Any]
-    mean_iou: float
-    pixel_accuracy: float
 
 
 class SamplePictures(pl.Callback):
@@ -74,7 +60,7 @@ class SamplePictures(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Look for ``ids``: on every process, since one that stops alone leaves the others waiting."""
         split = "test" if stage == "test" else "val"
-        dataset = _data(trainer).datasets.get(split)
+        dataset = data_of(trainer).datasets.get(split)
         if self.ids is None or dataset is None:
             return
         self._named = frozenset(self.ids) & {sample.name for sample in dataset.samples}
@@ -140,7 +126,7 @@ class SamplePictures(pl.Callback):
             return
         names = self._named
         if not names and trainer.is_global_zero and _open_targets(trainer):
-            data = _data(trainer)
+            data = data_of(trainer)
             visited = int(num_batches[0]) * data.eval_batch_size * trainer.world_size
             with self._forgiving:
                 names = self._cover(data, split, visited)
@@ -163,12 +149,12 @@ class SamplePictures(pl.Callback):
                     self._shown.append(self._show(trainer, sample, prediction))
 
     def _show(self, trainer: pl.Trainer, sample: Item, prediction: Tensor) -> Shown:
-        info, module = _data(trainer).info, trainer.lightning_module
+        info, module = data_of(trainer).info, trainer.lightning_module
         assert isinstance(module, SegmentationModule)
         matrix = confusion_matrix(prediction, sample["truth"], info.num_classes, info.ignore_index)
         return Shown(
             sample["name"],
-            reduce(read_image(Path(sample["file_name"]), _data(trainer).rules), self.longest_side),
+            reduce(read_image(Path(sample["file_name"]), data_of(trainer).rules), self.longest_side),
             reduce_labels(sample["truth"].cpu().numpy(), self.longest_side),
             reduce_labels(prediction.cpu().numpy(), self.longest_side),
             mean_iou(matrix, module.evaluation.absent_classes).item(),
@@ -182,17 +168,12 @@ class SamplePictures(pl.Callback):
         if not trainer.is_global_zero or not shown:
             return
         shown.sort(key=lambda each: (np.nan_to_num(each.mean_iou, nan=2.0), each.name))  # the worst first
-        info = _data(trainer).info
+        info = data_of(trainer).info
         for logger in _open_targets(trainer):
             with self._forgiving:
-                if isinstance(logger, WandbLogger):
-                    _log_to_wandb(logger, split, shown, info, trainer)
-                else:
-                    panels = {each.name: _panel(each, info) for each in shown}
-                    _log_overlays(logger, f"{split}/pictures", panels, logged_step(trainer))
+                log_evaluation(logger, split, shown, info, trainer.current_epoch, logged_step(trainer))
 
     def _log_training(self, trainer: pl.Trainer, batch: Batch) -> None:
-        info = _data(trainer).info
         pairs = {
             sample["name"]: (
                 reduce(sample["image"].permute(1, 2, 0).contiguous().cpu().numpy(), self.longest_side),
@@ -201,73 +182,7 @@ class SamplePictures(pl.Callback):
             for sample in batch
         }
         for logger in _open_targets(trainer):
-            if isinstance(logger, WandbLogger):
-                size = largest(image for image, _ in pairs.values())
-                same = {
-                    name: (padded(image, size, 0), padded(labels, size, info.ignore_index))
-                    for name, (image, labels) in pairs.items()
-                }
-                pictures = [
-                    wandb_image(image, {"ground_truth": labels}, info, partial(overlay, image, labels, info), name)
-                    for name, (image, labels) in same.items()
-                ]
-                logger.log_metrics({"train/pictures": pictures}, logged_step(trainer))  # type: ignore[dict-item]
-            else:
-                panels = {
-                    name: np.hstack([image, overlay(image, labels, info)]) for name, (image, labels) in pairs.items()
-                }
-                _log_overlays(logger, "train/pictures", panels, logged_step(trainer))
-
-
-def _log_to_wandb(
-    logger: WandbLogger, split: str, shown: Sequence[Shown], info: DatasetInfo, trainer: pl.Trainer
-) -> None:
-    import wandb
-
-    size = largest(each.image for each in shown)
-    shown = [
-        replace(
-            each,
-            image=padded(each.image, size, 0),
-            truth=padded(each.truth, size, info.ignore_index),
-            prediction=padded(each.prediction, size, info.ignore_index),
-        )
-        for each in shown
-    ]
-    pictures = [
-        wandb_image(
-            each.image,
-            {"predictions": each.prediction, "ground_truth": each.truth},
-            info,
-            partial(_panel, each, info),
-            f"{each.name}: mIoU {each.mean_iou:.3f}",
-            error_ids(each.prediction, each.truth, info),
-        )
-        for each in shown
-    ]
-    table = wandb.Table(columns=["name", "picture", "mIoU", "pAcc", "epoch", "step"])
-    for each, picture in zip(shown, pictures, strict=True):
-        figures = [None if np.isnan(value) else value for value in (each.mean_iou, each.pixel_accuracy)]
-        table.add_data(each.name, picture, *figures, trainer.current_epoch, logged_step(trainer))
-    logged: Mapping[str, Any] = {f"{split}/pictures": pictures, f"{split}/samples": table}
-    logger.log_metrics(logged, logged_step(trainer))
-
-
-def _log_overlays(logger: Logger, tag: str, panels: Mapping[str, RGBImage], step: int) -> None:
-    for name, panel in panels.items():
-        logger.experiment.add_image(f"{tag}/{name}", panel, step, dataformats="HWC")  # type: ignore[attr-defined]
-
-
-def _panel(shown: Shown, info: DatasetInfo) -> RGBImage:
-    """Image, truth and prediction over it, errors, side by side."""
-    return np.hstack(
-        [
-            shown.image,
-            overlay(shown.image, shown.truth, info),
-            overlay(shown.image, shown.prediction, info),
-            error_map(shown.prediction, shown.truth, info),
-        ]
-    )
+            log_training(logger, pairs, data_of(trainer).info, logged_step(trainer))
 
 
 def _gather(trainer: pl.Trainer, shown: list[Shown]) -> list[Shown]:
@@ -287,8 +202,3 @@ def _targets(trainer: pl.Trainer) -> list[Logger]:
 def _open_targets(trainer: pl.Trainer) -> list[Logger]:
     """Those that are there to be written to; only the main process knows."""
     return usable(trainer.loggers, WandbLogger, TensorBoardLogger)
-
-
-def _data(trainer: pl.Trainer) -> SegmentationDataModule:
-    data: SegmentationDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
-    return data

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.callbacks.pictures import RGBImage
+from lightning_seg.callbacks.drawing import RGBImage
 from lightning_seg.structures import DatasetInfo
 
 _LARGEST_ID = 255

@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from lightning_seg.errors import CheckpointError
+from lightning_seg.files import remove_drafts, replacing
 from lightning_seg.models.weights import read_checkpoint
 
 DEFAULT_ROOT = "runs"
@@ -52,6 +53,22 @@ def new_run(root: Path, name: str) -> RunFolder:
             continue
         os.environ[_FOLDER_VARIABLE] = run.version
         return run
+
+
+@rank_zero_only
+def prepare_folder(run: RunFolder, config: str, *, trains: bool) -> None:
+    """Clear what a killed run left, and write ``config.yaml``: given to the same command, it runs the same.
+
+    Args:
+        run: whose folder is there.
+        config: text of that file.
+        trains: whether checkpoints will come; the folder for them marks a training, before the first.
+    """
+    remove_drafts(run.path)
+    if trains:
+        run.checkpoints.mkdir(exist_ok=True)
+    with replacing(run.path / "config.yaml", "w") as file:
+        file.write(config)
 
 
 def next_version(root: Path, name: str) -> int:

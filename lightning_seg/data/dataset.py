@@ -12,12 +12,20 @@ from torch.utils.data import Dataset
 
 from lightning_seg.data.labels.rasterise import rasterise
 from lightning_seg.data.labels.table import Ids, LabelTable
-from lightning_seg.data.loading.cache import SampleCache
+from lightning_seg.data.loading.cache import SampleCache, share_caches
 from lightning_seg.data.loading.records import Records
 from lightning_seg.data.loading.sampler import Draw
 from lightning_seg.data.reading import USUAL, ImageFile, ReadingRules, read_image, read_mask
-from lightning_seg.data.transforms import Placements, apply, coming_pixels, leading_crop, reseed
-from lightning_seg.errors import DataError, UnreadableError
+from lightning_seg.data.transforms import (
+    Placements,
+    RandomScaleCrop,
+    Transform,
+    apply,
+    coming_pixels,
+    leading_crop,
+    reseed,
+)
+from lightning_seg.errors import ConfigError, DataError, UnreadableError
 from lightning_seg.structures import Annotations, Item, Sample
 
 _MOST_IN_A_ROW = 16
@@ -34,9 +42,10 @@ class SegmentationDataset(Dataset[Item]):
     * ``height``, ``width``: of the image as it is stored
     * ``file_name``, ``sem_seg_file_name``, ``name``
 
-    and, with ``keep_truth``, ``truth``: (height, width), the mask as it is stored. Without masks (prediction)
-    the keys of the mask are missing. ``placement`` tells which part of ``image`` shows the stored one, where that is
-    not all of it, the same way round. ``unreadable`` lists why others could not stand here.
+    and, with ``keep_truth``, ``truth``: (height, width), the mask as it is stored, and ``position``: the index of the
+    sample. Without masks (prediction) the keys of the mask are missing. ``placement`` tells which part of ``image``
+    shows the stored one, where that is not all of it, the same way round. ``unreadable`` lists why others could not
+    stand here.
 
     Args:
         samples: what to read.
@@ -120,6 +129,7 @@ class SegmentationDataset(Dataset[Item]):
             item["sem_seg_file_name"] = str(sample.mask)
             if self.keep_truth:
                 item["truth"] = torch.from_numpy(mask)
+                item["position"] = position
         return item
 
     def _read(self, index: int, sample: Sample) -> tuple[NDArray[np.uint8], Ids | None, tuple[int, int]]:
@@ -192,3 +202,39 @@ def _image_tensor(image: NDArray[np.uint8]) -> Tensor:
     planes = np.empty((3, *image.shape[:2]), np.uint8)
     cv2.split(image, list(planes))  # a tenth of the time of NumPy's transpose and copy
     return torch.from_numpy(planes)
+
+
+def cache_samples(datasets: Sequence[SegmentationDataset], rules: ReadingRules) -> None:
+    """Give data sets that have none a cache each, which all training processes of a machine share.
+
+    Raises:
+        ConfigError: if they will not fit into memory.
+        UnreadableError: if an image cannot be read.
+    """
+    fresh = [dataset for dataset in datasets if dataset.cache is None]
+    id_bytes = [dataset.table.dtype.itemsize for dataset in fresh]
+    skips = [dataset.skip_unreadable for dataset in fresh]
+    caches = share_caches([dataset.samples for dataset in fresh], id_bytes, skips, rules)
+    for dataset, kept in zip(fresh, caches, strict=True):
+        dataset.cache = kept
+
+
+def refuse_reduced_decoding(train_transforms: Sequence[Transform], *, cached: bool) -> None:
+    """Refuse ``data.reduced_decoding`` where it would do nothing.
+
+    Args:
+        train_transforms: those of the training.
+        cached: whether samples are kept decoded.
+
+    Raises:
+        ConfigError: if samples are kept as they are stored, or the scale is not known before decoding.
+    """
+    if not isinstance(next(iter(train_transforms), None), RandomScaleCrop):
+        raise ConfigError(
+            "data.reduced_decoding must know the scale before it decodes: put lightning_seg.data.RandomScaleCrop "
+            "first in data.train_transforms, or leave data.reduced_decoding out"
+        )
+    if cached:
+        raise ConfigError(
+            "data.cache: ram keeps images as they are stored, so data.reduced_decoding would do nothing: choose one"
+        )

@@ -1,7 +1,6 @@
 """How large a training is: processes, batches and steps, as the trainer's settings come to on this machine."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import BatchSizeFinder, GradientAccumulationScheduler
 
+from lightning_seg.data.loading.sampler import batch_problem
 from lightning_seg.launching.starters import Processes
+from lightning_seg.machine import usable_cpus
 
 _DEFAULT_EPOCHS = 1000
 """Of Lightning's, where neither epochs nor steps are given."""
@@ -92,12 +93,6 @@ def count_steps(batches: int, epochs: float, factors: Mapping[int, int]) -> floa
     return sum(math.ceil(batches / factors[start]) * length for start, length in zip(starts, lengths, strict=True))
 
 
-def logged_step(trainer: pl.Trainer) -> int:
-    """The optimiser step that a figure of this moment is logged at, counted from 0 as in all logs of Lightning's."""
-    step: int = trainer.fit_loop.epoch_loop._batches_that_stepped
-    return step
-
-
 def changing_accumulation(callbacks: Sequence[pl.Callback]) -> Mapping[int, int] | None:
     """Batches per optimiser step by the epoch they begin with, where a ``GradientAccumulationScheduler`` says so."""
     for callback in callbacks:
@@ -140,8 +135,7 @@ def resolve_processes(trainer: Any) -> Processes:
     if accelerator in ("gpu", "cuda") or (accelerator == "auto" and gpus):
         return Processes(_count(devices, all_of_them=max(gpus, 1)), trainer.num_nodes, "gpu", gpus)
     if accelerator in ("cpu", "auto"):
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return Processes(_count(devices, all_of_them=1), trainer.num_nodes, "cpu", cpus)
+        return Processes(_count(devices, all_of_them=1), trainer.num_nodes, "cpu", usable_cpus(1))
     return Processes(_count(devices, all_of_them=1), trainer.num_nodes, "", 0)
 
 
@@ -181,11 +175,8 @@ def plan_problems(plan: Plan, trainer: Any) -> list[str]:
         return problems
     batches = plan.samples // (plan.batch_size * plan.processes.count)
     used = min(batches, plan.limit) if isinstance(plan.limit, int) else int(batches * plan.limit)
-    if not batches:
-        problems.append(
-            f"data.train has {plan.samples} samples, fewer than one batch of {plan.batch_size} on each of "
-            f"{plan.processes.count} processes: lower data.batch_size"
-        )
+    if problem := batch_problem(plan.samples, plan.batch_size, plan.processes.count):
+        problems.append(problem)
     elif not used:
         name = "overfit_batches" if trainer.overfit_batches else "limit_train_batches"
         problems.append(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from lightning_seg.lightning_internals import place_tensorboard, tensorboard_place
+
 _LIGHTNINGS_NAME = "lightning_logs"
 
 
@@ -16,11 +18,11 @@ def place_events(logger: TensorBoardLogger, folder: Path, name: str) -> None:
         folder: of the run.
         name: of the run, which ``folder`` ends with.
     """
-    if logger._name != _LIGHTNINGS_NAME or logger._version is not None:
+    given, of_user, version = tensorboard_place(logger)
+    if of_user != _LIGHTNINGS_NAME or version is not None:
         return
-    given = logger._root_dir
     runs = folder.resolve().parents[len(Path(name).parts) - 1]
     if given in ("", ".") or Path(given).expanduser().resolve() == runs:
-        logger._root_dir, logger._name, logger._version = str(folder), "tensorboard", ""
+        place_tensorboard(logger, str(folder), "tensorboard", "")
     else:
-        logger._name, logger._version = str(Path(name).parent), Path(name).name
+        place_tensorboard(logger, given, str(Path(name).parent), Path(name).name)

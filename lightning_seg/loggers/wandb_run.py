@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from lightning_seg.errors import describe
+from lightning_seg.lightning_internals import set_wandb_id, wandb_arguments
 from lightning_seg.loggers.guard import Guard, guarded
 from lightning_seg.loggers.tensorboard_run import place_events
 from lightning_seg.waiting import within
@@ -45,7 +46,6 @@ class WandbRun(Guard):
     _checkpoints: Checkpoint | None = None
 
     # Of WandbLogger:
-    _wandb_init: dict[str, Any]
     _experiment: Any
     _offline: bool
     _log_model: bool | str
@@ -58,7 +58,7 @@ class WandbRun(Guard):
 
         self._settle_folders()
         reason = self._why_offline()
-        init = self._wandb_init
+        init = wandb_arguments(self)
         init.pop("anonymous", None)  # Lightning gives it always, and W&B warns that it means nothing any more
         given = init.get("settings") or {}
         ours = {"x_transaction_log_flush_interval": 1.0, "init_timeout": 30.0}  # seconds; a kill loses the first
@@ -90,17 +90,17 @@ class WandbRun(Guard):
 
         Absolute paths: W&B's service is another process, which may have been started elsewhere.
         """
-        if self._wandb_init.get("dir") in (None, "."):
-            self._wandb_init["dir"] = None if "WANDB_DIR" in os.environ else str(self.folder.resolve())
+        if wandb_arguments(self).get("dir") in (None, "."):
+            wandb_arguments(self)["dir"] = None if "WANDB_DIR" in os.environ else str(self.folder.resolve())
         if os.environ.get("WANDB_DATA_DIR") in (None, os.environ.get("LIGHTNING_SEG_WANDB_DATA_DIR")):
-            staging = str(Path(self._wandb_init["dir"] or os.environ["WANDB_DIR"]).resolve() / "wandb" / "data")
+            staging = str(Path(wandb_arguments(self)["dir"] or os.environ["WANDB_DIR"]).resolve() / "wandb" / "data")
             os.environ["WANDB_DATA_DIR"] = os.environ["LIGHTNING_SEG_WANDB_DATA_DIR"] = staging
 
     def _why_offline(self) -> str | None:
         """Why nothing can be uploaded, in words; None where W&B is to be asked, or is switched off."""
         import wandb
 
-        mode = self._wandb_init.get("mode") or os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
+        mode = wandb_arguments(self).get("mode") or os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
         if self._offline or mode in ("offline", "dryrun"):
             return "as asked"
         if mode == "disabled":
@@ -195,10 +195,11 @@ def prepared(
 
 
 def _tied(logger: WandbLogger, folder: Path, name: str, run_id: str | None, evaluated_step: int | None) -> Logger:
-    given = logger._wandb_init
+    given = wandb_arguments(logger)
     tied: Any = guarded(logger, WandbRun)
     tied.folder, tied.evaluated_step = folder, evaluated_step
-    tied.run_id = tied._id = given["id"] = run_id
+    tied.run_id = run_id
+    set_wandb_id(tied, run_id)
     if evaluated_step is None and not given.get("name") and "WANDB_NAME" not in os.environ:
         given["name"] = name
     return logger
@@ -219,7 +220,7 @@ def keep_run_id(folder: Path, trained_in: Path, loggers: Sequence[Logger]) -> st
     if mine is None or getattr(rank_zero_only, "rank", 0) != 0:
         return None
     stored = trained_in / RUN_ID_FILE
-    run_id = os.environ.get("WANDB_RUN_ID") or mine._wandb_init.get("id")
+    run_id = os.environ.get("WANDB_RUN_ID") or wandb_arguments(mine).get("id")
     if not run_id and stored.is_file():
         run_id = stored.read_text().strip()
     run_id = str(run_id or os.urandom(4).hex())

@@ -1,23 +1,28 @@
 """All that an evaluation counts: update with each image, reset, and a report at the end."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from lightning_seg.errors import ConfigError
 from lightning_seg.metrics.boundary import MAX_CLASSES, boundary_confusion_matrix
-from lightning_seg.metrics.confusion import ConfusionMatrix, ImageIoU, MeanLoss
+from lightning_seg.metrics.confusion import ConfusionMatrix, EachImage
 from lightning_seg.metrics.functional import AbsentClasses, confusion_matrix, count_pairs, mean_iou
+from lightning_seg.metrics.images import ImageFigures, encode_image
 from lightning_seg.metrics.report import Report
 from lightning_seg.transfers import Later
 
 
 class _Counted(NamedTuple):
-    """An image whose counts are on their way to the CPU, and what they were counted from."""
+    """An image whose counts and loss are on their way to the CPU, and what they were counted from."""
 
+    position: int
     counts: Later
     foreign: Later
+    loss: Later | None
     prediction: Tensor
     truth: Tensor
 
@@ -51,23 +56,29 @@ class Evaluation(nn.Module):
         self.absent_classes = absent_classes
         self.confusion = ConfusionMatrix(len(class_names))
         self.boundary = ConfusionMatrix(len(class_names)) if boundary_iou else None
-        self.image_iou = ImageIoU(absent_classes)
-        self.loss = MeanLoss()
+        self.each_image = EachImage()
         self._on_the_way: list[_Counted] = []
+        self._codes: list[Tensor] = []
 
     def reset(self) -> None:
         """Forget all images."""
         self._on_the_way.clear()
-        for metric in (self.confusion, self.boundary, self.image_iou, self.loss):
+        self._codes.clear()
+        for metric in (self.confusion, self.boundary, self.each_image):
             if metric is not None:
                 metric.reset()
 
-    def update(self, prediction: Tensor, truth: Tensor) -> None:
+    def update(
+        self, prediction: Tensor, truth: Tensor, position: int | None = None, loss: Tensor | None = None
+    ) -> None:
         """Count one image.
 
         Args:
             prediction: (H, W) class ids, uint8 or a signed integer type.
             truth: (H, W) class ids or the ignore index.
+            position: of the image in its data set, by which the images of a report are sorted; None: how many this
+                process has counted before.
+            loss: of the image, a floating scalar, or None.
 
         Raises:
             ValueError: if a counted id is no class; at the next image, or at the end.
@@ -75,36 +86,44 @@ class Evaluation(nn.Module):
         classes = len(self.class_names)
         counts, foreign = count_pairs(prediction, truth, classes, self.ignore_index)
         self.confusion.update(counts)
-        self._on_the_way.append(_Counted(Later(counts), Later(foreign), prediction, truth))
+        place = len(self._codes) + len(self._on_the_way) if position is None else position
+        arriving = None if loss is None else Later(loss)
+        self._on_the_way.append(_Counted(place, Later(counts), Later(foreign), arriving, prediction, truth))
         self._arrive(all_but=1)
         if self.boundary is not None:
             self.boundary.update(boundary_confusion_matrix(prediction, truth, classes, self.ignore_index))
-
-    def add_loss(self, loss: Tensor, images: int) -> None:
-        """Add the mean loss of some images, a scalar."""
-        self.loss.update(loss, images)
 
     def running_mean_iou(self) -> float:
         """The mIoU of this process's images so far; waits for the device."""
         return mean_iou(self.confusion.matrix.cpu(), self.absent_classes).item()
 
-    def report(self, split: str) -> tuple[Report, Tensor]:
-        """The figures of all processes, which must all ask, and the mean loss of an image, a float64 scalar."""
+    def figure_names(self) -> list[str]:
+        """Names of what :attr:`Report.logged` will hold."""
+        none = torch.zeros(len(self.class_names), len(self.class_names), dtype=torch.int64)
+        boundary = None if self.boundary is None else none
+        return list(Report("", self.class_names, none, self._images(none[0, :0]), self.absent_classes, boundary).logged)
+
+    def report(self, split: str) -> Report:
+        """The figures of all processes, which must all ask."""
         self._arrive(all_but=0)
-        image_iou = self.image_iou.compute().reshape(-1)
-        report = Report(
+        self.each_image.update(self._codes)
+        self._codes.clear()
+        return Report(
             split,
             self.class_names,
             self.confusion.compute().cpu(),
-            image_iou,
+            self._images(self.each_image.compute()),
             self.absent_classes,
             None if self.boundary is None else self.boundary.compute().cpu(),
         )
-        return report, self.loss.compute()
+
+    def _images(self, codes: Tensor) -> ImageFigures:
+        return ImageFigures.decode(codes, len(self.class_names), self.absent_classes)
 
     def _arrive(self, all_but: int) -> None:
         while len(self._on_the_way) > all_but:
             counted = self._on_the_way.pop(0)
             if counted.foreign.read():
                 confusion_matrix(counted.prediction, counted.truth, len(self.class_names), self.ignore_index)  # raises
-            self.image_iou.update(counted.counts.read())
+            loss = math.nan if counted.loss is None else counted.loss.read().item()
+            self._codes.append(encode_image(counted.position, loss, counted.counts.read()))

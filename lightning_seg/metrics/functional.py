@@ -111,7 +111,11 @@ def iou_per_class(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") 
             ``mmseg``: also those that are only predicted, with 0 (``IoUMetric``, before its ``nanmean``).
             ``torchmetrics``: the same classes (macro ``JaccardIndex``).
     """
-    hits, true, predicted = _totals(matrix)
+    return iou_of_totals(*_totals(matrix), absent_classes)
+
+
+def iou_of_totals(hits: Tensor, true: Tensor, predicted: Tensor, absent_classes: AbsentClasses) -> Tensor:
+    """The same from pixels of each class that are right, true and predicted, float64 of any one shape."""
     return _ratio(hits, true + predicted - hits, _included(true, predicted, absent_classes))
 
 

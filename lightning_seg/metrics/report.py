@@ -10,7 +10,11 @@ from torch import Tensor
 
 from lightning_seg.metrics import functional
 from lightning_seg.metrics.functional import AbsentClasses
+from lightning_seg.metrics.images import ImageFigures
 from lightning_seg.structures import over_classes
+
+_NOT_LOGGED = ("mPrecision", "mRecall")
+"""Figures for ``metrics.json`` alone: mRecall is mAcc by Detectron2's rule, and mDice says the rest in one."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Report:
         split: ``val`` or ``test``.
         class_names: K names in id order.
         matrix: (K, K) int64 counts, on the CPU.
-        image_iou: (images,) float64, the mIoU of each image in any order; NaN where nothing was counted.
+        images: the figures of each image.
         absent_classes: the averaging rule over classes.
         boundary: (K, K) int64 counts of boundary maps, on the CPU, or None.
     """
@@ -29,7 +33,7 @@ class Report:
     split: str
     class_names: Sequence[str]
     matrix: Tensor
-    image_iou: Tensor
+    images: ImageFigures
     absent_classes: AbsentClasses
     boundary: Tensor | None = None
 
@@ -64,10 +68,19 @@ class Report:
             "pAcc": functional.pixel_accuracy(self.matrix),
             "fwIoU": functional.frequency_weighted_iou(self.matrix),
             **{f"m{figure}": values.nanmean() for figure, values in self._of_classes.items() if figure != "IoU"},
-            "mIoU_per_image": functional.worst_mean(self.image_iou, share=1.0),
-            "mIoU_worst_tenth": functional.worst_mean(self.image_iou, share=0.1),
+            "mIoU_per_image": functional.worst_mean(self.images.mean_iou, share=1.0),
+            "mIoU_worst_tenth": functional.worst_mean(self.images.mean_iou, share=0.1),
         }
         return {name: value.item() for name, value in figures.items()}
+
+    @property
+    def logged(self) -> dict[str, float]:
+        """What loggers are given: the mean loss of an image, averages, and ``IoU/<class>``."""
+        return {
+            "loss": self.images.mean_loss.item(),
+            **{name: value for name, value in self.averages.items() if name not in _NOT_LOGGED},
+            **{f"IoU/{name}": value for name, value in self.per_class["IoU"].items()},
+        }
 
     @cached_property
     def averaged_classes(self) -> int:
@@ -86,7 +99,7 @@ class Report:
             **_without_nan(self.averages),
             **{figure: _without_nan(values) for figure, values in self.per_class.items()},
             "confusion_matrix": self.matrix.tolist(),
-            "num_images": len(self.image_iou),
+            "num_images": len(self.images),
             "num_valid_pixels": int(self.matrix.sum()),
             "absent_classes": self.absent_classes,
             "num_averaged_classes": self.averaged_classes,

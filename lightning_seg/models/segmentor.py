@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.errors import ConfigError, DataError, describe
+from lightning_seg.errors import ConfigError, describe
 from lightning_seg.models.adapters import Found, adapt, pad_targets
 from lightning_seg.models.auxiliary import AuxiliaryHead
+from lightning_seg.models.batches import refuse_grey, refuse_misshapen, stack
 from lightning_seg.models.pooling import pool_any_size
 from lightning_seg.models.recipe import Recipe
 from lightning_seg.models.recompute import recompute_blocks
@@ -33,12 +34,12 @@ class Evaluation:
     Attributes:
         scores: of each image.
         input_sizes: (height, width) of each image as given, without padding.
-        losses: the head's main losses where the batch has ``sem_seg``, scalars, as means over the images; else empty.
+        losses: the head's main losses of each image, scalars by name; empty where the batch has no ``sem_seg``.
     """
 
     scores: list[Scores]
     input_sizes: list[tuple[int, int]]
-    losses: dict[str, Tensor]
+    losses: list[dict[str, Tensor]]
 
 
 class Segmentor(nn.Module):
@@ -86,7 +87,7 @@ class Segmentor(nn.Module):
         super().__init__()
         self.notices = list(recipe.notices)
         self.network = recipe.build_network(num_classes, ignore_index)
-        _refuse_grey(self.network.pixel_mean)
+        refuse_grey(self.network.pixel_mean)
         self.head = adapt(self.network.sem_seg_head, ignore_index)
         self.ignore_index = ignore_index
         self.bgr = recipe.bgr
@@ -124,7 +125,7 @@ class Segmentor(nn.Module):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The network's training losses, as ``build_model(cfg)(batch)`` gives them; zero where no pixel counts."""
         for sample in batch:
-            _refuse_misshapen(sample)
+            refuse_misshapen(sample)
         inputs, _ = self._inputs(batch)
         targets = self._targets(batch)
         losses = self.head.training_losses(self.network.backbone(inputs), targets, self._own_criterion())
@@ -147,7 +148,7 @@ class Segmentor(nn.Module):
         says of them: neither scores nor losses of an image depend on its neighbours, but for rounding.
         """
         for sample in batch:
-            _refuse_misshapen(sample)
+            refuse_misshapen(sample)
         sizes = [(sample["image"].shape[1], sample["image"].shape[2]) for sample in batch]
         found: dict[int, Found] = {}
         losses: dict[int, dict[str, Tensor]] = {}
@@ -160,14 +161,8 @@ class Segmentor(nn.Module):
             if "sem_seg" in batch[0]:
                 for place, target in zip(places, self._targets(group), strict=True):
                     losses[place] = self.head.evaluation_losses(found[place], target[None], self._own_criterion())
-        return Evaluation(
-            [found[place].scores for place in range(len(batch))],
-            sizes,
-            {
-                name: _stack_losses([losses[place][name] for place in range(len(batch))]).mean()
-                for name in losses.get(0, ())
-            },
-        )
+        scores = [found[place].scores for place in range(len(batch))]
+        return Evaluation(scores, sizes, [losses.get(place, {}) for place in range(len(batch))])
 
     def _own_criterion(self) -> Callable[[Tensor, Tensor], dict[str, Tensor]] | None:
         return None if self.criterion is None else self._criterion_losses
@@ -182,7 +177,7 @@ class Segmentor(nn.Module):
     def _inputs(self, batch: Batch) -> tuple[Tensor, list[tuple[int, int]]]:
         """Normalised and padded images (N, 3, H, W), as in ``SemanticSegmentor.forward``, and their sizes."""
         network = self.network
-        stacks = [stack.contiguous(memory_format=self.memory_format) for stack in _stack([s["image"] for s in batch])]
+        stacks = [stack.contiguous(memory_format=self.memory_format) for stack in stack([s["image"] for s in batch])]
         if self.bgr:
             stacks = [stack.flip(1) for stack in stacks]
         padded = self._padded([(stack - network.pixel_mean) / network.pixel_std for stack in stacks], 0.0)
@@ -190,7 +185,7 @@ class Segmentor(nn.Module):
         return padded.contiguous(memory_format=self.memory_format), sizes
 
     def _targets(self, batch: Batch) -> Tensor:
-        masks = self._padded([stack.long() for stack in _stack([s["sem_seg"] for s in batch])], self.ignore_index)
+        masks = self._padded([stack.long() for stack in stack([s["sem_seg"] for s in batch])], self.ignore_index)
         return pad_targets(masks, self.head.stride, self.ignore_index)
 
     def _padded(self, stacks: list[Tensor], value: float) -> Tensor:
@@ -269,18 +264,7 @@ class Segmentor(nn.Module):
 
 def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
     """The sum of some scalars, at least in float32."""
-    return _stack_losses(list(losses.values())).sum()
-
-
-def _stack_losses(losses: list[Tensor]) -> Tensor:
-    return torch.stack([loss.to(torch.promote_types(loss.dtype, torch.float32)) for loss in losses])
-
-
-def _stack(tensors: list[Tensor]) -> list[Tensor]:
-    """One stack where all are of one size, so that a GPU gets one operation for all; else each alone."""
-    if len({tensor.shape for tensor in tensors}) == 1:
-        return [torch.stack(tensors)]
-    return [tensor[None] for tensor in tensors]
+    return torch.stack([loss.to(torch.promote_types(loss.dtype, torch.float32)) for loss in losses.values()]).sum()
 
 
 def _refuse_wrong_size(segmentor: Segmentor, batch: Batch) -> None:
@@ -291,26 +275,3 @@ def _refuse_wrong_size(segmentor: Segmentor, batch: Batch) -> None:
     with torch.no_grad():
         features = backbone(inputs)
         segmentor.head.check(features, segmentor._targets(batch), (inputs.shape[-2], inputs.shape[-1]), levels)
-
-
-def _refuse_misshapen(sample: Item) -> None:
-    """Raise a DataError unless the image has three channels, and the mask, where there is one, its size."""
-    image, mask, name = sample["image"], sample.get("sem_seg"), sample.get("file_name", "of the batch")
-    if image.ndim != 3 or len(image) != 3:
-        raise DataError(
-            f"image {name} is a tensor of shape {tuple(image.shape)}, but (3, height, width) is needed: leave out the "
-            "transform that changes its channels"
-        )
-    if mask is not None and mask.shape != image.shape[1:]:
-        raise DataError(
-            f"the mask of image {name} has shape {tuple(mask.shape)}, but the image {tuple(image.shape[1:])}: leave "
-            "out the transform that changes one of them alone"
-        )
-
-
-def _refuse_grey(pixel_mean: Tensor) -> None:
-    if len(pixel_mean) != 3:
-        raise ConfigError(
-            f"MODEL.PIXEL_MEAN has {len(pixel_mean)} values, but every image is given to the network with 3 channels, "
-            "grey ones too: give one value for each"
-        )

@@ -1,18 +1,13 @@
-"""Whether a run can work, before it starts: its processes, files, data, weights, size and schedule."""
+"""Checks a run before it starts: its processes, files, data, weights, size and schedule, in this order."""
 
 import math
-import os
-import pkgutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
-from lightning_fabric.plugins import ClusterEnvironment
 from pytorch_lightning.utilities import rank_zero_info
-from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_seg.checkpoints.matching import (
     averaging_problems,
@@ -21,29 +16,31 @@ from lightning_seg.checkpoints.matching import (
     refuse_other_model,
     resume_problems,
 )
-from lightning_seg.checkpoints.resuming import length_problems, settings_changes, settings_problems
+from lightning_seg.checkpoints.resuming import settings_changes, settings_problems
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import BusyError, CheckpointError, ConfigError, LaunchError, LightningSegError
-from lightning_seg.launching.monitors import mode_problems, name_problems, plateau_problem
+from lightning_seg.launching.monitors import mode_problems, name_problems
 from lightning_seg.launching.plan import (
     Plan,
     accumulation_problem,
     changing_accumulation,
     make_plan,
-    plan_problems,
     resolve_processes,
 )
 from lightning_seg.launching.starters import device_problems, launch_problems
 from lightning_seg.models.config import find_config, require_detectron2
-from lightning_seg.models.weights import read_checkpoint, split_query
+from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
+from lightning_seg.preflight.problems import (
+    checkpoint_length_problems,
+    folder_problem,
+    has_own_environment,
+    strategy_problems,
+    training_problems,
+    validation_figures,
+    weights_problem,
+)
 from lightning_seg.preflight.table import model_rows, print_table, run_rows
-
-_SHARDING = ("fsdp", "deepspeed", "modelparallel")
-"""What the names of Lightning's strategies that spread a network over processes contain, but for underscores."""
-
-_LENGTHS = ("total_steps", "total_iters", "T_max")
-"""What torch's schedules call the number of steps that they are made for."""
 
 Result = TypeVar("Result")
 
@@ -79,7 +76,7 @@ class Preflight:
         """
         if self.processes.count < 1:
             raise LaunchError([f"{self.processes} processes: both must be at least 1"])
-        if not _has_own_environment(self.settings.trainer):  # which has rules of its own
+        if not has_own_environment(self.settings.trainer):  # which has rules of its own
             self.problems += launch_problems(self.environment, self.processes)
         self.problems += strategy_problems(self.settings.trainer.strategy, compiles=self.settings.model.compile)
         if not self.dry or self.processes.available:  # a login node may lack what the job will have
@@ -128,7 +125,7 @@ class Preflight:
             checkpoint = read_checkpoint(self.checkpoint, f"checkpoint {self.checkpoint}")
             self.problems += resume_problems(checkpoint, model.hparams, callbacks)
             self.problems += settings_problems(checkpoint.get("settings", {}), model.run_settings)
-            self.problems += _length_problems(checkpoint, self.settings.trainer)
+            self.problems += checkpoint_length_problems(checkpoint, self.settings.trainer)
             self._stored = {name: part for name, part in checkpoint.items() if name != "state_dict"}
             self.attempt(partial(refuse_other_model, model.state_dict(), checkpoint["state_dict"]))
 
@@ -199,7 +196,7 @@ class Preflight:
     def _count(self, data: SegmentationDataModule) -> None:
         """List the samples, once their readers have written what they write."""
         found = len(self.problems)
-        self.attempt(data.refuse_missing_root)
+        self.attempt(data.listings.refuse_missing_root)
         if len(self.problems) > found:
             return
         for part in ("train", "val"):
@@ -228,122 +225,3 @@ class Preflight:
             if str(error) not in self.problems:
                 self.problems.append(str(error))
             return None
-
-
-def _length_problems(checkpoint: Mapping[str, Any], trainer: Any) -> list[str]:
-    """Whether a checkpoint is further than the trainer goes."""
-    if trainer.fast_dev_run:
-        return []
-    step, (epochs, batches) = checkpoint.get("global_step", 0), place_of(checkpoint)
-    return length_problems(step, epochs + (batches > 0), trainer.max_epochs, trainer.max_steps)
-
-
-def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> list[str]:
-    """What shows once model and data are there: weights that the config names, the schedule, a batch without data."""
-    problems = plan_problems(plan, settings.trainer)
-    if settings.model.weights is None and settings.ckpt_path is None:
-        problems += [problem for problem in [weights_problem(model.weights)] if problem]
-    if settings.trainer.fast_dev_run:
-        return problems
-    if model.make_lr_scheduler is None:
-        return problems + [problem for problem in [model.recipe.schedule_problem()] if problem]
-    try:
-        scheduler = model.build_lr_scheduler(model.build_optimizer(), plan.total_steps or math.inf)
-    except ConfigError as error:
-        return [*problems, str(error)]
-    if problem := plateau_problem(scheduler, validation_figures(model, settings)):
-        problems.append(problem)
-    return problems + schedule_problems(scheduler, plan.total_steps)
-
-
-def validation_figures(model: SegmentationModule, settings: Any) -> list[str]:
-    """Names of what a validation logs; none where there is none."""
-    validates = settings.data.val is not None and settings.trainer.limit_val_batches != 0
-    return model.figures("val") if validates else []
-
-
-def strategy_problems(strategy: Any, *, compiles: bool) -> list[str]:
-    """Whether a strategy spreads the network in a way that checkpoints, evaluation or compiling do not go with."""
-    name = str(getattr(strategy, "class_path", strategy))
-    if any(kind in name.lower().replace("_", "") for kind in _SHARDING):
-        return [
-            f"trainer.strategy {name} writes checkpoints of its own kind and would wait for ever where processes have "
-            "different numbers of validation batches: use sharded, which is FSDP2 without either"
-        ]
-    if name == "sharded" and compiles:
-        return ["trainer.strategy sharded does not go with model.compile: leave one of them out"]
-    return []
-
-
-def folder_problem(folder: Path) -> str | None:
-    """Why nothing can be written to a folder, which need not exist yet; tried by making one there and removing it."""
-    existing = folder.absolute()
-    while not os.path.lexists(existing):
-        existing = existing.parent
-    if not existing.is_dir():
-        return f"the run's folder {folder} cannot be made ({existing} is a file): set trainer.default_root_dir"
-    try:
-        Path(tempfile.mkdtemp(prefix=".lightning_seg-", dir=existing)).rmdir()
-    except OSError as error:
-        return (
-            f"the run's folder {folder} cannot be written: {existing}: {error.strerror}; set trainer.default_root_dir"
-        )
-    return None
-
-
-def weights_problem(weights: str | None) -> str | None:
-    """Whether a file of weights is missing; addresses are not asked."""
-    if not weights or "://" in weights:
-        return None
-    if Path(os.path.expandvars(split_query(weights)[0])).expanduser().is_file():
-        return None
-    return f"weights {weights} do not exist: give model.weights another path, or '' for random weights"
-
-
-def schedule_problems(scheduler: Any, total_steps: float | None) -> list[str]:
-    """Whether a user's own schedule, stepped after every optimiser step, is longer than the run.
-
-    Also whether ``OneCycleLR``, which raises past its end, is shorter.
-    """
-    if total_steps is None or math.isinf(total_steps):
-        return []
-    problems = []
-    for name, end, raises in _ends(scheduler):
-        if end > total_steps:
-            problems.append(
-                f"model.lr_scheduler: {name} is made for {end} steps, but the run has {total_steps:.0f}: it counts "
-                "optimiser steps"
-            )
-        elif raises and end < total_steps:
-            problems.append(
-                f"model.lr_scheduler: {name} ends after {end} steps, but the run has {total_steps:.0f}: it would fail "
-                "there"
-            )
-    return problems
-
-
-def _has_own_environment(trainer: Any) -> bool:
-    """Whether the settings give a ``ClusterEnvironment``, among the plugins or to a strategy."""
-    plugins = trainer.plugins if isinstance(trainer.plugins, list) else [trainer.plugins]
-    kinds = [pkgutil.resolve_name(plugin.class_path) for plugin in plugins if hasattr(plugin, "class_path")]
-    of_strategy = getattr(trainer.strategy, "init_args", None) or {}
-    return any(issubclass(kind, ClusterEnvironment) for kind in kinds) or bool(of_strategy.get("cluster_environment"))
-
-
-def _ends(scheduler: Any, start: int = 0) -> Iterator[tuple[str, int, bool]]:
-    """Name, last step of every part of one of torch's schedules, and whether it raises there."""
-    kind = type(scheduler).__name__
-    parts = getattr(scheduler, "_schedulers", None)
-    borders = list(getattr(scheduler, "_milestones", []))
-    if parts is not None:
-        starts = [start, *(start + border for border in borders)] if borders else [start] * len(parts)
-        for part, first in zip(parts, starts, strict=True):
-            yield from _ends(part, first)
-        return
-    if not isinstance(scheduler, LRScheduler):
-        return
-    for name in _LENGTHS:
-        if isinstance(length := getattr(scheduler, name, None), int):
-            yield f"{kind}({name}={length})", start + length, name == "total_steps"
-    if milestones := list(getattr(scheduler, "milestones", [])):
-        yield f"{kind}(milestones={sorted(milestones)})", start + max(milestones), False

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_seg.callbacks.dashboard import _charts
-from lightning_seg.metrics import Report
+from tests.metrics.reports import report_of
 
 
 @pytest.mark.parametrize(
@@ -15,5 +15,5 @@ from lightning_seg.metrics import Report
     ],
 )
 def test_the_bars_say_over_how_many_classes_the_mean_is(matrix: list[list[int]], title: str) -> None:
-    report = Report("val", ["a", "b"], torch.tensor(matrix), torch.tensor([1.0]).double(), "detectron2")
+    report = report_of("val", ["a", "b"], torch.tensor(matrix))
     assert _charts(report)["val/IoU_bars"].spec.string_fields["title"] == title

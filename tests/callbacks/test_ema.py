@@ -112,6 +112,13 @@ def test_an_ended_run_goes_on_from_the_trained_weights(
         assert_equal(interrupted[name], alone[name])
 
 
+def test_an_average_has_the_precision_of_the_weights(experiment: Experiment) -> None:
+    main(["fit", "--config", str(experiment()), "--trainer.precision", "64-true", *AVERAGED])
+    for part in ("state_dict", "current_model_state"):
+        weights = checkpoint()[part].values()
+        assert {tensor.dtype for tensor in weights if tensor.is_floating_point()} == {torch.float64}
+
+
 def test_before_the_first_update_weights_are_as_they_are(experiment: Experiment, watch: Watch) -> None:
     main(["fit", "--config", str(experiment()), *AVERAGED, "--trainer.callbacks.update_starting_at_step=100"])
     last = checkpoint()

@@ -9,8 +9,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lightning_seg.callbacks import pictures
-from lightning_seg.callbacks.pictures import RIGHT, WRONG, error_map, overlay
+from lightning_seg.callbacks import drawing
+from lightning_seg.callbacks.drawing import RIGHT, WRONG, error_map, overlay
 from lightning_seg.callbacks.prediction_files import PredictionFiles, save_labels
 from lightning_seg.data import VOC
 from lightning_seg.data.labels.colours import colourise
@@ -59,7 +59,7 @@ def test_the_legend_names_classes_and_ignored_pixels_by_different_colours(tmp_pa
     drawn: list[Figure] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", lambda figure, path: drawn.append(figure))
-        pictures._draw_grid([pictures._Example("a", image, truth, truth, 0.5)], info, tmp_path / "p.png")
+        drawing.draw_grid([drawing.Example("a", image, truth, truth, 0.5)], info, tmp_path / "p.png")
     [legend] = drawn[0].legends
     named = {
         text.get_text(): patch.get_facecolor() for text, patch in zip(legend.texts, legend.get_patches(), strict=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_seg.callbacks import ProgressBar, pictures
+from lightning_seg.callbacks import ProgressBar, drawing, pictures
 from lightning_seg.cli import main
 from lightning_seg.metrics.functional import mean_iou
 from tests.conftest import CLASSES
@@ -31,10 +31,10 @@ def test_live_miou_follows_the_rule_of_the_module(
     monkeypatch.setattr(ProgressBar, "_update_metrics", record)
     titles: list[float] = []
 
-    def draw(examples: Sequence[pictures._Example], *_: Any) -> None:
+    def draw(examples: Sequence[drawing.Example], *_: Any) -> None:
         titles.extend(example.mean_iou for example in examples)
 
-    monkeypatch.setattr(pictures, "_draw_grid", draw)
+    monkeypatch.setattr(pictures, "draw_grid", draw)
     bars: list[Any] = []
     get_metrics = ProgressBar.get_metrics
     monkeypatch.setattr(

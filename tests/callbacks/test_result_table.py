@@ -4,12 +4,12 @@ import torch
 from rich.console import Console
 
 from lightning_seg.callbacks.result_table import result_table
-from lightning_seg.metrics import Report
+from tests.metrics.reports import report_of
 
 
 def test_worst_classes_come_first_and_absent_ones_last() -> None:
     matrix = torch.tensor([[9, 1, 0], [2, 2, 0], [0, 0, 0]])
-    report = Report("test", ["road", "pole", "train"], matrix, torch.tensor([0.5]).double(), "detectron2", matrix)
+    report = report_of("test", ["road", "pole", "train"], matrix, boundary=matrix)
     console = Console(width=120, record=True)
     console.print(result_table(report))
     text = console.export_text()
@@ -25,6 +25,6 @@ def test_worst_classes_come_first_and_absent_ones_last() -> None:
 
 
 def test_nothing_is_said_of_a_mean_over_all_classes() -> None:
-    report = Report("val", ["a", "b"], torch.tensor([[9, 1], [2, 2]]), torch.tensor([0.5]).double(), "detectron2")
+    report = report_of("val", ["a", "b"], torch.tensor([[9, 1], [2, 2]]))
     assert "over" not in str(result_table(report).caption)
     assert report.as_json()["num_averaged_classes"] == 2

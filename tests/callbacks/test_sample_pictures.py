@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_seg.callbacks.pictures import reduce, reduce_labels
+from lightning_seg.callbacks.drawing import reduce, reduce_labels
 from lightning_seg.callbacks.wandb_masks import error_ids, mask_ids
 from lightning_seg.cli import main
 from lightning_seg.data.labels.colours import colourise

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lightning_seg.data import RandomScaleCrop, cache
+from lightning_seg.data import RandomScaleCrop
+from lightning_seg.data.loading import cache
 from lightning_seg.data.loading.cache import GIB, SampleCache, share_caches
 from lightning_seg.data.loading.sampler import Draw
 from lightning_seg.errors import ConfigError, DataError

@@ -105,11 +105,12 @@ def test_an_evaluation_reads_its_figures_late_and_whole(device: torch.device) ->
     for _ in range(3):
         prediction, truth = (torch.randint(0, 3, (31, 17), generator=generator).to(torch.uint8) for _ in range(2))
         for evaluation, at in zip(evaluations, ("cpu", device), strict=True):
-            evaluation.update(prediction.to(at), truth.to(at))
-            evaluation.add_loss(torch.ones((), device=at), 1)
+            evaluation.update(prediction.to(at), truth.to(at), loss=torch.ones((), device=at))
     expected, found = (evaluation.report("val") for evaluation in evaluations)
-    assert found[0].as_json() == expected[0].as_json()
-    assert found[1].cpu() == expected[1] == 1
+    assert found.as_json() == expected.as_json()
+    assert found.logged == expected.logged
+    assert found.images.losses.tolist() == [1, 1, 1]
+    assert (found.images.matrices() == expected.images.matrices()).all()
     assert Later(torch.arange(3, device=device)).read().tolist() == [0, 1, 2]
 
 

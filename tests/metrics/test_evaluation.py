@@ -22,15 +22,28 @@ def test_counts_each_image_once_and_begins_anew() -> None:
     for _ in range(2):
         evaluation.reset()
         for seed in range(3):
-            evaluation.update(*maps(seed))
-            evaluation.add_loss(torch.tensor(float(seed)), 1)
+            evaluation.update(*maps(seed), loss=torch.tensor(float(seed)))
         counts = [confusion_matrix(*maps(seed), 3, 255) for seed in range(3)]
         assert evaluation.running_mean_iou() == mean_iou(sum(counts, torch.zeros(3, 3))).item()
-        report, loss = evaluation.report("val")
+        report = evaluation.report("val")
         assert torch.equal(report.matrix, torch.stack(counts).sum(0))
-        assert report.image_iou.tolist() == [mean_iou(one).item() for one in counts]
-        assert loss == 1.0
+        assert report.images.mean_iou.tolist() == [mean_iou(one).item() for one in counts]
+        assert report.images.positions.tolist() == [0, 1, 2]
+        assert report.logged["loss"] == 1.0
         assert report.boundary is not None
+        assert evaluation.figure_names() == list(report.logged)
+        assert {"mBoundaryIoU", "IoU/c"} < report.logged.keys()
+
+
+def test_images_are_sorted_by_position_and_may_have_no_loss() -> None:
+    evaluation = Evaluation(NAMES, 255, "detectron2", boundary_iou=False)
+    for seed, position in enumerate([5, 2, 9]):
+        evaluation.update(*maps(seed), position)
+    images = evaluation.report("val").images
+    assert images.positions.tolist() == [2, 5, 9]
+    for index, seed in enumerate([1, 0, 2]):
+        assert torch.equal(images.matrix(index), confusion_matrix(*maps(seed), 3, 255))
+    assert images.losses.isnan().all()
 
 
 def test_a_foreign_id_of_the_last_image_is_refused_too() -> None:

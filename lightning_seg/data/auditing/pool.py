@@ -14,10 +14,10 @@ import torch
 from lightning_seg.data.auditing.examine import Examination, examine
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.listing.splits import Listing
-from lightning_seg.data.loading.limits import usable_cpus
 from lightning_seg.data.loading.records import Records
 from lightning_seg.data.reading import ReadingRules
 from lightning_seg.errors import DataError
+from lightning_seg.machine import usable_cpus
 
 _CHUNK = 8
 

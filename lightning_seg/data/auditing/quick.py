@@ -12,7 +12,7 @@ from lightning_seg.data.auditing.absent import absent_classes
 from lightning_seg.data.auditing.examine import Examination, compare_sizes, examine, examine_mask
 from lightning_seg.data.auditing.pool import without_opencv_threads
 from lightning_seg.data.auditing.statistics import SplitStatistics
-from lightning_seg.data.listing.defects import Defect, remedies
+from lightning_seg.data.listing.defects import COMMAND, EVERY_DEFECT, Defect, remedies
 from lightning_seg.data.listing.splits import Listing
 from lightning_seg.data.reading import ReadingRules, read_header
 from lightning_seg.errors import DataError, UnfitImageError
@@ -26,9 +26,6 @@ HEADERS = 512
 
 SECONDS = 3.0
 SHOWN = 5
-
-COMMAND = "python -m lightning_seg.audit --config …"
-EVERY_DEFECT = f"{COMMAND} reads all files and lists every defect"
 
 _SECONDS_A_PIXEL = 30e-9
 """What reading a sample takes at first sight; the slowest one that was read tells better."""

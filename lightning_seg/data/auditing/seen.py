@@ -1,9 +1,12 @@
 """The values and colours that masks hold, and what each stands for."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from pytorch_lightning.utilities import rank_zero_info
+
+from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.structures import Colour, show_colour, summarise
 
@@ -54,3 +57,20 @@ def show_shares(labels: Mapping[int | Colour, int]) -> str:
 def show_label(label: int | Colour) -> str:
     """The value, or ``#rrggbb``."""
     return show_colour(label) if isinstance(label, tuple) else str(label)
+
+
+def announce_labels(part: str, table: LabelTable, told: Iterable[LabelTable], figures: SplitStatistics | None) -> None:
+    """Say how the labels of a split are read, unless that of another split, which is told already, says the same.
+
+    Args:
+        part: the split.
+        table: what its labels mean.
+        told: of the splits before.
+        figures: of those of its masks that have been read; None where none has.
+    """
+    if any(other.values == table.values and other.colours == table.colours for other in told):
+        return
+    seen = ""
+    if figures is not None and figures.labels:
+        seen = f"\n  seen in {figures.masks} masks: {show_shares(figures.labels)}"
+    rank_zero_info(f"data.{part}, stored labels of each class:\n{table}{seen}")

@@ -20,6 +20,11 @@ Kind = Literal[
     "leak",
     "ignore_is_class",
 ]
+
+COMMAND = "python -m lightning_seg.audit --config …"
+EVERY_DEFECT = f"{COMMAND} reads all files and lists every defect"
+"""What a run that stops at the first defects says."""
+
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 MEANINGS: dict[Kind, str] = {

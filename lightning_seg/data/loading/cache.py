@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_seg.data.labels.table import Ids
-from lightning_seg.data.loading.limits import usable_memory
 from lightning_seg.data.loading.ranks import gather, this_rank
 from lightning_seg.data.reading import USUAL, ReadingRules, read_header
 from lightning_seg.errors import ConfigError, UnreadableError
+from lightning_seg.machine import usable_memory
 from lightning_seg.structures import Sample
 
 GIB = 2**30

@@ -1,7 +1,7 @@
 """Which process sees which sample: training without remainders, evaluation without repeats."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -168,3 +168,37 @@ class EvaluationSampler(DistributedSampler[int], SequentialSampler):
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.rank, self.total_size, self.num_replicas))
+
+
+def make_train_sampler(
+    dataset: Dataset[object], *, class_pixels: NDArray[np.int64] | None, overfit: bool, **settings: Any
+) -> TrainSampler:
+    """The sampler of a training.
+
+    Args:
+        dataset: anything with a length.
+        class_pixels: as of :class:`RareClassSampler`, which is chosen where they are given.
+        overfit: whether the same batches come in every epoch.
+        settings: as of :class:`TrainSampler`.
+    """
+    if overfit:
+        return OverfitSampler(dataset, **settings)
+    if class_pixels is None:
+        return TrainSampler(dataset, **settings)
+    return RareClassSampler(dataset, class_pixels, **settings)
+
+
+def batch_problem(samples: int, batch_size: int, processes: int) -> str | None:
+    """Why training samples fill no batch; None where they fill one.
+
+    Args:
+        samples: how many there are.
+        batch_size: per process.
+        processes: of all machines.
+    """
+    if samples >= batch_size * processes:
+        return None
+    return (
+        f"data.train has {samples} samples, fewer than one batch of {batch_size} on each of {processes} processes: "
+        "lower data.batch_size"
+    )

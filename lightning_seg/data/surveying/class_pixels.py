@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_seg.data.dataset import read_labels
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.loading.loader import ErrorsAsItems, prepare_worker, warn_of_unreadable
+from lightning_seg.data.loading.ranks import gather
 from lightning_seg.data.reading import USUAL, ReadingRules, read_header, read_mask
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Annotations, Sample
@@ -54,6 +55,21 @@ class ClassPixels(Dataset[NDArray[np.int64]]):
         classes = self.table.info.num_classes
         counted = ids[(ids >= 0) & (ids < classes)]
         return np.bincount(counted, minlength=classes)
+
+
+def count_together(pixels: ClassPixels, world_size: int, rank: int, num_workers: int) -> NDArray[np.int64]:
+    """Counts of all samples, (N, C), on every training process; each counts a part of them.
+
+    Raises:
+        DataError: if a mask cannot be read, or no pixel of any is labelled.
+    """
+    mine = range(rank, len(pixels), world_size)
+    counted = np.empty((len(pixels), pixels.table.info.num_classes), np.int64)
+    for first, part in enumerate(gather(lambda: count_class_pixels(pixels, mine, num_workers))):
+        counted[first::world_size] = part
+    if not counted.any():
+        raise DataError("data.sampler is rare_class, but no pixel of data.train is labelled")
+    return counted
 
 
 def count_class_pixels(pixels: ClassPixels, indices: Sequence[int], num_workers: int) -> NDArray[np.int64]:

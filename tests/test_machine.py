@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_seg.data.loading.limits import usable_cpus, usable_memory
+from lightning_seg.machine import usable_cpus, usable_memory
 
 GIB = 2**30
 

@@ -1,0 +1,96 @@
+"""Draws label maps: overlays, error maps, and a grid of examples in a file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_seg.data.labels.colours import colourise
+from lightning_seg.structures import DatasetInfo, show_colour
+
+RGBImage = NDArray[np.uint8]
+
+RIGHT, WRONG = (225, 225, 225), (200, 30, 30)
+"""Colours of the error map."""
+
+_LONGEST_SIDE = 512
+_NAMED = 38
+"""Classes in the legend."""
+
+
+def overlay(image: RGBImage, labels: NDArray[Any], info: DatasetInfo, opacity: float = 0.55) -> RGBImage:
+    """The image with its label map laid over it, both (H, W, …)."""
+    return cv2.addWeighted(image, 1 - opacity, colourise(labels, info), opacity, 0).astype(np.uint8)
+
+
+def reduce(picture: RGBImage, longest_side: int) -> RGBImage:
+    """The (H, W, 3) picture, averaged down to where its longest side fits."""
+    scale = longest_side / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    return cv2.resize(picture, _reduced_size(picture.shape, scale), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def reduce_labels(labels: NDArray[Any], longest_side: int) -> NDArray[Any]:
+    """The (H, W) ids, thinned out to the size that :func:`reduce` gives the image."""
+    scale = longest_side / max(labels.shape)
+    if scale >= 1:
+        return labels
+    width, height = _reduced_size(labels.shape, scale)
+    rows = (np.arange(height) + 0.5) * labels.shape[0] / height
+    columns = (np.arange(width) + 0.5) * labels.shape[1] / width
+    thinned: NDArray[Any] = labels[rows.astype(int)[:, None], columns.astype(int)]
+    return thinned
+
+
+def _reduced_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
+    """Width and height, as OpenCV wants them."""
+    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+
+
+@dataclass(frozen=True)
+class Example:
+    """One evaluated sample at its stored size: image (H, W, 3) and label maps (H, W)."""
+
+    name: str
+    image: RGBImage
+    truth: NDArray[Any]
+    prediction: NDArray[Any]
+    mean_iou: float
+
+
+def error_map(prediction: NDArray[Any], truth: NDArray[Any], info: DatasetInfo) -> RGBImage:
+    """(H, W, 3): light where the prediction is right, red where it is wrong, the ignore colour where that is open."""
+    shown = np.where((prediction == truth)[..., None], RIGHT, WRONG)
+    shown[truth == info.ignore_index] = info.ignore_colour
+    return shown.astype(np.uint8)
+
+
+def draw_grid(examples: Sequence[Example], info: DatasetInfo, path: Path) -> None:
+    """Save a row an example: image, truth, prediction and errors, above a legend of the classes."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    aspect = examples[0].image.shape[0] / examples[0].image.shape[1]
+    figure = Figure(figsize=(12, len(examples) * (3 * aspect + 0.28) + 0.7), dpi=110, layout="constrained")
+    axes = figure.subplots(len(examples), 4, squeeze=False)
+    for row, example in zip(axes, examples, strict=True):
+        panels = (
+            (example.name, example.image),
+            ("truth", colourise(example.truth, info)),
+            (f"prediction, mIoU {example.mean_iou:.3f}", colourise(example.prediction, info)),
+            ("errors", error_map(example.prediction, example.truth, info)),
+        )
+        for axis, (title, picture) in zip(row, panels, strict=True):
+            axis.imshow(reduce(picture, _LONGEST_SIDE))
+            axis.set_title(title, fontsize=9)
+            axis.set_axis_off()
+    colours = [*zip(info.names, info.palette, strict=True)][:_NAMED]
+    colours += [("wrong", WRONG), ("ignored", info.ignore_colour)]
+    legend = [Patch(color=show_colour(colour), label=name) for name, colour in colours]
+    figure.legend(handles=legend, loc="outside lower center", ncols=min(8, len(legend)), fontsize=8, frameon=False)
+    figure.savefig(path)

@@ -1,0 +1,134 @@
+"""Lists each split of an experiment once, for all who ask before its run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytorch_lightning.utilities import rank_zero_warn
+
+from lightning_seg.data.labels.classes import classes_of_source
+from lightning_seg.data.labels.label_map import Labelling
+from lightning_seg.data.listing.defects import EVERY_DEFECT
+from lightning_seg.data.listing.prediction import images_to_predict
+from lightning_seg.data.listing.splits import Listing, list_split
+from lightning_seg.data.readers import Reader
+from lightning_seg.data.reading import ReadingRules
+from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.structures import Colour, Sample
+
+
+def find_classes(
+    readers: Mapping[str, Reader | None], root: Path | None, label_map: Mapping[int | str, str]
+) -> tuple[list[str], Mapping[str, Colour]]:
+    """Names, after mapping, and colours of the first reader whose source has any.
+
+    Raises:
+        ConfigError: if none has.
+    """
+    for reader in readers.values():
+        if reader is not None and (source := reader.labels(root)) is not None:
+            return classes_of_source(source, label_map)
+    raise ConfigError("data.classes is empty: list the class names in id order")
+
+
+class Listings:
+    """The splits of an experiment.
+
+    Args:
+        readers: by split; None where there is none.
+        predict: what ``predict`` is asked for.
+        root: that paths are relative to.
+        labelling: what stored values stand for.
+        rules: what files may be.
+    """
+
+    def __init__(
+        self,
+        readers: Mapping[str, Reader | None],
+        predict: str | None,
+        root: Path | None,
+        labelling: Labelling,
+        rules: ReadingRules,
+    ) -> None:
+        self.readers = readers
+        self.predict = predict
+        self.root = root
+        self.labelling = labelling
+        self.rules = rules
+        self._splits: dict[str, Listing] = {}
+        self._predicted: list[Sample] | None = None
+
+    def has(self, part: str) -> bool:
+        """Whether the experiment has this split; images to predict count as one."""
+        return (self.predict if part == "predict" else self.readers[part]) is not None
+
+    def samples(self, part: str) -> list[Sample]:
+        """Of a split, or those to predict."""
+        return self.images_to_predict() if part == "predict" else self.split(part).samples
+
+    def prepare(self) -> None:
+        """Let the readers write what they make.
+
+        Raises:
+            DataError: if the root is not there then.
+        """
+        for reader in self._used():
+            reader.prepare(self.root)
+        self.refuse_missing_root()
+
+    def refuse_missing_root(self) -> None:
+        """Raise the DataError for a root that is not there."""
+        if self.root is not None and not self.root.is_dir():
+            raise DataError(f"data.root {self.root} does not exist: name the folder that the readers' paths are below")
+
+    def split(self, part: str) -> Listing:
+        """As of :func:`list_split`."""
+        reader = self.readers[part]
+        assert reader is not None
+        if part not in self._splits:
+            self._splits[part] = list_split(part, reader, self.root, self.labelling, self.rules)
+        return self._splits[part]
+
+    def complete(self, part: str) -> Listing:
+        """A split of which no file lacks its partner.
+
+        Raises:
+            DataError: if one does.
+        """
+        listing = self.split(part)
+        if listing.refusal is not None:
+            raise DataError(f"data.{part}: {listing.refusal}\n{EVERY_DEFECT}")
+        return listing
+
+    def images_to_predict(self) -> list[Sample]:
+        """As of :func:`images_to_predict`.
+
+        Raises:
+            ConfigError: if ``data.predict`` is not given.
+        """
+        if self._predicted is None:
+            if self.predict is None:
+                raise ConfigError("predict needs images: --data.predict IMAGE, FOLDER or 'GLOB'")
+            self._predicted = images_to_predict(self.predict, self.root, self._used())
+        return self._predicted
+
+    def take(self, part: str, command: str) -> Listing:
+        """As :meth:`complete`, which is kept no longer; a warning says what is left out.
+
+        Raises:
+            ConfigError: if ``command`` has no reader for it.
+        """
+        if not self.has(part):
+            raise ConfigError(f"{command} needs data.{part}: give it a reader, such as lightning_seg.data.Folder")
+        listing = self.complete(part)
+        del self._splits[part]
+        if listing.left_out is not None:
+            rank_zero_warn(f"data.{part}: {listing.left_out}")
+        return listing
+
+    def release(self) -> None:
+        """Let the readers forget what they have read."""
+        for reader in self._used():
+            reader.release()
+
+    def _used(self) -> list[Reader]:
+        return [reader for reader in self.readers.values() if reader is not None]

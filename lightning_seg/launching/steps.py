@@ -1,0 +1,60 @@
+"""How many optimiser steps a trainer that has been set up will make, and on how many samples each."""
+
+import math
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+
+from lightning_seg.errors import ConfigError
+from lightning_seg.launching.plan import accumulation_problem, changing_accumulation, count_steps
+
+
+def total_steps(trainer: pl.Trainer, done: tuple[int, int, int] | None) -> float:
+    """Optimiser steps of the whole training.
+
+    Lightning knows no ``GradientAccumulationScheduler``, nor that the steps before a checkpoint may have been of other
+    batches.
+
+    Args:
+        trainer: that knows its data.
+        done: what there has been before a checkpoint, or None: whole epochs, batches of the next, optimiser steps.
+    """
+    here = trainer.estimated_stepping_batches
+    factors = changing_accumulation(_callbacks(trainer))
+    if trainer.max_epochs in (None, -1) or math.isinf(trainer.num_training_batches):
+        return here
+    if factors is None and done is None:
+        return here
+    factors = factors or {0: trainer.accumulate_grad_batches}
+    batches = int(trainer.num_training_batches)
+    total = count_steps(batches, trainer.max_epochs, factors)
+    if done is not None:
+        epochs, begun, steps = done
+        find = getattr(trainer.datamodule, "batches_begun", None)  # type: ignore[attr-defined]  # of fit
+        if begun and find is not None:
+            begun = find(epochs, begun, batches)
+        factor = factors[max(start for start in factors if start <= epochs)]
+        of_this_one = math.ceil(begun / factor) if begun == batches else begun // factor
+        total += steps - count_steps(batches, epochs, factors) - of_this_one
+    return total if trainer.max_steps == -1 else min(total, trainer.max_steps)
+
+
+def global_batch(trainer: pl.Trainer) -> int:
+    """Samples per optimiser step.
+
+    Raises:
+        ConfigError: if it changes from epoch to epoch, or the data module does not say its batch.
+    """
+    factors = changing_accumulation(_callbacks(trainer))
+    if problem := accumulation_problem(factors, scales=True):
+        raise ConfigError(problem)
+    batch_size = getattr(trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]  # of fit
+    if batch_size is None:
+        raise ConfigError("model.scale_lr needs a data module that says its batch_size, as SegmentationDataModule")
+    accumulate = trainer.accumulate_grad_batches if factors is None else factors[0]
+    return int(trainer.world_size * batch_size * accumulate)
+
+
+def _callbacks(trainer: pl.Trainer) -> Sequence[pl.Callback]:
+    callbacks: Sequence[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # of pl.Trainer
+    return callbacks

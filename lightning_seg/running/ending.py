@@ -1,0 +1,69 @@
+"""How a command ends: where its results are, or what went wrong in words of the settings."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from lightning_seg.errors import ConfigError, DataError, operation_without_determinism
+
+RESULTS = {
+    "fit": ("config.yaml", "metrics.csv", "metrics.json", "predictions.png", "checkpoints"),
+    "validate": ("metrics.json", "images.csv", "images.npz", "predictions.png"),
+    "test": ("metrics.json", "images.csv", "images.npz", "predictions.png"),
+    "predict": ("predictions/masks", "predictions/overlays"),
+}
+"""What each command may leave in its run folder."""
+
+
+@rank_zero_only
+def say_results(folder: Path, command: str) -> None:
+    """Print where the results of a command are."""
+    print(f"Results in {folder}:")
+    for name in RESULTS[command]:
+        if (folder / name).exists():
+            print(f"  {folder / name}")
+
+
+@rank_zero_only
+def refuse_failures(failures: Sequence[str], total: int) -> None:
+    """Raise where images could not be predicted.
+
+    Args:
+        failures: one line an image.
+        total: how many images there are.
+
+    Raises:
+        DataError: with all of them.
+    """
+    if failures:
+        raise DataError(
+            f"{len(failures)} of {total} images are not predicted, the others are:\n  " + "\n  ".join(failures)
+        )
+
+
+def has_begun(trainer: pl.Trainer) -> bool:
+    """Whether a batch has been used."""
+    fit = trainer.fit_loop.epoch_loop
+    evaluations = (fit.val_loop, trainer.validate_loop, trainer.test_loop, trainer.predict_loop)
+    return any(loop.batch_progress.total.ready for loop in (fit, *evaluations))
+
+
+def as_config_error(error: Exception) -> ConfigError | None:
+    """What the user can change in the settings, where an error is of them; None of any other."""
+    if isinstance(error, MisconfigurationException):
+        return ConfigError(first_line(error))
+    if operation := operation_without_determinism(error):
+        return ConfigError(
+            f"trainer.deterministic is true, but {operation} has no deterministic form on this device: a loss "
+            "of lightning_seg.losses as model.criterion has one, where the head's own loss has not; else "
+            "choose --trainer.deterministic warn, or another network"
+        )
+    return None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its name where it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

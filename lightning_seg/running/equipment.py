@@ -1,0 +1,134 @@
+"""What every run's trainer gets: callbacks, loggers and plugins, but for those that the user replaces."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.plugins import CheckpointIO, ClusterEnvironment
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.callbacks import ModelCheckpoint, ModelSummary, ProgressBar
+from pytorch_lightning.plugins import LayerSync
+
+from lightning_seg import callbacks
+from lightning_seg.checkpoints.runs import RunFolder, checkpoint_step
+from lightning_seg.checkpoints.writing import DurableCheckpointIO
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.lightning_internals import checkpoint_io_of
+from lightning_seg.loggers import keep_run_id, prepared
+from lightning_seg.loggers.metrics_table import MetricsTable
+from lightning_seg.models.normalisation import SyncBatchNorm
+
+
+def as_list(value: Any) -> list[Any]:
+    """A list as it is, nothing as an empty one, anything else as a list of one."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def equip(trainer: Any, command: str, settings: Any, run: RunFolder, data: SegmentationDataModule) -> dict[str, Any]:
+    """Arguments of the trainer beside the user's.
+
+    Args:
+        trainer: its settings, with callbacks, loggers and plugins as objects.
+        command: ``fit`` or another.
+        settings: all of the command's, as they were parsed.
+        run: where results go.
+        data: of the run.
+    """
+    chosen = _with_the_users(trainer, own_callbacks(command, settings, run, data))
+    arguments: dict[str, Any] = {
+        "callbacks": chosen,
+        "plugins": own_plugins(as_list(trainer.plugins), trainer.sync_batchnorm, trainer.strategy),
+        "default_root_dir": str(run.path),  # where callbacks write; Slurm's hpc_ckpt files are not there
+    }
+    if any(type(callback) is callbacks.Summary for callback in chosen):
+        arguments["enable_model_summary"] = False  # Lightning would say that it adds none of its own
+    return arguments
+
+
+def _with_the_users(trainer: Any, own: Sequence[pl.Callback]) -> list[pl.Callback]:
+    """The user's callbacks, and those of ``own`` that they do not replace and no setting switches off."""
+    given = as_list(trainer.callbacks)
+    switched_off = {
+        ModelCheckpoint: trainer.enable_checkpointing is False,
+        callbacks.LastCheckpoint: trainer.enable_checkpointing is False,
+        ProgressBar: trainer.enable_progress_bar is False,
+        ModelSummary: trainer.enable_model_summary is False,
+    }
+    left_out = tuple(
+        kind for kind, off in switched_off.items() if off or any(isinstance(callback, kind) for callback in given)
+    )
+    chosen = given + [
+        callback
+        for callback in own
+        if not isinstance(callback, left_out) and not any(isinstance(other, type(callback)) for other in given)
+    ]
+    # last.ckpt after best.ckpt: a run that is killed between the two goes on from before both, or has both.
+    return sorted(chosen, key=lambda callback: isinstance(callback, callbacks.LastCheckpoint))
+
+
+def own_callbacks(command: str, settings: Any, run: RunFolder, data: SegmentationDataModule) -> list[pl.Callback]:
+    """Those of every run of a command; arguments as of :func:`equip`."""
+    own: list[pl.Callback] = [callbacks.RankLog(), callbacks.ProgressBar()]
+    if command == "predict":
+        return [*own, callbacks.PredictionFiles(run.path, data.info)]
+    own += [callbacks.MetricsFile(run.path), callbacks.ResultGrid(run.path), callbacks.SamplePictures()]
+    own += [callbacks.Dashboard(), callbacks.RunArtifacts()]
+    if command in ("validate", "test"):
+        own.append(callbacks.ImageFiles(run.path))
+        if settings.verbose:
+            own.append(callbacks.ResultTable())
+    if command == "fit":
+        own += [callbacks.Position(), callbacks.ReseedSteps(data.seed), callbacks.BadBatch()]
+        own += [callbacks.Throughput(), callbacks.Vitals(), callbacks.FinalValidation(), callbacks.Summary()]
+        if data.skip_unreadable:
+            own.append(callbacks.SkippedSamples())
+        if data.readers["val"] is not None and settings.trainer.limit_val_batches != 0:
+            best = ModelCheckpoint(
+                run.checkpoints, "best", monitor="val/mIoU", mode="max", enable_version_counter=False
+            )
+            own.append(best)
+        own.append(callbacks.LastCheckpoint())
+    return own
+
+
+def own_plugins(given: list[Any], sync_batchnorm: bool, strategy: Any = "auto") -> list[Any]:
+    """Those of the user and, of each kind that has none, also not in the user's strategy, the project's own."""
+    own: list[Any] = [DurableCheckpointIO()]
+    if sync_batchnorm:
+        own.append(SyncBatchNorm())
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        own.append(SLURMEnvironment(auto_requeue=False))  # LastCheckpoint answers the signals
+    kinds = (CheckpointIO, LayerSync, ClusterEnvironment)
+    of_strategy = [checkpoint_io_of(strategy), getattr(strategy, "cluster_environment", None)]
+    taken = tuple(kind for kind in kinds if any(isinstance(plugin, kind) for plugin in [*given, *of_strategy]))
+    return given + [plugin for plugin in own if not isinstance(plugin, taken)]
+
+
+def own_loggers(given: list[Any], command: str, checkpoint: str | None, run: RunFolder, step: int | None) -> list[Any]:
+    """``metrics.csv``, and the loggers that the user asks for, but none of those for ``predict``.
+
+    Args:
+        given: the user's.
+        command: ``fit`` or another.
+        checkpoint: its file.
+        run: where results go.
+        step: optimiser steps that the checkpoint of a run that goes on was saved after; None: a new run.
+    """
+    table = MetricsTable(run.root, run.name, run.version, step)  # the first: checkpoints go to its folder
+    if command == "predict" or given == [True]:
+        return [table]
+    evaluated = None if command == "fit" or checkpoint is None else Path(checkpoint)
+    trained_in = run.path if evaluated is None else evaluated.parent.parent
+    return [
+        table,
+        *prepared(
+            given,
+            folder=run.path,
+            name=f"{run.name}/{run.version}",
+            run_id=keep_run_id(run.path, trained_in, given),
+            evaluated_step=None if evaluated is None else checkpoint_step(evaluated),
+        ),
+    ]
