@@ -296,6 +296,15 @@ def compare(
     return words
 
 
+def say_rows(expected: Sequence[dict[str, str]], found: Sequence[dict[str, str]]) -> None:
+    """Print the first row of metrics.csv that differs, and how many rows there are."""
+    pairs = enumerate(zip(expected, found, strict=False))
+    at, (one, other) = next((pair for pair in pairs if pair[1][0] != pair[1][1]), (-1, ({}, {})))
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    differing = {name: (one.get(name), other.get(name)) for name in names}
+    print(f"     {len(expected)} rows and {len(found)}; row {at}, step {one.get('step')}: {differing}")
+
+
 def interrupt(process: Process, seconds: float, chance: random.Random, way: str) -> str:
     """Kill a run at a random moment or in a random write, or tell it to stop; returns what was done."""
     runs = process.folder / "runs/kill"
@@ -430,6 +439,8 @@ def main() -> None:
             tolerance = TOLERANCE if kind == "batches" else 0.0
             found = result(config.parent) | {"samples": seen(config.parent)}
             equal = compare(expected, found, done, tolerance=tolerance)
+            if equal["metrics"] == "OTHER":
+                say_rows(expected["metrics"], found["metrics"])
             different += "OTHER" in equal.values()
             interrupted += not all(what.endswith("ended") for what in done)
             print(

@@ -43,12 +43,26 @@ class MetricsTable(CSVLogger):
 class _Writer(ExperimentWriter):
     """Appends rows; writes the table anew where a column is new, beside the old one."""
 
+    _last_kept: int | None = None
+    """The last step of which the table keeps rows of before."""
+
     def cut(self, step: int) -> None:
         """Leave out the rows of ``step`` and later, which the resumed run logs again, and a torn one."""
         path = Path(self.metrics_file_path)
         if path.is_file():
             self.metrics_keys, rows = _read(path)
             self._replace(self.metrics_keys, [row for row in rows if int(row["step"]) < step])
+            self._last_kept = step - 1
+
+    def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
+        """Add a row; figures of a validation that the checkpoint was before take the place of its earlier ones."""
+        if step is not None and step == self._last_kept:
+            names = [name for name in metrics_dict if name != "epoch"]
+            keys, rows = _read(Path(self.metrics_file_path))
+            kept = [row for row in rows if int(row["step"]) != step or not any(row.get(name) for name in names)]
+            if len(kept) < len(rows):
+                self._replace(keys, kept)
+        super().log_metrics(metrics_dict, step)
 
     def save(self) -> None:
         with naming_full_disk(Path(self.metrics_file_path)):

@@ -34,6 +34,20 @@ def test_rows_after_the_checkpoint_are_cut(tmp_path: Path, recwarn: pytest.Warni
     assert not [warning for warning in recwarn if "exists and is not empty" in str(warning.message)]
 
 
+def test_a_validation_that_is_repeated_is_there_once(tmp_path: Path) -> None:
+    """The checkpoint is of the end of step 1, before its validation, after which the run was killed."""
+    first = MetricsTable(tmp_path, "n", "version_0")
+    for metrics, step in (({"train/loss": 0.5}, 0), ({"train/loss": 0.25}, 1), ({"val/mIoU": 0.5, "epoch": 0}, 1)):
+        first.log_metrics(metrics, step)
+    first.finalize("success")
+    resumed = MetricsTable(tmp_path, "n", "version_0", resumed_step=2)
+    for metrics, step in (({"val/mIoU": 0.5, "epoch": 0}, 1), ({"train/loss": 0.125}, 2)):
+        resumed.log_metrics(metrics, step)
+    resumed.finalize("success")
+    table = tmp_path / "n" / "version_0" / "metrics.csv"
+    assert steps(table) == [(0, "0.5", ""), (1, "0.25", ""), (1, "", "0.5"), (2, "0.125", "")]
+
+
 def test_a_kill_while_a_column_is_added_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logger = MetricsTable(tmp_path, "n", "version_0")
     logger.log_metrics({"train/loss": 0.5}, 0)
