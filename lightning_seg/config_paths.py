@@ -30,7 +30,7 @@ def with_paths_from(folder: Path, text: str, working: Path) -> str:
             left to who reads it for good.
         working: the working directory, absolute.
 
-    >>> print(with_paths_from(Path("/work/configs"), "model: {config: ./base.yaml, weights: ''}", Path("/work")))
+    >>> print(with_paths_from(Path("/home/me/configs"), "model: {config: ./base.yaml, weights: ''}", Path("/home/me")))
     model: {config: "configs/base.yaml", weights: ''}
     """
     if f"# {SETTLED}\n" in text or not any(beginning in text for beginning in _HERE):
