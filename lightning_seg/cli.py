@@ -26,7 +26,7 @@ from lightning_seg.errors import ConfigError, DataError, LaunchError, LightningS
 from lightning_seg.files import naming_full_disk, use_utf8
 from lightning_seg.launching.plan import resolve_processes
 from lightning_seg.launching.starters import late_rank
-from lightning_seg.lightning_internals import kill_started_processes
+from lightning_seg.lightning_internals import callbacks_of, kill_started_processes
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, without_missing
 from lightning_seg.module import SegmentationModule
 from lightning_seg.preflight.checks import Preflight
@@ -270,8 +270,7 @@ class SegmentationCLI(LightningCLI):
         from lightning_seg.callbacks import PredictionFiles
 
         say_results(self.run.path, "predict")
-        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # of pl.Trainer
-        files = next(callback for callback in callbacks if isinstance(callback, PredictionFiles))
+        files = next(callback for callback in callbacks_of(self.trainer) if isinstance(callback, PredictionFiles))
         refuse_failures(files.failures, len(self.datamodule.datasets["predict"]))
 
 

@@ -17,6 +17,12 @@ OVERRIDDEN = {
 """Methods that classes of this package replace, and what for."""
 
 
+def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
+    """The trainer's callbacks, whose attribute Lightning sets without declaring it."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return callbacks
+
+
 def logged_step(trainer: pl.Trainer) -> int:
     """The step that Lightning logs a figure of this moment at, from 0: a callback's figures belong there too."""
     step: int = trainer.fit_loop.epoch_loop._batches_that_stepped

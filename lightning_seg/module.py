@@ -1,7 +1,7 @@
 """The LightningModule: Lightning's hooks take a batch to losses or to counted predictions, and log the figures."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -28,6 +28,7 @@ from lightning_seg.imports import import_user_code
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.launching.monitors import mode_problems, monitored, plateau_problem
 from lightning_seg.launching.steps import global_batch, total_steps
+from lightning_seg.lightning_internals import callbacks_of
 from lightning_seg.losses import Criterion
 from lightning_seg.losses.description import describe_criterion, restore_criterion
 from lightning_seg.metrics import AbsentClasses, Evaluation, Report
@@ -173,7 +174,7 @@ class SegmentationModule(pl.LightningModule):
         Raises:
             ConfigError: for one that would fail in a hook of its own.
         """
-        if problems := callback_problems(self.trainer.callbacks):  # type: ignore[attr-defined]  # of pl.Trainer
+        if problems := callback_problems(callbacks_of(self.trainer)):
             raise ConfigError(problems[0])
         return []
 
@@ -224,7 +225,7 @@ class SegmentationModule(pl.LightningModule):
             self._has_weights = True
 
     def on_fit_start(self) -> None:
-        callbacks = self._callbacks()
+        callbacks = callbacks_of(self.trainer)
         if problems := averaging_problems(callbacks, self.trainer.precision) + mode_problems(callbacks):
             raise ConfigError(problems[0])
         if any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
@@ -410,7 +411,7 @@ class SegmentationModule(pl.LightningModule):
         """
         self.loaded = {name: int(checkpoint.get(name, 0)) for name in ("global_step", "epoch")}
         refuse_other_model(self.state_dict(), checkpoint["state_dict"])
-        if self._trains and (problems := resume_problems(checkpoint, self.hparams, self.trainer.callbacks)):  # type: ignore[attr-defined]
+        if self._trains and (problems := resume_problems(checkpoint, self.hparams, callbacks_of(self.trainer))):
             raise CheckpointError("; ".join(problems))
         if self._trains and self.trainer.optimizers:  # of a strategy that loads late
             self._go_on_from(checkpoint, self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler)
@@ -420,10 +421,6 @@ class SegmentationModule(pl.LightningModule):
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         if warning := compare_classes(stored, self.class_names, "the checkpoint"):
             rank_zero_warn(warning)
-
-    def _callbacks(self) -> Sequence[pl.Callback]:
-        callbacks: Sequence[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # of pl.Trainer
-        return callbacks
 
     def _total_steps(self) -> float:
         """Optimiser steps of the whole training, those before a checkpoint as they were."""

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from lightning_seg.errors import ConfigError
+from lightning_seg.lightning_internals import callbacks_of
 from lightning_seg.models.sharding import gather, scatter, shard
 from lightning_seg.module import SegmentationModule
 
@@ -39,7 +40,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
     def setup(self, trainer: pl.Trainer) -> None:
         """As Lightning's, but what to spread is known here: ``configure_model`` would change how EMA begins."""
-        if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        if any(isinstance(callback, WeightAveraging) for callback in callbacks_of(trainer)):
             raise ConfigError(
                 "trainer.strategy sharded does not go with averaged weights: leave out EMA or the strategy"
             )

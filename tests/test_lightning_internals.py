@@ -129,6 +129,12 @@ def test_a_trainer_of_one_process_has_none_to_kill() -> None:
     internals.kill_started_processes(pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
 
 
+def test_the_callbacks_of_a_trainer() -> None:
+    given = pl.Callback()
+    trainer = pl.Trainer(callbacks=[given], accelerator="cpu", devices=1, logger=False)
+    assert given in internals.callbacks_of(trainer), "callbacks that users give would be passed over by all checks"
+
+
 def test_the_checkpoint_plugin_of_a_strategy() -> None:
     with canary("a user's own way to write checkpoints is replaced, or ours is left out"):
         assert internals.checkpoint_io_of(DDPStrategy(checkpoint_io=(own := TorchCheckpointIO()))) is own

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_seg.callbacks.stop_signals import StopSignals, exit_status
 from lightning_seg.files import DRAFT_SUFFIX
-from lightning_seg.lightning_internals import all_batches_used
+from lightning_seg.lightning_internals import all_batches_used, callbacks_of
 from lightning_seg.structures import Batch
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -131,7 +131,7 @@ class LastCheckpoint(Checkpoint):
 
 def _try_to_save(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
     """Write what users' code has in a checkpoint, so that one which could not be read again fails before a step."""
-    states = {callback.state_key: callback.state_dict() for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    states = {callback.state_key: callback.state_dict() for callback in callbacks_of(trainer)}
     with TemporaryDirectory() as folder:
         trial = {"callbacks": states, "hyper_parameters": dict(pl_module.hparams)}
         trainer.strategy.checkpoint_io.save_checkpoint(trial, Path(folder, "trial.ckpt"))

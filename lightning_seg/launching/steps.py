@@ -1,12 +1,12 @@
 """How many optimiser steps a trainer that has been set up will make, and on how many samples each."""
 
 import math
-from collections.abc import Sequence
 
 import pytorch_lightning as pl
 
 from lightning_seg.errors import ConfigError
 from lightning_seg.launching.plan import accumulation_problem, changing_accumulation, count_steps
+from lightning_seg.lightning_internals import callbacks_of
 
 
 def total_steps(trainer: pl.Trainer, done: tuple[int, int, int] | None) -> float:
@@ -20,7 +20,7 @@ def total_steps(trainer: pl.Trainer, done: tuple[int, int, int] | None) -> float
         done: what there has been before a checkpoint, or None: whole epochs, batches of the next, optimiser steps.
     """
     here = trainer.estimated_stepping_batches
-    factors = changing_accumulation(_callbacks(trainer))
+    factors = changing_accumulation(callbacks_of(trainer))
     if trainer.max_epochs in (None, -1) or math.isinf(trainer.num_training_batches):
         return here
     if factors is None and done is None:
@@ -45,7 +45,7 @@ def global_batch(trainer: pl.Trainer) -> int:
     Raises:
         ConfigError: if it changes from epoch to epoch, or the data module does not say its batch.
     """
-    factors = changing_accumulation(_callbacks(trainer))
+    factors = changing_accumulation(callbacks_of(trainer))
     if problem := accumulation_problem(factors, scales=True):
         raise ConfigError(problem)
     batch_size = getattr(trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]  # of fit
@@ -53,8 +53,3 @@ def global_batch(trainer: pl.Trainer) -> int:
         raise ConfigError("model.scale_lr needs a data module that says its batch_size, as SegmentationDataModule")
     accumulate = trainer.accumulate_grad_batches if factors is None else factors[0]
     return int(trainer.world_size * batch_size * accumulate)
-
-
-def _callbacks(trainer: pl.Trainer) -> Sequence[pl.Callback]:
-    callbacks: Sequence[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # of pl.Trainer
-    return callbacks
