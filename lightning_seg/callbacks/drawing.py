@@ -22,11 +22,6 @@ _NAMED = 38
 """Classes in the legend."""
 
 
-def overlay(image: RGBImage, labels: NDArray[Any], info: DatasetInfo, opacity: float = 0.55) -> RGBImage:
-    """The image with its label map laid over it, both (H, W, …)."""
-    return cv2.addWeighted(image, 1 - opacity, colourise(labels, info), opacity, 0).astype(np.uint8)
-
-
 def reduce(picture: RGBImage, longest_side: int) -> RGBImage:
     """The (H, W, 3) picture, averaged down to where its longest side fits."""
     scale = longest_side / max(picture.shape[:2])
