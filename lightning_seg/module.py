@@ -19,7 +19,7 @@ from lightning_seg.checkpoints.matching import averaging_problems, callback_prob
 from lightning_seg.errors import ConfigError
 from lightning_seg.evaluating import EvaluatingModule
 from lightning_seg.imports import import_user_code
-from lightning_seg.inference.whole import label_maps
+from lightning_seg.inference import Answer, Bands, Inference, Losses, Whole
 from lightning_seg.launching.monitors import mode_problems, schedule_settings
 from lightning_seg.launching.steps import global_batch, total_steps
 from lightning_seg.lightning_internals import callbacks_of
@@ -34,7 +34,7 @@ from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor, total_loss
 from lightning_seg.models.unused import refuse_unused, unused_notice
 from lightning_seg.models.weights.pretrained import load_pretrained, warn_of_other_classes
-from lightning_seg.structures import Batch
+from lightning_seg.structures import Batch, Item
 
 
 class SegmentationModule(EvaluatingModule):
@@ -142,6 +142,7 @@ class SegmentationModule(EvaluatingModule):
             channels_last=channels_last,
             activation_checkpointing=activation_checkpointing,
         )
+        self.inference: Inference = Whole()
         self.float32_matmul_precision = float32_matmul_precision
         self.compiles = compile
         rates.factors(self.segmentor.network.backbone)  # refused here, not after the data have been read
@@ -237,6 +238,26 @@ class SegmentationModule(EvaluatingModule):
         """
         return self._predict(batch)[0]
 
+    def probabilities(self, batch: Batch) -> list[Tensor]:
+        """Of each image, (K, H, W) float32 at its stored size, which sum to 1 over the K classes.
+
+        The argmax is the label map of :meth:`predict_step`, except where rounding decides. Samples are as there, on the
+        device of the module, which must be in evaluation mode.
+        """
+        return self.inference.probabilities(self._ask, batch)
+
+    def label_bands(self, sample: Item) -> Bands:
+        """First row and class ids (rows, W) of bands of one label map, from the top.
+
+        Args:
+            sample: as of :meth:`predict_step`; or ``image`` is a :class:`lightning_seg.inference.WindowedImage`.
+        """
+        return self.inference.label_bands(self._ask, sample)
+
+    def probability_bands(self, sample: Item) -> Bands:
+        """First row and probabilities (K, rows, W) float32 of bands of one image; as :meth:`label_bands`."""
+        return self.inference.probability_bands(self._ask, sample)
+
     def configure_optimizers(self) -> Any:
         lr_scale = 1.0
         if self.optimisation.scale_lr:
@@ -287,13 +308,10 @@ class SegmentationModule(EvaluatingModule):
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         warn_of_other_classes(stored, self.class_names, "the checkpoint")
 
-    def _predict(self, batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    def _predict(self, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
         """Label maps and losses of each image."""
-        if not batch:
-            return [], []
-        output = self.segmentor.evaluate(batch)
-        given = zip(batch, output.input_sizes, strict=True)
-        sizes = [(sample.get("height", height), sample.get("width", width)) for sample, (height, width) in given]
-        placements = [sample.get("placement") for sample in batch]
-        maps = label_maps(output.scores, output.input_sizes, sizes, placements=placements)
-        return maps, output.losses
+        return self.inference.evaluate(self._ask, batch)
+
+    def _ask(self, batch: Batch) -> Answer:
+        """What the network says of images, which may come from elsewhere than the device."""
+        return self.segmentor.evaluate([{**sample, "image": sample["image"].to(self.device)} for sample in batch])
