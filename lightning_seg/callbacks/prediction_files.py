@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from lightning_seg.callbacks.access import stored_image
 from lightning_seg.callbacks.drawing import overlay
 from lightning_seg.data.loading.ranks import gather
-from lightning_seg.data.reading import read_image
-from lightning_seg.data.reading.rules import USUAL
 from lightning_seg.files import inside
 from lightning_seg.structures import Batch, DatasetInfo
 
@@ -49,8 +48,7 @@ class PredictionFiles(pl.Callback):
         for sample, prediction in zip(batch, outputs, strict=True):
             labels = prediction.cpu().numpy()
             save_labels(labels, self.info, inside(self.folder / "masks", sample["name"] + ".png"))
-            rules = getattr(getattr(trainer, "datamodule", None), "rules", USUAL)
-            picture = overlay(read_image(Path(sample["file_name"]), rules), labels, self.info)
+            picture = overlay(stored_image(trainer, sample, labels.shape), labels, self.info)
             Image.fromarray(picture).save(inside(self.folder / "overlays", sample["name"] + ".jpg"), quality=90)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
