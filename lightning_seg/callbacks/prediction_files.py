@@ -9,9 +9,8 @@ import pytorch_lightning as pl
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_seg.callbacks.access import stored_image
 from lightning_seg.data.loading.ranks import gather
-from lightning_seg.data.reading import read_image
-from lightning_seg.data.reading.rules import USUAL
 from lightning_seg.predictions import Prediction, save
 from lightning_seg.structures import Batch, DatasetInfo, Item
 
@@ -45,13 +44,12 @@ class PredictionFiles(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        rules = getattr(getattr(trainer, "datamodule", None), "rules", USUAL)
         for sample, labels in zip(batch, outputs, strict=True):
             prediction = Prediction(
                 sample["name"],
                 labels.cpu().numpy(),
                 self.info,
-                image=partial(read_image, Path(sample["file_name"]), rules),
+                image=partial(stored_image, trainer, sample, labels.shape),
                 probabilities=partial(_probabilities, pl_module, sample),
             )
             save(prediction, self.folder)
