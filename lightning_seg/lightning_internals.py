@@ -43,6 +43,12 @@ def checkpoint_is_coming() -> bool:
     return frame is not None and frame.f_locals.get("ckpt_path") is not None
 
 
+def options_of(parser: Any) -> list[Action]:
+    """The options of a parser, which argparse lists nowhere else."""
+    options: list[Action] = parser._actions
+    return options
+
+
 def variable_of(parser: Any, option: Action | None = None) -> str:
     """The environment variable that jsonargparse reads an option from; without an option, how all of them begin.
 

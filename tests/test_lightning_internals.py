@@ -202,6 +202,7 @@ def test_variables_of_options(monkeypatch: pytest.MonkeyPatch) -> None:
     with canary("a config or overrides that are given by variables of the environment are passed over"):
         parser = Parser(prog="train.py", env_prefix="SEG", default_env=True)
         option = parser.add_argument("--model.config")
+        assert option in internals.options_of(parser)
         assert internals.variable_of(parser) == "SEG_"
         assert internals.variable_of(parser, option) == "SEG_MODEL__CONFIG"
         monkeypatch.setenv("SEG_MODEL__CONFIG", "a.yaml")
