@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from lightning_seg.checkpoints.coming import checkpoint_is_coming
 from lightning_seg.checkpoints.continuation import Continuation
 from lightning_seg.checkpoints.matching import averaging_problems, callback_problems, refuse_other_model
 from lightning_seg.errors import ConfigError
@@ -22,7 +21,7 @@ from lightning_seg.imports import import_user_code
 from lightning_seg.inference import Answer, Bands, Inference, Losses, Whole
 from lightning_seg.launching.monitors import mode_problems, schedule_settings
 from lightning_seg.launching.steps import global_batch, total_steps
-from lightning_seg.lightning_internals import callbacks_of
+from lightning_seg.lightning_internals import callbacks_of, checkpoint_is_coming
 from lightning_seg.losses import Criterion
 from lightning_seg.losses.description import describe_criterion, restore_criterion
 from lightning_seg.metrics import AbsentClasses, Evaluation
