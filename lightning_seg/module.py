@@ -23,14 +23,14 @@ from lightning_seg.checkpoints.matching import (
     resume_problems,
 )
 from lightning_seg.checkpoints.resuming import go_on_with, record_groups, record_training, training_problems
+from lightning_seg.described import describe, restore
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.imports import import_user_code
-from lightning_seg.inference import Answer, Bands, Inference, Losses, Whole
+from lightning_seg.inference import WHOLE, Answer, Bands, Inference, Losses
 from lightning_seg.launching.monitors import mode_problems, monitored, plateau_problem
 from lightning_seg.launching.steps import global_batch, total_steps
 from lightning_seg.lightning_internals import callbacks_of
 from lightning_seg.losses import Criterion
-from lightning_seg.losses.description import describe_criterion, restore_criterion
 from lightning_seg.metrics import AbsentClasses, Evaluation, Report
 from lightning_seg.models.compilation import compile_network, compiler_problem, refuse_double_counting
 from lightning_seg.models.normalisation import (
@@ -63,6 +63,7 @@ class SegmentationModule(pl.LightningModule):
             ``timm://NAME``. Not read where a checkpoint is given.
         imports: the user's own files (``path/to/head.py``) or modules that register heads and backbones.
         criterion: in place of the head's own main loss and its ``LOSS_WEIGHT``; null: Detectron2's, to the bit.
+        inference: how an image is evaluated, such as :class:`lightning_seg.inference.SlidingWindow`; null: as a whole.
         auxiliary_stage: a stage of the backbone, such as ``res4``, that gets a second head in training; null: none.
         auxiliary_weight: of that head's loss.
         channels_last: keep weights and features in that memory format: the same numbers to rounding, and much faster
@@ -105,6 +106,7 @@ class SegmentationModule(pl.LightningModule):
         weights: str | None = None,
         imports: list[str] | None = None,
         criterion: Criterion | None = None,
+        inference: Inference | None = None,
         auxiliary_stage: str | None = None,
         auxiliary_weight: float = 0.4,
         channels_last: bool = False,
@@ -128,11 +130,14 @@ class SegmentationModule(pl.LightningModule):
         if compile:
             refuse_double_counting(activation_checkpointing)
         rates = Rates(backbone_lr_factor, layer_decay)
-        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion", "inference"])
         import_user_code(imports or [], "model.imports")
         if isinstance(criterion, Mapping):  # of load_from_checkpoint
-            criterion = restore_criterion(criterion)
-        self.hparams["criterion"] = None if criterion is None else describe_criterion(criterion)
+            criterion = restore(criterion, Criterion, "criterion")
+        if isinstance(inference, Mapping):
+            inference = restore(inference, Inference, "inference")
+        self.hparams.update({"criterion": describe(criterion), "inference": describe(inference)})
+        self.inference = inference or WHOLE
         self.recipe = load_recipe(config, overrides or {})
         own = {"scales_rate": scale_lr, "own_optimizer": optimizer is not None}
         refuse_unused(self.recipe.unused(overrides or {}, **own))
@@ -153,7 +158,6 @@ class SegmentationModule(pl.LightningModule):
             channels_last=channels_last,
             activation_checkpointing=activation_checkpointing,
         )
-        self.inference: Inference = Whole()
         self.float32_matmul_precision = float32_matmul_precision
         self.compiles = compile
         rates.factors(self.segmentor.network.backbone)  # refused here, not after the data have been read
