@@ -16,7 +16,7 @@ from lightning_seg.errors import CheckpointError
 from lightning_seg.inference import Augmented, SlidingWindow, Whole
 from lightning_seg.module import SegmentationModule
 from lightning_seg.structures import Item, Placement
-from tests.conftest import CLASSES
+from tests.conftest import CLASSES, train_py
 from tests.inference.networks import Windowed, picture
 from tests.models.samples import make_batch
 from tests.training import fit, make
@@ -150,11 +150,46 @@ def test_files_of_predict_have_the_figures_of_validate(
     assert figures[0]["mIoU"] == float(np.mean(ious))
 
 
-def test_the_command_line_names_the_setting(
-    experiment: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+@pytest.mark.slow
+def test_two_processes_come_to_the_same(experiment: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "way.yaml").write_text(yaml.safe_dump({"model": {"inference": VIEWS}}))
+    config, runs = str(experiment(eval_transforms=PADDED)), tmp_path / "runs/tiny"
+    main(["fit", "--config", config, "--config", str(tmp_path / "way.yaml"), "--trainer.max_steps", "1"])
+    both = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    done = train_py("validate", "--ckpt_path", str(runs / "version_0"), *both)
+    assert done.returncode == 0, done.stderr
+    figures = [yaml.safe_load((runs / f"version_{n}/metrics.json").read_text()) for n in (0, 1)]
+    assert figures[0]["mIoU"] == figures[1]["mIoU"]
+    assert figures[0]["loss"] == pytest.approx(figures[1]["loss"], rel=1e-6)
+
+
+WINDOWS = "--model.inference=lightning_seg.inference.SlidingWindow"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            [WINDOWS, "--model.inference.overlap=1"],
+            "model.inference.init_args.overlap is 1.0, but must be a number in [0, 1)",
+        ),
+        ([WINDOWS, "--model.inference.window=[9]"], "model.inference.init_args.window is [9], but must be two whole"),
+        (
+            ["--model.inference=Augmented", "--model.inference.of=SlidingWindow", "--model.inference.of.batch_size=0"],
+            "model.inference.init_args.batch_size is 0, but must be a whole number of at least 1",
+        ),
+        (
+            ["--model.criterion=lightning_seg.losses.Dice", "--model.criterion.smooth=-1"],
+            "Dice.smooth is -1.0, but must be finite, at least 0",
+        ),
+    ],
+)
+def test_what_a_chosen_class_refuses_is_said_in_one_line(
+    experiment: Callable[..., Path], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    given = ["--model.inference", "lightning_seg.inference.SlidingWindow", "--model.inference.overlap", "1"]
     with pytest.raises(SystemExit) as ended:
-        main(["fit", "--config", str(experiment()), *given])
+        main(["fit", "--config", str(experiment()), *arguments])
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert ended.value.code == 1
-    assert "error: model.inference.init_args.overlap is 1.0, but must be a number in [0, 1)" in capsys.readouterr().err
+    assert len(errors) == 1
+    assert errors[0].startswith(f"error: {message}")
