@@ -148,6 +148,7 @@ def test_rates_are_those_of_the_new_settings_at_the_step_that_was_reached(
         ("solver", ["--model.overrides.MODEL.SEM_SEG_HEAD.LOSS_WEIGHT=2.0"], "SEM_SEG_HEAD.LOSS_WEIGHT None → 2", 6),
         ("solver", [f"--data.train_transforms={FLIP}"], "data.train_transforms None → ", 6),
         ("solver", [f"--model.criterion={LOSSES}CrossEntropy"], "model.criterion.class_path None → lightning_seg", 6),
+        ("solver", ["--model.inference=Augmented"], "model.inference.class_path None → lightning_seg", 6),
         ("solver", ["--data.val.skip=[0001*]"], "data.val.init_args.skip [] → ['0001*']", 6),
         ("between", ["--data.train.skip=[0001*]"], "data.train.init_args.skip [] → ['0001*']", 5),
         ("between", ["--data.sampler=rare_class"], "data.sampler shuffle → rare_class", 6),

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from lightning_seg.errors import ConfigError, DataError, operation_without_determinism
+from lightning_seg.errors import ConfigError, DataError, LightningSegError, operation_without_determinism
 
 RESULTS = {
     "fit": ("config.yaml", "metrics.csv", "metrics.json", "predictions.png", "checkpoints"),
@@ -62,6 +62,13 @@ def as_config_error(error: Exception) -> ConfigError | None:
             "choose --trainer.deterministic warn, or another network"
         )
     return None
+
+
+def own_error(error: BaseException | None) -> LightningSegError | None:
+    """The error of this project that another comes from, or is: jsonargparse wraps what a chosen class refuses."""
+    while error is not None and not isinstance(error, LightningSegError):
+        error = error.__cause__
+    return error
 
 
 def first_line(error: Exception) -> str:
