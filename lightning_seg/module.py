@@ -40,7 +40,7 @@ from lightning_seg.models.normalisation import (
 )
 from lightning_seg.models.optimisation import Optimisation
 from lightning_seg.models.rates import Rates
-from lightning_seg.models.recipe import load_recipe
+from lightning_seg.models.recipe import load_recipe, record_config, recorded_config
 from lightning_seg.models.segmentor import Segmentor, total_loss
 from lightning_seg.models.unused import refuse_unused, unused_notice
 from lightning_seg.models.weights import load_weights
@@ -122,7 +122,8 @@ class SegmentationModule(pl.LightningModule):
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__()
-        config, class_names = os.fspath(config), [str(name) for name in class_names]  # as a checkpoint keeps them
+        config, values = recorded_config(config)  # of load_from_checkpoint
+        class_names = [str(name) for name in class_names]  # as a checkpoint keeps them
         weights = None if weights is None else os.fspath(weights)
         self.evaluation = Evaluation(class_names, ignore_index, absent_classes, boundary_iou=boundary_iou)
         if compile:
@@ -133,7 +134,7 @@ class SegmentationModule(pl.LightningModule):
         if isinstance(criterion, Mapping):  # of load_from_checkpoint
             criterion = restore_criterion(criterion)
         self.hparams["criterion"] = None if criterion is None else describe_criterion(criterion)
-        self.recipe = load_recipe(config, overrides or {})
+        self.recipe = load_recipe(config, overrides or {}, values)
         own = {"scales_rate": scale_lr, "own_optimizer": optimizer is not None}
         refuse_unused(self.recipe.unused(overrides or {}, **own))
         self.optimisation = Optimisation(self.recipe, rates, optimizer, lr_scheduler, scale_lr=scale_lr)
@@ -374,7 +375,13 @@ class SegmentationModule(pl.LightningModule):
             raise CheckpointError("; ".join(problems))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say in a checkpoint what settings it was made with."""
+        """Say in a checkpoint what settings it was made with, and all that it takes to predict with it elsewhere."""
+        if "hyper_parameters" in checkpoint:
+            settings = {name: value for name, value in checkpoint["hyper_parameters"].items() if name[0] != "_"}
+            checkpoint["hyper_parameters"] = {**settings, "config": record_config(self.hparams["config"], self.recipe)}
+        describe = getattr(getattr(self._trainer, "datamodule", None), "describe_evaluation", None)
+        if describe is not None:
+            checkpoint["evaluation"] = describe()
         if self._training is not None:
             checkpoint["training"] = self._training
         if self.run_settings:

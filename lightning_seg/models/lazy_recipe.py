@@ -48,6 +48,7 @@ class LazyRecipe:
     """
 
     keys = LAZY_KEYS
+    values: Mapping[str, Any] | None = None
     reference_batch_key = "dataloader.train.total_batch_size"
 
     def __init__(self, config: str, overrides: Mapping[str, Any]) -> None:
