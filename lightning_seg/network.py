@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
-from torch.nn import functional as F
 
 from lightning_seg.data.evaluation import (
     EvaluationImages,
@@ -22,7 +21,7 @@ from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.models.normalisation import without_sync
 from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
-from lightning_seg.structures import Batch, Item, Placement
+from lightning_seg.structures import Batch
 
 _CRITERION = "segmentor.criterion."
 """How the names of a loss's own tensors begin."""
@@ -57,37 +56,18 @@ class ModuleNetwork:
 
     def __init__(self, module: SegmentationModule, images: EvaluationImages, device: torch.device) -> None:
         if device.type == "cpu":
-            without_sync(module.segmentor)
+            without_sync(module.segmentor)  # which needs a GPU
         self.module = module.eval().requires_grad_(False).to(device)
         self.images = images
-        self.device = device
         self.batch_size = 1 if device.type == "cpu" else 8
 
     @torch.inference_mode()
     def label_maps(self, batch: Batch) -> list[Tensor]:
-        return [labels.cpu() for labels in self.module.predict_step(self._moved(batch), 0)]
+        return [labels.cpu() for labels in self.module.predict_step(batch, 0)]
 
     @torch.inference_mode()
     def probabilities(self, batch: Batch) -> list[Tensor]:
-        output = self.module.segmentor.evaluate(self._moved(batch))
-        return [
-            _probabilities(scores.logits, scores.stride, size, item).cpu()
-            for scores, size, item in zip(output.scores, output.input_sizes, batch, strict=True)
-        ]
-
-    def _moved(self, batch: Batch) -> Batch:
-        return [{**item, "image": item["image"].to(self.device)} for item in batch]
-
-
-def _probabilities(logits: Tensor, stride: int, size: tuple[int, int], item: Item) -> Tensor:
-    place = item.get("placement") or Placement(0, 0, *size)
-    full = F.interpolate(logits[None].float(), scale_factor=stride, mode="bilinear", align_corners=False)
-    shown = full[..., place.top : place.top + place.height, place.left : place.left + place.width]
-    output = (item.get("height", size[0]), item.get("width", size[1]))
-    if shown.shape[-2:] != output:
-        shown = F.interpolate(shown, output, mode="bilinear", align_corners=False)
-    mirrors = [axis for axis, mirrored in ((1, place.upside_down), (2, place.mirrored)) if mirrored]
-    return shown[0].softmax(0).flip(mirrors)
+        return [found.cpu() for found in self.module.probabilities(batch)]
 
 
 def find_device(name: str) -> torch.device:

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_seg.callbacks.drawing import overlay, reduce
-from lightning_seg.callbacks.prediction_files import save_labels
-from lightning_seg.files import inside
+from lightning_seg.callbacks.drawing import reduce
+from lightning_seg.predictions import Prediction, overlay, save
 from lightning_seg.structures import Colour, DatasetInfo
 
 _LONGEST_SHOWN = 1024
@@ -72,8 +71,7 @@ class Result:
 
         Files of before are replaced, so that results of one name go to different folders.
         """
-        save_labels(self.mask, self._info, inside(Path(folder) / "masks", self.name + ".png"))
-        self.overlay().save(inside(Path(folder) / "overlays", self.name + ".jpg"), quality=90)
+        save(Prediction(self.name, self.mask, self._info, lambda: self.image, lambda: self.probabilities), Path(folder))
 
     def __repr__(self) -> str:
         ids, counts = np.unique(self.mask, return_counts=True)

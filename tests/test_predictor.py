@@ -236,10 +236,10 @@ def test_files_that_are_no_images_are_named_before_anything_is_computed(
 
 
 def test_wide_values_and_large_images_go_by_the_checkpoints_rules(tmp_path: Path, scenes: Path) -> None:
-    predictor = lightning_seg.load(_trained_by_hand(tmp_path, scenes, max_pixels=2000), device="cpu")
-    assert predictor(noise(40, 50)).mask.shape == (40, 50)
-    for given in (noise(41, 50), Image.fromarray(noise(41, 50)), torch.zeros(3, 41, 50, dtype=torch.uint8)):
-        with pytest.raises(UnfitImageError, match=r"50×41 pixels, but data.max_pixels allows 2000"):
+    predictor = lightning_seg.load(_trained_by_hand(tmp_path, scenes, max_pixels=3072), device="cpu")
+    assert predictor(noise(48, 64)).mask.shape == (48, 64)
+    for given in (noise(48, 65), Image.fromarray(noise(48, 65)), torch.zeros(3, 48, 65, dtype=torch.uint8)):
+        with pytest.raises(UnfitImageError, match=r"65×48 pixels, but data.max_pixels allows 3072"):
             predictor(given)
     with pytest.raises(UnfitImageError, match=r"\(in memory\) has 1 band of uint16 .* set data.value_range"):
         predictor(Image.fromarray(np.full((20, 20), 300, np.uint16)))

@@ -156,7 +156,7 @@ def _restored(described: Any, names: Sequence[str]) -> list[Transform]:
                 f"the checkpoint's data.eval_transforms ({', '.join(names)}) cannot be built by albumentations "
                 f"{A.__version__}: {type(error).__name__}: {reason}"
             ) from error
-    return list(pipeline.transforms)  # type: ignore[attr-defined]  # of the Compose that was described
+    return list(pipeline.transforms)
 
 
 def _import_class(name: str) -> None:
