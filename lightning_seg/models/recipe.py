@@ -95,7 +95,7 @@ def load_recipe(config: str, overrides: Mapping[str, Any], values: Mapping[str, 
         ConfigError: if the file cannot be read, an override is wrong, or the config is for another kind of model.
     """
     if config.endswith(".py"):
-        return LazyRecipe(config, overrides)
+        return LazyRecipe(config, overrides, values)
     cfg = read_config(config) if values is None else config_of_values(config, values)
     values = dict(leaves(cfg.clone()))
     return YamlRecipe(with_overrides(cfg, overrides), values)
