@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from lightning_seg.checkpoints.alone import complete
 from lightning_seg.checkpoints.continuation import Continuation
 from lightning_seg.checkpoints.matching import averaging_problems, callback_problems, refuse_other_model
 from lightning_seg.described import describe, restore
@@ -29,7 +30,7 @@ from lightning_seg.models.compilation import compile_or_tell, refuse_double_coun
 from lightning_seg.models.normalisation import drop_sync_on_cpu, refuse_dropped_activations, telling_of_single_values
 from lightning_seg.models.optimisation import Optimisation
 from lightning_seg.models.rates import Rates
-from lightning_seg.models.recipe import load_recipe
+from lightning_seg.models.recipe import load_recipe, recorded_config
 from lightning_seg.models.segmentor import Segmentor, total_loss
 from lightning_seg.models.unused import refuse_unused, unused_notice
 from lightning_seg.models.weights.pretrained import load_pretrained, warn_of_other_classes
@@ -113,7 +114,8 @@ class SegmentationModule(EvaluatingModule):
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__()
-        config, class_names = os.fspath(config), [str(name) for name in class_names]  # as a checkpoint keeps them
+        config, values = recorded_config(config)  # of load_from_checkpoint
+        class_names = [str(name) for name in class_names]  # as a checkpoint keeps them
         weights = None if weights is None else os.fspath(weights)
         self.evaluation = Evaluation(class_names, ignore_index, absent_classes, boundary_iou=boundary_iou)
         if compile:
@@ -127,7 +129,7 @@ class SegmentationModule(EvaluatingModule):
             inference = restore(inference, Inference, "inference")
         self.hparams.update({"criterion": describe(criterion), "inference": describe(inference)})
         self.inference = inference or WHOLE
-        self.recipe = load_recipe(config, overrides or {})
+        self.recipe = load_recipe(config, overrides or {}, values)
         own = {"scales_rate": scale_lr, "own_optimizer": optimizer is not None}
         refuse_unused(self.recipe.unused(overrides or {}, **own))
         self.optimisation = Optimisation(self.recipe, rates, optimizer, lr_scheduler, scale_lr=scale_lr)
@@ -272,8 +274,9 @@ class SegmentationModule(EvaluatingModule):
         return [optimizer], [schedule_settings(scheduler, self.figures("val"))]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the settings that a checkpoint was made with."""
+        """Add the settings that a checkpoint was made with, and what it needs to predict alone."""
         self.continuation.save(checkpoint)
+        complete(checkpoint, self.hparams["config"], self.recipe, getattr(self._trainer, "datamodule", None))
         if self.run_settings:
             checkpoint["settings"] = self.run_settings
 

@@ -26,6 +26,7 @@ from lightning_seg.data.transforms import (
     reseed,
 )
 from lightning_seg.errors import ConfigError, DataError, UnreadableError
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Annotations, Item, Sample
 
 _MOST_IN_A_ROW = 16
@@ -113,19 +114,10 @@ class SegmentationDataset(Dataset[Item]):
     def _item(self, index: int, epoch: int, position: int) -> Item:
         sample = self.samples[index]
         reseed(self.pipeline, self.seed, epoch, position)
-        image, mask, (height, width) = self._read(index, sample)
-        placement = None if self.placements is None else self.placements.of((height, width), sample.image)
-        setting = "data.train_transforms" if self.placements is None else "data.eval_transforms"
-        arrays = {"image": image} if mask is None else {"image": image, "mask": mask}
-        augmented = apply(self.pipeline, setting, sample.image, **arrays)
-        item: Item = {
-            "name": sample.name, "file_name": str(sample.image), "height": height, "width": width,
-            "image": _image_tensor(augmented["image"]),
-        }  # fmt: skip
-        if placement is not None:
-            item["placement"] = placement
+        image, mask, size = self._read(index, sample)
+        item = transformed(image, mask, size, sample.image, self.pipeline, self.placements)
+        item["name"], item["file_name"] = sample.name, str(sample.image)
         if mask is not None:
-            item["sem_seg"] = torch.from_numpy(np.ascontiguousarray(augmented["mask"]))
             item["sem_seg_file_name"] = str(sample.mask)
             if self.keep_truth:
                 item["truth"] = torch.from_numpy(mask)
@@ -171,6 +163,39 @@ class SegmentationDataset(Dataset[Item]):
         if self.reduced_decoding and (reductions := [by for by in file.reductions if coming.scale * by <= 1]):
             return file.reduced(max(reductions))
         return file.part(coming.rows, coming.columns)
+
+
+def transformed(
+    image: NDArray[np.uint8],
+    mask: Ids | None,
+    size: tuple[int, int],
+    source: AnyFile,
+    pipeline: A.Compose,
+    placements: Placements | None,
+) -> Item:
+    """What a network gets of an image and its mask: ``image``, ``sem_seg``, ``height``, ``width`` and ``placement``.
+
+    Args:
+        image: (h, w, 3) RGB.
+        mask: (H, W) class ids.
+        size: height and width of the image as it is stored.
+        source: of the image, for errors.
+        pipeline: the transforms, seeded.
+        placements: of a pipeline of evaluation.
+
+    Raises:
+        DataError: if a transform fails, or does what no label map finds back from.
+    """
+    placement = None if placements is None else placements.of(size, source)
+    setting = "data.train_transforms" if placements is None else "data.eval_transforms"
+    arrays = {"image": image} if mask is None else {"image": image, "mask": mask}
+    augmented = apply(pipeline, setting, source, **arrays)
+    item: Item = {"image": _image_tensor(augmented["image"]), "height": size[0], "width": size[1]}
+    if placement is not None:
+        item["placement"] = placement
+    if mask is not None:
+        item["sem_seg"] = torch.from_numpy(np.ascontiguousarray(augmented["mask"]))
+    return item
 
 
 def read_labels(

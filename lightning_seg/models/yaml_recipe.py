@@ -1,7 +1,7 @@
 """A Detectron2 YAML config as a recipe."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -36,6 +36,7 @@ class YamlRecipe:
 
     Args:
         cfg: a full Detectron2 config; cloned.
+        values: of the file before any override, for checkpoints.
 
     Raises:
         ConfigError: if the config describes another kind of model, or settings that cannot work.
@@ -44,8 +45,9 @@ class YamlRecipe:
     keys = YAML_KEYS
     reference_batch_key = "SOLVER.IMS_PER_BATCH"
 
-    def __init__(self, cfg: "CfgNode") -> None:
+    def __init__(self, cfg: "CfgNode", values: Mapping[str, Any] | None = None) -> None:
         self._cfg = cfg.clone()
+        self.values = values
         notice = _keep_semantic_part(self._cfg)
         self.notices = () if notice is None else (notice,)
         _refuse_unsupported(self._cfg)
