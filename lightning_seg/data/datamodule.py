@@ -1,4 +1,4 @@
-"""The data of one experiment: readers, transforms and loaders for every stage."""
+"""Holds the data of one experiment: readers, transforms and loaders for every stage."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Classes that a split has no pixel of, and whether that makes its figures false."""
+"""Finds classes that a split has no pixel of, and says whether that makes its figures false."""
 
 import yaml
 

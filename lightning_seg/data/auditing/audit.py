@@ -1,4 +1,4 @@
-"""The whole of a data set: figures of each split, and every defect."""
+"""Audits a whole data set: adds up the figures of each split and collects every defect."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

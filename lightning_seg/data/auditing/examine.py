@@ -1,4 +1,4 @@
-"""One sample, looked at once: its defects and its figures."""
+"""Examines one sample: reads its image and mask once, and reports their defects and figures."""
 
 import hashlib
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Whether the labels that a mask should not have come from smoothing or lossy compression."""
+"""Tells whether labels without a meaning come from smoothing or lossy compression of a mask."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""``audit.html``: one file without scripts, links or anything to fetch."""
+"""Writes ``audit.html``: one file without scripts, links or anything to fetch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape

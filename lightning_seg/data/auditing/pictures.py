@@ -1,4 +1,4 @@
-"""Small pictures of samples, for a page that holds everything itself."""
+"""Draws small pictures of samples, for a page that holds everything itself."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""All samples, in as many processes as there are CPUs to use."""
+"""Examines all samples, in as many processes as there are CPUs to use."""
 
 import math
 import multiprocessing

@@ -1,4 +1,4 @@
-"""What a few seconds can tell before a run: the listing, headers, and a small fixed sample of whole files."""
+"""Takes a quick look before a run: it lists the samples, and reads some headers and a few whole files."""
 
 import time
 from collections.abc import Container, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The values and colours that masks hold, and what each stands for."""
+"""Lists the values and colours that masks hold, and says what each stands for."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

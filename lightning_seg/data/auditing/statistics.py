@@ -1,4 +1,4 @@
-"""Figures of a split, added up sample by sample, and the class weights that follow from them."""
+"""Adds up the figures of a split, sample by sample, and computes class weights from them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

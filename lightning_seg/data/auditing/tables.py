@@ -1,4 +1,4 @@
-"""The figures of an audit as tables and bars of HTML."""
+"""Writes the figures of an audit as tables and bars in HTML."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

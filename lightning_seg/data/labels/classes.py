@@ -1,4 +1,4 @@
-"""The classes of an experiment: their names and colours, as the user or the data's source gives them."""
+"""Finds the classes of an experiment: names and colours, as the user or the data's source gives them."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Class ids as colours."""
+"""Turns class ids into colours."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How the user wants labels to be read: from names in a config to the table of each source."""
+"""Turns the user's settings of labels, which go by names, into the table of each source."""
 
 import re
 from collections.abc import Container, Iterable, Mapping

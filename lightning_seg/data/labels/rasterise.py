@@ -1,7 +1,7 @@
-"""Polygons and run-length encodings, as COCO writes them, painted to class ids as pycocotools would.
+"""Paints polygons and run-length encodings, as COCO writes them, to class ids.
 
-Pixel for pixel what ``pycocotools.coco.COCO.annToMask`` and NumPy's indexing give, but only the pixels of a region are
-touched, and nothing of the image's size is made for each.
+The plain equivalent is ``pycocotools.coco.COCO.annToMask`` and NumPy's indexing, which give the same pixels. Here each
+region costs only its own pixels, not those of the whole image.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""From what a source stores, values, colours or regions, to class ids: one table a source, nothing guessed."""
+"""Turns stored values, colours or regions into class ids by one table for each source; it guesses nothing."""
 
 import warnings
 from collections.abc import Mapping

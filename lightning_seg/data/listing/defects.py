@@ -1,4 +1,4 @@
-"""The defects that a data set can have."""
+"""Defines the defects that a data set can have."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

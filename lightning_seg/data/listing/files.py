@@ -1,4 +1,4 @@
-"""Which files a split is made of: paths, sizes and digests, found while a training runs."""
+"""Lists the files that a split is made of, with sizes and digests, while a training runs."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""Which images ``predict`` is asked for, and what beside them it leaves out."""
+"""Finds the images that ``predict`` is asked for, and leaves out masks and other files among them."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""The samples of a split, and what is wrong with it before any file is opened."""
+"""Lists the samples of a split, and what is wrong with it before any file is opened."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Decoded samples in memory that all processes of a machine share: ``data.cache: ram``."""
+"""Keeps decoded samples in memory that all processes of a machine share: ``data.cache: ram``."""
 
 import math
 import mmap

@@ -1,4 +1,4 @@
-"""The data loader: batches as lists, errors without a worker's stack trace, and no rank without a batch."""
+"""Loads batches as lists; errors come without a worker's stack trace, and every rank gets a batch."""
 
 import contextlib
 import ctypes

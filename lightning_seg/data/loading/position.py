@@ -1,4 +1,4 @@
-"""How far a run is in the order of an epoch: in samples, though Lightning counts batches, whose size may change."""
+"""Counts how far a run is in the order of an epoch: in samples, since the size of Lightning's batches may change."""
 
 import hashlib
 from collections.abc import Iterable, Mapping

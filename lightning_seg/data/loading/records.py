@@ -1,4 +1,4 @@
-"""Sample records in one block of memory that all worker processes share."""
+"""Keeps a list of samples in one block of memory that all worker processes share."""
 
 import pickle
 from collections.abc import Iterable, Sequence

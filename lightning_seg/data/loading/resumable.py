@@ -1,4 +1,4 @@
-"""A data module whose epochs go on, inside their order, where a checkpoint left them."""
+"""Lets the epochs of a data module go on inside their order, where a checkpoint left them."""
 
 from typing import Any
 

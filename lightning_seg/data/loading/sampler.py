@@ -1,4 +1,4 @@
-"""Which process sees which sample: training without remainders, evaluation without repeats."""
+"""Decides which process sees which sample: training has no remainder, evaluation no repeats."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple

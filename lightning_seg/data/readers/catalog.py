@@ -1,4 +1,4 @@
-"""Data sets that are registered with Detectron2's ``DatasetCatalog``."""
+"""Reads data sets that are registered with Detectron2's ``DatasetCatalog``."""
 
 from collections import Counter
 from pathlib import Path

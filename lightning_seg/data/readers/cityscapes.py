@@ -1,4 +1,4 @@
-"""Cityscapes in its own layout."""
+"""Reads Cityscapes in its own layout."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""COCO's JSON: polygons and run-length encodings by category."""
+"""Reads COCO's JSON: polygons and run-length encodings by category."""
 
 import json
 from collections import Counter

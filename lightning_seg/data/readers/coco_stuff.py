@@ -1,4 +1,4 @@
-"""COCO-Stuff's 171 classes: 80 things of COCO and 91 kinds of stuff."""
+"""Reads COCO-Stuff's 171 classes: 80 things of COCO and 91 kinds of stuff."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From names, as configurations, lists and tables write them, to the files and folders that they mean."""
+"""Finds the files and folders that names in configurations, lists and tables mean."""
 
 import os
 import unicodedata

@@ -1,4 +1,4 @@
-"""A folder of images and a folder of masks, matched by name, or a list file that pairs them."""
+"""Reads a folder of images and a folder of masks, matched by name or paired by a list file."""
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Names of samples: unique, plain text, and never a way out of the folder that they are written to."""
+"""Names samples: names are unique plain text, and never lead out of the folder that they are written to."""
 
 import os
 import re

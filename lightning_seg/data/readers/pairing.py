@@ -1,4 +1,4 @@
-"""Image and mask paths that a list or a table names: found, or told apart by what is missing."""
+"""Pairs image and mask paths that a list or a table names, and says which file of a pair is missing."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

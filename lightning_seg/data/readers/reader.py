@@ -1,4 +1,4 @@
-"""What every source format offers: a list of samples."""
+"""Defines what every reader of a source format offers: a list of samples."""
 
 import os
 from abc import ABC, abstractmethod

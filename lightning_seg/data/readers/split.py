@@ -1,4 +1,4 @@
-"""A random split of any reader."""
+"""Splits the samples of any reader at random."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Small made-up scenes, written to disk as ordinary image and mask files: data for a first run and for tests."""
+"""Writes small made-up scenes to disk, as image and mask files: data for a first run and for tests."""
 
 import json
 import os

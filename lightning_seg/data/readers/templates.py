@@ -1,4 +1,4 @@
-"""How images and masks are named alike: what ``{stem}`` stands for, and which pattern would fit a folder."""
+"""Matches names of images and masks by patterns: says what ``{stem}`` stands for, and which pattern fits a folder."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The files below a folder."""
+"""Lists the files below a folder."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Pixels as they are stored, by whichever library reads a format exactly, and fastest; nothing is turned here."""
+"""Decodes pixels as they are stored, by the fastest library that reads a format exactly; it turns nothing."""
 
 from dataclasses import replace
 from io import BytesIO

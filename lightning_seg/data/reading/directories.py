@@ -1,4 +1,4 @@
-"""Tags of a TIFF directory, which TIFF files and EXIF data consist of."""
+"""Reads the tags of a TIFF directory; TIFF files and EXIF data consist of such directories."""
 
 import struct
 from collections.abc import Collection, Iterator

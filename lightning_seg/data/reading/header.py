@@ -1,4 +1,4 @@
-"""What an image or mask file says of itself before its pixels."""
+"""Defines what a file says of its pixels before they are decoded."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Headers of all formats that are read."""
+"""Reads the header of an image or mask, whatever its format."""
 
 from typing import BinaryIO
 

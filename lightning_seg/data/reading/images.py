@@ -1,4 +1,4 @@
-"""Images as networks take them: RGB bytes, upright."""
+"""Reads images as networks take them: RGB bytes, upright."""
 
 from io import BytesIO
 

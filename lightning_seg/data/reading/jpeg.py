@@ -1,4 +1,4 @@
-"""What a JPEG says of itself."""
+"""Reads the header of a JPEG."""
 
 import struct
 from typing import BinaryIO

@@ -1,4 +1,4 @@
-"""Masks as the values or colours that are stored, never what a viewer would show."""
+"""Reads masks as the values or colours that are stored, never as what a viewer would show."""
 
 from dataclasses import dataclass
 from io import BytesIO

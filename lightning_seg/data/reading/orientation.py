@@ -1,4 +1,4 @@
-"""Which way up an image is stored: one rule for every format, for headers and for pixels."""
+"""Turns images upright, by one rule for every format, for headers and for pixels."""
 
 import re
 from io import BytesIO

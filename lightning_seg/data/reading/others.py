@@ -1,4 +1,4 @@
-"""What files say of themselves that Pillow alone opens: WebP, GIF, BMP, PNM, JPEG 2000 and AVIF."""
+"""Reads the headers of formats that only Pillow opens: WebP, GIF, BMP, PNM, JPEG 2000 and AVIF."""
 
 import struct
 from typing import BinaryIO

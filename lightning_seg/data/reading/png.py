@@ -1,4 +1,4 @@
-"""What a PNG says of itself, and whether its bytes are those that were written."""
+"""Reads the header of a PNG, and checks that its bytes are those that were written."""
 
 import struct
 import zlib

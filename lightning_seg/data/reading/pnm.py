@@ -1,4 +1,4 @@
-"""PGM and PPM files as they are stored: every library stretches their values to 0…255, or 0…65535."""
+"""Decodes PGM and PPM files as they are stored; every library stretches their values to 0…255 or 0…65535."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the user allows images and masks to be: ``data.max_pixels`` and ``data.value_range``."""
+"""Holds what the user allows images and masks to be: ``data.max_pixels`` and ``data.value_range``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a TIFF says of itself, and its bytes without an orientation."""
+"""Reads the header of a TIFF, and makes a copy of its bytes that has no orientation."""
 
 import struct
 from io import BytesIO

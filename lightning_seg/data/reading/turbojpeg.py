@@ -1,8 +1,9 @@
-"""JPEGs by libjpeg-turbo 3 itself: a part, or all, at the speed of the fastest library, and damage is an error.
+"""Decodes a JPEG, or a part of it, by libjpeg-turbo 3 itself; the plain equivalent is Pillow's decoder.
 
-No Python image library asks it for a part: Huffman codes have to be read up to the last row that is wanted, but the
-transforms, the upsampling and the conversion of colours, which are most of the work, are left out for all other pixels.
-None says where the picture is damaged either: libjpeg fills the rest with grey and counts a warning.
+No Python image library asks libjpeg for a part. The Huffman codes have to be read up to the last row that is wanted,
+but transforms, upsampling and conversion of colours, which are most of the work, are left out for all other pixels. No
+library says that a picture is damaged, either: libjpeg fills the rest with grey and counts a warning. Here that is an
+error.
 """
 
 import ctypes

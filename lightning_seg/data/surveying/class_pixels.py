@@ -1,4 +1,4 @@
-"""How many pixels each class has in each mask."""
+"""Counts the pixels of each class in each mask."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

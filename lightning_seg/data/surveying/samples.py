@@ -1,4 +1,4 @@
-"""What a data set holds, from reading some of its masks: class counts, and samples that show every class."""
+"""Reads some masks of a data set, to count classes and to choose samples that show every class."""
 
 from collections.abc import Sequence
 

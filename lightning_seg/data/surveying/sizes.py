@@ -1,4 +1,4 @@
-"""Whether transforms work on images of the sizes that a data set has, which their headers tell."""
+"""Tries transforms on images of the sizes that a data set has, which their headers tell."""
 
 import time
 from collections.abc import Sequence

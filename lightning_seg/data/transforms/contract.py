@@ -1,4 +1,4 @@
-"""What a transform must not do to an image and its mask, tried out before a run starts."""
+"""Tries out, before a run starts, that transforms do to an image and its mask only what they may do."""
 
 import contextlib
 import random

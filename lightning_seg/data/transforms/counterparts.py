@@ -1,4 +1,4 @@
-"""What albumentations calls the transforms that other libraries have, for who brings a recipe along."""
+"""Names albumentations' counterparts of other libraries' transforms, for users who bring a recipe along."""
 
 from collections.abc import Mapping
 

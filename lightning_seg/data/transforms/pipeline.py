@@ -1,4 +1,4 @@
-"""albumentations pipelines that pad masks with the ignore index and draw from a stream of their own."""
+"""Builds albumentations pipelines that pad masks with the ignore index and draw from a stream of their own."""
 
 import random
 import traceback

@@ -1,6 +1,6 @@
-"""Where evaluation transforms put the stored image, so that label maps find the way back.
+"""Finds where evaluation transforms put the stored image, so that label maps find the way back.
 
-Nothing is asked of a transform: an image of coordinates is sent through it, once for each size of image.
+A transform need not say where: an image of coordinates is sent through it, once for each size of image.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Scale, pad and crop at random in one step, which costs what the crop costs, not what the scaled image would."""
+"""Scales, pads and crops at random in one step, at the cost of the crop instead of that of the scaled image."""
 
 from typing import Annotated, Any
 

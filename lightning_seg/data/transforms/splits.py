@@ -1,4 +1,4 @@
-"""Which transforms each split has."""
+"""Chooses the transforms of each split."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Crops of a scaled and padded image that are computed without scaling or padding the image."""
+"""Crops a scaled and padded image at the cost of the crop; the plain equivalent is resize, pad and slice."""
 
 import math
 from collections.abc import Callable, Sequence
