@@ -22,11 +22,6 @@ _NAMED = 38
 """Classes in the legend."""
 
 
-def overlay(image: RGBImage, labels: NDArray[Any], info: DatasetInfo, opacity: float = 0.55) -> RGBImage:
-    """The image with its label map laid over it, both (H, W, …)."""
-    return cv2.addWeighted(image, 1 - opacity, colourise(labels, info), opacity, 0).astype(np.uint8)
-
-
 def at_stored_size(image: RGBImage, size: tuple[int, int], placement: Placement | None) -> RGBImage:
     """Bring the (h, w, C) image of a batch back to the size of the stored one; exact unless a transform scaled it.
 

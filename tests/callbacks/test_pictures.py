@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader
 
 from lightning_seg.callbacks import ResultGrid, drawing
 from lightning_seg.callbacks.access import stored_image
-from lightning_seg.callbacks.drawing import RIGHT, WRONG, at_stored_size, error_map, overlay
-from lightning_seg.callbacks.prediction_files import PredictionFiles, save_labels
+from lightning_seg.callbacks.drawing import RIGHT, WRONG, at_stored_size, error_map
+from lightning_seg.callbacks.prediction_files import PredictionFiles
 from lightning_seg.data import VOC, SegmentationDataModule
 from lightning_seg.data.labels.colours import colourise
 from lightning_seg.data.reading import read_image
 from lightning_seg.errors import ConfigError
+from lightning_seg.predictions import overlay
 from lightning_seg.structures import IGNORE_COLOURS, Colour, DatasetInfo, Item, Placement, default_palette
 from tests.conftest import CLASSES
 from tests.training import NAMES, fit, make
@@ -126,23 +127,6 @@ def test_the_legend_names_classes_and_ignored_pixels_by_different_colours(tmp_pa
     assert named["ignored"] != named["class 0"] == (0, 0, 0, 1)
 
 
-def test_overlay_is_the_mean_of_image_and_colours() -> None:
-    image = np.full((1, 2, 3), 100, np.uint8)
-    assert overlay(image, np.array([[0, 1]]), INFO, opacity=0.5).tolist() == [[[95, 60, 65], [150, 100, 50]]]
-
-
 def test_error_map_tells_right_wrong_and_ignored() -> None:
     found = error_map(np.array([[0, 1, 1]]), np.array([[0, 0, 255]]), INFO)
     assert found.tolist() == [[list(RIGHT), list(WRONG), [0, 0, 0]]]
-
-
-@pytest.mark.parametrize("num_classes", [2, 256, 300])
-def test_saved_labels_are_class_ids(tmp_path: Path, num_classes: int) -> None:
-    info = DatasetInfo(tuple(map(str, range(num_classes))), -1, default_palette(num_classes))
-    labels = np.array([[0, num_classes - 1, 1]])
-    save_labels(labels, info, tmp_path / "m.png")
-    image = Image.open(tmp_path / "m.png")
-    assert np.asarray(image).tolist() == labels.tolist()
-    assert image.mode == ("P" if num_classes <= 256 else "I;16")
-    if num_classes <= 256:
-        assert np.asarray(image.convert("RGB")).tolist() == colourise(labels, info).tolist()
