@@ -64,7 +64,7 @@ class Synthetic(Reader):
 
     @property
     def settings(self) -> dict[str, int | list[int]]:
-        """What decides the files, as it is stored beside them."""
+        """The arguments that decide the files; they are stored beside them."""
         return {"count": self.count, "seed": self.seed, "size": list(self.size)}
 
     def _check(self, target: Path) -> None:
