@@ -75,7 +75,7 @@ class LabelTable:
             if self.unknown == "refuse":
                 raise DataError(message)
             if not self._told:
-                warnings.warn(f"{message} (read as ignored, as all such: data.unknown is ignore)", stacklevel=2)
+                warnings.warn(f"{message} (data.unknown is ignore: all such pixels are ignored)", stacklevel=2)
             self._told = True
         return ids
 

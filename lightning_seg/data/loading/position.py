@@ -73,14 +73,14 @@ class EpochPosition:
         changed, problems = self.changes(order), []
         if "seed" in changed:
             problems.append(
-                f"the checkpoint's run has the seed {self._stored['order']['seed']}, here it is {order['seed']}, by "
-                "which samples would come twice or not at all: give the same seed_everything, or start anew with "
+                f"the checkpoint's run has the seed {self._stored['order']['seed']}, here it is {order['seed']}, so "
+                "that samples would come twice or not at all: give the same seed_everything, or start anew with "
                 "model.weights in place of ckpt_path"
             )
         if inside and (others := [name for name in changed if name != "seed"]):
             problems.append(
-                f"the checkpoint was written inside an epoch, whose order hangs on {' and '.join(others)}, which is "
-                "another here: give the same, go on from the end of an epoch, or start anew with model.weights in "
+                f"the checkpoint was written inside an epoch, whose order depends on {' and '.join(others)}, but that "
+                "differs here: give the same, go on from the end of an epoch, or start anew with model.weights in "
                 "place of ckpt_path"
             )
         return problems

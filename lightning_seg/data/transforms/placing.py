@@ -76,8 +76,8 @@ class Placements:
                 )
             if not all(span.is_whole for span in spans):
                 raise DataError(
-                    f"data.eval_transforms: {step.name} ends {image} within a pixel, so that its label map cannot be "
-                    "cut out: put what pads after what resizes, and leave out what shifts by parts of a pixel"
+                    f"data.eval_transforms: {step.name} puts a border of {image} inside a pixel, so that its label "
+                    "map cannot be cut out: pad after all resizing, and leave out shifts by parts of a pixel"
                 )
         rows, columns = spans
         if all(span == (0, length, False) for span, length in zip(spans, size, strict=True)):
@@ -153,8 +153,8 @@ class _Step:
         moves = _moves(self._apply(0, image, image=sent, mask=numbers)["image"], size)
         if moves is None:
             raise DataError(
-                f"data.eval_transforms: {self.name} moves the pixels of {image} (sent as float32 coordinates) neither "
-                "by resizing nor by padding nor by a flip, so that no label map finds back: leave it out"
+                f"data.eval_transforms: {self.name} moves the pixels of {image} (sent as float32 coordinates) in "
+                "another way than by resizing, padding or a flip: its label map cannot be moved back, so leave it out"
             )
         self._followed = True
         return moves
