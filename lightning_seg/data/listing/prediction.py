@@ -1,4 +1,4 @@
-"""Finds the images that ``predict`` is asked for, and leaves out masks and other files among them."""
+"""Which images ``predict`` is asked for, and what beside them it leaves out."""
 
 import glob
 import os
@@ -22,18 +22,18 @@ _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _SUFFIXES = (
     *IMAGE_SUFFIXES, *_JPEG, ".gif", ".jp2", ".j2k", ".jpf", ".jpx", ".avif", ".ppm", ".pgm", ".pbm", ".pnm",
 )  # fmt: skip
-"""Suffixes of images in a folder, in any case: those of all formats that are read."""
+"""What is taken for an image in a folder, in any case: all that is read."""
 
 
 def images_to_predict(given: str, root: Path | None, readers: Sequence[Reader]) -> list[Sample]:
-    """Find an image, all images below a folder, or all that a glob pattern matches.
+    """The image itself, all images below a folder, or what a glob pattern matches.
 
-    Masks among the images are left out, and so are files of other kinds in a folder. A message says so.
+    Masks that lie among the images are left out, and so are a folder's files of other kinds; both are told.
 
     Args:
-        given: ``data.predict``: a path from the working directory, or else below ``root``.
+        given: ``data.predict``: as typed in a shell; else below ``root``, as other paths of the data.
         root: ``data.root``.
-        readers: readers of the experiment; they know which files are masks.
+        readers: of the experiment, which know masks.
 
     Raises:
         DataError: if there is no image.
@@ -46,8 +46,7 @@ def images_to_predict(given: str, root: Path | None, readers: Sequence[Reader]) 
             break
     else:
         raise DataError(f"data.predict {given!r} matches no image: expected a file, a folder or a glob")
-    # A glob says itself which files it means.
-    others = [path for path in found if source.is_dir() and path.suffix.lower() not in _SUFFIXES]
+    others = [path for path in found if source.is_dir() and path.suffix.lower() not in _SUFFIXES]  # a glob says which
     paths = sorted(set(found) - set(others))
     masks = _masks_among(paths, root, readers)
     left = [path for path in paths if path not in masks]
@@ -70,7 +69,7 @@ def images_to_predict(given: str, root: Path | None, readers: Sequence[Reader]) 
 
 
 def _files_at(source: Path) -> list[Path]:
-    """All files below a folder or of a glob, without hidden ones; each comes once, without ``..`` in its path."""
+    """All files below a folder or of a glob, but for hidden ones, each once and without ``..`` in its path."""
     if source.is_dir():
         return files_below(source)
     matches = {Path(os.path.normpath(match)) for match in glob.glob(str(source), recursive=True)}
@@ -78,7 +77,7 @@ def _files_at(source: Path) -> list[Path]:
 
 
 def _masks_among(paths: Sequence[Path], root: Path | None, readers: Sequence[Reader]) -> set[Path]:
-    """The paths that are masks for a reader of the experiment, or would be if it read their folder."""
+    """Those that a reader of the experiment has as masks, or would have if it read their folder."""
     suspects = {path for path in paths if path.suffix.lower() not in _JPEG}
     if not suspects:
         return set()
@@ -86,14 +85,14 @@ def _masks_among(paths: Sequence[Path], root: Path | None, readers: Sequence[Rea
     for reader in readers:
         if isinstance(reader, Folder):
             masks.update(_named_as_masks(paths, reader))
-        if not isinstance(reader, Coco):  # its masks are no files
+        if not isinstance(reader, Coco):  # whose masks are no files
             masks.update(_listed_masks(reader, root))
     known = {mask.resolve() for mask in masks}
     return {path for path in suspects if path.resolve() in known}
 
 
 def _named_as_masks(paths: Sequence[Path], reader: Folder) -> Iterator[Path]:
-    """Files that have the name of another image's mask in the same folder, and the size of that image."""
+    """What is named as the mask of another image in the same folder, and has its size."""
     before, _, after = reader.image_name.partition("{stem}")
     there = set(paths)
     for path in paths:
@@ -107,12 +106,12 @@ def _named_as_masks(paths: Sequence[Path], reader: Folder) -> Iterator[Path]:
 def _size(path: Path) -> tuple[int, int] | None:
     try:
         return read_header(path, "image").upright
-    except UnreadableError:  # reading it says what is wrong
+    except UnreadableError:  # is told where it is read
         return None
 
 
 def _listed_masks(reader: Reader, root: Path | None) -> Iterator[Path]:
-    """All masks of a reader; none where its data are not there, since prediction does not need them."""
+    """All masks of a reader; none where its data are not there, which prediction does not need."""
     try:
         samples = reader.samples(root)
     except OrphanError as error:

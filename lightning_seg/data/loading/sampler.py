@@ -140,10 +140,10 @@ def rare_class_probabilities(pixels: NDArray[np.int64], temperature: float) -> N
 
 
 class EvaluationSampler(DistributedSampler[int], SequentialSampler):
-    """Gives every sample exactly once over all processes, without padding; a rank may be without samples.
+    """Every sample exactly once over all processes: no padding, no repeats; ranks may be empty.
 
-    Lightning replaces a sampler that is no ``DistributedSampler`` by one that repeats samples, and
-    ``trainer.overfit_batches`` one that is no ``SequentialSampler``: so this one is both.
+    A subclass of ``DistributedSampler``, because Lightning replaces any other by one that repeats samples, and of
+    ``SequentialSampler``, because ``trainer.overfit_batches`` does so with all that are not sequential.
     """
 
     def __init__(self, dataset: Dataset[object], *, num_replicas: int, rank: int) -> None:
