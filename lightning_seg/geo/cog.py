@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,16 @@ def write_cog(
     beside = [tiles, draft, *(draft.with_name(draft.name + end) for end in (".ovr.tmp", ".ovr", ".aux.xml"))]
     try:
         with gdal():
-            _write_tiles(tiles, bands, size, info, place)
+            checksum = _write_tiles(tiles, bands, size, info, place)
             rasterio.shutil.copy(
                 tiles, draft, driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=TILE, OVERVIEW_RESAMPLING="MODE",
                 BIGTIFF="IF_SAFER", NUM_THREADS=1,
             )  # fmt: skip
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
+            with rasterio.open(draft) as file:
+                if _checksum_of(bands_of(file)) != checksum:  # GDAL does not say what fails as it closes a file
+                    raise OSError("other labels are read back than were written")
+            with draft.open("rb") as written:
+                os.fsync(written.fileno())
         draft.replace(path)
     except OSError as error:
         raise unwritten(path, error) from error
@@ -76,7 +80,8 @@ def write_cog(
 
 def _write_tiles(
     path: Path, bands: Iterable[NDArray[Any]], size: tuple[int, int], info: DatasetInfo, place: Georeference
-) -> None:
+) -> int:
+    """The checksum of all labels."""
     height, width = size
     dtype = dtype_of(info)
     with rasterio.open(
@@ -88,12 +93,28 @@ def _write_tiles(
         file.update_tags(**{CLASS_NAMES: json.dumps(info.names, ensure_ascii=False)})
         if dtype == np.uint8:
             file.write_colormap(1, _colours(info))
-        row = 0
+        row = checksum = 0
         for band in bands:
             file.write(band, 1, window=Window(0, row, width, len(band)))
+            checksum = zlib.crc32(band.tobytes(), checksum)
             row += len(band)
     if row != height:
         raise ValueError(f"{row} rows were given, and {height} are expected")
+    return checksum
+
+
+def bands_of(file: Any) -> Iterator[NDArray[Any]]:
+    """Labels of an open rasterio data set in bands (512, W); the last may be lower."""
+    for row in range(0, file.height, TILE):
+        band: NDArray[np.generic] = file.read(1, window=Window(0, row, file.width, min(TILE, file.height - row)))
+        yield band
+
+
+def _checksum_of(bands: Iterable[NDArray[Any]]) -> int:
+    checksum = 0
+    for band in bands:
+        checksum = zlib.crc32(band.tobytes(), checksum)
+    return checksum
 
 
 def _colours(info: DatasetInfo) -> dict[int, tuple[int, int, int]]:

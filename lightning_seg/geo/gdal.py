@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import rasterio
+from rasterio._err import CPLE_BaseError  # rasterio.shutil lets it through
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from lightning_seg.errors import DiskFullError
@@ -29,7 +30,7 @@ def gdal(cache: int = CACHE_BYTES) -> Iterator[None]:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             yield
-        except RasterioError as error:
+        except (RasterioError, CPLE_BaseError) as error:
             reasons = [str(each) for each in (error.__cause__, error) if each is not None]
             raise OSError(reasons[0]) from error
 

@@ -71,7 +71,7 @@ class Journal:
         data = zlib.compress(np.ascontiguousarray(labels, self.dtype).tobytes(), _LEVEL)
         with naming_full_disk(self.path):
             self._file.seek(0, os.SEEK_END)
-            self._file.write(_RECORD.pack(len(labels), len(data), zlib.crc32(data)) + data)
+            self._file.write(_RECORD.pack(len(labels), len(data), _checksum(len(labels), data)) + data)
             self._file.flush()
             os.fsync(self._file.fileno())
         self.rows += len(labels)
@@ -109,8 +109,10 @@ class Journal:
         """Rows and bytes of each whole record from here on."""
         while len(start := self._file.read(_RECORD.size)) == _RECORD.size:
             rows, size, checksum = _RECORD.unpack(start)
+            if not rows:  # what a file system adds before it has the bytes is 0
+                return
             data = self._file.read(size) if size <= self._left() else b""
-            if len(data) < size or zlib.crc32(data) != checksum:
+            if len(data) < size or _checksum(rows, data) != checksum:
                 return
             yield rows, data
 
@@ -122,3 +124,7 @@ class Journal:
         self._file.seek(end)
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def _checksum(rows: int, data: bytes) -> int:
+    return zlib.crc32(data, rows & 0xFFFFFFFF)

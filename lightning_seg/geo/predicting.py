@@ -2,15 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import rasterio
-from numpy.typing import NDArray
-from rasterio.windows import Window
 from torch import Tensor
 
-from lightning_seg.geo.cog import TILE, dtype_of, nodata_of, write_cog
+from lightning_seg.geo.cog import TILE, bands_of, dtype_of, nodata_of, write_cog
 from lightning_seg.geo.gdal import gdal
 from lightning_seg.geo.georeference import Georeference
 from lightning_seg.geo.journal import Journal
@@ -88,14 +84,8 @@ def polygons_of(labels: Path, path: Path, info: DatasetInfo, simplify: float = 0
         How many polygons there are.
     """
     with gdal(), rasterio.open(labels) as file:
-        regions = label_polygons(_bands_of(file), int(file.nodata))
+        regions = label_polygons(bands_of(file), int(file.nodata))
         return write_polygons(path, regions, info, Georeference.of(file), simplify)
-
-
-def _bands_of(file: Any) -> Iterator[NDArray[Any]]:
-    for row in range(0, file.height, TILE):
-        band: NDArray[np.generic] = file.read(1, window=Window(0, row, file.width, min(TILE, file.height - row)))
-        yield band
 
 
 def _rows_of(path: Path) -> Path:

@@ -131,7 +131,8 @@ def _write_geojson(path: Path, batches: _Batches, place: Georeference) -> int:
         file.write('{"type": "FeatureCollection", "features": [')
         for outlines, columns in batches:
             places = _on_the_globe(outlines, place)
-            areas = np.where(np.isnan(columns["area_m2"]), None, columns["area_m2"])
+            areas = columns["area_m2"].astype(object)
+            areas[np.isnan(columns["area_m2"])] = None
             table = {**columns, "area_m2": areas}
             for outline, *values in zip(places, *(column.tolist() for column in table.values()), strict=True):
                 said = dict(zip(table, values, strict=True))
