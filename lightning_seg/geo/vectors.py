@@ -38,7 +38,7 @@ _DATE = "2000-01-01T00:00:00.000Z"
 def write_polygons(
     path: Path, polygons: Iterable[LabelPolygon], info: DatasetInfo, place: Georeference, simplify: float = 0.0
 ) -> int:
-    """Write polygons with ``class_id``, ``class_name``, ``pixels`` and ``area_m2``; memory holds some thousands.
+    """Write polygons with ``class``, ``class_id``, ``pixels`` and ``area_m2``; memory holds some thousands.
 
     A GeoPackage has the coordinates of the image, a GeoJSON longitudes and latitudes (WGS 84, RFC 7946). Where the
     image says nothing of its place, both have pixels: x to the right, y downward. ``pixels`` and ``area_m2`` are those
@@ -87,8 +87,8 @@ class _Rows:
         ids = np.array([polygon.label for polygon in polygons], np.int32)
         pixels = np.array([polygon.pixels for polygon in polygons], np.int64)
         columns = {
+            "class": self._names[ids],
             "class_id": ids,
-            "class_name": self._names[ids],
             "pixels": pixels,
             "area_m2": pixels * self._square_metres,
         }

@@ -47,7 +47,7 @@ def test_a_row_says_class_pixels_and_area(suffix: str, tmp_path: Path) -> None:
     assert written(path, UTM_32) == 3
     found = rows(path)
     assert [row["class_id"] for row in found] == [0, 1, 2]
-    assert [row["class_name"] for row in found] == list(INFO.names)
+    assert [row["class"] for row in found] == list(INFO.names)
     assert [row["pixels"] for row in found] == [600 - 120 - 15, 15, 116]
     assert [row["area_m2"] for row in found] == [row["pixels"] / 4 for row in found]
     assert [len(row["outline"].interiors) for row in found] == [1, 0, 1]
