@@ -113,7 +113,7 @@ def read_image(path: AnyFile, rules: ReadingRules = USUAL) -> RGBImage:
     return ImageFile(path, rules).whole()
 
 
-def refuse_parts(header: Header, path: Path) -> None:
+def refuse_parts(header: Header, path: AnyFile) -> None:
     """Refuse what no RGB image can hold: leaving bands or pages out would be a guess.
 
     Raises:
