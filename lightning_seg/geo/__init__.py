@@ -1,8 +1,9 @@
 """Images larger than memory: TIFFs are read by windows, label maps become tiled GeoTIFFs and polygons.
 
-``windows`` reads, ``journal`` keeps the rows of a label map that are done, ``cog`` makes a Cloud-Optimised GeoTIFF of
-them, ``polygons`` traces the regions of a label map, ``vectors`` writes them, and ``predicting`` puts all together. A
-part of this room is imported only where it is used, since the libraries of the extra ``geo`` need not be installed.
+``predicting`` goes from an image to its label map: ``windows`` reads, ``journal`` keeps the rows that are done, ``cog``
+makes a Cloud-Optimised GeoTIFF of them. ``tracing`` goes from a label map to polygons: ``polygons`` traces regions,
+``vectors`` writes them. This room is imported only where it is used, since the libraries of the extra ``geo`` need not
+be installed.
 """
 
 from importlib import import_module

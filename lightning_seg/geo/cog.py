@@ -3,7 +3,7 @@
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def write_cog(
                 BIGTIFF="IF_SAFER", NUM_THREADS=1,
             )  # fmt: skip
             with rasterio.open(draft) as file:
-                if _checksum_of(bands_of(file)) != checksum:  # GDAL does not say what fails as it closes a file
+                if _checksum_of(file) != checksum:  # GDAL does not say what fails as it closes a file
                     raise OSError("other labels are read back than were written")
             with draft.open("rb") as written:
                 os.fsync(written.fileno())
@@ -103,16 +103,10 @@ def _write_tiles(
     return checksum
 
 
-def bands_of(file: Any) -> Iterator[NDArray[Any]]:
-    """Labels of an open rasterio data set in bands (512, W); the last may be lower."""
-    for row in range(0, file.height, TILE):
-        band: NDArray[np.generic] = file.read(1, window=Window(0, row, file.width, min(TILE, file.height - row)))
-        yield band
-
-
-def _checksum_of(bands: Iterable[NDArray[Any]]) -> int:
+def _checksum_of(file: Any) -> int:
     checksum = 0
-    for band in bands:
+    for row in range(0, file.height, TILE):
+        band = file.read(1, window=Window(0, row, file.width, min(TILE, file.height - row)))
         checksum = zlib.crc32(band.tobytes(), checksum)
     return checksum
 

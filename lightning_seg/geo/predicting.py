@@ -1,17 +1,12 @@
-"""From an image of any size to its label map as a GeoTIFF, and to polygons, going on where a process was killed."""
+"""From an image of any size to its label map as a GeoTIFF, going on where a process was killed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import rasterio
 from torch import Tensor
 
-from lightning_seg.geo.cog import TILE, bands_of, dtype_of, nodata_of, write_cog
-from lightning_seg.geo.gdal import gdal
-from lightning_seg.geo.georeference import Georeference
+from lightning_seg.geo.cog import TILE, dtype_of, nodata_of, write_cog
 from lightning_seg.geo.journal import Journal
-from lightning_seg.geo.polygons import label_polygons
-from lightning_seg.geo.vectors import write_polygons
 from lightning_seg.geo.windows import WindowedImage
 from lightning_seg.structures import DatasetInfo
 
@@ -69,23 +64,6 @@ def predict_label_map(
 def is_predicted(path: Path) -> bool:
     """Whether a label map is there, and was not about to be replaced when the process that wrote it ended."""
     return path.is_file() and not _rows_of(path).exists()
-
-
-def polygons_of(labels: Path, path: Path, info: DatasetInfo, simplify: float = 0.0) -> int:
-    """Write the regions of a label map as polygons: :func:`lightning_seg.geo.vectors.write_polygons`.
-
-    Args:
-        labels: a GeoTIFF that :func:`predict_label_map` wrote.
-        path: ends in ``.gpkg`` or ``.geojson``.
-        info: class names.
-        simplify: how far an outline may move, in pixels.
-
-    Returns:
-        How many polygons there are.
-    """
-    with gdal(), rasterio.open(labels) as file:
-        regions = label_polygons(bands_of(file), int(file.nodata))
-        return write_polygons(path, regions, info, Georeference.of(file), simplify)
 
 
 def _rows_of(path: Path) -> Path:

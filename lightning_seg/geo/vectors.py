@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from lightning_seg.files import naming_full_disk, replacing
 from lightning_seg.geo.gdal import unwritten
 from lightning_seg.geo.georeference import Georeference
 from lightning_seg.geo.polygons import LabelPolygon
-from lightning_seg.structures import DatasetInfo
 
 FORMATS = (".gpkg", ".geojson")
 
@@ -36,7 +35,7 @@ _DATE = "2000-01-01T00:00:00.000Z"
 
 
 def write_polygons(
-    path: Path, polygons: Iterable[LabelPolygon], info: DatasetInfo, place: Georeference, simplify: float = 0.0
+    path: Path, polygons: Iterable[LabelPolygon], names: Sequence[str], place: Georeference, simplify: float = 0.0
 ) -> int:
     """Write polygons with ``class``, ``class_id``, ``pixels`` and ``area_m2``; memory holds some thousands.
 
@@ -47,7 +46,7 @@ def write_polygons(
     Args:
         path: ends in ``.gpkg`` or ``.geojson``; what is there is replaced once the new file is whole.
         polygons: in pixels of the image.
-        info: class names.
+        names: of the classes, in id order; an id without a name is its own.
         place: where the image lies.
         simplify: how far an outline may move, in pixels; 0: not at all. Each polygon is simplified by itself, so that
             neighbours may overlap or leave gaps of that width.
@@ -56,12 +55,14 @@ def write_polygons(
         How many polygons there are.
 
     Raises:
-        ConfigError: if the name ends otherwise.
+        ConfigError: if the name ends otherwise, or ``simplify`` is negative.
         DiskFullError: if there is no room.
     """
     if path.suffix not in FORMATS:
         raise ConfigError(f"polygons cannot be written to {path}: give a name that ends in {' or '.join(FORMATS)}")
-    rows = _Rows(info, place, simplify)
+    if not simplify >= 0:
+        raise ConfigError(f"polygons cannot be simplified by {simplify:g} pixels: give 0 or more")
+    rows = _Rows(names, place, simplify)
     batches = (rows.of(batch) for batch in _batched(polygons))
     return (_write_geopackage if path.suffix == ".gpkg" else _write_geojson)(path, batches, place)
 
@@ -69,8 +70,8 @@ def write_polygons(
 class _Rows:
     """Makes rows of a table of polygons: geometries in the image's coordinates, and columns."""
 
-    def __init__(self, info: DatasetInfo, place: Georeference, simplify: float) -> None:
-        self._names = np.array(info.names, object)
+    def __init__(self, names: Sequence[str], place: Georeference, simplify: float) -> None:
+        self._names = dict(enumerate(names))
         self._transform = place.transform
         self._simplify = simplify
         self._square_metres = np.nan
@@ -84,11 +85,11 @@ class _Rows:
         if self._transform is not None:
             a, b, c, d, e, f = self._transform[:6]
             outlines = shapely.transform(outlines, lambda points: points @ np.array([[a, d], [b, e]]) + (c, f))
-        ids = np.array([polygon.label for polygon in polygons], np.int32)
+        ids = [polygon.label for polygon in polygons]
         pixels = np.array([polygon.pixels for polygon in polygons], np.int64)
         columns = {
-            "class": self._names[ids],
-            "class_id": ids,
+            "class": np.array([self._names.get(label, str(label)) for label in ids], object),
+            "class_id": np.array(ids, np.int32),
             "pixels": pixels,
             "area_m2": pixels * self._square_metres,
         }

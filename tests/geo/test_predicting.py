@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lightning_seg.geo import predicting
 from lightning_seg.geo.georeference import Georeference
-from lightning_seg.geo.predicting import is_predicted, polygons_of, predict_label_map
+from lightning_seg.geo.predicting import is_predicted, predict_label_map
+from lightning_seg.geo.tracing import polygons_of
 from lightning_seg.geo.windows import WindowedImage
 from tests.geo.rasters import INFO, UTM, scene, threshold, threshold_bands, write
 
@@ -122,7 +123,7 @@ def test_bands_may_begin_above_the_row_that_is_asked_for(image: WindowedImage, t
 
 def test_polygons_are_those_of_the_label_map(image: WindowedImage, tmp_path: Path) -> None:
     predict(image, tmp_path / "out.tif")
-    count = polygons_of(tmp_path / "out.tif", tmp_path / "out.gpkg", INFO)
+    count = polygons_of(tmp_path / "out.tif", tmp_path / "out.gpkg")
     with rasterio.open(tmp_path / "out.tif") as file:
         labels = file.read(1)
     about, _, _, columns = pyogrio.raw.read(tmp_path / "out.gpkg")

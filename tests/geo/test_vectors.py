@@ -29,7 +29,7 @@ LABELS[15:, :3] = 1
 
 
 def written(path: Path, place: Georeference, labels: np.ndarray = LABELS, simplify: float = 0.0) -> int:
-    return write_polygons(path, label_polygons(iter([labels[:7], labels[7:]]), 255), INFO, place, simplify)
+    return write_polygons(path, label_polygons(iter([labels[:7], labels[7:]]), 255), INFO.names, place, simplify)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -126,6 +126,8 @@ def test_no_polygon_makes_an_empty_file(suffix: str, tmp_path: Path) -> None:
 def test_other_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a\.shp: give a name that ends in \.gpkg or \.geojson"):
         written(tmp_path / "a.shp", UTM_32)
+    with pytest.raises(ConfigError, match="simplified by -1 pixels: give 0 or more"):
+        written(tmp_path / "a.gpkg", UTM_32, simplify=-1)
 
 
 @pytest.mark.filterwarnings("ignore")
