@@ -135,6 +135,10 @@ class WindowedImage:
         """Close the file."""
         self._file.close()
 
+    def __reduce__(self) -> tuple[type["WindowedImage"], tuple[Path, ReadingRules]]:
+        """Opened anew where it is unpickled, as by the process that asked a loading process for it."""
+        return WindowedImage, (self.path, self._rules)
+
     def __enter__(self) -> "WindowedImage":
         return self
 

@@ -1,5 +1,6 @@
 """TIFFs by windows: the pixels that whole images have, nodata, and what is refused."""
 
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from lightning_seg.data.reading import ReadingRules, read_image
+from lightning_seg.data.reading.tiff import is_georeferenced
 from lightning_seg.errors import UnfitImageError, UnreadableError
 from lightning_seg.geo import windows
 from lightning_seg.geo.windows import WindowedImage
@@ -107,6 +109,25 @@ def test_nodata_is_where_alpha_is_zero_or_a_value_is_nan(tmp_path: Path) -> None
 def test_a_file_without_nodata_has_none(tmp_path: Path) -> None:
     with WindowedImage(write(tmp_path / "a.tif", scene(H, W))) as image:
         assert image.nodata(slice(0, 9), slice(0, 9)) is None
+
+
+def test_another_process_opens_the_file_anew(tmp_path: Path) -> None:
+    with WindowedImage(write(tmp_path / "a.tif", values(3, "uint16"), **UTM), RULES) as image:
+        part = slice(3, 50), slice(9, 60)
+        with pickle.loads(pickle.dumps(image)) as copy:
+            assert (copy.window(*part) == image.window(*part)).all()
+            assert copy.georeference == image.georeference
+
+
+def test_a_geotiff_is_known_by_its_keys(tmp_path: Path) -> None:
+    plain, geo = write(tmp_path / "a.tif", scene(H, W)), write(tmp_path / "b.tif", scene(H, W), **UTM)
+    big = write(tmp_path / "c.tif", scene(H, W), BIGTIFF="YES", **UTM)
+    Image.new("RGB", (8, 8)).save(tmp_path / "d.png")
+    found = []
+    for path in (plain, geo, big, tmp_path / "d.png"):
+        with path.open("rb") as file:
+            found.append(is_georeferenced(file))
+    assert found == [False, True, True, False]
 
 
 def test_the_georeference_is_read(tmp_path: Path) -> None:
