@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.data.reading import turbojpeg
 from lightning_seg.data.reading.decoders import decode_reduced, decode_rgb, decode_stored
+from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.headers import header_of
 from lightning_seg.data.reading.orientation import turn_upright
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
@@ -53,7 +54,7 @@ class ImageFile:
         """
         header = self.header
         with named(self.path, "image"):
-            self._refuse_parts()
+            refuse_parts(header, self.path)
             if header.is_deep:
                 pixels = self._rules.as_bytes(decode_stored(self._data, header), self.path, header.described)
                 if header.inverted:
@@ -106,21 +107,25 @@ class ImageFile:
         with named(self.path, "image"):
             return turn_upright(decode_reduced(self._data, by), self.header.orientation)
 
-    def _refuse_parts(self) -> None:
-        """Refuse what no RGB image can hold: leaving bands or pages out would be a guess."""
-        header = self.header
-        if header.bands not in (1, 3):
-            raise UnfitImageError(
-                f"image {self.path} {header.described}, and networks take 3: store those that they are to see as an "
-                "image of three bands"
-            )
-        if header.pages > 1:
-            raise UnfitImageError(
-                f"image {self.path} has {header.pages} {'pages' if header.format == 'TIFF' else 'frames'}, and one is "
-                "expected: store each as a file of its own"
-            )
-
 
 def read_image(path: AnyFile, rules: ReadingRules = USUAL) -> RGBImage:
     """Decode an image: :meth:`ImageFile.whole`."""
     return ImageFile(path, rules).whole()
+
+
+def refuse_parts(header: Header, path: AnyFile) -> None:
+    """Refuse what no RGB image can hold: leaving bands or pages out would be a guess.
+
+    Raises:
+        UnfitImageError: if there are bands or pages that are neither grey nor RGB.
+    """
+    if header.bands not in (1, 3):
+        raise UnfitImageError(
+            f"image {path} {header.described}, and networks take 3: store those that they are to see as an "
+            "image of three bands"
+        )
+    if header.pages > 1:
+        raise UnfitImageError(
+            f"image {path} has {header.pages} {'pages' if header.format == 'TIFF' else 'frames'}, and one is "
+            "expected: store each as a file of its own"
+        )

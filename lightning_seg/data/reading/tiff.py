@@ -16,6 +16,8 @@ _EXTRA, _SAMPLE_FORMAT, _XMP = 338, 339, 700
 _WANTED = (_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, ORIENTATION, _STRIPS, _SAMPLES, _PLANAR,
            _TILES, _EXTRA, _SAMPLE_FORMAT, _XMP)  # fmt: skip
 
+_GEO_KEYS = 34735
+
 _LAYOUT = (_WIDTH, _HEIGHT, _COMPRESSION, 266, 278, 317, 322, 323)
 """Tags that every band shares: sizes of strips and tiles, the order of bits, the predictor."""
 _PLACES = (_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES)
@@ -63,6 +65,12 @@ def read_tiff(file: BinaryIO) -> Header:
         inverted=_first(tags, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO,
         variant=SEPARATE if samples > 1 and _first(tags, _PLANAR, 1) == SEPARATE else 0,
     )
+
+
+def is_georeferenced(file: BinaryIO) -> bool:
+    """Whether a file is a TIFF that says where it lies on the earth: a GeoTIFF."""
+    file.seek(0)
+    return file.read(4) in MAGICS and bool(next(read_directories(file, (_GEO_KEYS,)), None))
 
 
 def without_orientation(data: bytes) -> bytes:
