@@ -61,7 +61,7 @@ class PointRend(Adapter):
         coarse = self.head.coarse_sem_seg_head.layers(features)
         with replaced(self.head.coarse_sem_seg_head, "layers", lambda _: coarse):
             refined: Tensor = self.head(features)[0]
-        return refined, self.stride * coarse.shape[-2] // refined.shape[-2], coarse
+        return refined, self.stride // 2**self.head.subdivision_steps, coarse
 
 
 def known_adapters() -> dict[type, type[Adapter]]:
