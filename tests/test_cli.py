@@ -30,6 +30,11 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
     return int(caught.value.code or 0), message[message.index("error: ") :]
 
 
+def test_without_arguments_the_commands_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    status, message = refusal(capsys)
+    assert (status, "{fit,validate,test,predict}" in message) == (2, True)
+
+
 def test_a_run_from_start_to_prediction(experiment: Experiment, scenes: Path, tmp_path: Path) -> None:
     config = str(experiment())
     fit = train_py("fit", "--config", config)

@@ -49,7 +49,7 @@ class SegmentationDataModule(ResumableDataModule):
         train: reader of the training samples.
         val: reader of the samples that every epoch is validated on.
         test: reader of the samples for ``test``.
-        predict: an image, a folder of images or a glob pattern for ``predict``; masks among them are left out.
+        predict: an image, a folder or a glob pattern for ``predict``, without the masks among them; or a reader.
         root: folder that relative paths of the readers start from; the working directory if null.
         ignore_index: mask value of pixels that count neither in the loss nor in the metric; null: 255, but refused
             where a class may be stored so.
@@ -94,7 +94,7 @@ class SegmentationDataModule(ResumableDataModule):
         train: Reader | None = None,
         val: Reader | None = None,
         test: Reader | None = None,
-        predict: str | None = None,
+        predict: str | Reader | None = None,
         root: str | None = None,
         ignore_index: int | None = None,
         imports: list[str] | None = None,

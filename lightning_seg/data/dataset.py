@@ -1,4 +1,4 @@
-"""From samples on disk to Detectron2's dict format."""
+"""Turns samples as they are stored into Detectron2's dict format."""
 
 from collections.abc import Sequence
 
@@ -37,15 +37,15 @@ class SegmentationDataset(Dataset[Item]):
 
     An item is a dict as Detectron2's mappers make it, but for the channel order, which is always RGB:
 
-    * ``image``: (3, h, w) uint8, after the transforms
+    * ``image``: (C, h, w) uint8, after the transforms
     * ``sem_seg``: (h, w) uint8 or int32 class ids and the ignore index, after the transforms
     * ``height``, ``width``: of the image as it is stored
     * ``file_name``, ``sem_seg_file_name``, ``name``
+    * ``position``: the index of the sample, in evaluation and prediction
 
-    and, with ``keep_truth``, ``truth``: (height, width), the mask as it is stored, and ``position``: the index of the
-    sample. Without masks (prediction) the keys of the mask are missing. ``placement`` tells which part of ``image``
-    shows the stored one, where that is not all of it, the same way round. ``unreadable`` lists why others could not
-    stand here.
+    and, with ``keep_truth``, ``truth``: (height, width), the mask as it is stored. Without masks (prediction) the keys
+    of the mask are missing. ``placement`` tells which part of ``image`` shows the stored one, where that is not all of
+    it, the same way round. ``unreadable`` lists why others could not stand here.
 
     Args:
         samples: what to read.
@@ -129,8 +129,22 @@ class SegmentationDataset(Dataset[Item]):
             item["sem_seg_file_name"] = str(sample.mask)
             if self.keep_truth:
                 item["truth"] = torch.from_numpy(mask)
-                item["position"] = position
+        if mask is None or self.keep_truth:
+            item["position"] = position
         return item
+
+    def holds(self, item: Item, position: int) -> bool:
+        """Whether an item is the sample at a position."""
+        return 0 <= position < len(self) and str(self.samples[position].image) == item.get("file_name")
+
+    def stored_image(self, index: int) -> NDArray[np.uint8]:
+        """The image of a sample before the transforms, (H, W, C), at its stored size.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+        kept = None if self.cache is None else self.cache.get(index)
+        return read_image(self.samples[index].image, self.rules) if kept is None else kept[0]
 
     def _read(self, index: int, sample: Sample) -> tuple[NDArray[np.uint8], Ids | None, tuple[int, int]]:
         """Image, class ids and stored size; of the image perhaps only what the coming draw uses."""
@@ -189,7 +203,7 @@ def read_labels(
 
 
 def _image_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """(H, W, 3) array to contiguous (3, H, W) tensor.
+    """(H, W, C) array to contiguous (C, H, W) tensor.
 
     Raises:
         DataError: if a transform has changed the type, as ``Normalize`` does: the model normalises by itself.
@@ -199,7 +213,7 @@ def _image_tensor(image: NDArray[np.uint8]) -> Tensor:
             f"the transforms return a {image.dtype} image, but uint8 is expected: "
             "leave Normalize and ToFloat out, the model subtracts MODEL.PIXEL_MEAN itself"
         )
-    planes = np.empty((3, *image.shape[:2]), np.uint8)
+    planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
     cv2.split(image, list(planes))  # a tenth of the time of NumPy's transpose and copy
     return torch.from_numpy(planes)
 
@@ -214,7 +228,8 @@ def cache_samples(datasets: Sequence[SegmentationDataset], rules: ReadingRules) 
     fresh = [dataset for dataset in datasets if dataset.cache is None]
     id_bytes = [dataset.table.dtype.itemsize for dataset in fresh]
     skips = [dataset.skip_unreadable for dataset in fresh]
-    caches = share_caches([dataset.samples for dataset in fresh], id_bytes, skips, rules)
+    channels = datasets[0].table.info.channels
+    caches = share_caches([dataset.samples for dataset in fresh], id_bytes, skips, channels, rules)
     for dataset, kept in zip(fresh, caches, strict=True):
         dataset.cache = kept
 

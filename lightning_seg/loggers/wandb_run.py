@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -30,40 +30,41 @@ _SECONDS_TO_CONNECT = 3.0
 
 
 class WandbRun(Guard):
-    """Stands before :class:`~pytorch_lightning.loggers.WandbLogger`, and ties it to a run folder.
+    """Wraps a :class:`~pytorch_lightning.loggers.WandbLogger`, and ties it to a run folder.
 
-    Set by :func:`prepared`:
-
-    * ``folder``: of the command, where W&B's files go, unless ``save_dir`` or ``WANDB_DIR`` says otherwise;
-    * ``run_id``: what W&B knows the run by;
-    * ``evaluated_step``: optimiser steps of the checkpoint that is evaluated; None in training.
+    Args:
+        logger: is wrapped.
+        folder: of the command. W&B's files go there, unless ``save_dir`` or ``WANDB_DIR`` says otherwise.
+        run_id: what W&B knows the run by; None on all processes but the first.
+        evaluated_step: optimiser steps of the checkpoint that is evaluated; None in training.
     """
 
     folder: Path
-    run_id: str
-    evaluated_step: int | None = None
+    run_id: str | None
+    evaluated_step: int | None
+    _checkpoints: Checkpoint | None
 
-    _checkpoints: Checkpoint | None = None
+    def __init__(self, logger: WandbLogger, folder: Path, run_id: str | None, evaluated_step: int | None) -> None:
+        super().__init__(logger)
+        vars(self).update(folder=folder, run_id=run_id, evaluated_step=evaluated_step, _checkpoints=None)
 
-    # Of WandbLogger:
-    _experiment: Any
-    _offline: bool
-    _log_model: bool | str
-    _logged_model_time: dict[str, float]
+    def __reduce__(self) -> Any:
+        self.experiment  # noqa: B018  # else the logger opens itself when it is pickled
+        return super().__reduce__()
 
     def _open(self) -> Any:
-        if self._experiment is not None:
-            return self._experiment
+        if self._logger._experiment is not None:
+            return self._logger._experiment
         import wandb
 
         self._settle_folders()
         reason = self._why_offline()
-        init = wandb_arguments(self)
+        init = wandb_arguments(self._logger)
         init.pop("anonymous", None)  # Lightning gives it always, and W&B warns that it means nothing any more
         given = init.get("settings") or {}
         ours = {"x_transaction_log_flush_interval": 1.0, "init_timeout": 30.0}  # seconds; a kill loses the first
         init["settings"] = {**ours, **(given if isinstance(given, dict) else given.model_dump(exclude_unset=True))}
-        self._offline = False  # Lightning would set WANDB_MODE for the whole process
+        self._logger._offline = False  # Lightning would set WANDB_MODE for the whole process
         run = None
         if reason is None:
             try:
@@ -90,18 +91,19 @@ class WandbRun(Guard):
 
         Absolute paths: W&B's service is another process, which may have been started elsewhere.
         """
-        if wandb_arguments(self).get("dir") in (None, "."):
-            wandb_arguments(self)["dir"] = None if "WANDB_DIR" in os.environ else str(self.folder.resolve())
+        init = wandb_arguments(self._logger)
+        if init.get("dir") in (None, "."):
+            init["dir"] = None if "WANDB_DIR" in os.environ else str(self.folder.resolve())
         if os.environ.get("WANDB_DATA_DIR") in (None, os.environ.get("LIGHTNING_SEG_WANDB_DATA_DIR")):
-            staging = str(Path(wandb_arguments(self)["dir"] or os.environ["WANDB_DIR"]).resolve() / "wandb" / "data")
+            staging = str(Path(init["dir"] or os.environ["WANDB_DIR"]).resolve() / "wandb" / "data")
             os.environ["WANDB_DATA_DIR"] = os.environ["LIGHTNING_SEG_WANDB_DATA_DIR"] = staging
 
     def _why_offline(self) -> str | None:
         """Why nothing can be uploaded, in words; None where W&B is to be asked, or is switched off."""
         import wandb
 
-        mode = wandb_arguments(self).get("mode") or os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
-        if self._offline or mode in ("offline", "dryrun"):
+        mode = wandb_arguments(self._logger).get("mode") or os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
+        if self._logger._offline or mode in ("offline", "dryrun"):
             return "as asked"
         if mode == "disabled":
             return None
@@ -127,21 +129,21 @@ class WandbRun(Guard):
                 max(0, self.evaluated_step - 1),
                 {name: value for name, value in metrics.items() if name != "epoch"},
             )
-        super().log_metrics(metrics, step)
+        self._call("log_metrics", metrics, step)
 
     def after_save_checkpoint(self, checkpoint_callback: Checkpoint) -> None:
-        if self._log_model == "all":
+        if self._logger._log_model == "all":
             self._try(self._upload_checkpoints, checkpoint_callback)
         self._checkpoints = checkpoint_callback
 
     def finalize(self, status: str) -> None:
         """Upload what ``log_model`` asks for and end the run; a command after it goes on with the same id."""
-        if self._experiment is None:
+        if self._logger._experiment is None:
             return
-        if self._log_model and status == "success" and self.evaluated_step is None:
+        if self._logger._log_model and status == "success" and self.evaluated_step is None:
             self._try(self._upload_checkpoints, self._checkpoints)
-        self._try(self._experiment.finish, exit_code=0 if status == "success" else 1)
-        self._experiment = None
+        self._try(self._logger._experiment.finish, exit_code=0 if status == "success" else 1)
+        self._logger._experiment = None
 
     @rank_zero_only
     def _upload_checkpoints(self, callback: Checkpoint | None) -> None:
@@ -159,13 +161,13 @@ class WandbRun(Guard):
                 aliases.setdefault(path, []).append(alias)
         for path, names in aliases.items():
             modified = Path(path).stat().st_mtime
-            if self._logged_model_time.get(path) == modified:
+            if self._logger._logged_model_time.get(path) == modified:
                 continue
             metadata = {"file": Path(path).name, **facts}
             artifact = wandb.Artifact(f"model-{self.run_id}", type="model", metadata=metadata)
             artifact.add_file(path, name="model.ckpt")
             self.experiment.log_artifact(artifact, aliases=["latest", *names])
-            self._logged_model_time[path] = modified
+            self._logger._logged_model_time[path] = modified
 
 
 def prepared(
@@ -195,14 +197,10 @@ def prepared(
 
 
 def _tied(logger: WandbLogger, folder: Path, name: str, run_id: str | None, evaluated_step: int | None) -> Logger:
-    given = wandb_arguments(logger)
-    tied: Any = guarded(logger, WandbRun)
-    tied.folder, tied.evaluated_step = folder, evaluated_step
-    tied.run_id = run_id
-    set_wandb_id(tied, run_id)
-    if evaluated_step is None and not given.get("name") and "WANDB_NAME" not in os.environ:
-        given["name"] = name
-    return logger
+    set_wandb_id(logger, run_id)
+    if evaluated_step is None and not wandb_arguments(logger).get("name") and "WANDB_NAME" not in os.environ:
+        wandb_arguments(logger)["name"] = name
+    return cast(Logger, WandbRun(logger, folder, run_id, evaluated_step))
 
 
 def keep_run_id(folder: Path, trained_in: Path, loggers: Sequence[Logger]) -> str | None:

@@ -1,7 +1,5 @@
 """Classes that a split has no pixel of, and whether that makes its figures false."""
 
-from pathlib import Path
-
 import yaml
 
 from lightning_seg.data.auditing.seen import show_shares
@@ -96,12 +94,11 @@ def _swallowed(
 
 def _place(listing: Listing) -> str:
     """The folder of the masks, the file of the annotations, or the folder of the images."""
-    masks = [sample.mask for sample in listing.samples]
-    files = [mask for mask in masks if isinstance(mask, Path)]
-    sources = sorted({mask.file for mask in masks if isinstance(mask, Annotations)})
-    if files:
+    if files := [str(sample.mask_file) for sample in listing.samples if sample.mask_file is not None]:
         return str(common_folder(files))
-    return sources[0] if len(sources) == 1 else str(common_folder([sample.image for sample in listing.samples]))
+    masks = [sample.mask for sample in listing.samples]
+    sources = sorted({mask.file for mask in masks if isinstance(mask, Annotations)})
+    return sources[0] if len(sources) == 1 else str(common_folder([str(sample.image) for sample in listing.samples]))
 
 
 def _is_annotated(sample: Sample) -> bool:

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lightning_seg.data.auditing.absent import absent_classes
 from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.pool import Track, examine_all
 from lightning_seg.data.auditing.seen import SeenLabel, seen_labels
-from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA, SplitStatistics, class_weights
+from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA, SplitStatistics, class_weights, no_pixels
 from lightning_seg.data.listing.defects import Defect, without_repeats
 from lightning_seg.data.listing.splits import Listing
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import DatasetInfo
 
 
@@ -64,7 +64,10 @@ def audit(listings: Mapping[str, Listing], info: DatasetInfo, track: Track, know
         track: shows how far it is.
         known: defects of the settings.
     """
-    splits = {split: SplitStatistics(info.num_classes, len(listing.samples)) for split, listing in listings.items()}
+    splits = {
+        split: SplitStatistics(info.num_classes, len(listing.samples), moments=no_pixels(info.channels))
+        for split, listing in listings.items()
+    }
     defects = [*known, *(defect for listing in listings.values() for defect in listing.defects)]
     twins = _Twins()
     # A test that reads the very files of val is no leak but val under another name.
@@ -90,8 +93,8 @@ class _Twins:
     """Images that were met before."""
 
     def __init__(self) -> None:
-        self._first: dict[bytes, tuple[str, Path]] = {}
-        self._in_split: dict[tuple[str, bytes], Path] = {}
+        self._first: dict[bytes, tuple[str, AnyFile]] = {}
+        self._in_split: dict[tuple[str, bytes], AnyFile] = {}
 
     def meet(self, seen: Examination) -> list[Defect]:
         """The defect that this image is, if an equal one came before: one at most, also where several are equal."""

@@ -1,7 +1,6 @@
 """Small pictures of samples, for a page that holds everything itself."""
 
 import base64
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +11,7 @@ from lightning_seg.data.labels.colours import colourise
 from lightning_seg.data.labels.rasterise import rasterise
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.reading import USUAL, ReadingRules, read_image, read_mask
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Annotations, Colour, DatasetInfo, Sample, free_colour
 
 HEIGHT = 120
@@ -27,12 +27,13 @@ def picture(sample: Sample, table: LabelTable, rules: ReadingRules = USUAL) -> s
 
     Labels are laid over the image where they fit it; what is ignored or without a meaning has a colour of its own.
     """
-    image = _image(sample, rules)
+    image = _image(sample.image, rules)
     panels = [] if image is None else [image]
     try:
         panels.append(_labels(sample, image, table, rules))
     except Exception:  # the page also shows what cannot be read
-        if isinstance(sample.mask, Path) and (raw := _image(Sample(sample.name, sample.mask), rules)) is not None:
+        raw = None if sample.mask_file is None else _image(sample.mask_file, rules)
+        if raw is not None:
             panels.append(raw * np.uint8(255 // max(1, int(raw.max()))))  # ids alone are nearly black
     return _encode(panels) if panels else None
 
@@ -42,9 +43,9 @@ def foreign_colour(info: DatasetInfo) -> Colour:
     return free_colour(FOREIGN_COLOURS, [*info.palette, info.ignore_colour])
 
 
-def _image(sample: Sample, rules: ReadingRules) -> RGB | None:
+def _image(file: AnyFile, rules: ReadingRules) -> RGB | None:
     try:
-        return read_image(sample.image, rules)
+        return read_image(file, rules)
     except Exception:  # as above
         return None
 

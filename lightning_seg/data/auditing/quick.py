@@ -4,7 +4,6 @@ import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
-from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
@@ -183,8 +182,8 @@ def _examine_headers(sample: Sample, split: str, rules: ReadingRules) -> list[De
     path = sample.image
     try:
         header = read_header(path, "image", rules)
-        if isinstance(sample.mask, Path):
-            path = sample.mask
+        if sample.mask_file is not None:
+            path = sample.mask_file
             compare_sizes(path, read_header(path, "mask", rules).upright, header, found)
     except DataError as error:
         found.report("unfit" if isinstance(error, UnfitImageError) else "unreadable", path, error)

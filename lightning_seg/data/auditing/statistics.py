@@ -20,12 +20,12 @@ WEIGHT_FORMULA = (
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Mean and sum of squared deviations of RGB pixels, 0 to 255, per channel.
+    """Mean and sum of squared deviations of pixels, 0 to 255, per channel.
 
     Attributes:
         count: pixels.
-        mean: (3,) float64.
-        deviations: (3,) float64.
+        mean: (C,) float64.
+        deviations: (C,) float64.
     """
 
     count: int
@@ -50,8 +50,8 @@ class Moments:
         return np.asarray(np.sqrt(self.deviations / max(1, self.count)))
 
 
-def no_pixels() -> Moments:
-    return Moments(0, np.zeros(3), np.zeros(3))
+def no_pixels(channels: int = 3) -> Moments:
+    return Moments(0, np.zeros(channels), np.zeros(channels))
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.data.reading import StoredMask
 from lightning_seg.errors import DataError
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Annotations, Colour, DatasetInfo, show_colour, summarise
 
 Ids = NDArray[np.uint8 | np.int32]
@@ -63,7 +63,7 @@ class LabelTable:
         self._by_value = self._lookup(shown, _DEEP_VALUES, self._otherwise)
         self._own = _run_of_own_ids(self._by_value[:256], self._foreign)
 
-    def decode(self, stored: StoredMask, source: Path) -> Ids:
+    def decode(self, stored: StoredMask, source: AnyFile) -> Ids:
         """Class ids and the ignore index, (H, W) uint8, or int32 where those do not fit.
 
         Raises:
@@ -79,7 +79,7 @@ class LabelTable:
             self._told = True
         return ids
 
-    def look_up(self, stored: StoredMask, source: Path) -> tuple[Ids, dict[int | Colour, int]]:
+    def look_up(self, stored: StoredMask, source: AnyFile) -> tuple[Ids, dict[int | Colour, int]]:
         """Class ids, where unknown values count as ignored, and the pixels of each unknown value or colour.
 
         Raises:
@@ -107,7 +107,7 @@ class LabelTable:
             for value, count in zip(found, counts, strict=True)
         }
 
-    def labels_in(self, stored: StoredMask, source: Path) -> dict[int | Colour, int]:
+    def labels_in(self, stored: StoredMask, source: AnyFile) -> dict[int | Colour, int]:
         """Pixels of each stored value, or of each colour where those decide; of very many, the commonest.
 
         Raises:
@@ -161,7 +161,7 @@ class LabelTable:
         order = sorted(stored, key=lambda index: (index == self.info.ignore_index, index))
         return "\n".join(f"  {names[index]}: {summarise(stored[index], limit=12)}" for index in order)
 
-    def _colours_of(self, stored: StoredMask, source: Path) -> NDArray[np.uint8] | None:
+    def _colours_of(self, stored: StoredMask, source: AnyFile) -> NDArray[np.uint8] | None:
         """The colours that decide, or None where the values do.
 
         A palette image is read by its colours where ``data.palette`` names one of those that it uses.
@@ -201,7 +201,7 @@ class LabelTable:
             lookup[value] = index
         return lookup
 
-    def describe(self, foreign: Mapping[int | Colour, int], source: Path) -> str:
+    def describe(self, foreign: Mapping[int | Colour, int], source: AnyFile) -> str:
         """Name unknown values or colours, each with its pixels, and what to do about them."""
         listed = summarise(
             [f"{show_colour(v) if isinstance(v, tuple) else v} in {count} pixels" for v, count in foreign.items()]

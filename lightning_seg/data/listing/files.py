@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg.data.reading.storage import open_file
+from lightning_seg.sources import AnyFile, name_below
 from lightning_seg.structures import Annotations, Sample
 
 COLUMNS = ("name", "image", "image_bytes", "image_digest", "labels", "labels_bytes", "labels_digest")
@@ -27,7 +28,7 @@ _STRETCH = 0.005
 _Found = tuple[str, int | str, str]
 
 
-def file_digest(path: Path, whole: bool) -> tuple[int, str]:
+def file_digest(path: AnyFile, whole: bool) -> tuple[int, str]:
     """Size in bytes, and 128 bits of BLAKE2b in hexadecimal digits.
 
     Args:
@@ -36,11 +37,12 @@ def file_digest(path: Path, whole: bool) -> tuple[int, str]:
             images apart at a cost that does not grow with them.
 
     Raises:
-        OSError: if it cannot be read.
+        OSError, …: if it cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
     with open_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         if whole or size <= 2 * _END:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
@@ -108,8 +110,8 @@ class FileLists(threading.Thread):
                 self._hurry.wait(worked * (1 / _SHARE - 1))
                 started = time.perf_counter()
 
-    def _labels(self, mask: Path | Annotations) -> _Found:
-        if isinstance(mask, Path):
+    def _labels(self, mask: AnyFile | Annotations) -> _Found:
+        if not isinstance(mask, Annotations):
             return self._found(mask, whole=True)
         if mask.file in self._known:
             return self._known[mask.file]
@@ -118,11 +120,11 @@ class FileLists(threading.Thread):
             self._known[mask.file] = found
         return found
 
-    def _found(self, path: Path, whole: bool) -> _Found:
-        name = path.relative_to(self.root) if self.root is not None and path.is_relative_to(self.root) else path
+    def _found(self, file: AnyFile, whole: bool) -> _Found:
+        name = name_below(file, self.root)
         if time.monotonic() > self._deadline:
-            return name.as_posix(), "", ""
+            return name, "", ""
         try:
-            return name.as_posix(), *file_digest(path, whole)
-        except OSError:  # the training says so where it needs the file
-            return name.as_posix(), "", ""
+            return name, *file_digest(file, whole)
+        except Exception:  # a source may raise what it likes; the training says so where it needs the file
+            return name, "", ""

@@ -1,6 +1,7 @@
 """Lists each split of an experiment once, for all who ask before its run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_warn
@@ -44,7 +45,7 @@ class Listings:
     def __init__(
         self,
         readers: Mapping[str, Reader | None],
-        predict: str | None,
+        predict: str | Reader | None,
         root: Path | None,
         labelling: Labelling,
         rules: ReadingRules,
@@ -104,11 +105,15 @@ class Listings:
 
         Raises:
             ConfigError: if ``data.predict`` is not given.
+            DataError: if there is no image.
         """
         if self._predicted is None:
             if self.predict is None:
                 raise ConfigError("predict needs images: --data.predict IMAGE, FOLDER or 'GLOB'")
-            self._predicted = images_to_predict(self.predict, self.root, self._used())
+            if isinstance(self.predict, Reader):
+                self._predicted = [replace(sample, mask=None) for sample in self.predict.samples(self.root)]
+            else:
+                self._predicted = images_to_predict(self.predict, self.root, self._used())
         return self._predicted
 
     def take(self, part: str, command: str) -> Listing:
@@ -131,4 +136,4 @@ class Listings:
             reader.release()
 
     def _used(self) -> list[Reader]:
-        return [reader for reader in self.readers.values() if reader is not None]
+        return [reader for reader in (*self.readers.values(), self.predict) if isinstance(reader, Reader)]

@@ -8,6 +8,7 @@ from typing import overload
 import numpy as np
 import torch
 
+from lightning_seg.sources import ByteSource
 from lightning_seg.structures import Annotations, Sample
 
 
@@ -38,8 +39,17 @@ class Records(Sequence[Sample]):
         start, end = self._ends.numpy()[place : place + 2]
         packed = self._bytes.numpy()[start:end].tobytes()
         name, image, mask = pickle.loads(packed)  # its own, from above
-        return Sample(name, Path(image), Path(mask) if isinstance(mask, str) else mask)
+        return Sample(
+            name,
+            Path(image) if isinstance(image, str) else image,
+            Path(mask) if isinstance(mask, str) else mask,
+        )
 
 
-def _pack(sample: Sample) -> tuple[str, str, str | Annotations | None]:
-    return sample.name, str(sample.image), str(sample.mask) if isinstance(sample.mask, Path) else sample.mask
+def _pack(sample: Sample) -> tuple[str, str | ByteSource, str | ByteSource | Annotations | None]:
+    image, mask = sample.image, sample.mask
+    return (
+        sample.name,
+        str(image) if isinstance(image, Path) else image,
+        str(mask) if isinstance(mask, Path) else mask,
+    )

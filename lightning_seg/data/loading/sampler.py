@@ -94,11 +94,7 @@ class RareClassSampler(TrainSampler):
         class_pixels: (N, C) pixels of each class in each sample.
         temperature: the lower, the more often rare classes are drawn.
         min_pixels: how many pixels of a class a sample must have to show it; where none has so many, one will do.
-        num_replicas: number of processes.
-        rank: of this process.
-        seed: with the epoch and the position, decides the draw.
-        batch_size: per process.
-        samples_done: as of :class:`TrainSampler`.
+        settings: the other arguments of :class:`TrainSampler`. The seed decides the draws of an epoch.
     """
 
     def __init__(
@@ -108,20 +104,9 @@ class RareClassSampler(TrainSampler):
         *,
         temperature: float = TEMPERATURE,
         min_pixels: int = MIN_PIXELS,
-        num_replicas: int,
-        rank: int,
-        seed: int,
-        batch_size: int,
-        samples_done: Callable[[], int] = lambda: 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            dataset,
-            num_replicas=num_replicas,
-            rank=rank,
-            seed=seed,
-            batch_size=batch_size,
-            samples_done=samples_done,
-        )
+        super().__init__(dataset, **settings)
         self.probabilities = rare_class_probabilities(class_pixels.sum(axis=0), temperature)
         enough = class_pixels >= min_pixels
         shows = np.where(enough.any(axis=0), enough, class_pixels > 0)

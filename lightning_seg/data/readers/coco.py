@@ -62,7 +62,7 @@ class Coco(Reader):
         if orphans:
             raise OrphanError(
                 f"{len(orphans)} of {len(content.images)} images that {file} names are not there: "
-                + why_missing(orphans[0].path, "data.root and the reader's images"),
+                + why_missing(str(orphans[0].path), "data.root and the reader's images"),
                 samples,
                 orphans,
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def common_folder(paths: Iterable[Path]) -> Path:
+def common_folder(paths: Iterable[str | Path]) -> Path:
     """The deepest folder that holds all of them; the working directory where there is none.
 
     >>> common_folder([Path("a/b/1.jpg"), Path("a/c/2.jpg")]).as_posix()

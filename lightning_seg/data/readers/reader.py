@@ -9,6 +9,7 @@ from typing import Literal
 
 from lightning_seg.data.readers.walking import scan
 from lightning_seg.errors import DataError
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Sample, SourceLabels
 
 
@@ -24,7 +25,7 @@ class Orphan:
     """
 
     kind: Literal["orphan_image", "orphan_mask", "lossy_mask", "unreadable"]
-    path: Path
+    path: AnyFile
     detail: str
 
 
@@ -45,8 +46,9 @@ class OrphanError(DataError):
 class Reader(ABC):
     """Turns one source format into a list of :class:`~lightning_seg.structures.Sample`.
 
-    A reader only finds files; decoding and checking their content is the data set's work. Relative paths
-    in its arguments are relative to the ``root`` that the data module passes (``data.root``).
+    A reader only finds files, or says where else their bytes are (:class:`~lightning_seg.sources.ByteSource`); decoding
+    and checking their content is the data set's work. Relative paths in its arguments are relative to the ``root`` that
+    the data module passes (``data.root``).
     """
 
     def prepare(self, root: Path | None) -> None:

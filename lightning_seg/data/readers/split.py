@@ -9,6 +9,7 @@ from typing import Literal
 
 from lightning_seg.data.readers.reader import OrphanError, Reader
 from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.sources import name_below
 from lightning_seg.structures import Sample, SourceLabels
 
 PARTS = ("train", "val", "test")
@@ -90,8 +91,8 @@ class Split(Reader):
         if self.group_by is None:
             return sample.name
         # what lies above would be the same match for all
-        path = sample.image.relative_to(root) if root and sample.image.is_relative_to(root) else sample.image
-        match = self.group_by.search(path.as_posix())
+        path = name_below(sample.image, root)
+        match = self.group_by.search(path)
         if match is None:
             raise DataError(f"Split(group_by={self.group_by.pattern!r}) matches nothing in {path}")
         return match[1] if match.groups() else match[0]

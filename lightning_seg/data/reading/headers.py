@@ -1,6 +1,5 @@
 """Headers of all formats that are read."""
 
-from pathlib import Path
 from typing import BinaryIO
 
 from lightning_seg.data.reading.header import Header
@@ -10,9 +9,10 @@ from lightning_seg.data.reading.png import SIGNATURE, read_png
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.data.reading.storage import named, open_file
 from lightning_seg.data.reading.tiff import MAGICS, read_tiff
+from lightning_seg.sources import AnyFile
 
 
-def read_header(path: Path, what: str, rules: ReadingRules = USUAL) -> Header:
+def read_header(path: AnyFile, what: str, rules: ReadingRules = USUAL) -> Header:
     """Read no pixel.
 
     Args:

@@ -1,7 +1,6 @@
 """Images as networks take them: RGB bytes, upright."""
 
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from lightning_seg.data.reading.orientation import turn_upright
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.data.reading.storage import named, read_bytes
 from lightning_seg.errors import UnfitImageError
+from lightning_seg.sources import AnyFile
 
 RGBImage = NDArray[np.uint8]
 
@@ -36,7 +36,7 @@ class ImageFile:
         UnfitImageError: if it has more pixels than are allowed.
     """
 
-    def __init__(self, path: Path, rules: ReadingRules = USUAL) -> None:
+    def __init__(self, path: AnyFile, rules: ReadingRules = USUAL) -> None:
         self.path = path
         self._rules = rules
         with named(path, "image"):
@@ -121,6 +121,6 @@ class ImageFile:
             )
 
 
-def read_image(path: Path, rules: ReadingRules = USUAL) -> RGBImage:
+def read_image(path: AnyFile, rules: ReadingRules = USUAL) -> RGBImage:
     """Decode an image: :meth:`ImageFile.whole`."""
     return ImageFile(path, rules).whole()

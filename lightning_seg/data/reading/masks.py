@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from lightning_seg.data.reading.png import GREY, GREY_ALPHA
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.data.reading.storage import named, read_bytes
 from lightning_seg.errors import LossyMaskError, UnreadableError
+from lightning_seg.sources import AnyFile
 
 _EXPECTED = "class ids (grey, 16-bit or palette image) or colours (RGB, RGBA)"
 
@@ -47,7 +47,7 @@ class StoredMask:
         return array.shape[0], array.shape[1]
 
 
-def read_mask(path: Path, rules: ReadingRules = USUAL) -> StoredMask:
+def read_mask(path: AnyFile, rules: ReadingRules = USUAL) -> StoredMask:
     """Decode a label file to what it stores: indices of a palette image, never its grey levels; upright.
 
     Raises:
@@ -73,7 +73,7 @@ def read_mask(path: Path, rules: ReadingRules = USUAL) -> StoredMask:
     return stored if header.orientation == 1 else _turned(stored, header.orientation)
 
 
-def _refuse_kind(path: Path, header: Header) -> None:
+def _refuse_kind(path: AnyFile, header: Header) -> None:
     if header.pages > 1:
         kind = "pages" if header.format == "TIFF" else "frames"
         raise UnreadableError(f"mask {path} has {header.pages} {kind}: expected a single image")
@@ -84,7 +84,7 @@ def _refuse_kind(path: Path, header: Header) -> None:
         )
 
 
-def _decode(path: Path, data: bytes, header: Header) -> StoredMask:
+def _decode(path: AnyFile, data: bytes, header: Header) -> StoredMask:
     if header.format == "PNG" and header.bits == 8 and header.variant == GREY:
         return StoredMask(values=decode_grey(data))
     if header.bits > 1 and (header.is_deep or header.format == "PPM"):
@@ -92,7 +92,7 @@ def _decode(path: Path, data: bytes, header: Header) -> StoredMask:
     return _by_mode(path, data, header)
 
 
-def _deep(path: Path, stored: NDArray[Any]) -> StoredMask:
+def _deep(path: AnyFile, stored: NDArray[Any]) -> StoredMask:
     if stored.ndim == 2:
         if stored.dtype == np.uint8:
             return StoredMask(values=stored)
@@ -112,7 +112,7 @@ def _deep(path: Path, stored: NDArray[Any]) -> StoredMask:
     return StoredMask(colours=stored[..., :3], alpha=stored[..., 3] if stored.shape[2] == 4 else None)
 
 
-def _by_mode(path: Path, data: bytes, header: Header) -> StoredMask:
+def _by_mode(path: AnyFile, data: bytes, header: Header) -> StoredMask:
     image = open_by_pillow(data, header)
     if image.mode == "1":
         return StoredMask(values=np.asarray(image).astype(np.uint8))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_seg.errors import ConfigError, UnfitImageError
+from lightning_seg.sources import AnyFile
 
 MAX_PIXELS = 1_000_000_000
 """3 GB as RGB; a file of some kilobytes can claim to be as large as it likes."""
@@ -49,7 +49,7 @@ class ReadingRules:
             )
         return cls(tuple((float(low), float(high)) for low, high in pairs), max_pixels)
 
-    def check_size(self, size: tuple[int, int], path: Path, what: str) -> None:
+    def check_size(self, size: tuple[int, int], path: AnyFile, what: str) -> None:
         """Refuse more pixels than are allowed.
 
         Raises:
@@ -61,7 +61,7 @@ class ReadingRules:
                 "raise it if the file is what it says and fits into memory"
             )
 
-    def as_bytes(self, values: NDArray[Any], path: Path, described: str) -> NDArray[np.uint8]:
+    def as_bytes(self, values: NDArray[Any], path: AnyFile, described: str) -> NDArray[np.uint8]:
         """Map (H, W) or (H, W, 3) values to (H, W, 3) bytes: the ends of the range to 0 and 255, and what is beyond.
 
         NaN becomes 0.

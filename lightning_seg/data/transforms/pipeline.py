@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import albumentations as A
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from lightning_seg.data.transforms.counterparts import describe_foreign
 from lightning_seg.data.transforms.random_scale_crop import RandomScaleCrop
 from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.sources import AnyFile
 
 Transform: TypeAlias = A.BasicTransform | A.BaseCompose
 
@@ -114,7 +114,7 @@ def leaves(transforms: Sequence[Transform]) -> Iterator[A.BasicTransform]:
             yield transform
 
 
-def apply(pipeline: A.Compose, setting: str, path: Path, **arrays: NDArray[Any]) -> dict[str, Any]:
+def apply(pipeline: A.Compose, setting: str, path: AnyFile, **arrays: NDArray[Any]) -> dict[str, Any]:
     """Call a pipeline.
 
     Args:

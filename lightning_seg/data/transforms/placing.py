@@ -6,7 +6,6 @@ Nothing is asked of a transform: an image of coordinates is sent through it, onc
 import random
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import albumentations as A
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.data.transforms.pipeline import Transform, explain
 from lightning_seg.errors import DataError
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Placement
 
 Size = tuple[int, int]
@@ -45,7 +45,7 @@ class Placements:
         self._steps = [_Step(transform) for transform in transforms]
         self._found: dict[Size, Placement | None] = {}
 
-    def of(self, size: Size, source: Path) -> Placement | None:
+    def of(self, size: Size, source: AnyFile) -> Placement | None:
         """The part of the transformed image that shows the stored one; None: all of it, the same way round.
 
         Args:
@@ -60,7 +60,7 @@ class Placements:
             self._found[size] = self._find(size, source)
         return self._found[size]
 
-    def _find(self, size: Size, source: Path) -> Placement | None:
+    def _find(self, size: Size, source: AnyFile) -> Placement | None:
         image = f"image {source} ({size[1]}×{size[0]} pixels)"
         spans = [_Span(0.0, float(length)) for length in size]
         for step in self._steps:
