@@ -1,4 +1,4 @@
-"""A network with all that is around it as one graph: stored pixels in, label maps out, at any size of batch and image."""
+"""A network with all that is around it as one graph: stored pixels in, label maps out, at any size."""
 
 from typing import Any
 
@@ -32,8 +32,10 @@ class Graph(nn.Module):
         self.bgr = segmentor.bgr
         self.probabilities = probabilities
         self.half_network = half
-        for name in ("pixel_mean", "pixel_std"):
-            self.register_buffer(name, getattr(network, name).clone().float())
+        self.pixel_mean = nn.Buffer(network.pixel_mean.clone().float())
+        self.pixel_std = nn.Buffer(network.pixel_std.clone().float())
+        if half:
+            network.half()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Label maps, and probabilities where they are asked for.

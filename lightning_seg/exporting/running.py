@@ -16,6 +16,10 @@ SUFFIXES = (".onnx", ".pt2")
 """Of files that run by themselves."""
 
 
+ONNX_LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
+"""What writing an ONNX file takes; running one takes the last alone."""
+
+
 class Output(NamedTuple):
     """What an exported file says of a batch.
 
@@ -143,7 +147,9 @@ def _open_onnx(path: Path, device: str, threads: int | None) -> tuple[str | None
     providers = ["CPUExecutionProvider"]
     if torch.device(device).type == "cuda":
         if "CUDAExecutionProvider" not in runtime.get_available_providers():
-            raise DependencyError("this ONNX Runtime runs on the CPU alone: pip install onnxruntime-gpu, or use the CPU")
+            raise DependencyError(
+                "this ONNX Runtime runs on the CPU alone: pip install onnxruntime-gpu, or use the CPU"
+            )
         providers.insert(0, "CUDAExecutionProvider")
     session = runtime.InferenceSession(path, options, providers=providers)
 

@@ -1,5 +1,6 @@
 """Traces a graph whose sizes stay free: what torch can only trace at one size gives way to what gives the same."""
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -40,8 +41,6 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
     Raises:
         Exception: torch's own, of many kinds, where the network asks for numbers that only one size has.
     """
-    from torch.fx.experimental import _config as symbolic_shapes
-
     batch, side = MOST
     dim = torch.export.Dim
     shapes = {
@@ -50,9 +49,10 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
         3: dim("width", min=1, max=side),
     }
     number, height, width = EXAMPLE
-    example = torch.zeros(number, graph.pixel_mean.shape[0], height, width, dtype=torch.uint8)
+    example = torch.zeros(number, len(graph.pixel_mean), height, width, dtype=torch.uint8)
+    settings: Any = importlib.import_module("torch.fx.experimental._config")
     # Sizes of 1 are sizes like any other: torch takes them for constants otherwise.
-    with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True), _traceable_points():
+    with torch.no_grad(), settings.patch(backed_size_oblivious=True), _traceable_points():
         program = torch.export.export(
             graph,
             (example,),

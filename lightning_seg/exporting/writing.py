@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lightning_seg.exporting.metadata import KEY, Metadata
-from lightning_seg.exporting.running import require_export_extra
+from lightning_seg.exporting.running import ONNX_LIBRARIES, require_export_extra
 
 OPSET = 20
 """Of ONNX, of 2023: the first in which all that these networks do is there."""
@@ -32,7 +32,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: Meta
         DependencyError: if a library that this needs is missing.
         Exception: torch's own, of many kinds, where the network does what ONNX cannot say.
     """
-    for name in ("onnx", "onnxscript", "onnxruntime"):
+    for name in ONNX_LIBRARIES:
         require_export_extra(name)
     with quiet():
         made: Any = torch.onnx.export(
