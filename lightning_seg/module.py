@@ -25,6 +25,7 @@ from lightning_seg.lightning_internals import callbacks_of, checkpoint_is_coming
 from lightning_seg.losses import Criterion
 from lightning_seg.losses.description import describe_criterion, restore_criterion
 from lightning_seg.metrics import AbsentClasses, Evaluation
+from lightning_seg.metrics.boundary import boundary_iou as count_boundaries
 from lightning_seg.models.compilation import compile_or_tell, refuse_double_counting
 from lightning_seg.models.normalisation import drop_sync_on_cpu, refuse_dropped_activations, telling_of_single_values
 from lightning_seg.models.optimisation import Optimisation
@@ -113,7 +114,8 @@ class SegmentationModule(EvaluatingModule):
         super().__init__()
         config, class_names = os.fspath(config), [str(name) for name in class_names]  # as a checkpoint keeps them
         weights = None if weights is None else os.fspath(weights)
-        self.evaluation = Evaluation(class_names, ignore_index, absent_classes, boundary_iou=boundary_iou)
+        map_figures = [count_boundaries(len(class_names))] if boundary_iou else []
+        self.evaluation = Evaluation(class_names, ignore_index, absent_classes, map_figures)
         if compile:
             refuse_double_counting(activation_checkpointing)
         rates = Rates(backbone_lr_factor, layer_decay)

@@ -1,18 +1,37 @@
 """Counts near the boundaries of label maps, by the rule of Detectron2's evaluator."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_seg.metrics.functional import confusion_matrix, is_counted
+from lightning_seg.errors import ConfigError
+from lightning_seg.metrics.functional import confusion_matrix, iou_per_class, is_counted
+from lightning_seg.metrics.map_figure import MapFigure
 
 MAX_CLASSES = 254
 """OpenCV erodes uint8, and one more value stands for ignored pixels."""
 
 _DILATION_RATIO = 0.02
 """Width of the boundary over the diagonal of the image (Cheng et al. 2021, arXiv:2103.16562)."""
+
+
+def boundary_iou(num_classes: int) -> MapFigure:
+    """The boundary IoU of Detectron2's evaluator, which every class with a union has.
+
+    Raises:
+        ConfigError: if there are too many classes.
+    """
+    if num_classes > MAX_CLASSES:
+        raise ConfigError(
+            f"model.boundary_iou counts at most {MAX_CLASSES} classes, as in Detectron2, but data.classes names "
+            f"{num_classes}: leave it false"
+        )
+    per_class = partial(iou_per_class, absent_classes="mmseg")
+    return MapFigure("BoundaryIoU", num_classes, boundary_confusion_matrix, per_class)
 
 
 def boundary_confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> Tensor:

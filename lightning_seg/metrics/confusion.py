@@ -12,14 +12,15 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 
-class ConfusionMatrix(Metric):
-    """Sums (K, K) int64 counts over images and processes.
+class Counts(Metric):
+    """Sums int64 counts over images and processes.
 
-    Exact, and the same for any number of processes. ``compute`` returns the sum; figures are functions in
+    The sum is exact, and the same for any number of processes. ``compute`` returns it; figures are functions in
     :mod:`lightning_seg.metrics.functional`.
 
     Args:
-        num_classes: K.
+        rows: how many rows the counts of an image have.
+        columns: how many columns they have.
     """
 
     full_state_update = False
@@ -27,17 +28,28 @@ class ConfusionMatrix(Metric):
     is_differentiable = False
     matrix: Tensor
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
-        self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("matrix", torch.zeros(rows, columns, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, counts: Tensor) -> None:
-        """Add the counts of an image, see :func:`~lightning_seg.metrics.functional.confusion_matrix`."""
+        """Add the (rows, columns) counts of an image."""
         self.matrix += counts
 
     def compute(self) -> Tensor:
-        """The (K, K) int64 matrix over all processes."""
+        """The (rows, columns) int64 sum over all processes."""
         return self.matrix
+
+
+class ConfusionMatrix(Counts):
+    """Sums what :func:`~lightning_seg.metrics.functional.confusion_matrix` counts, (K, K) with rows by truth.
+
+    Args:
+        num_classes: K.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, num_classes)
 
 
 class EachImage(Metric):

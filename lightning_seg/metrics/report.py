@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +27,7 @@ class Report:
         matrix: (K, K) int64 counts, on the CPU.
         images: the figures of each image.
         absent_classes: the averaging rule over classes.
-        boundary: (K, K) int64 counts of boundary maps, on the CPU, or None.
+        map_figures: by name, (K,) float64 each: figures that were counted from the label maps.
     """
 
     split: str
@@ -35,25 +35,23 @@ class Report:
     matrix: Tensor
     images: ImageFigures
     absent_classes: AbsentClasses
-    boundary: Tensor | None = None
+    map_figures: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def _of_classes(self) -> dict[str, Tensor]:
         """(K,) float64 each; NaN for a class that the rule leaves out."""
         counts = (self.matrix, self.absent_classes)
-        figures = {
+        return {
             "IoU": functional.iou_per_class(*counts),
             "Dice": functional.dice_per_class(*counts),
             "Precision": functional.precision_per_class(*counts),
             "Recall": functional.recall_per_class(*counts),
+            **self.map_figures,
         }
-        if self.boundary is not None:  # Detectron2 has one wherever there is a union
-            figures["BoundaryIoU"] = functional.iou_per_class(self.boundary, "mmseg")
-        return figures
 
     @property
     def per_class(self) -> dict[str, dict[str, float]]:
-        """``IoU``, ``Dice``, ``Precision``, ``Recall`` and, if counted, ``BoundaryIoU``, each by class name."""
+        """``IoU``, ``Dice``, ``Precision``, ``Recall`` and those of :attr:`map_figures`, each by class name."""
         return {
             figure: dict(zip(self.class_names, values.tolist(), strict=True))
             for figure, values in self._of_classes.items()
