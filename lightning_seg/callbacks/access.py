@@ -1,4 +1,4 @@
-"""What callbacks ask a trainer for, though Lightning does not declare it."""
+"""Gets the data module and the W&B loggers of a trainer."""
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
@@ -8,11 +8,11 @@ from lightning_seg.loggers import usable
 
 
 def data_of(trainer: pl.Trainer) -> SegmentationDataModule:
-    """The data module, which is there since a command began."""
+    """The data module, which a trainer has from the start of a command."""
     data: SegmentationDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
     return data
 
 
 def wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:
-    """Those that can be written to, on the main process; none on the others."""
+    """The W&B loggers that can be written to; other processes than the main one have none."""
     return usable(trainer.loggers, WandbLogger) if trainer.is_global_zero else []
