@@ -16,8 +16,8 @@ _UNFIT: dict[type[pl.Callback], str] = {
     LearningRateFinder: "sets one number of the module, but here the rates are the config's (SOLVER.BASE_LR), or those "
     "of model.optimizer, and may differ by depth: leave it out and compare rates with "
     "`wandb sweep configs/sweeps/learning_rate.yaml`",
-    BackboneFinetuning: "gives the backbone to the optimiser in the midst of a run, and neither the schedule nor a "
-    "resumed run can follow: leave it out, and give model.backbone_lr_factor 0.1 to train the backbone slowly; or train "
+    BackboneFinetuning: "gives the backbone to the optimiser in the midst of a run; neither schedule nor a resumed "
+    "run can follow: leave it out, and give model.backbone_lr_factor 0.1 to train the backbone more slowly; or train "
     "twice, first with MODEL.BACKBONE.FREEZE_AT 5, then with that run's last.ckpt as model.weights",
 }
 """Lightning's callbacks that do not work with this module, and what to do instead."""

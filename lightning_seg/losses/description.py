@@ -1,4 +1,4 @@
-"""A loss as plain values, so that a checkpoint can hold it and give it back: class and arguments, as in a config."""
+"""Describes a loss in plain values for a checkpoint, class and arguments as in a config, and builds it again."""
 
 import importlib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def describe_criterion(criterion: Any) -> dict[str, Any]:
-    """``{"class_path": …, "init_args": {…}}`` of a loss; without ``init_args`` where these are no plain values.
+    """``{"class_path": …, "init_args": {…}}`` of a loss; without ``init_args`` if these are no plain values.
 
     >>> from lightning_seg.losses import Dice
     >>> describe_criterion(Dice(smooth=2.0))
@@ -26,7 +26,7 @@ def describe_criterion(criterion: Any) -> dict[str, Any]:
 
 
 def restore_criterion(description: Mapping[str, Any]) -> Criterion:
-    """The loss that :func:`describe_criterion` described, with its parameters as they are at first.
+    """Build the loss that :func:`describe_criterion` described, with its initial parameters.
 
     Raises:
         CheckpointError: if it cannot be built again: its class is not found, is no :class:`Criterion`, or was given
@@ -41,7 +41,7 @@ def restore_criterion(description: Mapping[str, Any]) -> Criterion:
         kind = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise CheckpointError(f"the checkpoint's criterion {class_path} is not found ({error}): {remedy}") from error
-    if not (isinstance(kind, type) and issubclass(kind, Criterion)):  # before anything of it is called
+    if not (isinstance(kind, type) and issubclass(kind, Criterion)):  # checked before anything of it is called
         raise CheckpointError(f"the checkpoint's criterion {class_path} is no lightning_seg.losses.Criterion: {remedy}")
     criterion: Criterion = kind(**{name: _built(value) for name, value in description["init_args"].items()})
     return criterion

@@ -1,7 +1,7 @@
-"""The states of an evaluation: sums of integer counts, and what was counted of each image.
+"""Holds the states of an evaluation: sums of integer counts, and the counts of each image.
 
-All are integers, also those that hold the bits of fractions: what converts a network to half precision converts the
-fractions of the metrics in it, too.
+All are integers, also those that hold the bits of fractions, since converting a module to half precision would round
+the fractions in its metrics.
 """
 
 from collections.abc import Sequence
@@ -53,10 +53,10 @@ class ConfusionMatrix(Counts):
 
 
 class EachImage(Metric):
-    """Keeps what was counted of every image, over all processes.
+    """Keeps the counts of every image, over all processes.
 
-    Its images are integers as :func:`~lightning_seg.metrics.images.encode_image` writes them. ``compute`` returns them
-    in any order, for :meth:`~lightning_seg.metrics.images.ImageFigures.decode`.
+    Images are integers, see :func:`~lightning_seg.metrics.images.encode_image`. ``compute`` returns them in any order,
+    for :meth:`~lightning_seg.metrics.images.ImageFigures.decode`.
     """
 
     full_state_update = False
@@ -69,7 +69,7 @@ class EachImage(Metric):
         self.add_state("codes", [], dist_reduce_fx="cat")
 
     def update(self, codes: Sequence[Tensor]) -> None:
-        """Add the images of this process, also where it has none: without a state, torchmetrics gathers a float32."""
+        """Add the images of this process, also if it has none: without a state, torchmetrics would gather a float32."""
         self.codes.append(torch.cat([torch.zeros(0, dtype=torch.int64), *codes]).to(self.device))
 
     def compute(self) -> Tensor:

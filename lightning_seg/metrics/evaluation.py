@@ -1,4 +1,4 @@
-"""All that an evaluation counts: update with each image, reset, and a report at the end."""
+"""Counts an evaluation: update with each image, report at the end, reset for the next one."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from lightning_seg.transfers import Later
 
 
 class _Counted(NamedTuple):
-    """An image whose counts and loss are on their way to the CPU, and what they were counted from."""
+    """An image whose counts and loss are on their way to the CPU, and its label maps."""
 
     position: int
     counts: Later
@@ -27,9 +27,9 @@ class _Counted(NamedTuple):
 
 
 class Evaluation(nn.Module):
-    """Counts images on one process, and reports on those of all.
+    """Counts the images of one process, and reports on those of all.
 
-    The figures of an image are read one image later: until then a GPU works on.
+    The counts of an image are read one image later, so that nobody waits for a GPU.
 
     Args:
         class_names: K names in id order.
@@ -71,12 +71,12 @@ class Evaluation(nn.Module):
         Args:
             prediction: (H, W) class ids, uint8 or a signed integer type.
             truth: (H, W) class ids or the ignore index.
-            position: of the image in its data set, by which the images of a report are sorted; None: how many this
-                process has counted before.
+            position: of the image in its data set; a report sorts the images by it. None: how many images this process
+                has counted before.
             loss: of the image, a floating scalar, or None.
 
         Raises:
-            ValueError: if a counted id is no class; at the next image, or at the end.
+            ValueError: if a counted id of this image is no class; raised at the next image, or by :meth:`report`.
         """
         classes = len(self.class_names)
         counts, foreign = count_pairs(prediction, truth, classes, self.ignore_index)
@@ -89,7 +89,7 @@ class Evaluation(nn.Module):
             sums.update(figure.count(prediction, truth, classes, self.ignore_index))
 
     def running_mean_iou(self) -> float:
-        """The mIoU of this process's images so far; waits for the device."""
+        """The mIoU of this process's images so far; this waits for the device."""
         return mean_iou(self.confusion.matrix.cpu(), self.absent_classes).item()
 
     def figure_names(self) -> list[str]:
@@ -99,7 +99,7 @@ class Evaluation(nn.Module):
         return list(Report("", self.class_names, none, self._images(none[0, :0]), self.absent_classes, figures).logged)
 
     def report(self, split: str) -> Report:
-        """The figures of all processes, which must all ask."""
+        """The figures of the images of all processes; all of them must call this."""
         self._arrive(all_but=0)
         self.each_image.update(self._codes)
         self._codes.clear()

@@ -1,4 +1,4 @@
-"""Describes a figure that needs the label maps of each image, because their confusion matrix does not tell it."""
+"""Describes a figure that is counted from the label maps of each image, since the confusion matrix is not enough."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
