@@ -26,6 +26,7 @@ from lightning_seg.launching.steps import global_batch, total_steps
 from lightning_seg.lightning_internals import callbacks_of, checkpoint_is_coming
 from lightning_seg.losses import Criterion
 from lightning_seg.metrics import AbsentClasses, Evaluation
+from lightning_seg.metrics.boundary import boundary_iou as count_boundaries
 from lightning_seg.models.compilation import compile_or_tell, refuse_double_counting
 from lightning_seg.models.normalisation import drop_sync_on_cpu, refuse_dropped_activations, telling_of_single_values
 from lightning_seg.models.optimisation import Optimisation
@@ -117,7 +118,8 @@ class SegmentationModule(EvaluatingModule):
         config, values = recorded_config(config)  # of load_from_checkpoint
         class_names = [str(name) for name in class_names]  # as a checkpoint keeps them
         weights = None if weights is None else os.fspath(weights)
-        self.evaluation = Evaluation(class_names, ignore_index, absent_classes, boundary_iou=boundary_iou)
+        map_figures = [count_boundaries(len(class_names))] if boundary_iou else []
+        self.evaluation = Evaluation(class_names, ignore_index, absent_classes, map_figures)
         if compile:
             refuse_double_counting(activation_checkpointing)
         rates = Rates(backbone_lr_factor, layer_decay)

@@ -188,7 +188,7 @@ REFUSED = [
     ("solver", ["--model.fresh_head=true"], "model.fresh_head is True, in the checkpoint's run it was False"),
     ("solver", ["--trainer.max_epochs=1"], "the checkpoint is in epoch 2, but trainer.max_epochs is 1"),
     ("solver", ["--trainer.max_steps=3"], "the checkpoint is of step 4, but trainer.max_steps is 3"),
-    ("plateau", ["--model.optimizer.lr=0.002"], "ReduceLROnPlateau goes by all validations so far"),
+    ("plateau", ["--model.optimizer.lr=0.002"], "ReduceLROnPlateau depends on all validations so far"),
     ("plateau", ["--model.lr_scheduler.patience=3"], "(schedule patience 10 → 3)"),
     ("plateau", [f"--model.lr_scheduler={EXPONENTIAL}"], "ReduceLROnPlateau → ExponentialLR"),
 ]
