@@ -1,6 +1,6 @@
 """Lists each split of an experiment once, for all who ask before its run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_warn
@@ -44,7 +44,7 @@ class Listings:
     def __init__(
         self,
         readers: Mapping[str, Reader | None],
-        predict: str | None,
+        predict: Sequence[str] | str | None,
         root: Path | None,
         labelling: Labelling,
         rules: ReadingRules,
@@ -107,7 +107,7 @@ class Listings:
         """
         if self._predicted is None:
             if self.predict is None:
-                raise ConfigError("predict needs images: --data.predict IMAGE, FOLDER or 'GLOB'")
+                raise ConfigError("predict needs images: --data.predict IMAGE, FOLDER, 'GLOB', LIST.txt or VIDEO")
             self._predicted = images_to_predict(self.predict, self.root, self._used())
         return self._predicted
 
