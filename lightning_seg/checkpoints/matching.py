@@ -8,7 +8,6 @@ from pytorch_lightning.callbacks import BackboneFinetuning, EMAWeightAveraging, 
 from torch import Tensor
 
 from lightning_seg.errors import CheckpointError
-from lightning_seg.structures import summarise
 
 _RATES = ("backbone_lr_factor", "layer_decay")
 """Settings of the model that a checkpoint's optimiser has taken in."""
@@ -115,30 +114,3 @@ def refuse_other_model(here: Mapping[str, Tensor], stored: Mapping[str, Tensor])
             f"the checkpoint was made for another model: {'; '.join(reasons)}. "
             "Give the config and overrides that it was trained with, such as the config.yaml of its run"
         )
-
-
-def compare_classes(stored: Sequence[str] | None, here: Sequence[str], what: str) -> str | None:
-    """What to say where the classes of stored weights are not those of here; None where they are.
-
-    Args:
-        stored: names in id order; None if nothing says them.
-        here: those of the data.
-        what: the weights, to begin a message with.
-
-    Raises:
-        CheckpointError: if they are the same in another order: everything predicted would be called by another's name.
-    """
-    if stored is None or list(stored) == list(here):
-        return None
-    if sorted(stored) == sorted(here):
-        raise CheckpointError(
-            f"{what} has the classes of data.classes in another order, so that predictions would be called by other "
-            f"names: set data.classes to its order, [{', '.join(stored)}]"
-        )
-    pairs = [
-        f"{index}: {old} → {new}" for index, (old, new) in enumerate(zip(stored, here, strict=False)) if old != new
-    ]
-    return (
-        f"WARNING: {what} calls {len(pairs)} of its classes by other names ({summarise(pairs)}): right only where they "
-        "mean the same; else give the data.classes that it was trained with"
-    )

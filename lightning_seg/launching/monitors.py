@@ -1,12 +1,13 @@
 """Whether what watches a figure names one that is logged, and takes the better value for the better."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from lightning_seg.errors import ConfigError
 from lightning_seg.hints import did_you_mean
 
 _OF_TRAINING = ("train/", "lr/", "perf/", "data/")
@@ -55,6 +56,30 @@ def plateau_problem(scheduler: Any, figures: Sequence[str]) -> str | None:
             f"{kind} has mode {scheduler.mode}, but is stepped on {name}, which is better the {_word(name)}: {remedy}"
         )
     return None
+
+
+def schedule_settings(scheduler: LRScheduler, figures: Sequence[str]) -> dict[str, Any]:
+    """A schedule as ``configure_optimizers`` returns it: stepped after every optimiser step, or on a figure.
+
+    Args:
+        scheduler: of any kind.
+        figures: names that the validation logs.
+
+    Raises:
+        ConfigError: if a ``ReduceLROnPlateau`` cannot go by any of the figures.
+    """
+    if problem := plateau_problem(scheduler, figures):
+        raise ConfigError(problem)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        return {"scheduler": scheduler, "monitor": monitored(scheduler), "strict": False}
+    return {"scheduler": scheduler, "interval": "step"}
+
+
+def step_on_plateau(trainer: pl.Trainer, figures: Mapping[str, Any]) -> None:
+    """Step each ``ReduceLROnPlateau`` of a trainer on its figure, after a validation that logged ``figures``."""
+    for settings in trainer.lr_scheduler_configs:
+        if isinstance(settings.scheduler, ReduceLROnPlateau):
+            settings.scheduler.step(float(figures[monitored(settings.scheduler)]))
 
 
 def name_problems(callbacks: Sequence[pl.Callback], figures: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
 
+from lightning_seg.checkpoints.continuation import refuse_other_training
 from lightning_seg.checkpoints.matching import (
     averaging_problems,
     callback_problems,
@@ -119,7 +120,7 @@ class Preflight:
         self.problems += name_problems(callbacks, validation_figures(model, self.settings))
         accumulate = self.settings.trainer.accumulate_grad_batches
         factors = changing_accumulation(callbacks)
-        if problem := accumulation_problem(factors, accumulate, scales=model.scale_lr):
+        if problem := accumulation_problem(factors, accumulate, scales=model.optimisation.scale_lr):
             self.problems.append(problem)
         if self.checkpoint is not None:
             checkpoint = read_checkpoint(self.checkpoint, f"checkpoint {self.checkpoint}")
@@ -168,7 +169,8 @@ class Preflight:
         before = self._stored.get("training")
         if before is not None and not self.problems:
             steps = math.inf if plan.total_steps is None else plan.total_steps
-            self.attempt(partial(model.refuse_other_training, before, model.lr_scale(plan.global_batch), steps))
+            scale = model.optimisation.lr_scale(plan.global_batch)
+            self.attempt(partial(refuse_other_training, before, model.optimisation, model.segmentor, scale, steps))
         if data.datasets and (state := self._stored.get(type(data).__qualname__)):
             data.load_state_dict(state)
             self.problems += data.order_problems(inside=place_of(self._stored)[1] > 0)

@@ -41,10 +41,12 @@ def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> l
         problems += [problem for problem in [weights_problem(model.weights)] if problem]
     if settings.trainer.fast_dev_run:
         return problems
-    if model.make_lr_scheduler is None:
+    optimisation = model.optimisation
+    if optimisation.make_lr_scheduler is None:
         return problems + [problem for problem in [model.recipe.schedule_problem()] if problem]
     try:
-        scheduler = model.build_lr_scheduler(model.build_optimizer(), plan.total_steps or math.inf)
+        optimizer = optimisation.build_optimizer(model.segmentor)
+        scheduler = optimisation.build_lr_scheduler(optimizer, plan.total_steps or math.inf)
     except ConfigError as error:
         return [*problems, str(error)]
     if problem := plateau_problem(scheduler, validation_figures(model, settings)):

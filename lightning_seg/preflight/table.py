@@ -54,11 +54,12 @@ def run_rows(
     environment: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     """What a dry run prints of the run: names and values."""
-    optimizer = model.build_optimizer(model.lr_scale(plan.global_batch))
+    optimisation = model.optimisation
+    optimizer = optimisation.build_optimizer(model.segmentor, optimisation.lr_scale(plan.global_batch))
     rates = sorted({group["lr"] for group in optimizer.param_groups})
     shown = " and ".join(f"{rate:g}" for rate in rates) if len(rates) < 4 else f"{rates[0]:g} to {rates[-1]:g}"
-    scaled = f" ({model.describe_lr_scale(plan.global_batch)})" if model.scale_lr else ""
-    schedule = "the config's schedule" if model.make_lr_scheduler is None else "model.lr_scheduler"
+    scaled = f" ({optimisation.describe_lr_scale(plan.global_batch)})" if optimisation.scale_lr else ""
+    schedule = "the config's schedule" if optimisation.make_lr_scheduler is None else "model.lr_scheduler"
     goes_on = "new" if resumed_step is None else f"goes on after {resumed_step} steps"
     return [
         ("started by", describe_launch(environment, plan.processes)),
