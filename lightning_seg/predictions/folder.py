@@ -11,7 +11,7 @@ from lightning_seg.files import remove_drafts
 from lightning_seg.predictions import coco
 from lightning_seg.predictions.formats import FORMATS, USUAL_FORMATS, file_of, save
 from lightning_seg.predictions.prediction import Prediction
-from lightning_seg.predictions.record import Input, Inputs, differences, read_record, write_record
+from lightning_seg.predictions.record import MADE_WITH, Input, Inputs, differences, read_record, write_record
 from lightning_seg.predictions.video import join_frames
 from lightning_seg.structures import Sample, summarise
 
@@ -52,10 +52,11 @@ class PredictionFolder:
         """
         before = read_record(self.path)
         if before is None:
-            if foreign := [name for name in (*self.formats, VIDEOS) if any((self.path / name).glob("*"))]:
+            files = (*coco.FILES, "config.yaml")
+            taken = [name for name in (*self.formats, VIDEOS) if any((self.path / name).glob("*"))]
+            if taken or (taken := [name for name in files if (self.path / name).exists()]):
                 raise ConfigError(
-                    f"{self.path / foreign[0]} holds files, and nothing says that predict wrote them: give another "
-                    "--output"
+                    f"{self.path} holds {taken[0]}, and nothing says that predict wrote it: give another --output"
                 )
         elif not self.overwrite and (changed := differences(before, self.made_with or {})):
             raise ConfigError(
@@ -72,15 +73,18 @@ class PredictionFolder:
         Returns:
             Positions of those whose predictions are there, in all formats, of the file as it is now.
         """
+        if self.made_with is None:
+            for path in [self.path / MADE_WITH, *self._joined(samples)]:
+                path.unlink(missing_ok=True)
+            return set()
         self.path.mkdir(parents=True, exist_ok=True)
         remove_drafts(self.path)
         names = [sample.name for sample in samples]
         inputs = self._inputs.join(names)
-        if self.overwrite or self.made_with is None or read_record(self.path) != self.made_with:
+        if self.overwrite or read_record(self.path) != self.made_with:
             self._remove(inputs)
             inputs = {}
-        if self.made_with is not None:
-            write_record(self.path, self.made_with)
+        write_record(self.path, self.made_with)
         done = {
             position
             for position, sample in enumerate(samples)
