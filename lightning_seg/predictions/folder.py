@@ -85,13 +85,14 @@ class PredictionFolder:
             self._remove(inputs)
             inputs = {}
         write_record(self.path, self.made_with)
-        done = {
-            position
-            for position, sample in enumerate(samples)
-            if (known := inputs.get(sample.name)) is not None
-            and known == Input.of(sample)
-            and all(file_of(self.path, form, sample.name).is_file() for form in self.formats)
-        }
+        done = set()
+        for position, sample in enumerate(samples):
+            if (before := inputs.get(sample.name)) is None:
+                continue
+            if before != Input.of(sample):
+                self._remove_files(sample.name)  # also in formats that are not asked for now
+            elif all(file_of(self.path, form, sample.name).is_file() for form in self.formats):
+                done.add(position)
         if len(done) < len(samples) or [*inputs] != names:
             for path in self._joined(samples):
                 path.unlink(missing_ok=True)
@@ -148,12 +149,15 @@ class PredictionFolder:
     def _remove(self, inputs: Iterable[str]) -> None:
         """Remove the predictions of some inputs, by name, and what says of them."""
         for name in inputs:
-            for form in FORMATS:
-                file_of(self.path, form, name).unlink(missing_ok=True)
+            self._remove_files(name)
         for form in FORMATS:
             with suppress(OSError):  # it is not there, or holds something else
                 (self.path / form).rmdir()
         self._inputs.remove()
+
+    def _remove_files(self, name: str) -> None:
+        for form in FORMATS:
+            file_of(self.path, form, name).unlink(missing_ok=True)
 
 
 def _file_name(sample: Sample) -> str:

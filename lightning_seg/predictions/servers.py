@@ -48,12 +48,12 @@ def _problem(
     server: str, info: DatasetInfo, names: Sequence[str], ids: Mapping[str, int], pattern: str, example: str
 ) -> str | None:
     if missing := [name for name in ids if name not in info.names]:
-        return f"{server}'s server wants its {len(ids)} classes, of which data.classes lacks {summarise(missing)}"
+        return f"the server of {server} wants its {len(ids)} classes, of which data.classes lacks {summarise(missing)}"
     if others := [name for name in info.names if name not in ids]:
-        return f"{server}'s server knows {len(ids)} classes, but not {summarise(others)} of data.classes"
+        return f"the server of {server} knows {len(ids)} classes, but not {summarise(others)} of data.classes"
     known = re.compile(pattern)
     if strange := [name for name in names if not known.fullmatch(name.rpartition("/")[2])]:
-        return f"{server}'s server goes by names such as {example}, but images are named {summarise(strange, 3)}"
+        return f"the server of {server} goes by names such as {example}, but images are named {summarise(strange, 3)}"
     return None
 
 

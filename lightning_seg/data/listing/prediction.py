@@ -61,7 +61,10 @@ def images_to_predict(given: Sequence[str] | str, root: Path | None, readers: Se
 def _each_once(files: Sequence[Path]) -> list[Path]:
     """Those that come first of the files that lie in one folder under one name."""
     folders = {folder: os.path.realpath(folder) for folder in {file.parent for file in files}}
-    return list({(folders[file.parent], file.name): file for file in reversed(files)}.values())[::-1]
+    once: dict[tuple[str, str], Path] = {}
+    for file in files:
+        once.setdefault((folders[file.parent], file.name), file)
+    return list(once.values())
 
 
 def _samples(files: Sequence[Path], folder: Path) -> list[Sample]:
