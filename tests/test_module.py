@@ -96,7 +96,10 @@ def test_own_optimizer_and_scheduler_step_by_step(tmp_path: Path) -> None:
 def test_an_auxiliary_head_is_trained_too(config: str) -> None:
     overrides = TINY_OVERRIDES if config == ZOO else {"model.backbone.bottom_up.freeze_at": 0}
     plain, module = (make(overrides, config=config, auxiliary_stage=stage) for stage in (None, "res4"))
-    before, after = ([len(group["params"]) for group in one.build_optimizer().param_groups] for one in (plain, module))
+    before, after = (
+        [len(group["params"]) for group in one.optimisation.build_optimizer(one.segmentor).param_groups]
+        for one in (plain, module)
+    )
     assert sum(after) == sum(parameter.requires_grad for parameter in module.parameters())
     assert sum(after) - sum(before) == len(list(module.segmentor.auxiliary.parameters())) == 5
 
@@ -128,7 +131,8 @@ def test_scale_lr_needs_rates_that_it_can_scale() -> None:
 def test_scale_lr_of_a_lazy_config_and_a_loader_without_a_size(tmp_path: Path) -> None:
     config, overrides = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py", {"dataloader.train.total_batch_size": 32}
     module = make(overrides, config=config, scale_lr=True)
-    rate, scaled = (module.build_optimizer(scale).param_groups[0]["lr"] for scale in (1.0, module.lr_scale(8)))
+    optimisation, scales = module.optimisation, (1.0, module.optimisation.lr_scale(8))
+    rate, scaled = (optimisation.build_optimizer(module.segmentor, scale).param_groups[0]["lr"] for scale in scales)
     assert (rate, scaled) == (0.02, 0.005)
     with pytest.raises(ConfigError, match="needs a data module that says its batch_size"):
         fit(module, [make_batch([(32, 32)])], tmp_path)

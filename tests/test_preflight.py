@@ -298,13 +298,13 @@ def test_dry_run_finds_what_fit_finds(
             "model.lr_scheduler: OneCycleLR sets the rate of every parameter group itself",
         ),
         (["--trainer.num_nodes", "2"], "MASTER_ADDR and MASTER_PORT not set"),
-        (["--trainer.strategy", "fsdp"], "trainer.strategy fsdp writes checkpoints of its own kind and would wait"),
+        (["--trainer.strategy", "fsdp"], "trainer.strategy fsdp writes checkpoints of its own kind, and waits"),
         (["--trainer.strategy", "deepspeed_stage_2"], "deepspeed_stage_2 writes checkpoints of its own kind"),
         (
             ["--trainer.strategy", '{"class_path": "pytorch_lightning.strategies.ModelParallelStrategy"}'],
             "strategies.ModelParallelStrategy writes checkpoints of its own kind",
         ),
-        (["--trainer.strategy", "sharded", "--model.compile", "true"], "sharded does not go with model.compile"),
+        (["--trainer.strategy", "sharded", "--model.compile", "true"], "sharded does not work with model.compile"),
     ],
 )
 def test_a_fit_refuses_the_same(

@@ -1,20 +1,18 @@
 """Writes the label maps of ``predict`` as indexed PNGs and overlays."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from lightning_seg.callbacks.drawing import overlay
+from lightning_seg.callbacks.access import stored_image
 from lightning_seg.data.loading.ranks import gather
-from lightning_seg.data.reading import read_image
-from lightning_seg.data.reading.rules import USUAL
-from lightning_seg.files import inside
-from lightning_seg.structures import Batch, DatasetInfo
+from lightning_seg.predictions import Prediction, save
+from lightning_seg.structures import Batch, DatasetInfo, Item
 
 
 class PredictionFiles(pl.Callback):
@@ -46,23 +44,21 @@ class PredictionFiles(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        for sample, prediction in zip(batch, outputs, strict=True):
-            labels = prediction.cpu().numpy()
-            save_labels(labels, self.info, inside(self.folder / "masks", sample["name"] + ".png"))
-            rules = getattr(getattr(trainer, "datamodule", None), "rules", USUAL)
-            picture = overlay(read_image(Path(sample["file_name"]), rules), labels, self.info)
-            Image.fromarray(picture).save(inside(self.folder / "overlays", sample["name"] + ".jpg"), quality=90)
+        for sample, labels in zip(batch, outputs, strict=True):
+            prediction = Prediction(
+                sample["name"],
+                labels.cpu().numpy(),
+                self.info,
+                image=partial(stored_image, trainer, sample, labels.shape),
+                probabilities=partial(_probabilities, pl_module, sample),
+            )
+            save(prediction, self.folder)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         mine: list[str] = getattr(getattr(trainer, "datamodule", None), "failures", [])
         self.failures = sorted(message for messages in gather(lambda: mine) for message in messages)
 
 
-def save_labels(labels: NDArray[Any], info: DatasetInfo, path: Path) -> None:
-    """Write (H, W) class ids as a PNG: indexed with the palette up to 256 classes, 16-bit above."""
-    if info.num_classes > 256:
-        Image.fromarray(labels.astype(np.uint16)).save(path)
-        return
-    image = Image.fromarray(labels.astype(np.uint8), mode="P")
-    image.putpalette([value for colour in info.palette for value in colour])
-    image.save(path)
+def _probabilities(module: Any, sample: Item) -> NDArray[np.float32]:
+    [found] = module.probabilities([sample])
+    return np.asarray(found.cpu().numpy())

@@ -1,4 +1,4 @@
-"""Losses as a configuration chooses them: classes that hold settings for the functions of ``functional.py``.
+"""Classes of losses that a configuration chooses; they hold the settings for the functions of ``functional.py``.
 
 A configuration names one by ``class_path: lightning_seg.losses.OHEM`` and its settings as ``init_args``.
 """
@@ -24,7 +24,7 @@ class Criterion(Described, nn.Module, ABC):
 
     Args:
         class_weights: one weight per class in id order, at least 0; null: all 1.
-        low_memory: give :meth:`loss` the logits as they are; only for losses that can be computed so.
+        low_memory: give :meth:`loss` the logits without resizing them; only some losses can use that.
 
     Raises:
         ConfigError: if a class weight is negative or not finite.
@@ -145,7 +145,7 @@ class OHEM(Criterion):
 
 
 class HardPixelMining(Criterion):
-    """What ``MODEL.SEM_SEG_HEAD.LOSS_TYPE: hard_pixel_mining`` is in Detectron2, ``loss_hard_pixel_mining``.
+    """Detectron2's ``MODEL.SEM_SEG_HEAD.LOSS_TYPE: hard_pixel_mining``, ``loss_hard_pixel_mining``.
 
     See :func:`~lightning_seg.losses.functional.hard_pixel_cross_entropy`.
 
@@ -242,8 +242,8 @@ class BoundaryWeighted(Criterion):
     See :func:`~lightning_seg.losses.functional.boundary_weighted_cross_entropy`.
 
     Args:
-        radius: of what is near a boundary, in pixels of the targets, at least 1.
-        boundary_weight: what such a pixel weighs more than the 1 of all others, at least 0.
+        radius: how near to a boundary a pixel must be, in pixels of the targets, at least 1.
+        boundary_weight: is added to the weight of these pixels, which is 1 elsewhere; at least 0.
 
     Raises:
         ConfigError: if a setting is out of range.

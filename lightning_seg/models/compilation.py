@@ -4,12 +4,27 @@ from functools import partial
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_seg.errors import ConfigError, describe
 from lightning_seg.models.adapters import owner_of_losses
 
 _TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
+
+
+def compile_or_tell(network: Any, device: torch.device) -> None:
+    """Compile a network for a device, or say why it stays as it is.
+
+    Args:
+        network: a ``SemanticSegmentor`` of Detectron2.
+        device: that it runs on.
+    """
+    if problem := compiler_problem(device):
+        rank_zero_warn(f"model.compile: goes on without, to the same results up to rounding, because of {problem}")
+    else:
+        rank_zero_info("Compiling the network at its first batches: a minute or more")
+        compile_network(network)
 
 
 def compile_network(network: Any) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
 from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
@@ -80,6 +81,12 @@ def refuse_dropped_activations(network: nn.Module) -> None:
             "Trainer(sync_batchnorm=True) drops the activations that are part of timm's norms: give the trainer "
             "plugins=[lightning_seg.models.normalisation.SyncBatchNorm()] as well"
         )
+
+
+def drop_sync_on_cpu(network: nn.Module, device: torch.device) -> None:
+    """Replace each ``SyncBatchNorm`` by a ``BatchNorm2d`` if the device is a CPU, and say so."""
+    if device.type == "cpu" and without_sync(network):
+        rank_zero_info("SyncBN needs a GPU: on the CPU, each process normalises its own batch")
 
 
 def without_sync(network: nn.Module) -> int:

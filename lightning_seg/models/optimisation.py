@@ -52,7 +52,7 @@ class Optimisation:
         recipe = self.recipe
         return f"the config's × global batch {global_batch} / {recipe.reference_batch_key} {recipe.reference_batch}"
 
-    def build_optimizer(self, segmentor: Segmentor, lr_scale: float) -> Optimizer:
+    def build_optimizer(self, segmentor: Segmentor, lr_scale: float = 1.0) -> Optimizer:
         """An optimiser of what is trained; only the config's own has its rate multiplied."""
         if self.make_optimizer is None:
             optimizer = self.recipe.build_optimizer(segmentor.trained_parts(), lr_scale)
@@ -63,7 +63,7 @@ class Optimisation:
         split_groups(optimizer, segmentor.network.backbone, self.rates)
         return optimizer
 
-    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float, lr_scale: float) -> LRScheduler:
+    def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float, lr_scale: float = 1.0) -> LRScheduler:
         """A schedule over so many optimiser steps, which must be stepped after each.
 
         ``lr_scale`` is that of the optimiser.
