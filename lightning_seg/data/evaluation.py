@@ -112,7 +112,7 @@ def evaluation_of_settings(
     parser.add_argument("--eval_transforms", type=list[Transform])
     try:
         parsed = parser.parse_object({"eval_transforms": settings.get("data.eval_transforms") or []})
-        transforms = parser.instantiate_classes(parsed).eval_transforms
+        transforms = parser.instantiate(parsed).eval_transforms
     except ArgumentError as error:
         raise ConfigError(f"data.eval_transforms cannot be built: {' '.join(str(error).split())}") from error
     prefix = "data.palette."
