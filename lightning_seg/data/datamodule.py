@@ -1,4 +1,4 @@
-"""The data of one experiment: readers, transforms and loaders for every stage."""
+"""Holds the data of one experiment: readers, transforms and loaders for every stage."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from lightning_seg.imports import import_user_code
 from lightning_seg.structures import DatasetInfo, Sample
 
 IGNORE_INDEX = 255
-"""Where ``data.ignore_index`` is not set."""
+"""The ignore index if ``data.ignore_index`` is not set."""
 
 _PARTS = {
     TrainerFn.FITTING: ["train", "val"],
@@ -39,14 +39,14 @@ _PARTS = {
     TrainerFn.TESTING: ["test"],
     TrainerFn.PREDICTING: ["predict"],
 }
-"""What each command reads."""
+"""The splits that each command reads."""
 
 
 class SegmentationDataModule(ResumableDataModule):
     """Reads, checks, augments and batches samples for fit, validate, test and predict.
 
     Args:
-        classes: names in id order; null: those of the training reader, where its source names any.
+        classes: names in id order; null: the classes that the training reader's source names.
         train: reader of the training samples.
         val: reader of the samples that every epoch is validated on.
         test: reader of the samples for ``test``.

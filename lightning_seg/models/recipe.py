@@ -35,7 +35,9 @@ class Recipe(Protocol):
     weights: str
     reference_batch: int | None
     reference_batch_key: str
-    values: Mapping[str, Any] | None
+
+    @property
+    def values(self) -> Mapping[str, Any] | None: ...
 
     @property
     def keys(self) -> ConfigKeys: ...

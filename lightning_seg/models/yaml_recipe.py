@@ -56,10 +56,14 @@ class YamlRecipe:
         self.reference_batch: int | None = cfg.SOLVER.IMS_PER_BATCH
 
     def build_network(self, num_classes: int, ignore_index: int) -> Any:
+        return _build(self.config_of(num_classes, ignore_index))
+
+    def config_of(self, num_classes: int, ignore_index: int) -> "CfgNode":
+        """The config of the network for these classes, as ``build_model`` takes it."""
         cfg = self._cfg.clone()
         cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
         cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = ignore_index
-        return _build(cfg)
+        return cfg
 
     def build_optimizer(self, network: nn.Module, lr_scale: float = 1.0) -> Optimizer:
         return solver.build_optimizer(solver.scale_rate(self._cfg, lr_scale), network)
