@@ -56,7 +56,7 @@ class LazyRecipe:
         require_detectron2()
         path = find_config(config) if values is None else Path(config)
         self._tree = _load(path) if values is None else tree_of(config, values)
-        self.values = values_of(self._tree)
+        self.values: Mapping[str, Any] | None = values_of(self._tree)
         for key, value in overrides.items():
             _override(self._tree, key, value)
         try:
