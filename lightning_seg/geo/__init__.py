@@ -1,7 +1,7 @@
 """Images larger than memory: TIFFs are read by windows, label maps become tiled GeoTIFFs and polygons.
 
 ``predicting`` goes from an image to its label map: ``windows`` reads, ``journal`` keeps the rows that are done, ``cog``
-makes a Cloud-Optimised GeoTIFF of them. ``tracing`` goes from a label map to polygons: ``polygons`` traces regions,
+makes a Cloud-Optimised GeoTIFF of them. ``tracing`` goes from a label map to polygons: ``polygons`` and ``joining`` trace regions,
 ``vectors`` writes them. This room is imported only where it is used, since the libraries of the extra ``geo`` need not
 be installed.
 """
