@@ -34,6 +34,7 @@ from lightning_seg.running.ending import (
     as_config_error,
     first_line,
     has_begun,
+    own_error,
     refuse_failures,
     say_results,
 )
@@ -161,8 +162,11 @@ class SegmentationCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except (ConfigError, DataError) as error:
-            raise LaunchError([*self.preflight.problems, str(error)]) from error
+        except Exception as error:
+            own = own_error(error)
+            if not isinstance(own, ConfigError | DataError):
+                raise
+            raise LaunchError([*self.preflight.problems, str(own)]) from error
         if self.settings.ckpt_path is not None:
             self.model.weights = ""  # the checkpoint brings its own
 

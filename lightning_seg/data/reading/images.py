@@ -1,4 +1,4 @@
-"""Images as networks take them: RGB bytes, upright."""
+"""Reads images as networks take them: RGB bytes, upright."""
 
 from io import BytesIO
 
@@ -18,7 +18,7 @@ from lightning_seg.sources import AnyFile
 RGBImage = NDArray[np.uint8]
 
 REDUCTIONS = (2, 4, 8)
-"""By what a JPEG can be shrunk while it is decoded; its size is rounded up."""
+"""Factors by which a JPEG can be shrunk while it is decoded; its size is rounded up."""
 
 
 class ImageFile:
@@ -46,7 +46,7 @@ class ImageFile:
             rules.check_size(self.header.stored, path, "image")
 
     def whole(self) -> RGBImage:
-        """(H, W, 3) RGB uint8, upright; alpha is left out.
+        """Decode to (H, W, 3) RGB uint8, upright; alpha is left out.
 
         Raises:
             UnreadableError: if the file is damaged or truncated.
@@ -83,7 +83,7 @@ class ImageFile:
 
     @property
     def reductions(self) -> tuple[int, ...]:
-        """Those of :data:`REDUCTIONS` that the image can be decoded at; turned ones must not begin with parts."""
+        """The :data:`REDUCTIONS` that the image can be decoded at; those of a turned image divide its size."""
         if self.header.format != "JPEG":
             return ()
         exact = self.header.orientation == 1
@@ -93,7 +93,7 @@ class ImageFile:
         """Decode a JPEG at a fraction of its size, at about half the cost.
 
         The pixels are those of libjpeg's smaller transform: on average 0.3 grey levels from bilinear scaling at ½.
-        Each stands for exactly ``by`` × ``by`` of the image, the last ones in part for what is beyond its border.
+        Each pixel stands for exactly ``by`` × ``by`` pixels of the image; the last ones may reach beyond its border.
 
         Args:
             by: one of :attr:`reductions`.

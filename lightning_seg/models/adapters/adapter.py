@@ -65,8 +65,17 @@ class Adapter(ABC):
         """
 
     @abstractmethod
+    def logits(self, features: Features, input_size: Size) -> tuple[Tensor, int]:
+        """What the head in evaluation mode says of an input (padded) of this height and width.
+
+        Returns:
+            logits (N, K, h, w), and how many input pixels one stands for on each side.
+        """
+
     def evaluate(self, features: Features, input_size: Size) -> list[Found]:
-        """What the head in evaluation mode says of each image of an input (padded) of this height and width."""
+        """The same of each image, with what the head's main losses take: the logits themselves."""
+        logits, stride = self.logits(features, input_size)
+        return dense(logits, stride, logits)
 
     def check(self, features: Features, targets: Tensor, input_size: Size, levels: Sequence[int]) -> None:
         """Refuse a head whose scores do not stand for exactly the padded input, up to whole strides.
