@@ -1,9 +1,9 @@
 """Images larger than memory: TIFFs are read by windows, label maps become tiled GeoTIFFs and polygons.
 
 ``predicting`` goes from an image to its label map: ``windows`` reads, ``journal`` keeps the rows that are done, ``cog``
-makes a Cloud-Optimised GeoTIFF of them. ``tracing`` goes from a label map to polygons: ``polygons`` and ``joining`` trace regions,
-``vectors`` writes them. This room is imported only where it is used, since the libraries of the extra ``geo`` need not
-be installed.
+makes a Cloud-Optimised GeoTIFF of them. ``tracing`` goes from a label map to polygons: ``polygons`` traces regions,
+``joining`` joins those of neighbouring bands, ``vectors`` writes them. This room is imported only where it is used,
+since the libraries of the extra ``geo`` need not be installed.
 """
 
 from importlib import import_module
