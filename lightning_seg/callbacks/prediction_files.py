@@ -59,7 +59,7 @@ class PredictionFiles(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         for sample, labels in zip(batch, outputs, strict=True):
-            file = Path(sample["file_name"])
+            file = Path(sample.get("file_name", sample["name"]))
             prediction = Prediction(
                 sample["name"],
                 labels.cpu().numpy(),
