@@ -6,6 +6,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_seg.errors import ConfigError
+from lightning_seg.inference import Losses
 from lightning_seg.launching.monitors import step_on_plateau
 from lightning_seg.metrics import Evaluation, Report
 from lightning_seg.models.segmentor import total_loss
@@ -28,7 +29,7 @@ class EvaluatingModule(pl.LightningModule):
         self._has_weights = False
         self._figures: dict[str, Tensor] = {}
 
-    def _predict(self, batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    def _predict(self, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
         """Label maps and losses of each image."""
         raise NotImplementedError
 

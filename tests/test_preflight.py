@@ -171,6 +171,7 @@ def test_the_table_shows_the_loss_and_what_is_frozen(
     code, out, errors = dry_run(capsys, "--config", str(experiment(val=None)), *loss, *frozen)
     assert "Dice, and 0.4 × that of a head on res4" in out
     assert "11.20 million, 11.19 million trained" in out
+    assert "inference       │ Whole " in out
     assert "none: no figure says which checkpoint is the best" in out
     assert code == 1
     assert len(errors) == 1

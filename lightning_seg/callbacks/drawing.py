@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.labels.colours import colourise
-from lightning_seg.structures import DatasetInfo, show_colour
+from lightning_seg.structures import DatasetInfo, Placement, show_colour
 
 RGBImage = NDArray[np.uint8]
 
@@ -22,9 +22,21 @@ _NAMED = 38
 """How many classes the legend names at most."""
 
 
-def overlay(image: RGBImage, labels: NDArray[Any], info: DatasetInfo, opacity: float = 0.55) -> RGBImage:
-    """Blend a label map (H, W) into its image (H, W, 3)."""
-    return cv2.addWeighted(image, 1 - opacity, colourise(labels, info), opacity, 0).astype(np.uint8)
+def at_stored_size(image: RGBImage, size: tuple[int, int], placement: Placement | None) -> RGBImage:
+    """Bring the (h, w, C) image of a batch back to the size of the stored one; exact unless a transform scaled it.
+
+    Args:
+        image: after the transforms of the evaluation.
+        size: height and width of the stored image.
+        placement: where the image shows the stored one; None: everywhere.
+    """
+    if placement is not None:
+        top, left, height, width, upside_down, mirrored = placement
+        image = image[top : top + height, left : left + width]
+        image = image[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
+    if image.shape[:2] == size:
+        return np.ascontiguousarray(image)
+    return cv2.resize(np.ascontiguousarray(image), size[::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)
 
 
 def reduce(picture: RGBImage, longest_side: int) -> RGBImage:

@@ -13,11 +13,11 @@ import yaml
 from pytorch_lightning.loggers import WandbLogger
 
 from lightning_seg.callbacks.access import data_of, wandb_loggers
-from lightning_seg.callbacks.prediction_files import save_labels
 from lightning_seg.data.listing.files import FileLists
 from lightning_seg.errors import Forgiving
-from lightning_seg.files import inside
+from lightning_seg.files import inside, replacing
 from lightning_seg.lightning_internals import wandb_arguments
+from lightning_seg.predictions import write_mask
 from lightning_seg.structures import Batch
 
 _PACKAGE = Path(__file__).parent.parent
@@ -91,7 +91,8 @@ class RunArtifacts(pl.Callback):
         with self._forgiving:
             for sample, prediction in zip(batch, outputs["predictions"], strict=True):
                 path = inside(self._masks, f"{sample['name']}.png")
-                save_labels(prediction.cpu().numpy(), data_of(trainer).info, path)
+                with replacing(path) as file:
+                    write_mask(file, prediction.cpu().numpy(), data_of(trainer).info)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._log_lists(trainer)

@@ -1,7 +1,6 @@
 """Logs pictures of the same samples after every validation, and of the first training batches."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,10 @@ import torch
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from lightning_seg.callbacks.access import data_of
+from lightning_seg.callbacks.access import data_of, stored_image
 from lightning_seg.callbacks.drawing import reduce, reduce_labels
 from lightning_seg.callbacks.showing import Shown, log_evaluation, log_training
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data.reading import read_image
 from lightning_seg.data.surveying.samples import count_classes, cover_classes, draw_samples
 from lightning_seg.errors import ConfigError, Forgiving
 from lightning_seg.lightning_internals import logged_step
@@ -154,7 +152,7 @@ class SamplePictures(pl.Callback):
         matrix = confusion_matrix(prediction, sample["truth"], info.num_classes, info.ignore_index)
         return Shown(
             sample["name"],
-            reduce(read_image(Path(sample["file_name"]), data_of(trainer).rules), self.longest_side),
+            reduce(stored_image(trainer, sample, sample["truth"].shape), self.longest_side),
             reduce_labels(sample["truth"].cpu().numpy(), self.longest_side),
             reduce_labels(prediction.cpu().numpy(), self.longest_side),
             mean_iou(matrix, module.evaluation.absent_classes).item(),

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from lightning_seg.callbacks.drawing import RGBImage, error_map, overlay
+from lightning_seg.callbacks.drawing import RGBImage, error_map
 from lightning_seg.callbacks.wandb_masks import error_ids, largest, padded, wandb_image
+from lightning_seg.predictions import overlay
 from lightning_seg.structures import DatasetInfo
 
 

@@ -32,10 +32,13 @@ def label_dtype(num_classes: int) -> torch.dtype:
 
 
 def interpolate_columns(logits: Tensor, indices: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-    """Interpolate (K, rows, w) float32 along the last axis to (K, rows, width)."""
-    total = logits.index_select(2, indices[0]).mul_(weights[0])
+    """Interpolate (K, rows, w) float32 along the last axis to (K, rows, width).
+
+    On a CPU, ``index_select`` along the last axis takes several times as long as ``gather``.
+    """
+    total = logits.gather(2, indices[0].expand(*logits.shape[:2], -1)).mul_(weights[0])
     for index, weight in zip(indices[1:], weights[1:], strict=True):
-        total.add_(logits.index_select(2, index).mul_(weight))
+        total.add_(logits.gather(2, index.expand(*logits.shape[:2], -1)).mul_(weight))
     return total
 
 
@@ -48,23 +51,26 @@ def interpolate_rows(logits: Tensor, indices: Sequence[Tensor], weights: Sequenc
 
 
 def best_class(logits: Tensor, indices: Sequence[Tensor], weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """The class with the highest interpolated logit, the first of equals, (height, width).
-
-    On a CPU, plain PyTorch's argmax over the outermost axis takes several times as long as these three steps.
-    """
+    """The class with the highest interpolated logit, the first of equals, (height, width)."""
     num_classes, _, width = logits.shape
-    last = num_classes - 1
-    ids = torch.arange(num_classes, dtype=dtype, device=logits.device)[:, None, None]
     step = max(1, _PIECE[logits.device.type == "cuda"] // (num_classes * width))
     pieces = []
     for start in range(0, len(indices[0]), step):
         part = slice(start, start + step)
         full = interpolate_rows(logits, [index[part] for index in indices], [weight[part] for weight in weights])
-        if logits.device.type == "cuda":
-            pieces.append(full.argmax(0).to(dtype))
-        else:
-            pieces.append(torch.where(full < full.amax(0), last, ids).amin(0))
+        pieces.append(first_best(full, dtype))
     return torch.cat(pieces)
+
+
+def first_best(full: Tensor, dtype: torch.dtype) -> Tensor:
+    """The class of (K, height, width) with the highest value, the first of equals, (height, width).
+
+    On a CPU, plain PyTorch's argmax over the outermost axis takes several times as long as these steps.
+    """
+    if full.device.type == "cuda":
+        return full.argmax(0).to(dtype)
+    ids = torch.arange(len(full), dtype=dtype, device=full.device)[:, None, None]
+    return torch.where(full < full.amax(0), len(full) - 1, ids).amin(0)
 
 
 def _best_class_in_one_loop(

@@ -1,12 +1,12 @@
-"""From the scores of a whole image to its label map, without logits at full size in between."""
+"""From the scores of a whole image to its label map or probabilities, without logits at full size in between."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_seg.inference.kernel import JustInTime, just_in_time, label_dtype
+from lightning_seg.inference.kernel import JustInTime, interpolate_columns, interpolate_rows, just_in_time, label_dtype
 from lightning_seg.inference.taps import Taps, bilinear_taps, reach
 from lightning_seg.structures import DenseScores, Placement, Scores
 
@@ -15,6 +15,9 @@ Size = tuple[int, int]
 
 _BAND_BYTES = (2**23, 2**27)
 """Of logits at the label map's width: what stays in a CPU's cache, and what keeps a GPU busy."""
+
+_PROBABILITY_BYTES = (2**20, 2**27)
+"""Of probabilities at full size: they take many operations, whose memory a CPU's system does not hand out anew."""
 
 _SHALLOWEST = 8
 """Rows of logits of a band at the least: neighbours share three."""
@@ -57,23 +60,58 @@ def _label_map(scores: DenseScores, place: Placement, output_size: Size, kernel:
     logits, stride = scores.logits, scores.stride
     if logits.device.type != "cpu" and place == (0, 0, *output_size, False, False):
         return upsampled_label_map(logits, stride, output_size)
-    (num_classes, logit_rows, logit_columns), device = logits.shape, logits.device
-    of_rows = (stride, place.height, output_size[0], device, place.top)
-    of_columns = (stride, place.width, output_size[1], device, place.left)
-    rows, columns = bilinear_taps(logit_rows, *of_rows), bilinear_taps(logit_columns, *of_columns)
-    first, last = reach(logit_rows, *of_rows)
     height, width = output_size
-    labels = torch.empty(output_size, dtype=label_dtype(num_classes), device=device)
-    band = max(1, (_affordable_rows(logits, width) - 3) * height * stride // place.height)  # it reaches further
+    labels = torch.empty(output_size, dtype=label_dtype(len(logits)), device=logits.device)
+    band = max(
+        1, (_rows_within(_BAND_BYTES, logits, width) - 3) * height * stride // place.height
+    )  # it reaches further
     for start in range(0, height, band):
         end = min(start + band, height)
-        indices, weights = ([part[start:end].clone() for part in parts] for parts in rows)
-        above, below = int(first[start:end].min()), int(last[start:end].max()) + 1
-        slab = logits[:, above:below].float().contiguous()
-        shifted = Taps(tuple(index.sub_(above) for index in indices), tuple(weights))
-        labels[start:end] = kernel.label_band(slab, columns, shifted)
+        labels[start:end] = kernel.label_band(*_slab(scores, place, output_size, start, end))
     mirrors = [axis for axis, mirrored in enumerate((place.upside_down, place.mirrored)) if mirrored]
     return labels.flip(mirrors) if mirrors else labels
+
+
+def _slab(scores: DenseScores, place: Placement, output_size: Size, start: int, end: int) -> tuple[Tensor, Taps, Taps]:
+    """The logits that rows ``start`` to ``end`` of the placed image are made of, and how: columns, then rows."""
+    logits, stride = scores.logits, scores.stride
+    (_, logit_rows, logit_columns), device = logits.shape, logits.device
+    of_rows = (logit_rows, stride, place.height, output_size[0], device, place.top)
+    columns = bilinear_taps(logit_columns, stride, place.width, output_size[1], device, place.left)
+    first, last = reach(*of_rows)
+    above, below = int(first[start:end].min()), int(last[start:end].max()) + 1
+    indices, weights = ([part[start:end].clone() for part in parts] for parts in bilinear_taps(*of_rows))
+    slab = logits[:, above:below].float().contiguous()
+    return slab, columns, Taps(tuple(index.sub_(above) for index in indices), tuple(weights))
+
+
+@torch.no_grad()
+def probability_bands(
+    scores: Scores, input_size: Size, output_size: Size, place: Placement | None = None
+) -> Iterator[tuple[int, Tensor]]:
+    """Probabilities of all classes, in bands of rows from the top, so that they are never there as a whole.
+
+    They are the softmax of the logits that :func:`label_maps` takes the best of: their argmax is the label map, except
+    where rounding decides.
+
+    Args:
+        scores: of one image.
+        input_size: of the image as the network saw it, without padding.
+        output_size: of the result, usually the image's stored size.
+        place: where the input shows the image; None: everywhere.
+
+    Yields:
+        The first row of a band, and the band (K, rows, width) float32, which sums to 1 over the classes.
+    """
+    place = place or Placement(0, 0, *input_size)
+    height, width = output_size
+    for top in range(0, height, band := affordable_rows(scores.logits, width)):
+        bottom = min(top + band, height)
+        start, end = (height - bottom, height - top) if place.upside_down else (top, bottom)
+        slab, columns, rows = _slab(scores, place, output_size, start, end)
+        shown = interpolate_rows(interpolate_columns(slab, *columns), *rows).softmax(0)
+        mirrors = [axis + 1 for axis, mirrored in enumerate((place.upside_down, place.mirrored)) if mirrored]
+        yield top, shown.flip(mirrors) if mirrors else shown
 
 
 def upsampled_label_map(logits: Tensor, stride: int, size: Size) -> Tensor:
@@ -88,7 +126,9 @@ def upsampled_label_map(logits: Tensor, stride: int, size: Size) -> Tensor:
     """
     height, width = size
     labels = torch.empty(size, dtype=label_dtype(len(logits)), device=logits.device)
-    band = max(1, _affordable_rows(logits, width) // stride - 2)  # rows of logits, beside one more above and below
+    band = max(
+        1, _rows_within(_BAND_BYTES, logits, width) // stride - 2
+    )  # rows of logits, beside one more above and below
     for top in range(0, -(-height // stride), band):
         above, below = max(0, top - 1), min(top + band + 1, logits.shape[1])
         slab = logits[None, :, above:below].float()
@@ -99,6 +139,16 @@ def upsampled_label_map(logits: Tensor, stride: int, size: Size) -> Tensor:
     return labels
 
 
-def _affordable_rows(logits: Tensor, width: int) -> int:
-    """Rows of all classes' logits, as wide as the label map, that are held at once."""
-    return max(_BAND_BYTES[logits.device.type == "cuda"] // (4 * len(logits) * width), _SHALLOWEST)
+def affordable_rows(values: Tensor, width: int | None = None) -> int:
+    """Rows of probabilities of all classes that are held at once.
+
+    Args:
+        values: (K, h, w), whose classes and device count.
+        width: of a row; None: w.
+    """
+    return _rows_within(_PROBABILITY_BYTES, values, width or values.shape[-1])
+
+
+def _rows_within(sizes: tuple[int, int], values: Tensor, width: int) -> int:
+    """Rows of float32 of all classes, on this device, that so many bytes hold."""
+    return max(sizes[values.device.type == "cuda"] // (4 * len(values) * width), _SHALLOWEST)

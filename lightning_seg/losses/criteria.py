@@ -3,21 +3,20 @@
 A configuration names one by ``class_path: lightning_seg.losses.OHEM`` and its settings as ``init_args``.
 """
 
-import contextlib
-import inspect
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_seg.described import Described
 from lightning_seg.errors import ConfigError
 from lightning_seg.losses import functional, low_memory
 
 
-class Criterion(nn.Module, ABC):
+class Criterion(Described, nn.Module, ABC):
     """Base of the losses: brings logits to the size of the targets, checks class weights, names the result.
 
     A subclass sets ``name`` and computes :meth:`loss`. Logits and targets are as in
@@ -29,21 +28,10 @@ class Criterion(nn.Module, ABC):
 
     Raises:
         ConfigError: if a class weight is negative or not finite.
-
-    Attributes:
-        init_args: the arguments it was made with, by name; a checkpoint keeps them.
     """
 
     name: ClassVar[str]
     class_weights: Tensor | None
-    init_args: dict[str, Any]
-
-    def __new__(cls, *arguments: Any, **settings: Any) -> "Criterion":
-        criterion = super().__new__(cls)
-        with contextlib.suppress(TypeError):  # a copy gets its own from the original; wrong arguments raise in __init__
-            bound = inspect.signature(cls.__init__).bind(criterion, *arguments, **settings)
-            vars(criterion)["init_args"] = dict(list(bound.arguments.items())[1:])
-        return criterion
 
     def __init__(self, class_weights: list[float] | None = None, low_memory: bool = False) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ import importlib.resources
 import importlib.util
 import os
 from collections.abc import Collection, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from lightning_seg.hints import did_you_mean
 from lightning_seg.models.backbones import NEVER_FROZEN, TIMM_BUILDERS, add_backbones_config
 from lightning_seg.models.backbones.timm_names import timm_pixels
 from lightning_seg.models.heads import add_heads_config
+from lightning_seg.structures import summarise
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -44,15 +46,53 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
         ConfigError: if the file does not exist or cannot be read, an override names no key or has a wrong type, timm
             does not know the backbone, or ``MODEL.BACKBONE.FREEZE_AT`` is set but has no effect on the backbone.
     """
+    return with_overrides(read_config(config), overrides)
+
+
+def read_config(config: str) -> "CfgNode":
+    """Read a Detectron2 YAML file with all that it is based on; errors as of :func:`load_config`."""
     require_detectron2()
     cfg = default_config()
-    defaults = dict(leaves(cfg))
     path = find_config(config)
     try:
         # Detectron2's own files may hold code, which is as trustworthy as the library; RetinaNet's holds an expression.
         cfg.merge_from_file(str(path), allow_unsafe=_zoo().resolve() in path.resolve().parents)
     except Exception as error:  # yacs and PyYAML raise many kinds
         raise ConfigError(f"model.config {path} is no Detectron2 config: {error}") from None
+    return cfg
+
+
+def config_of_values(config: str, values: Mapping[str, Any]) -> "CfgNode":
+    """What :func:`read_config` read, from a checkpoint's record of its :func:`leaves`.
+
+    Args:
+        config: the file that it was, for messages.
+        values: by dotted keys.
+
+    Raises:
+        DependencyError: if Detectron2 is not installed.
+        ConfigError: if there is no such key any more.
+    """
+    require_detectron2()
+    cfg = default_config()
+    known = dict(leaves(cfg))
+    if unknown := [key for key in values if key not in known]:
+        raise ConfigError(
+            f"the checkpoint's record of model.config {config} has {summarise(unknown, 3)}, which this version does "
+            "not know: use the version that wrote it"
+        )
+    for key, value in values.items():
+        *groups, name = key.split(".")
+        node = cfg
+        for group in groups:
+            node = node[group]
+        node[name] = deepcopy(value)
+    return cfg
+
+
+def with_overrides(cfg: "CfgNode", overrides: Mapping[str, Any]) -> "CfgNode":
+    """Change a config that was read, as :func:`load_config` says; in place."""
+    defaults = dict(leaves(default_config()))
     for key, value in overrides.items():
         _override(cfg, key, value)
     explicit = {key for key, value in leaves(cfg) if key in overrides or value != defaults[key]}

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_seg.errors import ConfigError, LightningSegError, describe
 from lightning_seg.models.config import find_config, refuse_key, require_detectron2
+from lightning_seg.models.lazy_values import tree_of, values_of
 from lightning_seg.models.solver import HoldLast
 from lightning_seg.models.unused import LAZY_REPLACED, replacement
 from lightning_seg.models.weights import LAZY_KEYS
@@ -41,6 +42,7 @@ class LazyRecipe:
     Args:
         config: a path, or a name in Detectron2's model zoo, such as ``common/models/panoptic_fpn.py``.
         overrides: dotted keys that the file has, such as ``optimizer.lr``; each value replaces that of the file.
+        values: a checkpoint's record of the file, which is then not read.
 
     Raises:
         DependencyError: if Detectron2 is not installed.
@@ -50,10 +52,11 @@ class LazyRecipe:
     keys = LAZY_KEYS
     reference_batch_key = "dataloader.train.total_batch_size"
 
-    def __init__(self, config: str, overrides: Mapping[str, Any]) -> None:
+    def __init__(self, config: str, overrides: Mapping[str, Any], values: Mapping[str, Any] | None = None) -> None:
         require_detectron2()
-        path = find_config(config)
-        self._tree = _load(path)
+        path = find_config(config) if values is None else Path(config)
+        self._tree = _load(path) if values is None else tree_of(config, values)
+        self.values: Mapping[str, Any] | None = values_of(self._tree)
         for key, value in overrides.items():
             _override(self._tree, key, value)
         try:

@@ -14,10 +14,12 @@ def pool_any_size(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, ASPP) and module.pool_kernel_size is not None:
             module.pool_kernel_size = None  # forward uses it only to raise
-            module.convs[-1][0] = _ClampedAveragePool(module.convs[-1][0].kernel_size)
+            module.convs[-1][0] = ClampedAveragePool(module.convs[-1][0].kernel_size)
 
 
-class _ClampedAveragePool(nn.Module):
+class ClampedAveragePool(nn.Module):
+    """Average pooling with stride 1, whose window is at most the input."""
+
     def __init__(self, window: tuple[int, int]) -> None:
         super().__init__()
         self.window = window

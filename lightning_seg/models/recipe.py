@@ -1,5 +1,6 @@
 """Translates a Detectron2 config of either kind into a recipe, which is all that the rest of the code sees of it."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -7,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_seg.models.config import load_config
+from lightning_seg.models.config import config_of_values, leaves, read_config, with_overrides
 from lightning_seg.models.lazy_recipe import LazyRecipe
 from lightning_seg.models.weights import ConfigKeys
 from lightning_seg.models.yaml_recipe import YamlRecipe
@@ -23,6 +24,8 @@ class Recipe(Protocol):
         reference_batch: how many samples per optimiser step the config's learning rate is made for; None if unknown.
         reference_batch_key: the config's key for that.
         keys: the config's names for what weights may ask for.
+        values: all that the file says, before any override, in plain values. A checkpoint with them
+            needs no file. None where plain values cannot say it.
     """
 
     @property
@@ -32,6 +35,9 @@ class Recipe(Protocol):
     weights: str
     reference_batch: int | None
     reference_batch_key: str
+
+    @property
+    def values(self) -> Mapping[str, Any] | None: ...
 
     @property
     def keys(self) -> ConfigKeys: ...
@@ -78,18 +84,31 @@ class Recipe(Protocol):
         """A warning that frozen layers would stay random; None if none would."""
 
 
-def load_recipe(config: str, overrides: Mapping[str, Any]) -> Recipe:
+def load_recipe(config: str, overrides: Mapping[str, Any], values: Mapping[str, Any] | None = None) -> Recipe:
     """Read a Detectron2 config with overrides. **A ``.py`` file is run**: only give one that you trust.
 
     Args:
         config: a YAML file, a LazyConfig file (``.py``), or the name of either in Detectron2's model zoo, such as
             ``Misc/semantic_R_50_FPN_1x.yaml`` or ``COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py``.
         overrides: dotted keys of that file, such as ``MODEL.RESNETS.DEPTH`` or ``optimizer.lr``, and their values.
+        values: a checkpoint's record of the file, which is then not read.
 
     Raises:
         DependencyError: if Detectron2, or timm for a timm backbone, is not installed.
         ConfigError: if the file cannot be read, an override is wrong, or the config is for another kind of model.
     """
     if config.endswith(".py"):
-        return LazyRecipe(config, overrides)
-    return YamlRecipe(load_config(config, overrides))
+        return LazyRecipe(config, overrides, values)
+    cfg = read_config(config) if values is None else config_of_values(config, values)
+    values = dict(leaves(cfg.clone()))
+    return YamlRecipe(with_overrides(cfg, overrides), values)
+
+
+def record_config(config: str, recipe: Recipe) -> Any:
+    """``model.config`` as a checkpoint keeps it: with all that the file says, where it can be said."""
+    return config if recipe.values is None else {"file": config, "values": dict(recipe.values)}
+
+
+def recorded_config(config: Any) -> tuple[str, Mapping[str, Any] | None]:
+    """The name of the file, and what a checkpoint recorded of it; None where there is only the name."""
+    return (str(config["file"]), config["values"]) if isinstance(config, Mapping) else (os.fspath(config), None)

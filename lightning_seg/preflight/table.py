@@ -87,6 +87,7 @@ def model_rows(model: SegmentationModule, class_names: Sequence[str]) -> list[tu
         ("parameters", _millions(segmentor)),
         ("classes", f"{len(class_names)}: {summarise(class_names)}"),
         ("loss", loss),
+        ("inference", _name(model.inference)),
     ]
 
 

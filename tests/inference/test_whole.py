@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from lightning_seg.inference import kernel
 from lightning_seg.inference.kernel import JustInTime, label_dtype
 from lightning_seg.inference.taps import bilinear_taps
-from lightning_seg.inference.whole import label_maps, upsampled_label_map
+from lightning_seg.inference.whole import label_maps, probability_bands, upsampled_label_map
 from lightning_seg.structures import DenseScores, Placement
 
 Size = tuple[int, int]
@@ -77,6 +77,35 @@ def test_a_placement_is_cut_out_before_it_is_resized(monkeypatch: pytest.MonkeyP
         shown = full[..., top : top + height, left : left + width]
         shown = F.interpolate(shown, size=original, mode="bilinear", align_corners=False)[0]
         assert_best(labels, shown.flip([axis + 1 for axis in range(2) if turned[axis]]))
+
+
+@pytest.mark.parametrize("band_bytes", [1, 2**20])
+def test_probabilities_are_the_softmax_of_what_labels_are_the_best_of(
+    monkeypatch: pytest.MonkeyPatch, band_bytes: int
+) -> None:
+    monkeypatch.setattr("lightning_seg.inference.whole._PROBABILITY_BYTES", (band_bytes, band_bytes))
+    draw = random.Random(0)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        stride, (h, w) = draw.choice([1, 2, 4, 8, 14, 32]), (draw.randint(1, 20), draw.randint(1, 20))
+        top, left = draw.randrange(h * stride), draw.randrange(w * stride)
+        height, width = draw.randint(1, h * stride - top), draw.randint(1, w * stride - left)
+        place = Placement(top, left, height, width, draw.random() < 0.5, draw.random() < 0.5)
+        place = draw.choice([place, None])
+        original = draw.choice([(height, width), (draw.randint(1, 200), draw.randint(1, 200))])
+        scores = DenseScores(torch.randn(7, h, w, generator=generator), stride)
+        size = (h * stride, w * stride)
+        (labels,) = label_maps([scores], [size], [original], placements=[place])
+        bands = list(probability_bands(scores, size, original, place))
+        assert [top for top, _ in bands] == list(range(0, original[0], bands[0][1].shape[1]))
+        found = torch.cat([band for _, band in bands], 1)
+        assert found.dtype == torch.float32
+        assert found.shape == (7, *original)
+        assert torch.allclose(found.sum(0), torch.ones(original), atol=1e-5)
+        assert_best(labels, found)
+        if place is None:
+            full = detectron2_logits(scores.logits, stride, size, original)
+            torch.testing.assert_close(found, full.softmax(0), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("classes", "dtype"), [(256, torch.uint8), (257, torch.int16), (40_000, torch.int32)])

@@ -65,8 +65,17 @@ class Adapter(ABC):
         """
 
     @abstractmethod
+    def logits(self, features: Features, input_size: Size) -> tuple[Tensor, int]:
+        """What the head in evaluation mode says of an input (padded) of this height and width.
+
+        Returns:
+            logits (N, K, h, w), and how many input pixels one stands for on each side.
+        """
+
     def evaluate(self, features: Features, input_size: Size) -> list[Found]:
-        """The output for each image, in evaluation mode; ``input_size`` is height and width of the padded input."""
+        """The output for each image with the logits, which the head's main losses take."""
+        logits, stride = self.logits(features, input_size)
+        return dense(logits, stride, logits)
 
     def check(self, features: Features, targets: Tensor, input_size: Size, levels: Sequence[int]) -> None:
         """Refuse a head whose scores do not cover exactly the padded input, up to whole strides.

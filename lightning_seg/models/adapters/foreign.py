@@ -44,9 +44,12 @@ class Foreign(Adapter):
         return losses_of_forward(self, features, targets, criterion)
 
     def evaluate(self, features: Features, input_size: Size) -> list[Found]:
+        logits, stride = self.logits(features, input_size)
+        return dense(logits, stride, logits if self.by_losses else None)
+
+    def logits(self, features: Features, input_size: Size) -> tuple[Tensor, int]:
         if self.by_losses:
-            logits = self.before_losses(features, None)
-            return dense(logits, self.stride, logits)
+            return self.before_losses(features, None), self.stride
         logits = logits_of_forward(self.head, features)
         owner = owner_of_losses(self.head)
         reach = -(-input_size[0] // self.stride) * self.stride
@@ -54,7 +57,7 @@ class Foreign(Adapter):
             stride = max(1, reach // logits.shape[-2])
         else:
             stride = self.stride if logits.shape[-2] * self.stride == reach else 1
-        return dense(logits, stride, None)
+        return logits, stride
 
     def check(self, features: Features, targets: Tensor, input_size: Size, levels: Sequence[int]) -> None:
         refuse_size(DenseScores(self.before_losses(features, targets)[0], self.stride), self.stride, input_size)

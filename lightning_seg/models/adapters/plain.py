@@ -10,10 +10,8 @@ from lightning_seg.models.adapters.adapter import (
     EXAMPLE,
     Adapter,
     Features,
-    Found,
     LossFunction,
     Size,
-    dense,
     shown,
     zero_where_nothing_counts,
 )
@@ -53,9 +51,8 @@ class Plain(Adapter):
         logits = _logits(self.head, features)
         return zero_where_nothing_counts((criterion or self.own_losses)(logits, targets), logits)
 
-    def evaluate(self, features: Features, input_size: Size) -> list[Found]:
-        logits = _logits(self.head, features)
-        return dense(logits, self.stride, logits)
+    def logits(self, features: Features, input_size: Size) -> tuple[Tensor, int]:
+        return _logits(self.head, features), self.stride
 
     def own_losses(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return self._cross_entropy(logits, targets, self.stride)

@@ -1,0 +1,183 @@
+"""What every way to evaluate an image has in common: bands of probabilities, and what follows from them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from lightning_seg.described import Described
+from lightning_seg.errors import ConfigError
+from lightning_seg.inference.kernel import first_best, label_dtype
+from lightning_seg.inference.placing import Bands, joined
+from lightning_seg.inference.whole import Size, label_maps, probability_bands
+from lightning_seg.structures import Batch, Item, Scores
+
+Losses = Mapping[str, Tensor]
+
+
+class Answer(Protocol):
+    """What a network says of each image of a batch.
+
+    Attributes:
+        scores: of each image.
+        input_sizes: height and width of each image as given.
+        losses: of each image, scalars by name; empty where the batch has no ``sem_seg``.
+    """
+
+    @property
+    def scores(self) -> Sequence[Scores]: ...
+    @property
+    def input_sizes(self) -> Sequence[Size]: ...
+    @property
+    def losses(self) -> Sequence[Losses]: ...
+
+
+Ask = Callable[[Batch], Answer]
+"""A network in evaluation; it says of an image the same, but for rounding, whatever else is in the batch."""
+
+
+class WindowedImage(Protocol):
+    """An image that is read by windows, because it is larger than memory; stands for ``image`` of a sample.
+
+    Attributes:
+        shape: (3, H, W).
+    """
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def window(self, rows: slice, columns: slice) -> Tensor:
+        """(3, rows, columns) uint8 RGB; both slices have a start and a stop inside the image, and no step."""
+        ...
+
+
+class Inference(Described, ABC):
+    """How an image is evaluated: which inputs the network gets of it, and what becomes of what it says.
+
+    A subclass writes :meth:`bands`. All methods take the network as a function, and samples as
+    :class:`lightning_seg.structures.Item` describes them; ``image`` may be a :class:`WindowedImage`.
+    """
+
+    @abstractmethod
+    def bands(self, ask: Ask, sample: Item) -> Bands:
+        """Bands (K, rows, W) float32 that sum to 1 over the K classes, at the stored size of an image."""
+
+    def for_image(self, sample: Item) -> "Inference":
+        """What comes to the same for one image, with the least in between."""
+        return self
+
+    @torch.no_grad()
+    def probability_bands(self, ask: Ask, sample: Item) -> Bands:
+        """First row and probabilities (K, rows, W) float32 of bands of rows, from the top, at the stored size.
+
+        They sum to 1 over the K classes. A height of more bands takes no more memory.
+        """
+        yield from self.for_image(sample).bands(ask, sample)
+
+    @torch.no_grad()
+    def label_bands(self, ask: Ask, sample: Item) -> Bands:
+        """First row and class ids (rows, W) of bands of rows, of the smallest type that holds them."""
+        yield from self.for_image(sample).bands_of_labels(ask, sample)
+
+    def bands_of_labels(self, ask: Ask, sample: Item) -> Bands:
+        """The best classes of :meth:`bands`."""
+        for top, band in self.bands(ask, sample):
+            yield top, first_best(band, label_dtype(len(band)))
+
+    @torch.no_grad()
+    def evaluate(self, ask: Ask, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
+        """Label map (H, W) at the stored size and losses of each image.
+
+        The losses are means over all inputs that the network gets of an image, each with its own part of the target.
+        """
+        ways = [self.for_image(sample) for sample in batch]
+        found: dict[int, tuple[Tensor, Losses]] = {}
+        for way in dict.fromkeys(ways):
+            places = [place for place, other in enumerate(ways) if other is way]
+            maps, losses = way.evaluate_each(ask, [batch[place] for place in places])
+            found.update(zip(places, zip(maps, losses, strict=True), strict=True))
+        return [found[place][0] for place in range(len(batch))], [found[place][1] for place in range(len(batch))]
+
+    def evaluate_each(self, ask: Ask, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
+        """As :meth:`evaluate`, of images that are evaluated so."""
+        maps, losses = [], []
+        for sample in batch:
+            recorder = _Recorder(ask)
+            maps.append(joined(self.bands_of_labels(recorder, sample), stored_size(sample)[0]))
+            losses.append(recorder.mean())
+        return maps, losses
+
+    @torch.no_grad()
+    def probabilities(self, ask: Ask, batch: Batch) -> list[Tensor]:
+        """Of each image, (K, H, W) float32 at its stored size, which sum to 1 over the classes."""
+        bare: Batch = [cast(Item, {k: v for k, v in sample.items() if k != "sem_seg"}) for sample in batch]
+        return [joined(self.probability_bands(ask, sample), stored_size(sample)[0]) for sample in bare]
+
+
+class Whole(Inference):
+    """The image as it is, in one piece, and with its batch where that is of one size."""
+
+    def bands(self, ask: Ask, sample: Item) -> Bands:
+        answer = ask([in_memory(sample)])
+        size, place = stored_size(sample), sample.get("placement")
+        yield from probability_bands(answer.scores[0], answer.input_sizes[0], size, place)
+
+    def bands_of_labels(self, ask: Ask, sample: Item) -> Bands:
+        """The label map as one band."""
+        yield 0, self.evaluate_each(ask, [in_memory(sample)])[0][0]
+
+    def evaluate_each(self, ask: Ask, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
+        answer = ask(batch)
+        sizes, placements = [stored_size(sample) for sample in batch], [sample.get("placement") for sample in batch]
+        return label_maps(answer.scores, answer.input_sizes, sizes, placements=placements), list(answer.losses)
+
+
+WHOLE = Whole()
+"""What a module without another choice does."""
+
+
+class _Recorder:
+    """Asks, and keeps the losses of all answers."""
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.losses: list[Losses] = []
+
+    def __call__(self, batch: Batch) -> Answer:
+        answer = self.ask(batch)
+        self.losses.extend(answer.losses)
+        return answer
+
+    def mean(self) -> Losses:
+        names = self.losses[0]
+        return {name: torch.stack([_at_least_float32(losses[name]) for losses in self.losses]).mean() for name in names}
+
+
+def _at_least_float32(loss: Tensor) -> Tensor:
+    return loss.to(torch.promote_types(loss.dtype, torch.float32))
+
+
+def stored_size(sample: Item) -> Size:
+    """Height and width of the image as it is stored."""
+    _, height, width = sample["image"].shape
+    return sample.get("height", height), sample.get("width", width)
+
+
+def in_memory(sample: Item) -> Item:
+    """The sample with its image as a tensor."""
+    _, height, width = sample["image"].shape
+    return cast(Item, {**sample, "image": part_of(sample["image"], slice(0, height), slice(0, width))})
+
+
+def part_of(image: Any, rows: slice, columns: slice) -> Tensor:
+    """(3, rows, columns) of a tensor or of a :class:`WindowedImage`."""
+    part: Tensor = image[:, rows, columns] if isinstance(image, Tensor) else image.window(rows, columns)
+    return part
+
+
+def require(holds: bool, setting: str, value: object, expected: str) -> None:
+    """Raise a ConfigError unless a setting of ``model.inference`` is as expected."""
+    if not holds:
+        raise ConfigError(f"model.inference.init_args.{setting} is {value!r}, but must be {expected}")
