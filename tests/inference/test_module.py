@@ -11,6 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
+import lightning_seg
 from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError
 from lightning_seg.inference import Augmented, SlidingWindow, Whole
@@ -127,7 +128,7 @@ VIEWS = {"class_path": "lightning_seg.inference.Augmented", "init_args": {"scale
 def test_files_of_predict_have_the_figures_of_validate(
     experiment: Callable[..., Path], scenes: Path, tmp_path: Path, way: Any, transforms: list[Any]
 ) -> None:
-    """To the last digit, whatever the batch; evaluations take it from the run."""
+    """To the last digit, whatever the batch; evaluations take it from the run, and ``load`` from its checkpoint."""
     config = experiment(eval_transforms=transforms)
     config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"name": "n"}))
     (tmp_path / "way.yaml").write_text(yaml.safe_dump({"model": {"inference": way}}))
@@ -141,7 +142,10 @@ def test_files_of_predict_have_the_figures_of_validate(
 
     classes = len(CLASSES)
     matrix = np.zeros((classes, classes), np.int64)
+    predictor = lightning_seg.load(runs / "version_0", device="cpu")
     for file in sorted((runs / "version_2/predictions/masks").glob("*.png")):
+        image = next((scenes / "val/images").glob(f"{file.stem}.*"))
+        assert np.array_equal(predictor(image).mask, np.asarray(Image.open(file)))
         truth = np.asarray(Image.open(scenes / "val/masks" / file.name))
         counted = truth != 255
         np.add.at(matrix, (truth[counted], np.asarray(Image.open(file))[counted]), 1)
