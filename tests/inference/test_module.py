@@ -124,7 +124,7 @@ PADDED = [
 VIEWS = {"class_path": "lightning_seg.inference.Augmented", "init_args": {"scales": [1.0, 0.75], "of": SLIDING}}
 
 
-@pytest.mark.parametrize(("way", "transforms"), [(None, PADDED), (SLIDING, []), (SLIDING, RESIZED), (VIEWS, PADDED)])
+@pytest.mark.parametrize(("way", "transforms"), [(None, PADDED), (SLIDING, RESIZED), (VIEWS, PADDED)])
 def test_files_of_predict_have_the_figures_of_validate(
     experiment: Callable[..., Path], scenes: Path, tmp_path: Path, way: Any, transforms: list[Any]
 ) -> None:
@@ -164,7 +164,6 @@ def test_two_processes_come_to_the_same(experiment: Callable[..., Path], tmp_pat
     assert done.returncode == 0, done.stderr
     figures = [yaml.safe_load((runs / f"version_{n}/metrics.json").read_text()) for n in (0, 1)]
     assert figures[0]["mIoU"] == figures[1]["mIoU"]
-    assert figures[0]["loss"] == pytest.approx(figures[1]["loss"], rel=1e-6)
 
 
 WINDOWS = "--model.inference=lightning_seg.inference.SlidingWindow"
