@@ -129,10 +129,10 @@ class Whole(Inference):
 
     def bands_of_labels(self, ask: Ask, sample: Item, first: int) -> Bands:
         """The label map as one band."""
-        yield 0, self.evaluate_each(ask, [in_memory(sample)])[0][0]
+        yield 0, self.evaluate_each(ask, [sample])[0][0]
 
     def evaluate_each(self, ask: Ask, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
-        answer = ask(batch)
+        answer = ask([in_memory(sample) for sample in batch])
         sizes, placements = [stored_size(sample) for sample in batch], [sample.get("placement") for sample in batch]
         return label_maps(answer.scores, answer.input_sizes, sizes, placements=placements), list(answer.losses)
 
@@ -176,6 +176,8 @@ def stored_size(sample: Item) -> Size:
 
 def in_memory(sample: Item) -> Item:
     """The sample with its image as a tensor."""
+    if isinstance(sample["image"], Tensor):
+        return sample
     _, height, width = sample["image"].shape
     return cast(Item, {**sample, "image": part_of(sample["image"], slice(0, height), slice(0, width))})
 
