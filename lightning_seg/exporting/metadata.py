@@ -10,6 +10,9 @@ from lightning_seg.structures import Colour
 KEY = "lightning_seg"
 """The name of the text: in ``metadata_props`` of an ONNX file, and with ``.json`` among a .pt2 file's extra files."""
 
+_OPTIONAL = ("inference", "eval_transforms", "made_with")
+"""What a text may leave out."""
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -61,11 +64,11 @@ class Metadata:
         content = json.loads(text)
         if not isinstance(content, dict):
             raise ValueError(f"{text[:40]!r} is no JSON object")
-        known = {name: content[name] for name in Metadata.__dataclass_fields__ if name in content}
+        fields = Metadata.__dataclass_fields__
+        known = {name: content[name] for name in fields if name in content}
+        if missing := [name for name in fields if name not in known and name not in _OPTIONAL]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
         for name in ("class_names", "channels", "outputs", "eval_transforms"):
             known[name] = tuple(known.get(name, ()))
-        known["palette"] = tuple(tuple(colour) for colour in known.get("palette", ()))
-        try:
-            return Metadata(**known)
-        except TypeError as error:
-            raise ValueError(str(error)) from None
+        known["palette"] = tuple(tuple(colour) for colour in known["palette"])
+        return Metadata(**known)

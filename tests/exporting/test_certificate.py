@@ -93,7 +93,10 @@ def test_planted_bugs_are_caught(bug: str, segmentor: Segmentor, monkeypatch: py
 def test_a_batch_traced_as_a_constant_is_caught(segmentor: Segmentor) -> None:
     run = run_of(segmentor)
     problems = certificate_of(segmentor, lambda image: run(image[:1])).problems()
-    assert problems[0] == "size, 2 of 7×300: the mask is torch.uint8 of shape (1, 7, 300), but torch.uint8 (2, 7, 300) is needed"
+    assert (
+        problems[0]
+        == "size, 2 of 7×300: the mask is torch.uint8 of shape (1, 7, 300), but torch.uint8 (2, 7, 300) is needed"
+    )
 
 
 def test_what_cannot_be_run_is_named_by_its_size(segmentor: Segmentor) -> None:

@@ -16,7 +16,6 @@ from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.exporting.files import shaken
 from tests.models.networks import SMALLEST, ZOO, build_segmentor, overrides_of, segmentor_of
-from tests.models.samples import IGNORE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
