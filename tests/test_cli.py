@@ -447,7 +447,7 @@ def test_refuses_checkpoints(experiment: Experiment, tmp_path: Path, capsys: pyt
     config = str(experiment())
     torch.save({"model": {}}, tmp_path / "plain.pth")
     code, found = refusal(capsys, "validate", "--config", config, "--ckpt_path", str(tmp_path / "plain.pth"))
-    assert "plain weights are given as model.weights" in found
+    assert "give plain weights as model.weights" in found
     code, found = refusal(capsys, "validate", "--config", config, "--ckpt_path", "last")
     assert "holds no run with a last checkpoint" in found
     code, found = refusal(capsys, "validate", "--config", config)

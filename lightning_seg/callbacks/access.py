@@ -1,4 +1,4 @@
-"""What callbacks ask a trainer for, though Lightning does not declare it."""
+"""Gets the data module and the W&B loggers of a trainer."""
 
 from collections.abc import Sequence
 
@@ -53,5 +53,5 @@ def stored_image(trainer: pl.Trainer, sample: Item, size: Sequence[int]) -> NDAr
 
 
 def wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:
-    """Those that can be written to, on the main process; none on the others."""
+    """The W&B loggers that can be written to; other processes than the main one have none."""
     return usable(trainer.loggers, WandbLogger) if trainer.is_global_zero else []

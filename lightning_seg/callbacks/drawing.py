@@ -19,7 +19,7 @@ RIGHT, WRONG = (225, 225, 225), (200, 30, 30)
 
 _LONGEST_SIDE = 512
 _NAMED = 38
-"""Classes in the legend."""
+"""How many classes the legend names at most."""
 
 
 def at_stored_size(image: RGBImage, size: tuple[int, int], placement: Placement | None) -> RGBImage:
@@ -40,7 +40,7 @@ def at_stored_size(image: RGBImage, size: tuple[int, int], placement: Placement 
 
 
 def reduce(picture: RGBImage, longest_side: int) -> RGBImage:
-    """The (H, W, 3) picture, averaged down to where its longest side fits."""
+    """Reduce a picture (H, W, 3) by averaging, if its longest side is longer than ``longest_side`` pixels."""
     scale = longest_side / max(picture.shape[:2])
     if scale >= 1:
         return picture
@@ -48,7 +48,7 @@ def reduce(picture: RGBImage, longest_side: int) -> RGBImage:
 
 
 def reduce_labels(labels: NDArray[Any], longest_side: int) -> NDArray[Any]:
-    """The (H, W) ids, thinned out to the size that :func:`reduce` gives the image."""
+    """Reduce ids (H, W) to the size that :func:`reduce` gives the image: some pixels stay, the others are dropped."""
     scale = longest_side / max(labels.shape)
     if scale >= 1:
         return labels
@@ -76,14 +76,14 @@ class Example:
 
 
 def error_map(prediction: NDArray[Any], truth: NDArray[Any], info: DatasetInfo) -> RGBImage:
-    """(H, W, 3): light where the prediction is right, red where it is wrong, the ignore colour where that is open."""
+    """(H, W, 3): light where the prediction is right, red where it is wrong, the ignore colour where neither."""
     shown = np.where((prediction == truth)[..., None], RIGHT, WRONG)
     shown[truth == info.ignore_index] = info.ignore_colour
     return shown.astype(np.uint8)
 
 
 def draw_grid(examples: Sequence[Example], info: DatasetInfo, path: Path) -> None:
-    """Save a row an example: image, truth, prediction and errors, above a legend of the classes."""
+    """Save one row for each example (image, truth, prediction, errors), with a legend of the classes below."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 

@@ -1,4 +1,4 @@
-"""The same evaluated samples after every validation, and what the first training batches look like."""
+"""Logs pictures of the same samples after every validation, and of the first training batches."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,24 +22,24 @@ from lightning_seg.module import SegmentationModule
 from lightning_seg.structures import Batch, Item, summarise
 
 _CANDIDATES = 48
-"""Masks that are read to choose samples that show every class."""
+"""How many masks are read to choose samples that show every class."""
 
 
 class SamplePictures(pl.Callback):
     """Logs pictures to W&B, with masks to switch on and off, and to TensorBoard, as overlays.
 
-    * ``val/pictures`` and ``val/samples`` (``test/…`` likewise): the same samples at every validation, the worst first,
-      the second as a table with the figures of each image;
+    * ``val/pictures`` (``test/…`` likewise): the same samples at every validation, the worst first;
+    * ``val/samples``: the same samples in a table with the figures of each image;
     * ``train/pictures``: the first samples of a training as the network sees them, augmented.
 
-    Predictions are those that are counted in the metric: each process keeps its own of the chosen samples, and the
-    first gathers them when the validation is over.
+    The predictions are those that the evaluation counts. Each process keeps those of its chosen samples, and the main
+    process gathers them when the validation is over.
 
     Args:
-        count: how many samples, chosen by the data's seed so that they show as many classes as possible.
-        ids: their names in ``data.val`` instead, as ``predictions.png`` shows them (``folder/stem``). ``test`` shows
-            those that ``data.test`` has too, and chooses where it has none.
-        longest_side: of a picture, in pixels; larger ones are reduced.
+        count: how many samples to choose. The data's seed decides which; they show as many classes as possible.
+        ids: names of samples of ``data.val`` to show instead, as ``predictions.png`` has them (``folder/stem``).
+            ``test`` shows those that ``data.test`` has too; if it has none, ``test`` chooses ``count`` samples.
+        longest_side: of a picture, in pixels; larger pictures are reduced.
 
     Raises:
         ConfigError: before anything is trained or evaluated, if ``data.val`` lacks one of ``ids``.
@@ -56,7 +56,7 @@ class SamplePictures(pl.Callback):
         self._forgiving = Forgiving("drawing sample pictures")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Look for ``ids``: on every process, since one that stops alone leaves the others waiting."""
+        """Look for ``ids`` on every process; if one process stopped alone, the others would wait for it."""
         split = "test" if stage == "test" else "val"
         dataset = data_of(trainer).datasets.get(split)
         if self.ids is None or dataset is None:
@@ -131,7 +131,7 @@ class SamplePictures(pl.Callback):
         self._chosen[split] = trainer.strategy.broadcast(names)
 
     def _cover(self, data: SegmentationDataModule, split: str, visited: int) -> frozenset[str]:
-        """Names among the ``visited`` first samples of the split, which are all but for ``limit_val_batches``."""
+        """Choose names among the first ``visited`` samples of the split; ``limit_val_batches`` leaves out the rest."""
         dataset = data.datasets[split]
         candidates = draw_samples(min(visited, len(dataset)), max(_CANDIDATES, self.count), data.seed)
         counts = count_classes(dataset, candidates)
@@ -184,7 +184,7 @@ class SamplePictures(pl.Callback):
 
 
 def _gather(trainer: pl.Trainer, shown: list[Shown]) -> list[Shown]:
-    """Everybody's, on the main process: one collective call an evaluation."""
+    """Gather the samples of all processes on the main process, in one collective call for each evaluation."""
     if trainer.world_size == 1:
         return shown
     parts: list[Any] | None = [None] * trainer.world_size if trainer.is_global_zero else None
@@ -198,5 +198,5 @@ def _targets(trainer: pl.Trainer) -> list[Logger]:
 
 
 def _open_targets(trainer: pl.Trainer) -> list[Logger]:
-    """Those that are there to be written to; only the main process knows."""
+    """Loggers that take pictures and could be opened; only the main process knows which."""
     return usable(trainer.loggers, WandbLogger, TensorBoardLogger)

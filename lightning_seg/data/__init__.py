@@ -1,4 +1,4 @@
-"""From files on disk to batches in Detectron2's format."""
+"""Turns images and masks, wherever their bytes are, into batches in Detectron2's format."""
 
 import os
 

@@ -2,17 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any
 
 from lightning_seg.structures import Colour
 
 KEY = "lightning_seg"
 """The name of the text: in ``metadata_props`` of an ONNX file, and with ``.json`` among a .pt2 file's extra files."""
-
-_OPTIONAL = ("inference", "eval_transforms", "made_with")
-"""What a text may leave out."""
-
 
 @dataclass(frozen=True)
 class Metadata:
@@ -66,7 +62,8 @@ class Metadata:
             raise ValueError(f"{text[:40]!r} is no JSON object")
         fields = Metadata.__dataclass_fields__
         known = {name: content[name] for name in fields if name in content}
-        if missing := [name for name in fields if name not in known and name not in _OPTIONAL]:
+        needed = [name for name, one in fields.items() if one.default is MISSING and one.default_factory is MISSING]
+        if missing := [name for name in needed if name not in known]:
             raise ValueError(f"it lacks {', '.join(missing)}")
         for name in ("class_names", "channels", "outputs", "eval_transforms"):
             known[name] = tuple(known.get(name, ()))

@@ -13,7 +13,7 @@ from lightning_seg.errors import Forgiving
 LoggerType = TypeVar("LoggerType", bound=Logger)
 
 _OPENING_NOTHING = ("after_save_checkpoint", "finalize", "save")
-"""Methods that Lightning also calls of a logger that nothing was logged to."""
+"""Methods that Lightning calls even if nothing was logged; they need not open the logger."""
 
 
 class Guard:
@@ -22,10 +22,11 @@ class Guard:
     ``isinstance`` sees the class of the logger, since Lightning, this project and users' callbacks ask for kinds such
     as ``WandbLogger``.
 
-    A logger that cannot be opened is called no more. One that fails later, as on a full disk, is called again.
+    A logger that cannot be opened is not called again. One that fails later, for example on a full disk, is called
+    again.
 
     Args:
-        logger: is wrapped.
+        logger: the logger to wrap.
 
     Attributes:
         closed: whether the logger could not be opened; only the main process knows.

@@ -20,6 +20,7 @@ from lightning_seg.inference.whole import label_maps
 from lightning_seg.module import SegmentationModule
 from tests.conftest import CLASSES, folder
 from tests.exporting.files import module_of, save
+from tests.exporting.files import running as running_of
 from tests.exporting.test_certificate import aligned_corners
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -123,7 +124,7 @@ def test_8_bits_are_measured_and_refused_where_they_cost_too_much(
     assert read_metadata(tmp_path / "a.onnx").precision == "int8"
     figures = iter([50.0, 48.5])
     monkeypatch.setattr(exporter, "mean_iou", lambda *_: next(figures))
-    monkeypatch.setattr(exporter, "_write", lambda *_: ExportedNetwork(tmp_path / "a.onnx"))
+    monkeypatch.setattr(exporter, "_write", lambda *_: running_of(tmp_path / "a.onnx"))
     monkeypatch.setattr(exporter, "_running", lambda file: None)
     monkeypatch.setattr(exporter.Certificate, "write", lambda *_: None)
     assert main([*flags, str(tmp_path / "b.onnx")]) == 1

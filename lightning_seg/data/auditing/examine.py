@@ -1,4 +1,4 @@
-"""One sample, looked at once: its defects and its figures."""
+"""Examines one sample: reads its image and mask once, and reports their defects and figures."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -20,24 +20,24 @@ from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Annotations, Colour, Sample
 
 SHOWN = 5
-"""Colours of a mask in a message."""
+"""How many colours of a mask a message names."""
 
 
 @dataclass
 class Examination:
-    """What one sample shows.
+    """What was found in one sample.
 
     Attributes:
-        split: that it belongs to.
+        split: the split of the sample.
         image: the image file.
-        defects: of the sample alone.
+        defects: what is wrong with the sample alone.
         size: height and width of the upright image; None where it cannot be read.
-        moments: of its pixels.
-        digest: of its decoded pixels: equal for equal images only.
+        moments: mean and deviations of its pixels.
+        digest: of its decoded pixels; only equal images have equal ones.
         class_pixels: (K,) int64; None where the mask cannot be read.
-        ignored: pixels that count for nothing.
-        unknown: pixels whose value or colour has no meaning.
-        labels: pixels of each stored value or colour of a mask file.
+        ignored: number of pixels that do not count.
+        unknown: number of pixels whose value or colour has no meaning.
+        labels: number of pixels of each stored value or colour of a mask file.
     """
 
     split: str
@@ -63,8 +63,8 @@ def examine(
 ) -> Examination:
     """Read image and mask of a sample and name everything that is wrong with them.
 
-    A defect that follows from another is left out: a mask that fits its image but for the EXIF orientation is no
-    ``size_mismatch``, a JPEG not ``unreadable``, a smoothed mask not full of ``unknown_colour``.
+    A defect that follows from another is left out: a mask that would fit its image without the EXIF orientation is no
+    ``size_mismatch``, a JPEG is not ``unreadable``, and a smoothed mask has no ``unknown_colour``.
     """
     found = Examination(split, sample.image)
     header = _examine_image(sample, rules, found)
@@ -76,7 +76,7 @@ def examine(
 
 
 def examine_mask(sample: Sample, table: LabelTable, split: str, rules: ReadingRules = USUAL) -> Examination:
-    """As :func:`examine`, but the image is not read."""
+    """Do as :func:`examine`, but do not read the image."""
     found = Examination(split, sample.image)
     if sample.mask_file is not None:
         _examine_mask(sample.mask_file, table, rules, None, found)
@@ -169,7 +169,7 @@ def _examine_mask(
 
 
 def compare_sizes(path: AnyFile, size: tuple[int, int], header: Header, found: Examination) -> None:
-    """Report a mask of another size than its image; its orientation, where that alone is why."""
+    """Report a mask of another size than its image, or the orientation if that explains it."""
     if size == header.upright:
         return
     height, width = header.upright

@@ -1,4 +1,4 @@
-"""Small pictures of samples, for a page that holds everything itself."""
+"""Draws small pictures of samples, for a page that holds everything itself."""
 
 import base64
 
@@ -17,15 +17,15 @@ from lightning_seg.structures import Annotations, Colour, DatasetInfo, Sample, f
 HEIGHT = 120
 QUALITY = 80
 FOREIGN_COLOURS: tuple[Colour, ...] = ((255, 0, 255), (0, 255, 0), (255, 128, 0), (255, 255, 255))
-"""Of labels without a meaning: the first, or another where a class or what is ignored looks like it."""
+"""Colours of labels without a meaning: the first, or another where a class or ignored pixels look like it."""
 
 RGB = NDArray[np.uint8]
 
 
 def picture(sample: Sample, table: LabelTable, rules: ReadingRules = USUAL) -> str | None:
-    """Image and labels side by side, as a ``data:`` address; None where neither can be read.
+    """Draw image and labels side by side, as a ``data:`` address; None where neither can be read.
 
-    Labels are laid over the image where they fit it; what is ignored or without a meaning has a colour of its own.
+    Labels are laid over the image if they fit it. Ignored pixels and labels without a meaning have their own colours.
     """
     image = _image(sample.image, rules)
     panels = [] if image is None else [image]
@@ -39,7 +39,7 @@ def picture(sample: Sample, table: LabelTable, rules: ReadingRules = USUAL) -> s
 
 
 def foreign_colour(info: DatasetInfo) -> Colour:
-    """What labels without a meaning are shown as."""
+    """The colour of labels without a meaning."""
     return free_colour(FOREIGN_COLOURS, [*info.palette, info.ignore_colour])
 
 

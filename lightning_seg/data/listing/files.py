@@ -1,4 +1,4 @@
-"""Which files a split is made of: paths, sizes and digests, found while a training runs."""
+"""Lists the files that a split is made of, with sizes and digests, while a training runs."""
 
 import csv
 import gzip
@@ -20,7 +20,7 @@ COLUMNS = ("name", "image", "image_bytes", "image_digest", "labels", "labels_byt
 _END = 64 * 1024
 _CHUNK = 1024 * 1024
 _SHARE = 0.1
-"""Of one CPU's time."""
+"""Share of one CPU's time that the thread takes."""
 
 _STRETCH = 0.005
 """Seconds of work between two pauses."""
@@ -29,12 +29,12 @@ _Found = tuple[str, int | str, str]
 
 
 def file_digest(path: AnyFile, whole: bool) -> tuple[int, str]:
-    """Size in bytes, and 128 bits of BLAKE2b in hexadecimal digits.
+    """Compute size in bytes, and 128 bits of BLAKE2b in hexadecimal digits.
 
     Args:
         path: of the file.
-        whole: read all of it; else its first and last 64 KiB, which for files of the same size tell two compressed
-            images apart at a cost that does not grow with them.
+        whole: read all of it. Otherwise, only its first and last 64 KiB are read. With the size, they tell two
+            compressed images apart, at a cost that does not grow with the file.
 
     Raises:
         OSError, …: if it cannot be read.
@@ -56,16 +56,16 @@ def file_digest(path: AnyFile, whole: bool) -> tuple[int, str]:
 class FileLists(threading.Thread):
     """Lists the files of each split as a gzipped CSV: a row a sample, with the columns :data:`COLUMNS`.
 
-    Label files are read whole, images at both ends (:func:`file_digest`); a file of annotations that many samples share
-    is read once. Paths are relative to ``root`` where they lie below it, so that the same data gives the same bytes on
-    every machine. The thread takes a tenth of one CPU's time, so that nobody waits for it.
+    Masks are read whole, images at both ends (:func:`file_digest`). A file of annotations that many samples share is
+    read once. Paths are relative to ``root`` if they lie below it, so that the same data gives the same bytes on every
+    machine. The thread takes a tenth of one CPU's time, so that nobody waits for it.
 
     Attributes:
-        tables: those that are ready, by split.
-        unread: how many files of each have no size and digest, because they could not be read or time was up.
+        tables: the lists that are ready, by split.
+        unread: by split, how many files have no size and digest: they could not be read, or time was up.
 
     Args:
-        splits: samples of each.
+        splits: samples of each split.
         root: ``data.root``.
     """
 
@@ -80,7 +80,7 @@ class FileLists(threading.Thread):
         self._known: dict[str, _Found] = {}
 
     def finish(self, seconds: float) -> None:
-        """Wait for the rest, without pauses; files that are not reached in time are listed without size and digest."""
+        """Read the rest without pauses, and wait; files that are not reached in time have no size and digest."""
         self._deadline = time.monotonic() + seconds
         self._hurry.set()
         self.join()

@@ -1,4 +1,4 @@
-"""Decoded samples in memory that all processes of a machine share: ``data.cache: ram``."""
+"""Keeps decoded samples in memory that all processes of a machine share: ``data.cache: ram``."""
 
 import math
 import mmap
@@ -24,15 +24,15 @@ from lightning_seg.structures import Sample
 
 GIB = 2**30
 _PART_OF_FREE = 0.9
-"""What the cache may take of the memory that is free; the rest is for the processes themselves."""
+"""The part of the free memory that the cache may take; the rest is for the processes themselves."""
 _READERS_OF_HEADERS = 16
 
 
 class SampleCache:
-    """Images and class ids of samples, kept where they were first decoded.
+    """Keeps images and class ids of samples once they are decoded.
 
-    A file without a name, in memory: loading processes inherit it or are sent it, other ranks of the machine open it,
-    and it is gone with the last of them. It takes memory only for the samples that are in it.
+    It is a file without a name, in memory. Loading processes inherit it or are sent it, other ranks of the machine open
+    it, and it is gone with the last of them. It takes memory only for the samples that are in it.
 
     The file holds how many samples there are, the bytes of an id, the channels of an image, where each sample's pixels
     end, and its height and width, which are 0 until it is there; then image and ids of one sample after the other. Two
@@ -72,7 +72,7 @@ class SampleCache:
 
     @property
     def path(self) -> str:
-        """Where other processes of this machine can open it while this one lives."""
+        """The path by which other processes of this machine can open it while this process lives."""
         return f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
 
     def get(self, index: int) -> tuple[NDArray[np.uint8], Ids] | None:
@@ -84,7 +84,7 @@ class SampleCache:
         return image.copy(), ids.copy()
 
     def put(self, index: int, image: NDArray[np.uint8], ids: Ids) -> None:
-        """Keep a sample, of as many pixels as was said; one of none, whose header cannot be read, has no place."""
+        """Keep a sample of the number of pixels that was given; one of 0 pixels, whose header is bad, is left out."""
         if self._ends[index] == self._ends[index + 1]:
             return
         kept_image, kept_ids = self._views(index, *ids.shape)
@@ -99,7 +99,7 @@ class SampleCache:
         end_of_image = start + self._channels * pixels
         assert end_of_image + pixels * self._ids_dtype.itemsize == self._ends[index + 1]
         image = np.frombuffer(self._map, np.uint8, end_of_image - start, start).reshape(height, width, self._channels)
-        # bytes first: the place of wide ids in the file need not be a multiple of their size
+        # as bytes: wide ids need not begin at a multiple of their size
         ids = np.frombuffer(self._map, np.uint8, pixels * self._ids_dtype.itemsize, end_of_image)
         return image, ids.view(self._ids_dtype).reshape(height, width)
 

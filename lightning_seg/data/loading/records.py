@@ -1,4 +1,4 @@
-"""Sample records in one block of memory that all worker processes share."""
+"""Keeps a list of samples in one block of memory that all worker processes share."""
 
 import pickle
 from collections.abc import Iterable, Sequence
@@ -15,9 +15,9 @@ from lightning_seg.structures import Annotations, Sample
 class Records(Sequence[Sample]):
     """A list of samples that takes the same memory for any number of workers.
 
-    Python counts references inside its objects, so that a forked worker that only looks at a list of samples copies its
-    pages one by one. Here the samples lie pickled in one tensor, which is shared by forked and spawned processes alike,
-    and each is unpickled when it is asked for; paths as text, which takes a fraction of a path object's time.
+    The plain equivalent is a list. But Python counts references inside its objects, so a forked worker that only looks
+    at a list copies its memory page by page. Here the samples lie pickled in one tensor, which forked and spawned
+    processes share, and each is unpickled when it is asked for. Paths are pickled as text, which is faster.
     """
 
     def __init__(self, samples: Iterable[Sample]) -> None:

@@ -1,6 +1,7 @@
-"""Which process sees which sample: training without remainders, evaluation without repeats."""
+"""Decides which process sees which sample: training has no remainder, evaluation no repeats."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +11,11 @@ from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 TEMPERATURE = 0.01
 MIN_PIXELS = 3000
-"""Of rare-class sampling, as DAFormer trains (its configs' ``class_temp`` and ``min_pixels``)."""
+"""Settings of rare-class sampling, as DAFormer trains (``class_temp`` and ``min_pixels`` of its configs)."""
 
 
 class Draw(NamedTuple):
-    """What a training sample is asked by: all that its augmentation may depend on, but for the seed."""
+    """What a training sample is asked by: everything that its augmentation depends on, except the seed."""
 
     sample: int
     epoch: int
@@ -22,7 +23,7 @@ class Draw(NamedTuple):
 
 
 class TrainSampler(DistributedSampler[Draw]):
-    """A shuffled epoch in whole global batches, the same order for any number of processes.
+    """Shuffles an epoch, in whole global batches and in the same order for any number of processes.
 
     Positions ``0, 1, 2 …`` of the epoch go round the ranks in turn, so that the union of all ranks' n-th batches
     is the same set of samples whatever the number of ranks, at the same global batch size.
@@ -33,9 +34,9 @@ class TrainSampler(DistributedSampler[Draw]):
         rank: of this process.
         seed: with the epoch, decides the order.
         batch_size: per process; samples that fill no whole global batch are left out of this epoch.
-        samples_done: how many samples of the epoch's order there have been already, in a run that is resumed; asked
-            when an epoch begins. They are left out, and the others dealt in whole global batches, but the length stays
-            that of the whole epoch.
+        samples_done: how many samples of the epoch's order are done already in a resumed run; asked when an epoch
+            begins. They are left out, and the others are dealt in whole global batches; the length stays that of the
+            whole epoch.
     """
 
     def __init__(
@@ -70,9 +71,9 @@ class TrainSampler(DistributedSampler[Draw]):
 
 
 class OverfitSampler(TrainSampler, SequentialSampler):  # type: ignore[misc]  # whose samples are plain numbers
-    """For ``trainer.overfit_batches``: the first samples in their order, with the same augmentation in every epoch.
+    """Gives the first samples in order, with one augmentation in every epoch: for ``trainer.overfit_batches``.
 
-    Sequential, because Lightning would replace any other by one that repeats samples to fill all processes.
+    It is a ``SequentialSampler``: Lightning replaces any other by one that repeats samples to fill all processes.
     """
 
     def set_epoch(self, epoch: int) -> None:
@@ -83,7 +84,7 @@ class OverfitSampler(TrainSampler, SequentialSampler):  # type: ignore[misc]  # 
 
 
 class RareClassSampler(TrainSampler):
-    """Draws a class by its rarity, then any sample that shows it; with replacement, as many as :class:`TrainSampler`.
+    """Draws a class by its rarity, then any sample that shows it, with replacement; as long as :class:`TrainSampler`.
 
     DAFormer's rare-class sampling (Hoyer et al., CVPR 2022, arXiv 2111.14887, section 3.3), with its temperature and
     its smallest number of pixels: class c, which covers the part f of all labelled pixels, is drawn with a probability
@@ -93,7 +94,7 @@ class RareClassSampler(TrainSampler):
         dataset: anything with a length.
         class_pixels: (N, C) pixels of each class in each sample.
         temperature: the lower, the more often rare classes are drawn.
-        min_pixels: how many pixels of a class a sample must have to show it; where none has so many, one will do.
+        min_pixels: how many pixels of a class a sample must have to show it; one, where no sample has as many.
         settings: the other arguments of :class:`TrainSampler`. The seed decides the draws of an epoch.
     """
 
@@ -125,7 +126,7 @@ class RareClassSampler(TrainSampler):
 
 
 def rare_class_probabilities(pixels: NDArray[np.int64], temperature: float) -> NDArray[np.float64]:
-    """``exp((1 - f) / temperature)`` of each class, normalised; f is its part of all pixels, and absent ones get 0.
+    """``exp((1 - f) / temperature)`` of each class, normalised; f is its part of all pixels. Absent classes get 0.
 
     Args:
         pixels: (C,) of each class, at least one of them above 0.
@@ -142,17 +143,39 @@ def rare_class_probabilities(pixels: NDArray[np.int64], temperature: float) -> N
 class EvaluationSampler(DistributedSampler[int], SequentialSampler):
     """Every sample exactly once over all processes: no padding, no repeats; ranks may be empty.
 
+    A batch holds neighbours, and goes to a process as a whole: what goes through the network together, and so how it is
+    rounded, does not depend on the number of processes, nor on what is left out.
+
     A subclass of ``DistributedSampler``, because Lightning replaces any other by one that repeats samples, and of
     ``SequentialSampler``, because ``trainer.overfit_batches`` does so with all that are not sequential.
+
+    Args:
+        dataset: anything with a length.
+        num_replicas: number of processes.
+        rank: of this process.
+        batch_size: samples of a batch.
+        left_out: positions of samples that are not wanted; a batch of which any sample is wanted comes as a whole.
     """
 
-    def __init__(self, dataset: Dataset[object], *, num_replicas: int, rank: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[object],
+        *,
+        num_replicas: int,
+        rank: int,
+        batch_size: int = 1,
+        left_out: Collection[int] = (),
+    ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
         self.total_size = len(dataset)  # type: ignore[arg-type]  # Dataset declares no length
-        self.num_samples = len(range(self.rank, self.total_size, self.num_replicas))
+        starts = range(0, self.total_size, batch_size)
+        batches = [range(start, min(start + batch_size, self.total_size)) for start in starts]
+        wanted = [batch for batch in batches if any(position not in left_out for position in batch)]
+        self._batches = wanted[rank::num_replicas]
+        self.num_samples = sum(map(len, self._batches))
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.rank, self.total_size, self.num_replicas))
+        return chain.from_iterable(self._batches)
 
 
 def make_train_sampler(
@@ -174,7 +197,7 @@ def make_train_sampler(
 
 
 def batch_problem(samples: int, batch_size: int, processes: int) -> str | None:
-    """Why training samples fill no batch; None where they fill one.
+    """Say why training samples fill no batch; None if they fill one.
 
     Args:
         samples: how many there are.

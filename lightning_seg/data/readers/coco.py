@@ -1,4 +1,4 @@
-"""COCO's JSON: polygons and run-length encodings by category."""
+"""Reads COCO's JSON: polygons and run-length encodings by category."""
 
 import json
 from collections import Counter
@@ -175,5 +175,5 @@ def labels_of_categories(categories: dict[int, str], background: str | None) -> 
 
 @lru_cache(maxsize=4)
 def _read(file: Path) -> _Content:
-    """Read once for labels and samples, and for all parts of a split, which a large file makes worth it."""
+    """Read a file once for labels and samples, and for all parts of a split: files may be large."""
     return _Content(file)

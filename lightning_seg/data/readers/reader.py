@@ -1,4 +1,4 @@
-"""What every source format offers: a list of samples."""
+"""Defines what every reader of a source format offers: a list of samples."""
 
 import os
 from abc import ABC, abstractmethod
@@ -57,7 +57,7 @@ class Reader(ABC):
 
     @property
     def prepares(self) -> bool:
-        """Whether :meth:`prepare` does anything, so that what is listed before it may not be what is there after."""
+        """Whether :meth:`prepare` writes anything, so that samples may differ before and after it."""
         return type(self).prepare is not Reader.prepare
 
     def labels(self, root: Path | None) -> SourceLabels | None:

@@ -1,4 +1,4 @@
-"""Masks as the values or colours that are stored, never what a viewer would show."""
+"""Reads masks as the values or colours that are stored, never as what a viewer would show."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -20,12 +20,12 @@ from lightning_seg.sources import AnyFile
 _EXPECTED = "class ids (grey, 16-bit or palette image) or colours (RGB, RGBA)"
 
 _BYTE_IN_TWO = 257
-"""What a byte is multiplied with to fill 16 bits."""
+"""A byte times this number fills 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMask:
-    """What a label file holds.
+    """What a mask file holds.
 
     Attributes:
         values: (H, W) uint8, or int32 for deeper files; None where only colours are stored.
@@ -48,11 +48,11 @@ class StoredMask:
 
 
 def read_mask(path: AnyFile, rules: ReadingRules = USUAL) -> StoredMask:
-    """Decode a label file to what it stores: indices of a palette image, never its grey levels; upright.
+    """Decode a mask to what it stores, upright: indices of a palette image, never grey levels.
 
     Raises:
         UnreadableError: if the file is missing, damaged, or of a kind that holds no labels.
-        LossyMaskError: if its values were changed by the compression, as in a JPEG, or are not those that were meant.
+        LossyMaskError: if a compression such as JPEG's changed its values, or programs differ in what they are.
         UnfitImageError: if it has more pixels than are allowed.
     """
     with named(path, "mask"):

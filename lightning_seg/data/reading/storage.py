@@ -35,14 +35,14 @@ def read_bytes(path: AnyFile) -> bytes:
 
 @contextmanager
 def named(path: AnyFile, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong with a file into one error that names it.
+    """Turn every error that a file causes into one that names the file.
 
     Args:
         path: of the file.
-        what: it is: ``image`` or ``mask``.
+        what: ``image`` or ``mask``.
 
     Raises:
-        UnreadableError: for every error that is no :class:`DataError` already: decoders raise what they like.
+        UnreadableError: for every error that is no :class:`DataError` already; decoders raise what they like.
     """
     try:
         yield
