@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ADDITIONS = {"SemSegFPN": [], "DeepLabV3Plus": ["add_deeplab_config"], "PointRend": ["add_pointrend_config"]}
 
 RESNET = {
+    "MODEL.FPN.IN_FEATURES": ["res2", "res3", "res4", "res5"],
     "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
     "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["p2", "p3", "p4", "p5"],
     "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 4,
