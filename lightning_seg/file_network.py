@@ -80,7 +80,10 @@ class FileNetwork:
             )
 
     def _ask(self, batch: Batch) -> _Answer:
-        """Logarithms of probabilities are logits, but for a constant of each pixel, which changes no class."""
+        """Logarithms of probabilities are logits, but for a constant of each pixel, which changes no class.
+
+        That holds where logits differ by less than 87; beyond, probabilities are 0 in float32.
+        """
         scores = []
         for item in batch:
             found = self._run(item).probabilities
