@@ -29,6 +29,7 @@ class Metadata:
             such as a sliding window; None: images as a whole. It is not in the graph.
         eval_transforms: the run's ``data.eval_transforms``, each with ``class_path`` and ``init_args``; they are not in
             the graph either.
+        evaluation: how images are read and transformed in evaluation, as the checkpoint holds it; None: it does not.
         made_with: versions of the libraries.
     """
 
@@ -44,6 +45,7 @@ class Metadata:
     step: int
     inference: Mapping[str, Any] | None = None
     eval_transforms: tuple[Mapping[str, Any], ...] = ()
+    evaluation: Mapping[str, Any] | None = None
     made_with: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
