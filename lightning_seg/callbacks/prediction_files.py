@@ -38,7 +38,7 @@ class PredictionFiles(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Tell the data module what is done; it has listed its samples before."""
-        self.predictions.path = trainer.strategy.broadcast(self.predictions.path)
+        self.predictions.move_to(trainer.strategy.broadcast(self.predictions.path))
         samples = _samples(trainer)
         refuse_misfits(self.predictions.formats, self.info, [sample.name for sample in samples])
         done = self.predictions.begin(samples) if trainer.is_global_zero else set[int]()

@@ -43,6 +43,11 @@ class PredictionFolder:
         self.overwrite = overwrite
         self._inputs = Inputs(path)
 
+    def move_to(self, path: Path) -> None:
+        """Write to another folder than was said; nothing has been written."""
+        self.path = path
+        self._inputs = Inputs(path)
+
     def refuse_others(self) -> None:
         """Refuse a folder that holds something else, before anything is written.
 
@@ -151,8 +156,10 @@ class PredictionFolder:
         for name in inputs:
             self._remove_files(name)
         for form in FORMATS:
-            with suppress(OSError):  # it is not there, or holds something else
-                (self.path / form).rmdir()
+            folders = [path for path in (self.path / form).rglob("*") if path.is_dir()]
+            for folder in [*sorted(folders, reverse=True), self.path / form]:
+                with suppress(OSError):  # it is not there, or holds something else
+                    folder.rmdir()
         self._inputs.remove()
 
     def _remove_files(self, name: str) -> None:
