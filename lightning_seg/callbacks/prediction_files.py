@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
-from lightning_seg.data.loading.ranks import gather
+from lightning_seg.data.loading.ranks import gather, this_rank
 from lightning_seg.data.reading import read_image
 from lightning_seg.data.reading.rules import USUAL
 from lightning_seg.predictions import Prediction, refuse_misfits
@@ -69,8 +69,7 @@ class PredictionFiles(pl.Callback):
                 image=partial(read_image, file, rules),
                 probabilities=partial(_probabilities, trainer, pl_module, sample),
             )
-            rank = 0 if trainer is None else trainer.global_rank
-            self.predictions.write(prediction, Sample(sample["name"], file), rank)
+            self.predictions.write(prediction, Sample(sample["name"], file), this_rank())
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.predictions.close()

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tests.predictions.videos import write_video
 
 INFO = DatasetInfo(("x", "y"), 255, default_palette(2))
 IMAGE = np.zeros((4, 6, 3), np.uint8)
+SCORES = np.zeros((2, 4, 6), np.float32)
 MADE_WITH = {"checkpoint": "abc", "trainer.precision": "32-true"}
 
 
@@ -37,9 +39,7 @@ def predict(into: PredictionFolder, samples: list[Sample], *places: int, value: 
     labels = np.full((4, 6), value, np.uint8)
     for place in places:
         sample = samples[place]
-        into.write(
-            Prediction(sample.name, labels, INFO, lambda: IMAGE, lambda: np.zeros((2, 4, 6), np.float32)), sample, rank
-        )
+        into.write(Prediction(sample.name, labels, INFO, lambda: IMAGE, lambda: SCORES), sample, rank)
     into.close()
 
 
@@ -171,7 +171,7 @@ def test_overlays_of_a_video_become_a_video(tmp_path: Path) -> None:
     for number, frame in enumerate(frames):
         image = np.full((33, 45, 3), 40 * number, np.uint8)
         labels = np.zeros((33, 45), np.uint8)
-        into.write(Prediction(frame.name, labels, INFO, lambda image=image: image, lambda: IMAGE), frame, number % 2)  # type: ignore[misc]
+        into.write(Prediction(frame.name, labels, INFO, partial(np.copy, image), lambda: SCORES), frame, number % 2)
     into.close()
     into.end(frames, INFO.names)
     video = cv2.VideoCapture(str(tmp_path / "out/videos/x/clip.mp4"))
