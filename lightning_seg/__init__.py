@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_seg.data import SegmentationDataModule
     from lightning_seg.module import SegmentationModule
+    from lightning_seg.predictor import Predictor, load
+    from lightning_seg.result import Result
     from lightning_seg.training import Run, fit
 
-__all__ = ["Run", "SegmentationDataModule", "SegmentationModule", "fit"]
+__all__ = ["Predictor", "Result", "Run", "SegmentationDataModule", "SegmentationModule", "fit", "load"]
 
 _PLACES = {
+    "Predictor": "lightning_seg.predictor",
+    "Result": "lightning_seg.result",
     "Run": "lightning_seg.training",
     "SegmentationDataModule": "lightning_seg.data",
     "SegmentationModule": "lightning_seg.module",
     "fit": "lightning_seg.training",
+    "load": "lightning_seg.predictor",
 }
 
 

@@ -15,13 +15,13 @@ from typing import Any, ClassVar, NoReturn
 
 import torch
 from jsonargparse import ActionConfigFile, Namespace
-from jsonargparse._formatters import get_env_var
 from pytorch_lightning.cli import LightningArgumentParser
 
 from lightning_seg.config_paths import with_paths_from
 from lightning_seg.data.transforms import describe_foreign
 from lightning_seg.hints import did_you_mean
 from lightning_seg.imports import IMPORTS, beside, import_files_of, import_files_of_flags
+from lightning_seg.lightning_internals import options_of, variable_of
 
 OVERRIDES = "model.overrides"
 
@@ -162,7 +162,7 @@ class Parser(LightningArgumentParser):
 
     def let_overrides_add_up(self) -> None:
         """However ``model.overrides`` are given: ``--model.overrides '{…}'``, ``--model FILE``; variables always do."""
-        for action in self._actions:
+        for action in options_of(self):
             if action.dest in (OVERRIDES, "model"):
                 _add_up(action)
 
@@ -190,7 +190,7 @@ class Parser(LightningArgumentParser):
 
     def _load_env_vars(self, env: Any, defaults: bool) -> Namespace:
         """Variables one layer after the other, where jsonargparse's later ones replace whole groups."""
-        layers = [get_env_var(self, action) for action in self._actions if action.dest in ("config", "model")]
+        layers = [variable_of(self, action) for action in options_of(self) if action.dest in ("config", "model")]
         config = Namespace()  # type: ignore[no-untyped-call]
         for layer in [{name} for name in layers] + [set(env) - set(layers)]:
             found = super()._load_env_vars({name: env[name] for name in layer if name in env}, defaults)
@@ -217,7 +217,7 @@ def _explain(message: str, parser: argparse.ArgumentParser) -> str:
     for pattern in _UNKNOWN_KEY:
         if match := pattern.search(message):
             key = ".".join(part for part in (match.groupdict().get("group"), match["key"]) if part)
-            options = (option.lstrip("-") for action in parser._actions for option in action.option_strings)
+            options = (option.lstrip("-") for action in options_of(parser) for option in action.option_strings)
             return message + did_you_mean(key, options)
     if (place := _KEY.search(message)) and (cause := _explain_class(message)):
         return f"{place[1]}: {cause}"
@@ -278,5 +278,5 @@ def _classes(bases: Iterable[str]) -> set[str]:
 
 def configured_by_environment(parser: Parser) -> bool:
     """Whether a variable of the environment names a config, for all commands or for one."""
-    pattern = re.compile(rf"{re.escape(get_env_var(parser))}([A-Z]+__)?CONFIG")
+    pattern = re.compile(rf"{re.escape(variable_of(parser))}([A-Z]+__)?CONFIG")
     return any(pattern.fullmatch(name) for name in os.environ)

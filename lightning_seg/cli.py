@@ -31,7 +31,14 @@ from lightning_seg.loggers import SCHEME, fetch_checkpoint, without_missing
 from lightning_seg.module import SegmentationModule
 from lightning_seg.preflight.checks import Preflight
 from lightning_seg.running import predicting
-from lightning_seg.running.ending import as_config_error, first_line, has_begun, refuse_failures, say_results
+from lightning_seg.running.ending import (
+    as_config_error,
+    first_line,
+    has_begun,
+    own_error,
+    refuse_failures,
+    say_results,
+)
 from lightning_seg.running.silence import silence_evaluation, silence_lightning
 from lightning_seg.strategies import register_strategies
 
@@ -158,8 +165,11 @@ class SegmentationCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except (ConfigError, DataError) as error:
-            raise LaunchError([*self.preflight.problems, str(error)]) from error
+        except Exception as error:
+            own = own_error(error)
+            if not isinstance(own, ConfigError | DataError):
+                raise
+            raise LaunchError([*self.preflight.problems, str(own)]) from error
         if self.settings.ckpt_path is not None:
             self.model.weights = ""  # the checkpoint brings its own
 
@@ -167,23 +177,21 @@ class SegmentationCLI(LightningCLI):
         """Build the trainer with what every run has, but for what the user replaces or switches off."""
         from lightning_seg.running.equipment import as_list, equip, own_loggers
 
-        trainer = self._get(self.config_init, "trainer")
-        if self.subcommand == "fit":
+        trainer, command = self._get(self.config_init, "trainer"), str(self.subcommand)
+        if command == "fit":
             self._check_training(as_list(trainer.callbacks))
         predictions = None
-        if self.subcommand == "predict":
+        if command == "predict":
             self.run, predictions = predicting.begin(self.choice, self.settings, self._dump(), self.datamodule.info)
         else:
             self.run = self.choice.begin()
-        kwargs |= equip(trainer, str(self.subcommand), self.settings, self.run, self.datamodule, predictions)
+        kwargs |= equip(trainer, command, self.settings, self.run, self.datamodule, predictions)
         if trainer.logger is not False:
             given = as_list(trainer.logger)
-            kwargs["logger"] = own_loggers(
-                given, str(self.subcommand), self.settings.ckpt_path, self.run, self.choice.step
-            )
+            kwargs["logger"] = own_loggers(given, command, self.settings.ckpt_path, self.run, self.choice.step)
         try:
             self.choice.claim(self.run)
-            trains = self.subcommand == "fit" and not self.settings.trainer.fast_dev_run
+            trains = command == "fit" and not self.settings.trainer.fast_dev_run
             prepare_folder(self.run, self._dump(), trains=trains)
             return self._build_trainer(**kwargs)
         except LightningSegError:
@@ -263,12 +271,7 @@ class SegmentationCLI(LightningCLI):
     after_validate = after_test = after_fit
 
     def after_predict(self) -> None:
-        """Say where the files are; status 1 where images could not be predicted."""
-        from lightning_seg.callbacks import PredictionFiles
-
-        files = next(callback for callback in callbacks_of(self.trainer) if isinstance(callback, PredictionFiles))
-        say_results(files.predictions.path, "predict")
-        refuse_failures(files.failures, len(self.datamodule.datasets["predict"]))
+        predicting.end(self.trainer, self.datamodule)
 
 
 def _seed(seed_everything: bool | int) -> int:

@@ -61,7 +61,7 @@ def import_files_of(config: str) -> None:
 def import_files_of_flags(arguments: Sequence[str]) -> None:
     """The same for ``--data.imports FILE``."""
     flags = {f"--{key}{plus}": key for key in IMPORTS for plus in ("", "+")}
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         name, equals, value = argument.partition("=")
         if name in flags:
             import_user_code(_as_sources(value if equals else following), flags[name])

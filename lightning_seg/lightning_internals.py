@@ -1,9 +1,12 @@
-"""What is used of Lightning that it does not declare as public, and why; ``tests/test_lightning_internals.py`` watches.
+"""Gathers what is used of Lightning, and of its parser jsonargparse, that they do not declare as public.
 
 A minor release may change each of these, so ``pyproject.toml`` bounds Lightning below the next one.
+``tests/test_lightning_internals.py`` says what breaks if one changes.
 """
 
+import inspect
 import signal
+from argparse import Action
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,8 +16,47 @@ OVERRIDDEN = {
     "pytorch_lightning.cli.LightningCLI._run_subcommand": "an error of a run is explained, and ends other processes",
     "pytorch_lightning.cli.LightningCLI._parse_ckpt_path": "a checkpoint's settings must not win over explicit flags",
     "pytorch_lightning.callbacks.RichProgressBar._get_train_description": "an epoch without an end is not -1 of 0",
+    "jsonargparse.ArgumentParser._load_env_vars": "overrides of several variables add up",
 }
 """Methods that classes of this package replace, and what for."""
+
+WANDB_STATE = {
+    "_experiment": "whether the run is open; set to None when it ends, so that a later command opens it again",
+    "_offline": "whether the user asks for no network; Lightning would set WANDB_MODE for the whole process",
+    "_log_model": "which checkpoints the user wants to upload",
+    "_logged_model_time": "which files are uploaded already",
+}
+"""Attributes of a ``WandbLogger`` that ``WandbRun`` reads and writes, and what for."""
+
+_RUN = pl.Trainer._run.__code__
+
+
+def checkpoint_is_coming() -> bool:
+    """Whether the trainer that calls ``setup`` will load a checkpoint afterwards.
+
+    ``Trainer.ckpt_path`` says so only then, which is too late to load weights into a network that a strategy has spread
+    over processes. Before, it is an argument of ``Trainer._run``, so this looks at that function's frame.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not _RUN:
+        frame = frame.f_back
+    return frame is not None and frame.f_locals.get("ckpt_path") is not None
+
+
+def options_of(parser: Any) -> list[Action]:
+    """The options of a parser, which argparse lists nowhere else."""
+    options: list[Action] = parser._actions
+    return options
+
+
+def variable_of(parser: Any, option: Action | None = None) -> str:
+    """The environment variable that jsonargparse reads an option from; without an option, how all of them begin.
+
+    jsonargparse has no public function for it, and its rule depends on subcommands.
+    """
+    from jsonargparse._formatters import get_env_var
+
+    return str(get_env_var(parser) if option is None else get_env_var(parser, option))
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:

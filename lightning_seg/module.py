@@ -13,24 +13,25 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from lightning_seg.checkpoints.coming import checkpoint_is_coming
+from lightning_seg.checkpoints.alone import complete
 from lightning_seg.checkpoints.continuation import Continuation
 from lightning_seg.checkpoints.matching import averaging_problems, callback_problems, refuse_other_model
+from lightning_seg.described import describe, restore
 from lightning_seg.errors import ConfigError
 from lightning_seg.evaluating import EvaluatingModule
 from lightning_seg.imports import import_user_code
-from lightning_seg.inference import Answer, Bands, Inference, Losses, Whole
+from lightning_seg.inference import WHOLE, Answer, Bands, Inference, Losses
 from lightning_seg.launching.monitors import mode_problems, schedule_settings
 from lightning_seg.launching.steps import global_batch, total_steps
-from lightning_seg.lightning_internals import callbacks_of
+from lightning_seg.lightning_internals import callbacks_of, checkpoint_is_coming
 from lightning_seg.losses import Criterion
-from lightning_seg.losses.description import describe_criterion, restore_criterion
 from lightning_seg.metrics import AbsentClasses, Evaluation
+from lightning_seg.metrics.boundary import boundary_iou as count_boundaries
 from lightning_seg.models.compilation import compile_or_tell, refuse_double_counting
 from lightning_seg.models.normalisation import drop_sync_on_cpu, refuse_dropped_activations, telling_of_single_values
 from lightning_seg.models.optimisation import Optimisation
 from lightning_seg.models.rates import Rates
-from lightning_seg.models.recipe import load_recipe
+from lightning_seg.models.recipe import load_recipe, recorded_config
 from lightning_seg.models.segmentor import Segmentor, total_loss
 from lightning_seg.models.unused import refuse_unused, unused_notice
 from lightning_seg.models.weights.pretrained import load_pretrained, warn_of_other_classes
@@ -53,6 +54,7 @@ class SegmentationModule(EvaluatingModule):
             They are not read if a checkpoint is given.
         imports: the user's own files (``path/to/head.py``) or modules that register heads and backbones.
         criterion: replaces the head's main loss and its ``LOSS_WEIGHT``; null: Detectron2's loss, to the bit.
+        inference: how an image is evaluated, such as :class:`lightning_seg.inference.SlidingWindow`; null: as a whole.
         auxiliary_stage: a stage of the backbone, such as ``res4``, that gets a second head in training; null: none.
         auxiliary_weight: multiplies the loss of the second head.
         channels_last: keeps weights and features in that memory format. The numbers are the same to rounding.
@@ -95,6 +97,7 @@ class SegmentationModule(EvaluatingModule):
         weights: str | None = None,
         imports: list[str] | None = None,
         criterion: Criterion | None = None,
+        inference: Inference | None = None,
         auxiliary_stage: str | None = None,
         auxiliary_weight: float = 0.4,
         channels_last: bool = False,
@@ -112,18 +115,23 @@ class SegmentationModule(EvaluatingModule):
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__()
-        config, class_names = os.fspath(config), [str(name) for name in class_names]  # as a checkpoint keeps them
+        config, values = recorded_config(config)  # of load_from_checkpoint
+        class_names = [str(name) for name in class_names]  # as a checkpoint keeps them
         weights = None if weights is None else os.fspath(weights)
-        self.evaluation = Evaluation(class_names, ignore_index, absent_classes, boundary_iou=boundary_iou)
+        map_figures = [count_boundaries(len(class_names))] if boundary_iou else []
+        self.evaluation = Evaluation(class_names, ignore_index, absent_classes, map_figures)
         if compile:
             refuse_double_counting(activation_checkpointing)
         rates = Rates(backbone_lr_factor, layer_decay)
-        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion"])
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion", "inference"])
         import_user_code(imports or [], "model.imports")
         if isinstance(criterion, Mapping):  # load_from_checkpoint gives a description
-            criterion = restore_criterion(criterion)
-        self.hparams["criterion"] = None if criterion is None else describe_criterion(criterion)
-        self.recipe = load_recipe(config, overrides or {})
+            criterion = restore(criterion, Criterion, "criterion")
+        if isinstance(inference, Mapping):
+            inference = restore(inference, Inference, "inference")
+        self.hparams.update({"criterion": describe(criterion), "inference": describe(inference)})
+        self.inference = inference or WHOLE
+        self.recipe = load_recipe(config, overrides or {}, values)
         own = {"scales_rate": scale_lr, "own_optimizer": optimizer is not None}
         refuse_unused(self.recipe.unused(overrides or {}, **own))
         self.optimisation = Optimisation(self.recipe, rates, optimizer, lr_scheduler, scale_lr=scale_lr)
@@ -142,7 +150,6 @@ class SegmentationModule(EvaluatingModule):
             channels_last=channels_last,
             activation_checkpointing=activation_checkpointing,
         )
-        self.inference: Inference = Whole()
         self.float32_matmul_precision = float32_matmul_precision
         self.compiles = compile
         rates.factors(self.segmentor.network.backbone)  # refused here, not after the data have been read
@@ -269,8 +276,9 @@ class SegmentationModule(EvaluatingModule):
         return [optimizer], [schedule_settings(scheduler, self.figures("val"))]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the settings that a checkpoint was made with."""
+        """Add the settings that a checkpoint was made with, and what it needs to predict alone."""
         self.continuation.save(checkpoint)
+        complete(checkpoint, self.hparams["config"], self.recipe, getattr(self._trainer, "datamodule", None))
         if self.run_settings:
             checkpoint["settings"] = self.run_settings
 

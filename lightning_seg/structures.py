@@ -1,12 +1,13 @@
-"""What every part of the project talks about: a sample on disk, a batch, what a data set knows, what a network says."""
+"""Defines what every part of the project talks about: samples, batches, what a data set knows, what a network says."""
 
 import colorsys
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+from lightning_seg.sources import AnyFile
 
 if TYPE_CHECKING:  # the audit and the plots start without torch
     from torch import Tensor
@@ -20,14 +21,14 @@ class Item(_HasImage, total=False):
     """One sample of a batch, as Detectron2's models take it; all but the image may be absent.
 
     Attributes:
-        image: (3, H, W) uint8 RGB, after the transforms.
+        image: (C, H, W) uint8, after the transforms; RGB where C is 3.
         sem_seg: target: (H, W) uint8 or int32 class ids and the ignore index, after the transforms.
         truth: (height, width), the label map at the stored size; in evaluation.
-        position: index of the sample in its data set; in evaluation.
+        position: index of the sample in its data set; in evaluation and prediction.
         height, width: of the image as it is stored; else those of ``image``.
         placement: where ``image`` shows the stored image, where a transform has moved it.
         name: of the sample, without folder and suffix.
-        file_name, sem_seg_file_name: paths of image and mask.
+        file_name, sem_seg_file_name: names of image and mask for messages: their paths, where they are files.
         unreadable: messages of samples that this one stands in for.
     """
 
@@ -121,13 +122,18 @@ class Sample:
 
     Attributes:
         name: the image's path relative to its folder, without suffix; unique within a data set.
-        image: path of the image file.
-        mask: path of the label file, or the annotated regions; None where there is no ground truth.
+        image: the image file: its path, or where else its bytes are.
+        mask: the label file, or the annotated regions; None where there is no ground truth.
     """
 
     name: str
-    image: Path
-    mask: Path | Annotations | None = None
+    image: AnyFile
+    mask: AnyFile | Annotations | None = None
+
+    @property
+    def mask_file(self) -> AnyFile | None:
+        """The mask, where it is a file."""
+        return None if isinstance(self.mask, Annotations) else self.mask
 
 
 @dataclass(frozen=True)
@@ -187,11 +193,13 @@ class DatasetInfo:
         names: class names in id order; class ``i`` is stored as value ``i``.
         ignore_index: the mask value of pixels that count neither in the loss nor in the metric.
         palette: one colour a class, in id order.
+        channels: of every image.
     """
 
     names: tuple[str, ...]
     ignore_index: int
     palette: tuple[Colour, ...]
+    channels: int = 3
 
     @property
     def num_classes(self) -> int:

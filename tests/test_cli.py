@@ -30,6 +30,11 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
     return int(caught.value.code or 0), message[message.index("error: ") :]
 
 
+def test_without_arguments_the_commands_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    status, message = refusal(capsys)
+    assert (status, "{fit,validate,test,predict}" in message) == (2, True)
+
+
 def test_a_run_from_start_to_prediction(experiment: Experiment, scenes: Path, tmp_path: Path) -> None:
     config = str(experiment())
     fit = train_py("fit", "--config", config)
@@ -442,7 +447,7 @@ def test_refuses_checkpoints(experiment: Experiment, tmp_path: Path, capsys: pyt
     config = str(experiment())
     torch.save({"model": {}}, tmp_path / "plain.pth")
     code, found = refusal(capsys, "validate", "--config", config, "--ckpt_path", str(tmp_path / "plain.pth"))
-    assert "plain weights are given as model.weights" in found
+    assert "give plain weights as model.weights" in found
     code, found = refusal(capsys, "validate", "--config", config, "--ckpt_path", "last")
     assert "holds no run with a last checkpoint" in found
     code, found = refusal(capsys, "validate", "--config", config)

@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 
 from lightning_seg import lightning_internals as internals
+from lightning_seg.arguments import Parser
 from lightning_seg.callbacks import ProgressBar
 from lightning_seg.cli import SegmentationCLI
 
@@ -176,4 +177,39 @@ def test_overridden_methods(place: str) -> None:
     kind, _, name = place.rpartition(".")
     with canary(f"{internals.OVERRIDDEN[place]}: {place} is not called any more"):
         assert callable(vars(base := pkgutil.resolve_name(kind)).get(name))
-        assert any(issubclass(own, base) and name in vars(own) for own in (SegmentationCLI, ProgressBar))
+        assert any(issubclass(own, base) and name in vars(own) for own in (SegmentationCLI, ProgressBar, Parser))
+
+
+@pytest.mark.filterwarnings("ignore:Total length of .*DataLoader.* is zero")
+def test_a_checkpoint_that_is_coming(tmp_path: Path) -> None:
+    class Asking(BoringModel):
+        def setup(self, stage: str) -> None:
+            told.append(internals.checkpoint_is_coming())
+
+    told: list[bool] = []
+    with canary("pretrained weights are read, or even fetched, where a checkpoint is given"):
+        settings: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+        settings |= {"default_root_dir": tmp_path, "enable_model_summary": False, "fast_dev_run": True}
+        trainer = pl.Trainer(**settings)
+        trainer.fit(Asking())
+        trainer.save_checkpoint(path := tmp_path / "a.ckpt")
+        pl.Trainer(**settings).validate(Asking(), ckpt_path=path)
+        assert told == [False, True]
+        assert not internals.checkpoint_is_coming()
+
+
+def test_variables_of_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    with canary("a config or overrides that are given by variables of the environment are passed over"):
+        parser = Parser(prog="train.py", env_prefix="SEG", default_env=True)
+        option = parser.add_argument("--model.config")
+        assert option in internals.options_of(parser)
+        assert internals.variable_of(parser) == "SEG_"
+        assert internals.variable_of(parser, option) == "SEG_MODEL__CONFIG"
+        monkeypatch.setenv("SEG_MODEL__CONFIG", "a.yaml")
+        assert parser.parse_args([])["model.config"] == "a.yaml"
+
+
+@pytest.mark.parametrize("name", internals.WANDB_STATE)
+def test_state_of_wandb(name: str, tmp_path: Path) -> None:
+    with canary(f"a run of W&B goes wrong, since {name} tells {internals.WANDB_STATE[name]}"):
+        assert name in vars(WandbLogger(project="p", save_dir=str(tmp_path)))

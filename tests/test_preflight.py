@@ -171,6 +171,7 @@ def test_the_table_shows_the_loss_and_what_is_frozen(
     code, out, errors = dry_run(capsys, "--config", str(experiment(val=None)), *loss, *frozen)
     assert "Dice, and 0.4 × that of a head on res4" in out
     assert "11.20 million, 11.19 million trained" in out
+    assert "inference       │ Whole " in out
     assert "none: no figure says which checkpoint is the best" in out
     assert code == 1
     assert len(errors) == 1
@@ -297,13 +298,13 @@ def test_dry_run_finds_what_fit_finds(
             "model.lr_scheduler: OneCycleLR sets the rate of every parameter group itself",
         ),
         (["--trainer.num_nodes", "2"], "MASTER_ADDR and MASTER_PORT not set"),
-        (["--trainer.strategy", "fsdp"], "trainer.strategy fsdp writes checkpoints of its own kind and would wait"),
+        (["--trainer.strategy", "fsdp"], "trainer.strategy fsdp writes checkpoints of its own kind, and waits"),
         (["--trainer.strategy", "deepspeed_stage_2"], "deepspeed_stage_2 writes checkpoints of its own kind"),
         (
             ["--trainer.strategy", '{"class_path": "pytorch_lightning.strategies.ModelParallelStrategy"}'],
             "strategies.ModelParallelStrategy writes checkpoints of its own kind",
         ),
-        (["--trainer.strategy", "sharded", "--model.compile", "true"], "sharded does not go with model.compile"),
+        (["--trainer.strategy", "sharded", "--model.compile", "true"], "sharded does not work with model.compile"),
     ],
 )
 def test_a_fit_refuses_the_same(

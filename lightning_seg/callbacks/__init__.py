@@ -1,4 +1,4 @@
-"""What watches a run: files, checkpoints, pictures, progress and speed."""
+"""Callbacks: they write a run's files, checkpoints and pictures, and show its progress and speed."""
 
 from lightning_seg.callbacks.bad_batch import BadBatch
 from lightning_seg.callbacks.dashboard import Dashboard

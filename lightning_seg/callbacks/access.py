@@ -1,18 +1,57 @@
-"""What callbacks ask a trainer for, though Lightning does not declare it."""
+"""Gets the data module and the W&B loggers of a trainer."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytorch_lightning as pl
+from numpy.typing import NDArray
 from pytorch_lightning.loggers import WandbLogger
 
+from lightning_seg.callbacks.drawing import at_stored_size
 from lightning_seg.data import SegmentationDataModule
+from lightning_seg.errors import ConfigError
 from lightning_seg.loggers import usable
+from lightning_seg.structures import Item
 
 
 def data_of(trainer: pl.Trainer) -> SegmentationDataModule:
-    """The data module, which is there since a command began."""
-    data: SegmentationDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
+    """The data module of the command.
+
+    Raises:
+        ConfigError: if the trainer was given data loaders without one.
+    """
+    data: SegmentationDataModule | None = getattr(trainer, "datamodule", None)  # set by Trainer.fit
+    if data is None:
+        raise ConfigError(
+            "a callback of this trainer asks for class names and settings of the data: give the trainer a "
+            "lightning_seg.SegmentationDataModule in place of data loaders, or leave the callback out"
+        )
     return data
 
 
+def stored_image(trainer: pl.Trainer, sample: Item, size: Sequence[int]) -> NDArray[np.uint8]:
+    """The image of a sample that is being evaluated or predicted, as it is stored, (H, W, C).
+
+    The data set decodes it once more. Where the sample comes from a loader without a
+    :class:`~lightning_seg.data.SegmentationDataModule`, it is the image of the batch, brought back to the stored size.
+
+    Args:
+        trainer: in an evaluation or a prediction.
+        sample: of the batch that is being evaluated.
+        size: stored height and width.
+
+    Raises:
+        DataError: if the image cannot be read any more.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if isinstance(data, SegmentationDataModule) and (stage := trainer.state.stage) is not None:
+        dataset, position = data.datasets.get(stage.dataloader_prefix or ""), sample.get("position", -1)
+        if dataset is not None and dataset.holds(sample, position):
+            return dataset.stored_image(position)
+    image = np.ascontiguousarray(sample["image"].cpu().numpy().transpose(1, 2, 0))
+    return at_stored_size(image, (size[0], size[1]), sample.get("placement"))
+
+
 def wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:
-    """Those that can be written to, on the main process; none on the others."""
+    """The W&B loggers that can be written to; other processes than the main one have none."""
     return usable(trainer.loggers, WandbLogger) if trainer.is_global_zero else []

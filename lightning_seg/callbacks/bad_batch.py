@@ -1,4 +1,4 @@
-"""A loss that is not finite: says which samples it was, keeps what is needed to look into it, and stops or skips."""
+"""Answers a loss that is not finite: names the samples, writes a file to look into it, and stops or skips the step."""
 
 import json
 from pathlib import Path
@@ -26,11 +26,11 @@ class BadBatch(pl.Callback):
     (:func:`lightning_seg.callbacks.reseed.seed_step`); the configuration is the run's ``config.yaml``, which is copied.
 
     Args:
-        skip: how many optimiser steps with such a batch to leave out, in the whole run, before it is an error. A step
-            that is left out counts as a step, but changes no weight. 0: the first one stops the run.
+        skip: how many optimiser steps with such a batch the whole run may leave out. The next one is an error; with 0,
+            the first one. A step that is left out counts as a step, but changes no weight.
 
     Raises:
-        LossError: from the step, before its gradients are applied.
+        LossError: in the step, before its gradients are applied.
     """
 
     def __init__(self, skip: int = 0) -> None:
@@ -56,7 +56,7 @@ class BadBatch(pl.Callback):
         self._batch, self._batch_idx = batch, batch_idx
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        self._loss = Later(loss)  # read when the backward pass has been launched, so that no GPU waits for the answer
+        self._loss = Later(loss)  # it is read after the backward pass is launched, so that no GPU waits
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -73,16 +73,16 @@ class BadBatch(pl.Callback):
         if verdict == _SKIP:
             self.skipped += 1
             rank_zero_warn(f"{self._found or 'Another process met a loss that is not finite'}: step left out")
-            optimizer.zero_grad(set_to_none=True)  # an optimiser passes over parameters without a gradient
+            optimizer.zero_grad(set_to_none=True)  # an optimiser leaves parameters without a gradient alone
         self._found = ""
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        self._check(trainer)  # of a batch whose gradients still add up
+        self._check(trainer)  # this batch's gradients may still add up, without a step
 
     def _check(self, trainer: pl.Trainer) -> None:
-        """Look at the loss of the last backward pass, once."""
+        """Check the loss of the last backward pass, once."""
         if self._loss is None:
             return
         loss, self._loss = self._loss.read(), None
@@ -108,7 +108,7 @@ class BadBatch(pl.Callback):
         return f"since BadBatch has skip: {self.skip}"
 
     def _verdict(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> int:
-        """What all processes do with this step: the worst that any of them has found."""
+        """What all processes do with this step: what the process with the worst finding must do."""
         verdict = _FINE
         if self._found:
             verdict = _STOP if self.skipped >= self.skip or _spoilt(pl_module) else _SKIP
@@ -143,5 +143,5 @@ class BadBatch(pl.Callback):
 
 
 def _spoilt(pl_module: pl.LightningModule) -> bool:
-    """Whether a forward pass has put something into the buffers that stays there, as normalisation does."""
+    """Whether buffers that a forward pass changes, such as running statistics, are no longer finite."""
     return any(not torch.isfinite(buffer).all() for buffer in pl_module.buffers())

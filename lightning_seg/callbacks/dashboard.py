@@ -1,4 +1,4 @@
-"""Tables and charts of W&B: IoU of each class, what is taken for what, and what the data holds."""
+"""Logs tables and charts to W&B: IoU of each class, which classes are confused, and what the data holds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,17 +16,17 @@ from lightning_seg.metrics import Report
 from lightning_seg.module import SegmentationModule
 
 _SURVEYED = 64
-"""Masks that the class histogram counts."""
+"""How many masks the class histogram counts."""
 
 _MOST_CELLS = 2500
-"""Of the confusion matrix that are logged, the largest; 50 classes have so many."""
+"""How many cells of the confusion matrix are logged, the largest first: all of them for up to 50 classes."""
 
 
 class Dashboard(pl.Callback):
     """Logs to W&B, on the main process:
 
     * ``val/IoU_bars``: IoU of each class in the last evaluation, as a bar chart (``test/…`` likewise);
-    * ``val/IoU_by_epoch`` (``fit``): a table with a row a validation, which a resumed run goes on with;
+    * ``val/IoU_by_epoch`` (``fit``): a table with one row for each validation, to which a resumed run adds rows;
     * ``val/confusion_matrix``: the share of each true class's pixels that is predicted as each class;
     * ``data/classes``: pixels of each class in some training masks, and ``dataset`` in the run's configuration.
     """
@@ -62,7 +62,7 @@ class Dashboard(pl.Callback):
         for logger in wandb_loggers(trainer):
             with self._forgiving:
                 charts = _charts(report)
-                if trainer.state.fn == "fit":  # an evaluation's checkpoint brings the rows of its training
+                if trainer.state.fn == "fit":  # in an evaluation, the checkpoint has brought the rows of its training
                     charts["val/IoU_by_epoch"] = self._by_epoch(report.class_names)
                 logger.log_metrics(charts, logged_step(trainer))
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.labels.colours import colourise
-from lightning_seg.structures import DatasetInfo, show_colour
+from lightning_seg.structures import DatasetInfo, Placement, show_colour
 
 RGBImage = NDArray[np.uint8]
 
@@ -19,11 +19,28 @@ RIGHT, WRONG = (225, 225, 225), (200, 30, 30)
 
 _LONGEST_SIDE = 512
 _NAMED = 38
-"""Classes in the legend."""
+"""How many classes the legend names at most."""
+
+
+def at_stored_size(image: RGBImage, size: tuple[int, int], placement: Placement | None) -> RGBImage:
+    """Bring the (h, w, C) image of a batch back to the size of the stored one; exact unless a transform scaled it.
+
+    Args:
+        image: after the transforms of the evaluation.
+        size: height and width of the stored image.
+        placement: where the image shows the stored one; None: everywhere.
+    """
+    if placement is not None:
+        top, left, height, width, upside_down, mirrored = placement
+        image = image[top : top + height, left : left + width]
+        image = image[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
+    if image.shape[:2] == size:
+        return np.ascontiguousarray(image)
+    return cv2.resize(np.ascontiguousarray(image), size[::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)
 
 
 def reduce(picture: RGBImage, longest_side: int) -> RGBImage:
-    """The (H, W, 3) picture, averaged down to where its longest side fits."""
+    """Reduce a picture (H, W, 3) by averaging, if its longest side is longer than ``longest_side`` pixels."""
     scale = longest_side / max(picture.shape[:2])
     if scale >= 1:
         return picture
@@ -31,7 +48,7 @@ def reduce(picture: RGBImage, longest_side: int) -> RGBImage:
 
 
 def reduce_labels(labels: NDArray[Any], longest_side: int) -> NDArray[Any]:
-    """The (H, W) ids, thinned out to the size that :func:`reduce` gives the image."""
+    """Reduce ids (H, W) to the size that :func:`reduce` gives the image: some pixels stay, the others are dropped."""
     scale = longest_side / max(labels.shape)
     if scale >= 1:
         return labels
@@ -59,14 +76,14 @@ class Example:
 
 
 def error_map(prediction: NDArray[Any], truth: NDArray[Any], info: DatasetInfo) -> RGBImage:
-    """(H, W, 3): light where the prediction is right, red where it is wrong, the ignore colour where that is open."""
+    """(H, W, 3): light where the prediction is right, red where it is wrong, the ignore colour where neither."""
     shown = np.where((prediction == truth)[..., None], RIGHT, WRONG)
     shown[truth == info.ignore_index] = info.ignore_colour
     return shown.astype(np.uint8)
 
 
 def draw_grid(examples: Sequence[Example], info: DatasetInfo, path: Path) -> None:
-    """Save a row an example: image, truth, prediction and errors, above a legend of the classes."""
+    """Save one row for each example (image, truth, prediction, errors), with a legend of the classes below."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 

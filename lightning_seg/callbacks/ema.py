@@ -1,4 +1,4 @@
-"""Averaged weights: Lightning's callback, without what it does wrong to a segmentor and its checkpoints."""
+"""Averages weights: Lightning's callback, corrected for segmentors and their checkpoints."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,25 +12,26 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class EMA(EMAWeightAveraging):
-    """Validates with, and keeps in ``state_dict`` of checkpoints, an exponential moving average of the weights.
+    """Keeps an exponential moving average of the weights, which validations use and checkpoints hold (``state_dict``).
 
-    Its options are Lightning's, such as ``decay`` and ``update_starting_at_step``. A checkpoint also has the weights as
-    they were trained (``current_model_state``), from which a run goes on. Other than in Lightning's class of 2.6
+    The options are Lightning's, such as ``decay`` and ``update_starting_at_step``. A checkpoint also holds the trained
+    weights (``current_model_state``); a resumed run goes on from these. This class differs from Lightning's of 2.6:
 
-    * integer buffers are copied, which it rounds down (some decays spoil Swin's ``relative_position_index``), and
-      buffers that do not change, such as the pixel mean, stay as they are;
-    * an update is a handful of operations on all tensors together, and the CPU waits for none of them;
-    * the average lies on the training's device, where it is the CPU there;
-    * before the first update, the weights count as they are, where it has those of before ``model.weights`` was read;
-    * a checkpoint of the end of the training still has the weights as they were trained.
+    * It copies integer buffers. Lightning's rounds them down, and some decays spoil Swin's
+      ``relative_position_index``. Buffers that do not change, such as the pixel mean, stay as they are.
+    * An update is a few operations on all tensors together, and the CPU waits for none of them.
+    * The average lies on the device of the training. Lightning's lies on the CPU.
+    * Before the first update, validations use the current weights. Lightning's uses those from before
+      ``model.weights`` was read.
+    * A checkpoint from the end of the training still holds the trained weights.
 
     Args:
-        decay: what an update keeps of the average, in [0, 1].
+        decay: the share of the average that an update keeps, in [0, 1].
         kwargs: Lightning's other options.
     """
 
     _trained: dict[str, Tensor] | None = None
-    """The weights as they were trained, once those of the module are the average."""
+    """The trained weights, after the training has given the module the average."""
 
     def __init__(self, decay: float = 0.999, **kwargs: Any) -> None:
         super().__init__(decay=decay, **kwargs)
@@ -40,10 +41,10 @@ class EMA(EMAWeightAveraging):
         super().setup(trainer, pl_module, stage)
         if self._average_model is not None and stage == "fit":
             self._trained = None
-            trainer.precision_plugin.convert_module(self._average_model)  # as the weights will be, of 64-true
+            trainer.precision_plugin.convert_module(self._average_model)  # Lightning converts weights later
             if self._device is None:
                 self._average_model.to(trainer.strategy.root_device)
-            # On the CPU, where asking whether it is 0 waits for nothing.
+            # On the CPU, so that reading it does not wait for a GPU.
             self._average_model.n_averaged = self._average_model.n_averaged.cpu()
             vars(self._average_model)["update_parameters"] = self._update
 
@@ -93,12 +94,12 @@ class EMA(EMAWeightAveraging):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if trainer.state.fn == TrainerFn.FITTING:  # others take the average, which is the checkpoint's state_dict
+        if trainer.state.fn == TrainerFn.FITTING:  # other commands use the average, the checkpoint's state_dict
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
 
 def _pairs(average: AveragedModel, model: nn.Module) -> Iterator[tuple[Tensor, Tensor, bool]]:
-    """Each tensor of the average, that of the model, and whether it is averaged or copied."""
+    """Each tensor of the average, the same tensor of the model, and whether it is averaged (else it is copied)."""
     for parameter, trained in zip(average.module.parameters(), model.parameters(), strict=True):
         yield parameter.detach(), trained.detach(), True
     for buffer, current in zip(average.module.buffers(), model.buffers(), strict=True):

@@ -1,4 +1,4 @@
-"""A validation at the end of a training that ``max_steps`` ends inside an epoch."""
+"""Validates at the end of a training that ``max_steps`` ends inside an epoch."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from lightning_seg.structures import Batch
 
 
 class FinalValidation(pl.Callback):
-    """Has the last weights evaluated, so that they may become the best: Lightning ends such a training without it."""
+    """Validates the last weights, which may be the best. Lightning would end such a training without a validation."""
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         if trainer.global_step == trainer.max_steps and not trainer.is_last_batch:
-            trainer.should_stop = True  # with which Lightning validates before it stops
+            trainer.should_stop = True  # then Lightning validates before it stops
             trainer.check_val_every_n_epoch = 1  # in this epoch, too

@@ -1,4 +1,4 @@
-"""Writes what ``validate`` and ``test`` counted of each image: ``images.csv`` and ``images.npz``."""
+"""Writes the counts and figures of each image of ``validate`` and ``test``: ``images.csv`` and ``images.npz``."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from lightning_seg.metrics import ImageFigures
 from lightning_seg.module import SegmentationModule
 
 _COUNTS_AT_ONCE = 2**22
-"""Cells of the matrices that are in memory while they are written."""
+"""How many cells of the matrices are in memory at once while they are written."""
 
 
 class ImageFiles(pl.Callback):
@@ -64,7 +64,7 @@ def write_table(file: IO[bytes], names: Sequence[str], class_names: Sequence[str
         class_names: K names in id order.
         images: their figures.
     """
-    # Names of files may be no text: their bytes are kept.
+    # A file name may be no valid text: its bytes are kept.
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["name", "mIoU", "pAcc", "pixels", "loss", *(f"IoU/{name}" for name in class_names)])
@@ -77,7 +77,7 @@ def write_table(file: IO[bytes], names: Sequence[str], class_names: Sequence[str
 def write_arrays(file: IO[bytes], names: Sequence[str], class_names: Sequence[str], images: ImageFigures) -> None:
     """Write ``names``, ``class_names``, ``losses`` and ``matrices`` as ``np.load`` reads them.
 
-    As :func:`numpy.savez_compressed` does, but all matrices, N·K² counts, are never in memory at once.
+    The file is that of :func:`numpy.savez_compressed`, but the N·K² counts are never all in memory.
 
     Args:
         file: to write to.
@@ -106,7 +106,7 @@ def write_arrays(file: IO[bytes], names: Sequence[str], class_names: Sequence[st
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-    """A compressed array of an archive, without the time of day: the same figures are the same bytes."""
+    """Begin a compressed array in an archive, with a fixed date, so that the same figures make the same bytes."""
     info = zipfile.ZipInfo(f"{name}.npy")
     info.compress_type = zipfile.ZIP_DEFLATED
     return archive.open(info, "w", force_zip64=True)

@@ -1,4 +1,4 @@
-"""``last.ckpt``, from which a run goes on as if it had never stopped, whenever and however it was stopped."""
+"""Writes ``last.ckpt``: a run that was stopped at any moment goes on from it as if it had never stopped."""
 
 import os
 from collections.abc import Callable
@@ -21,18 +21,18 @@ _State = dict[str, Any]
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves every ``every_n_steps`` optimiser steps, after each validation and at the end; keeps the one before, too.
+    """Saves every ``every_n_steps`` optimiser steps, after each validation and at the end; keeps the last two.
 
-    SIGTERM, SIGUSR1 and Ctrl-C, to any process, save at the end of the optimiser step and end the run with status 143,
-    75 or 130; a running validation is finished first. A second Ctrl-C ends the run at once.
+    If any process gets SIGTERM, SIGUSR1 or Ctrl-C, the run saves at the end of the optimiser step and ends with status
+    143, 75 or 130. A running validation is finished first. A second Ctrl-C ends the run at once.
 
-    Lightning logs a step after the last hook of its batch, so a checkpoint of it is written one hook later: before the
-    next batch, after the validation that the step triggers, or after the epoch. All rows of a checkpoint's steps are on
-    disk before it is. :class:`~pytorch_lightning.callbacks.ModelCheckpoint` saves earlier, so that a kill can lose a
-    row, and with ``monitor`` and ``every_n_train_steps`` leaves out the last step of an epoch.
+    Lightning logs a step after the last hook of its batch. So this saves one hook later: before the next batch, after
+    the validation that the step triggers, or after the epoch. All rows of a checkpoint's steps are on disk before the
+    checkpoint is. :class:`~pytorch_lightning.callbacks.ModelCheckpoint` saves earlier, so that a kill can lose a row;
+    with ``monitor`` and ``every_n_train_steps``, it leaves out the last step of an epoch.
 
     Args:
-        every_n_steps: a kill without warning loses at most as many.
+        every_n_steps: a kill without warning loses at most this many steps.
     """
 
     def __init__(self, every_n_steps: int = 500) -> None:
@@ -57,13 +57,13 @@ class LastCheckpoint(Checkpoint):
         self._step = self._saved_step = trainer.global_step
         epoch_loop = trainer.fit_loop.epoch_loop
         if epoch_loop.batch_progress.current.ready == 0:
-            epoch_loop.restarting = False  # with max_steps, Lightning would go on in an epoch that has not begun
+            epoch_loop.restarting = False  # else, with max_steps, Lightning would go on in an epoch that has not begun
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        if trainer.global_step == self._step:  # gradients still add up; a checkpoint does not hold them
-            self._stop_asked = self._stop_asked or trainer.should_stop  # as a Timer does, of max_time
+        if trainer.global_step == self._step:  # gradients still add up, and a checkpoint cannot hold them
+            self._stop_asked = self._stop_asked or trainer.should_stop  # a Timer (max_time) asks so
             trainer.should_stop = False
             return
         trainer.should_stop = trainer.should_stop or self._stop_asked
@@ -80,7 +80,7 @@ class LastCheckpoint(Checkpoint):
         self._save_if_due(trainer, _epoch_ended if all_batches_used(trainer) else _epoch_cut)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        training_is_over = trainer.global_step == trainer.max_steps  # a resumed run would not come here again
+        training_is_over = trainer.global_step == trainer.max_steps  # a resumed run would not validate again
         if self._stop and not trainer.sanity_checking and not training_is_over:
             self._save_if_due(trainer, _validation_begun)
 
@@ -88,7 +88,7 @@ class LastCheckpoint(Checkpoint):
         if not trainer.sanity_checking and trainer.state.fn == "fit":
             self._due = True
             self._stop = self._signals.agreed(trainer)
-            if not trainer.is_last_batch:  # else the epoch ends next, and with it ModelCheckpoint may save the best
+            if not trainer.is_last_batch:  # else the epoch ends next, and ModelCheckpoint may save the best then
                 self._save_if_due(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -97,9 +97,9 @@ class LastCheckpoint(Checkpoint):
         self._save_if_due(trainer, _epoch_ended if all_batches_used(trainer) else _epoch_cut)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: _State) -> None:
-        """Let each ``ModelCheckpoint`` find what it saved where the run's folder has been moved.
+        """Let each ``ModelCheckpoint`` find its files again after the run's folder was moved.
 
-        It would forget its best score, and save a worse model over the best.
+        Else it forgets its best score, and saves a worse model over the best one.
         """
         for callback in trainer.checkpoint_callbacks:
             state = checkpoint.get("callbacks", {}).get(callback.state_key)
@@ -111,17 +111,17 @@ class LastCheckpoint(Checkpoint):
             self._alter(checkpoint["loops"]["fit_loop"])
 
     def _save_if_due(self, trainer: pl.Trainer, alter: Callable[[_State], None] | None = None) -> None:
-        """Save if it is time, and stop if that was wished.
+        """Save if a checkpoint is due, and stop if a signal asked for it.
 
         Args:
-            trainer: whose state to save.
-            alter: makes of Lightning's progress at this hook one that it resumes right.
+            trainer: its state is saved.
+            alter: corrects Lightning's progress at this hook, so that a resumed run goes on at the right place.
         """
         if (self._due or self._stop) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             if trainer.is_global_zero:
                 _keep_as_previous(self.folder / LAST)
             self._alter = alter
-            trainer.save_checkpoint(self.folder / LAST, weights_only=False)  # more than the weights
+            trainer.save_checkpoint(self.folder / LAST, weights_only=False)  # the optimiser's state, too
             self._alter = None
             self._due, self._saved_step = False, trainer.global_step
         if self._stop:
@@ -130,7 +130,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def _try_to_save(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-    """Write what users' code has in a checkpoint, so that one which could not be read again fails before a step."""
+    """Write the state of users' code once, so that a state which cannot be read again fails before a step."""
     states = {callback.state_key: callback.state_dict() for callback in callbacks_of(trainer)}
     with TemporaryDirectory() as folder:
         trial = {"callbacks": states, "hyper_parameters": dict(pl_module.hparams)}
@@ -138,7 +138,7 @@ def _try_to_save(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
 
 
 def _move(state: _State, folder: Path) -> None:
-    """Turn the paths in a ``ModelCheckpoint``'s state into those of the same files in a folder, if they are there."""
+    """Change the paths in a ``ModelCheckpoint``'s state to the same files in ``folder``, if they are there."""
     paths = [path for path in (state["best_model_path"], *state["best_k_models"]) if path]
     if state["dirpath"] == str(folder) or not all((folder / Path(path).name).exists() for path in paths):
         return
@@ -166,7 +166,7 @@ def _keep_as_previous(last: Path) -> None:
 
 
 def _next_batch_not_begun(fit_loop: _State) -> None:
-    """Take back the batch that has been fetched: Lightning would count its step twice."""
+    """Uncount the batch that has been fetched; else Lightning counts its step twice."""
     progress = fit_loop["epoch_loop.batch_progress"]
     for counts in (progress["total"], progress["current"]):
         counts["ready"] = counts["completed"]
@@ -174,14 +174,14 @@ def _next_batch_not_begun(fit_loop: _State) -> None:
 
 
 def _epoch_cut(fit_loop: _State) -> None:
-    """Leave the epoch open, so that the resumed run goes on with its next batch: Lightning takes it as ended."""
+    """Leave the epoch open, so that the resumed run goes on with its next batch; Lightning counts it as ended."""
     epochs = fit_loop["epoch_progress"]
     for counts in (epochs["total"], epochs["current"]):
         counts["processed"] = counts["completed"] = counts["started"] - 1
 
 
 def _epoch_ended(fit_loop: _State) -> None:
-    """Let the resumed run begin the next epoch; with ``max_steps``, Lightning would count one more without a batch."""
+    """Let the resumed run begin the next epoch; else Lightning, with ``max_steps``, counts one more without a batch."""
     epochs, batches = fit_loop["epoch_progress"], fit_loop["epoch_loop.batch_progress"]
     for counts in (epochs["total"], epochs["current"]):
         counts["completed"] = counts["processed"]
@@ -190,7 +190,7 @@ def _epoch_ended(fit_loop: _State) -> None:
 
 
 def _validation_begun(fit_loop: _State) -> None:
-    """Count the validation's first batch as begun: Lightning would take the validation as done."""
+    """Count the validation's first batch as begun; else Lightning counts the validation as done."""
     progress = fit_loop["epoch_loop.val_loop.batch_progress"]
     for counts in (progress["total"], progress["current"]):
         counts["ready"] = counts["started"] = counts["completed"] + 1

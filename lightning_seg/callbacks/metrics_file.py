@@ -1,4 +1,4 @@
-"""Writes the figures of every evaluation to ``metrics.json``, and whose they are."""
+"""Writes the figures of the last evaluation to ``metrics.json``, and which weights they belong to."""
 
 import json
 from pathlib import Path
@@ -14,12 +14,12 @@ from lightning_seg.module import SegmentationModule
 
 
 class MetricsFile(pl.Callback):
-    """Keeps ``metrics.json`` at the figures of the last evaluation, validation during fit included.
+    """Writes ``metrics.json`` after every evaluation, also after each validation of a training.
 
-    Its ``weights`` say what was evaluated: ``source`` is ``checkpoint`` (with ``path``, ``global_step``, ``epoch`` and
-    ``sha256`` of the file), ``training`` (with ``global_step`` and ``epoch``: the weights in memory, as trained so
-    far) or ``model.weights`` (with ``path``, as that setting has it). Steps are optimiser steps that have been made;
-    epochs count from 0.
+    Its ``weights`` say what was evaluated. ``source`` is ``checkpoint`` (with ``path``, ``global_step``, ``epoch`` and
+    ``sha256`` of the file), ``training`` (the weights in memory, with ``global_step`` and ``epoch``) or
+    ``model.weights`` (with ``path``, the value of that setting). ``global_step`` is how many optimiser steps have been
+    made; epochs count from 0.
 
     Args:
         folder: of the run.
@@ -45,10 +45,10 @@ class MetricsFile(pl.Callback):
 
 
 def describe_weights(trainer: pl.Trainer, module: SegmentationModule) -> dict[str, Any]:
-    """Which weights an evaluation that begins is of, as :class:`MetricsFile` writes it.
+    """Describe the weights that an evaluation begins with, as :class:`MetricsFile` writes them.
 
-    Reads the whole checkpoint file once, for its digest, which is null where another file has taken the place of the
-    one that was loaded, as ``last.ckpt`` of a running training.
+    The whole checkpoint file is read once for its digest. The digest is null if the file was replaced after it was
+    loaded, as ``last.ckpt`` of a running training may be.
     """
     if trainer.state.fn != TrainerFn.FITTING:
         if trainer.ckpt_path is not None:
@@ -56,16 +56,16 @@ def describe_weights(trainer: pl.Trainer, module: SegmentationModule) -> dict[st
             digest = digest_of(path, module.loaded)
             return {"source": "checkpoint", "path": str(path), **module.loaded, "sha256": digest}
         if not trainer.global_step:
-            return {"source": "model.weights", "path": module.weights}  # random ones are refused
+            return {"source": "model.weights", "path": module.weights}  # random weights are refused
     return {"source": "training", "global_step": trainer.global_step, "epoch": trainer.current_epoch}
 
 
 def digest_of(path: Path, loaded: dict[str, int]) -> str | None:
-    """The sha256 of a checkpoint file in hexadecimal digits; None with a warning where it is not the loaded one.
+    """The sha256 of a checkpoint file in hexadecimal digits; None, with a warning, if the file was replaced.
 
     Args:
         path: of the file.
-        loaded: ``global_step`` and ``epoch`` of the checkpoint that was loaded from there.
+        loaded: ``global_step`` and ``epoch`` of the checkpoint that was loaded from this path.
     """
     try:
         digest = sha256(path)

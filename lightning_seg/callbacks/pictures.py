@@ -8,9 +8,8 @@ import numpy as np
 import pytorch_lightning as pl
 from torch import Tensor
 
-from lightning_seg.callbacks.access import data_of
+from lightning_seg.callbacks.access import data_of, stored_image
 from lightning_seg.callbacks.drawing import Example, draw_grid
-from lightning_seg.data.reading import read_image
 from lightning_seg.metrics.functional import confusion_matrix, mean_iou
 from lightning_seg.module import SegmentationModule
 from lightning_seg.structures import Batch
@@ -87,7 +86,7 @@ class ResultGrid(pl.Callback):
         self._examples.append(
             Example(
                 sample["name"],
-                read_image(Path(sample["file_name"]), data_of(trainer).rules),
+                stored_image(trainer, sample, sample["truth"].shape),
                 sample["truth"].cpu().numpy(),
                 prediction.cpu().numpy(),
                 mean_iou(matrix, pl_module.evaluation.absent_classes).item(),

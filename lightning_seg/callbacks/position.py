@@ -1,4 +1,4 @@
-"""Where a run that goes on stands in its epoch: in samples, whatever the batches were before."""
+"""Finds the place in the epoch where a run goes on: by samples, so that the batches may change."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from lightning_seg.structures import Batch
 
 
 class Position(pl.Callback):
-    """Sets Lightning's count of batches to what the samples that were seen come to in batches of this run.
+    """Sets Lightning's count of batches to the samples that were seen, divided by this run's batch.
 
-    So an epoch goes on at its next sample, and ends at its last one, with another ``batch_size`` or number of
-    processes. The data module says what a batch was: see ``SegmentationDataModule.batches_begun``.
+    So an epoch goes on at its next sample and ends at its last one, also with another ``batch_size`` or number of
+    processes. ``SegmentationDataModule.batches_begun`` knows how large a batch was.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Position(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Refuse to go on inside an epoch whose order is another one.
+        """Refuse to go on inside an epoch whose order has changed.
 
         Raises:
             CheckpointError: says what differs.
@@ -41,7 +41,7 @@ class Position(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         fit_loop, data = trainer.fit_loop, _counting_data(trainer)
         epoch_loop = fit_loop.epoch_loop
-        epochs: Any = fit_loop.epoch_progress  # whose counts Lightning declares as of a base class
+        epochs: Any = fit_loop.epoch_progress  # Lightning declares its counts with a base class
         batches: Any = epoch_loop.batch_progress
         self._goes_on = epoch_loop.restarting
         inside = epochs.current.processed < epochs.current.started and batches.current.processed > 0
@@ -58,7 +58,7 @@ class Position(pl.Callback):
         batches.is_last_batch = False
         epoch_loop.update_restart_stage()
         validates = epoch_loop.val_loop.restarted_mid_evaluation and validation_is_due(trainer)
-        if begun == limit and not validates:  # what is left fills no batch: the next epoch begins
+        if begun == limit and not validates:  # the samples left fill no batch: the next epoch begins
             for counts in (epochs.current, epochs.total):
                 counts.processed = counts.completed = counts.started
             batches.current.reset()
@@ -67,7 +67,7 @@ class Position(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        if self._goes_on:  # Lightning counts the steps of logs anew, wrongly where it stopped between two validations
+        if self._goes_on:  # Lightning restores the step of logs wrongly if the run stopped between two validations
             log_from(trainer, trainer.global_step)
             self._goes_on = False
 

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
+from lightning_seg.callbacks.access import stored_image
 from lightning_seg.data.loading.ranks import gather, this_rank
-from lightning_seg.data.reading import read_image
-from lightning_seg.data.reading.rules import USUAL
 from lightning_seg.predictions import Prediction, refuse_misfits
 from lightning_seg.predictions.folder import PredictionFolder
 from lightning_seg.structures import Batch, DatasetInfo, Item, Sample
@@ -59,17 +58,16 @@ class PredictionFiles(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        rules = getattr(getattr(trainer, "datamodule", None), "rules", USUAL)
         for sample, labels in zip(batch, outputs, strict=True):
-            file = Path(sample["file_name"])
             prediction = Prediction(
                 sample["name"],
                 labels.cpu().numpy(),
                 self.info,
-                image=partial(read_image, file, rules),
+                image=partial(stored_image, trainer, sample, labels.shape),
                 probabilities=partial(_probabilities, trainer, pl_module, sample),
             )
-            self.predictions.write(prediction, Sample(sample["name"], file), this_rank())
+            file = sample.get("file_name")
+            self.predictions.write(prediction, None if file is None else Path(file), this_rank())
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.predictions.close()

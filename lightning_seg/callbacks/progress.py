@@ -1,4 +1,4 @@
-"""The progress bar: rich, with the mIoU as it stands."""
+"""Shows the progress bar, with the loss and the mIoU so far."""
 
 import logging
 import time
@@ -20,7 +20,7 @@ from lightning_seg.structures import Batch
 from lightning_seg.transfers import Later
 
 _SECONDS_BETWEEN_FIGURES = 0.5
-"""Of a GPU, which each look at a figure may hold up; a CPU's figures are shown at every batch."""
+"""How often a figure of a GPU is read, since each reading may hold it up; a CPU's figures are read at every batch."""
 
 
 class _Speed(ProgressColumn):
@@ -37,13 +37,13 @@ class _Speed(ProgressColumn):
 class ProgressBar(RichProgressBar):
     """Lightning's rich bar with loss and mIoU; the mIoU follows a running validation image by image.
 
-    A line a validation stays above the bar, also where the output is no terminal. The loss is read here and not logged
-    to the bar, since Lightning would wait for the GPU after every step to show it. ``predict`` counts images, those of
-    all processes by this one's, which has as many as the others.
+    One line for each validation stays above the bar, also if the output is no terminal. The bar reads the loss itself:
+    to show a logged loss, Lightning waits for the GPU after every step. ``predict`` counts the images of all processes
+    as if each had done as many as this one.
     """
 
     reads_loss = True
-    """Tells :class:`~lightning_seg.module.SegmentationModule` that this bar needs no loss from it."""
+    """Tells :class:`~lightning_seg.module.SegmentationModule` not to log the loss to this bar."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class ProgressBar(RichProgressBar):
         self._images = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Send Lightning's messages through the bar's console: straight to the terminal they break the bar."""
+        """Send Lightning's messages through the bar's console; written straight to the terminal, they break the bar."""
         super().setup(trainer, pl_module, stage)
         console = get_console()
         logger = logging.getLogger("pytorch_lightning")
@@ -65,13 +65,13 @@ class ProgressBar(RichProgressBar):
 
     @property
     def total_train_batches(self) -> int | float:
-        """Batches of the epoch, or those of it that ``max_steps`` leaves; Lightning's takes steps for batches."""
+        """How many batches of the epoch ``max_steps`` leaves. Lightning's bar mistakes steps for batches."""
         trainer = self.trainer
         batches = trainer.num_training_batches
         if trainer.max_steps == -1:
             return batches
         ready, factor = trainer.fit_loop.epoch_loop.batch_progress.current.ready, trainer.accumulate_grad_batches
-        done = 0 if ready >= batches else ready  # more than none where a run goes on inside an epoch
+        done = 0 if ready >= batches else ready  # not 0 if the run goes on inside an epoch
         return min(batches, (done // factor + trainer.max_steps - trainer.global_step) * factor)
 
     def configure_columns(self, trainer: pl.Trainer) -> list[Any]:
@@ -140,7 +140,7 @@ class ProgressBar(RichProgressBar):
         loss = outputs["loss"] if isinstance(outputs, dict) else None
         if loss is not None and self.is_enabled and self._may_look(loss.device):
             before, self._coming_loss = self._coming_loss, Later(loss)
-            # What was asked for half a second ago has arrived; that of a CPU is there at once.
+            # A GPU's value that was asked for half a second ago has arrived; a CPU's is there at once.
             arrived = self._coming_loss if loss.device.type == "cpu" else before
             self._loss = None if arrived is None else arrived.read().item()
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
@@ -157,7 +157,7 @@ class ProgressBar(RichProgressBar):
         super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         if self.is_disabled or trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        if isinstance(pl_module, SegmentationModule) and self._may_look(pl_module.device):  # of this process alone
+        if isinstance(pl_module, SegmentationModule) and self._may_look(pl_module.device):  # this process's images only
             self._running_miou = pl_module.evaluation.running_mean_iou()
             self._update_metrics(trainer, pl_module)
 
@@ -166,7 +166,7 @@ class ProgressBar(RichProgressBar):
         super().on_validation_end(trainer, pl_module)
         if self.progress is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        self.refresh(hard=True)  # the bar has lost a line: a late refresh would take the next one printed with it
+        self.refresh(hard=True)  # the bar has lost a line: a later refresh would erase the line printed next
         remarks = {"mIoU": _over_classes(pl_module)}
         figures = ((name, trainer.callback_metrics.get(f"val/{name}")) for name in ("mIoU", "mAcc", "pAcc", "loss"))
         listed = "  ".join(
@@ -178,5 +178,5 @@ class ProgressBar(RichProgressBar):
 
 
 def _over_classes(module: pl.LightningModule) -> str:
-    """Over how many classes the last mIoU is, where those are not all."""
+    """Over how many classes the last mIoU is; empty if it is over all."""
     return module.report.over_classes if isinstance(module, SegmentationModule) and module.report is not None else ""

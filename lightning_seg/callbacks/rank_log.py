@@ -1,4 +1,4 @@
-"""Keeps the console for the main process: what the others print has a file each."""
+"""Leaves the console to the main process: the output of every other process goes to a file of its own."""
 
 import os
 import socket
@@ -13,10 +13,10 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 
 class RankLog(pl.Callback):
-    """Sends what processes other than the first print, libraries below Python included, to ``logs/rank_<n>.log``.
+    """Sends the output of all processes but the first to ``logs/rank_<n>.log``, also that of libraries below Python.
 
-    The file is in the run's folder; a resumed run goes on in it. An error that ends such a process is in its file with
-    its stack trace, and on the console like any other. What the first process prints is the job's own output.
+    The file is in the run's folder; a resumed run adds to it. An error that ends such a process is in its file, with
+    its stack trace, and on the console. The first process prints to the console as usual.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Random numbers of a training step that depend on which step it is, and on nothing before it."""
+"""Seeds each training step, so that its random numbers depend on the step alone and not on what came before."""
 
 import random
 
@@ -12,7 +12,8 @@ from lightning_seg.structures import Batch
 class ReseedSteps(pl.Callback):
     """Seeds torch, numpy and random before each batch from (seed, epoch, batch, rank).
 
-    So a resumed run needs no random state, and draws the same with any number of loading processes. 0.1 ms a batch.
+    So a resumed run needs no random state, and draws the same numbers with any number of loading processes. It takes
+    0.1 ms for each batch.
 
     Args:
         seed: of the run.
@@ -28,8 +29,8 @@ class ReseedSteps(pl.Callback):
 
 
 def seed_step(seed: int, epoch: int, batch: int, rank: int) -> None:
-    """Put the global generators into the state that a training step begins with."""
-    # A stream of its own: data of this epoch are drawn with shorter keys of the same beginning.
+    """Seed the global generators as they are at the beginning of a training step."""
+    # Its own stream: the data of an epoch are drawn with shorter keys that begin in the same way.
     key = np.random.SeedSequence([seed, epoch, batch, rank], spawn_key=(1,))
     for_torch, for_random = (int(word) for word in key.generate_state(2, np.uint64))
     torch.manual_seed(for_torch)

@@ -10,11 +10,11 @@ from lightning_seg.metrics import Report
 from lightning_seg.module import SegmentationModule
 
 _MOST_CLASSES = 50
-"""Rows of the table; ``metrics.json`` has all."""
+"""How many classes the table shows at most; ``metrics.json`` has all."""
 
 
 class ResultTable(pl.Callback):
-    """Prints one row a class and one for the split when ``validate`` or ``test`` ends, on the main process."""
+    """Prints one row for each class and one for the split when ``validate`` or ``test`` ends, on the main process."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit" or not trainer.is_global_zero:
@@ -26,7 +26,7 @@ class ResultTable(pl.Callback):
 
 
 def result_table(report: Report) -> Table:
-    """Figures of every class in percent, ascending in IoU; classes without one come last."""
+    """A table of every class's figures in percent, the lowest IoU first; classes without an IoU come last."""
     per_class, averages = report.per_class, report.averages
     pixels = dict(zip(report.class_names, report.matrix.sum(1).tolist(), strict=True))
     table = Table(title=f"{report.split}: {len(report.images)} images, figures in %", show_footer=True)

@@ -1,4 +1,4 @@
-"""What a run came from and what it predicts, as artifacts of W&B: code, configuration, file lists, test predictions."""
+"""Logs artifacts to W&B: code, configuration and file lists of a run, and the predictions of ``test``."""
 
 import os
 import shutil
@@ -25,17 +25,17 @@ _PACKAGE = Path(__file__).parent.parent
 _SOURCE_SUFFIXES = (".py", ".yaml", ".yml")
 
 _SECONDS_AT_THE_END = 10.0
-"""That a run waits for its file lists."""
+"""How long a run waits for its file lists when it ends."""
 
 
 class RunArtifacts(pl.Callback):
     """Logs to W&B:
 
     * ``source-<project>`` (``fit``): this package, the program, and the files that ``data.imports``, ``model.imports``
-      and ``model.config`` name; not where W&B is told to save no code (``WANDB_DISABLE_CODE``, ``save_code: false``);
+      and ``model.config`` name; nothing if W&B is told to save no code (``WANDB_DISABLE_CODE``, ``save_code: false``);
     * ``config-<id>`` (``fit``): ``config.yaml``;
     * ``<name of the run>-<split>``: a table of the split's files with sizes and digests, no images
-      (:class:`~lightning_seg.data.listing.files.FileLists`); a new version where one of them differs;
+      (:class:`~lightning_seg.data.listing.files.FileLists`); if a file differs, W&B makes a new version;
     * ``predictions-<id>`` (``test``): the label maps, which lie in ``predictions/masks`` of the run folder.
 
     Args:
@@ -148,7 +148,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _source_files(settings: dict[str, Any]) -> dict[str, Path]:
-    """Files by what the artifact calls them: as from the working directory where they lie below it."""
+    """Files by their names in the artifact: relative to the working directory if they lie below it."""
     files = {str(path.relative_to(_PACKAGE.parent)): path for path in _PACKAGE.rglob("*.py")}
     named = [sys.argv[0], settings["model"]["config"]]
     named += [*(settings["data"].get("imports") or ()), *(settings["model"].get("imports") or ())]
@@ -177,6 +177,6 @@ def _log_predictions(logger: WandbLogger, masks: Path, classes: Sequence[str]) -
 
     run = logger.experiment
     artifact = wandb.Artifact(f"predictions-{run.id}", "predictions", metadata={"classes": list(classes)})
-    # From where they are: a copy would take the room twice.
+    # The files stay where they are: a copy would take their room twice.
     artifact.add_dir(str(masks.resolve()), skip_cache=True, policy="immutable")
     run.log_artifact(artifact)

@@ -1,7 +1,6 @@
-"""The same evaluated samples after every validation, and what the first training batches look like."""
+"""Logs pictures of the same samples after every validation, and of the first training batches."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,10 @@ import torch
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from lightning_seg.callbacks.access import data_of
+from lightning_seg.callbacks.access import data_of, stored_image
 from lightning_seg.callbacks.drawing import reduce, reduce_labels
 from lightning_seg.callbacks.showing import Shown, log_evaluation, log_training
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data.reading import read_image
 from lightning_seg.data.surveying.samples import count_classes, cover_classes, draw_samples
 from lightning_seg.errors import ConfigError, Forgiving
 from lightning_seg.lightning_internals import logged_step
@@ -24,24 +22,24 @@ from lightning_seg.module import SegmentationModule
 from lightning_seg.structures import Batch, Item, summarise
 
 _CANDIDATES = 48
-"""Masks that are read to choose samples that show every class."""
+"""How many masks are read to choose samples that show every class."""
 
 
 class SamplePictures(pl.Callback):
     """Logs pictures to W&B, with masks to switch on and off, and to TensorBoard, as overlays.
 
-    * ``val/pictures`` and ``val/samples`` (``test/…`` likewise): the same samples at every validation, the worst first,
-      the second as a table with the figures of each image;
+    * ``val/pictures`` (``test/…`` likewise): the same samples at every validation, the worst first;
+    * ``val/samples``: the same samples in a table with the figures of each image;
     * ``train/pictures``: the first samples of a training as the network sees them, augmented.
 
-    Predictions are those that are counted in the metric: each process keeps its own of the chosen samples, and the
-    first gathers them when the validation is over.
+    The predictions are those that the evaluation counts. Each process keeps those of its chosen samples, and the main
+    process gathers them when the validation is over.
 
     Args:
-        count: how many samples, chosen by the data's seed so that they show as many classes as possible.
-        ids: their names in ``data.val`` instead, as ``predictions.png`` shows them (``folder/stem``). ``test`` shows
-            those that ``data.test`` has too, and chooses where it has none.
-        longest_side: of a picture, in pixels; larger ones are reduced.
+        count: how many samples to choose. The data's seed decides which; they show as many classes as possible.
+        ids: names of samples of ``data.val`` to show instead, as ``predictions.png`` has them (``folder/stem``).
+            ``test`` shows those that ``data.test`` has too; if it has none, ``test`` chooses ``count`` samples.
+        longest_side: of a picture, in pixels; larger pictures are reduced.
 
     Raises:
         ConfigError: before anything is trained or evaluated, if ``data.val`` lacks one of ``ids``.
@@ -58,7 +56,7 @@ class SamplePictures(pl.Callback):
         self._forgiving = Forgiving("drawing sample pictures")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Look for ``ids``: on every process, since one that stops alone leaves the others waiting."""
+        """Look for ``ids`` on every process; if one process stopped alone, the others would wait for it."""
         split = "test" if stage == "test" else "val"
         dataset = data_of(trainer).datasets.get(split)
         if self.ids is None or dataset is None:
@@ -133,7 +131,7 @@ class SamplePictures(pl.Callback):
         self._chosen[split] = trainer.strategy.broadcast(names)
 
     def _cover(self, data: SegmentationDataModule, split: str, visited: int) -> frozenset[str]:
-        """Names among the ``visited`` first samples of the split, which are all but for ``limit_val_batches``."""
+        """Choose names among the first ``visited`` samples of the split; ``limit_val_batches`` leaves out the rest."""
         dataset = data.datasets[split]
         candidates = draw_samples(min(visited, len(dataset)), max(_CANDIDATES, self.count), data.seed)
         counts = count_classes(dataset, candidates)
@@ -154,7 +152,7 @@ class SamplePictures(pl.Callback):
         matrix = confusion_matrix(prediction, sample["truth"], info.num_classes, info.ignore_index)
         return Shown(
             sample["name"],
-            reduce(read_image(Path(sample["file_name"]), data_of(trainer).rules), self.longest_side),
+            reduce(stored_image(trainer, sample, sample["truth"].shape), self.longest_side),
             reduce_labels(sample["truth"].cpu().numpy(), self.longest_side),
             reduce_labels(prediction.cpu().numpy(), self.longest_side),
             mean_iou(matrix, module.evaluation.absent_classes).item(),
@@ -186,7 +184,7 @@ class SamplePictures(pl.Callback):
 
 
 def _gather(trainer: pl.Trainer, shown: list[Shown]) -> list[Shown]:
-    """Everybody's, on the main process: one collective call an evaluation."""
+    """Gather the samples of all processes on the main process, in one collective call for each evaluation."""
     if trainer.world_size == 1:
         return shown
     parts: list[Any] | None = [None] * trainer.world_size if trainer.is_global_zero else None
@@ -200,5 +198,5 @@ def _targets(trainer: pl.Trainer) -> list[Logger]:
 
 
 def _open_targets(trainer: pl.Trainer) -> list[Logger]:
-    """Those that are there to be written to; only the main process knows."""
+    """Loggers that take pictures and could be opened; only the main process knows which."""
     return usable(trainer.loggers, WandbLogger, TensorBoardLogger)

@@ -17,7 +17,7 @@ from lightning_seg.structures import DatasetInfo
 
 @dataclass(frozen=True)
 class Shown:
-    """One evaluated sample, no larger than it is shown; the figures are of its stored size."""
+    """One evaluated sample, reduced to the size that is shown; its figures were counted at the stored size."""
 
     name: str
     image: RGBImage
@@ -30,15 +30,15 @@ class Shown:
 def log_evaluation(
     logger: Logger, split: str, shown: Sequence[Shown], info: DatasetInfo, epoch: int, step: int
 ) -> None:
-    """Log evaluated samples as ``SPLIT/pictures``, for W&B also the table ``SPLIT/samples``.
+    """Log evaluated samples as ``SPLIT/pictures``, and to W&B also the table ``SPLIT/samples``.
 
     Args:
         logger: of W&B or TensorBoard.
         split: ``val`` or ``test``.
-        shown: in the order in which they are shown.
+        shown: the samples in the order in which they are shown.
         info: names and colours.
-        epoch: of the table.
-        step: that all is logged at.
+        epoch: a column of the table.
+        step: at which all is logged.
     """
     if isinstance(logger, WandbLogger):
         _log_to_wandb(logger, split, shown, info, epoch, step)
@@ -55,7 +55,7 @@ def log_training(
         logger: of W&B or TensorBoard.
         pairs: image (H, W, 3) and label map (H, W) by the sample's name.
         info: names and colours.
-        step: that they are logged at.
+        step: at which they are logged.
     """
     if not isinstance(logger, WandbLogger):
         panels = {name: np.hstack([image, overlay(image, labels, info)]) for name, (image, labels) in pairs.items()}
@@ -113,7 +113,7 @@ def _log_overlays(logger: Logger, tag: str, panels: Mapping[str, RGBImage], step
 
 
 def _panel(shown: Shown, info: DatasetInfo) -> RGBImage:
-    """Image, truth and prediction over it, errors, side by side."""
+    """Image, truth over the image, prediction over the image, and errors, side by side."""
     return np.hstack(
         [
             shown.image,

@@ -9,9 +9,9 @@ from lightning_seg.structures import Batch
 
 
 class SkippedSamples(pl.Callback):
-    """Logs ``data/skipped``: samples of the run so far, of all processes, in whose place another was trained.
+    """Logs ``data/skipped``: how many unreadable samples another one has replaced so far, in all processes.
 
-    With several processes a batch costs a reduction of one integer.
+    With several processes, each batch costs a reduction of one integer.
     """
 
     def __init__(self) -> None:

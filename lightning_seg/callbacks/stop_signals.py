@@ -1,4 +1,4 @@
-"""SIGTERM, SIGUSR1 and Ctrl-C as a wish to stop, which all training processes learn of at the same step."""
+"""Takes SIGTERM, SIGUSR1 and Ctrl-C as requests to stop, and lets all training processes stop at the same step."""
 
 import os
 import signal
@@ -11,19 +11,19 @@ import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 
 STATUS = {signal.SIGUSR1: 75, signal.SIGINT: 130, signal.SIGTERM: 143}
-"""Exit status after each signal: EX_TEMPFAIL of sysexits.h (start me again), and what a shell shows for the others."""
+"""Exit status after each signal: EX_TEMPFAIL of sysexits.h (start me again) for SIGUSR1, else the one of a shell."""
 
 _ONE_CTRL_C = 1.0
-"""Seconds within which SIGINT counts once: a terminal sends it to all processes, and torchrun passes its own on."""
+"""Seconds within which SIGINTs count as one: a terminal sends it to all processes, and torchrun passes its own on."""
 
 _ANSWER = b"\nCtrl-C: saving at the end of this step, or of the running validation; once more ends the run at once\n"
 
 
 class StopSignals:
-    """Remembers a signal until training has come to a place where it can stop.
+    """Remembers a signal until the training reaches a place where it can stop.
 
-    The handlers only set a number. Lightning's own talk to the other processes from inside the handler, which hangs
-    unless all of them do so at the same moment.
+    The handlers only set a number. Lightning's handlers call the other processes, which hangs unless all of them do so
+    at the same moment.
     """
 
     def __init__(self) -> None:
@@ -31,10 +31,10 @@ class StopSignals:
         self._interrupted: float | None = None
 
     def listen(self) -> None:
-        """Take over from Lightning, which gives the signals back to whom they belonged when it is done."""
+        """Replace Lightning's handlers. Lightning restores the original handlers when it is done."""
         if threading.current_thread() is threading.main_thread():
             for number in STATUS:
-                if number != signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:  # as a job behind the shell
+                if number != signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:  # background jobs ignore it
                     signal.signal(number, self._note)
 
     def _note(self, number: int, _: Any) -> None:
@@ -43,15 +43,15 @@ class StopSignals:
             now = time.monotonic()
             if self._interrupted is None:
                 self._interrupted = now
-                os.write(2, _ANSWER)  # print may be at work just now
+                os.write(2, _ANSWER)  # the signal may have interrupted a print
             elif now - self._interrupted > _ONE_CTRL_C:
                 raise KeyboardInterrupt
 
     def agreed(self, trainer: pl.Trainer) -> int:
-        """The exit status if any process was signalled, else 0: the same on all, which must all ask.
+        """The exit status if any process got a signal, else 0. All processes must ask, and get the same answer.
 
-        Costs a reduction of one integer. The wait for the device that comes with it is no second one: with several
-        processes Lightning itself waits for one before every batch.
+        It costs a reduction of one integer. It adds no wait for the device: with several processes, Lightning waits
+        for it before every batch anyway.
         """
         if trainer.world_size == 1:
             return self._status
@@ -60,10 +60,10 @@ class StopSignals:
 
 
 def exit_status(trainer: pl.Trainer, status: int) -> int:
-    """What this process ends with, where all agreed on ``status``.
+    """The status that this process ends with when all have agreed on ``status``.
 
-    0 in those that Lightning started: their parent, whose status is the one that counts, would be killed with SIGKILL
-    if it saw one of them fail before it has ended itself.
+    Processes that Lightning started end with 0. The status of their parent counts; if one of them failed before the
+    parent has ended, the parent would be killed with SIGKILL.
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)
     return 0 if isinstance(environment, LightningEnvironment) and trainer.local_rank > 0 else status

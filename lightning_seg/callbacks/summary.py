@@ -1,4 +1,4 @@
-"""The table of the network before a training."""
+"""Prints a table of the network before a training."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ from pytorch_lightning.callbacks import RichModelSummary
 from pytorch_lightning.utilities.model_summary import get_human_readable_count
 
 _DOWN_TO_HEAD = 3
-"""Levels of ``segmentor.network.sem_seg_head``."""
+"""How many levels the name ``segmentor.network.sem_seg_head`` has."""
 
 
 class Summary(RichModelSummary):
-    """Lightning's table of modules, but only what learns, down to backbone and head.
+    """Prints Lightning's table of modules, without those that learn nothing, down to backbone and head.
 
-    It has no operations: Lightning counts those of an example input, which there is not.
+    It does not count operations: Lightning needs an example input for that, and there is none.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Summary(RichModelSummary):
         *_: Any,
         **__: Any,
     ) -> None:
-        """Print one row a module, and how many parameters are trained."""
+        """Print one row for each module, and how many parameters are trained."""
         from rich import get_console
         from rich.table import Table
 

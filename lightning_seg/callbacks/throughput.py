@@ -1,4 +1,4 @@
-"""Logs how many images a second training takes in."""
+"""Logs how many images the training takes in each second."""
 
 import time
 from typing import Any
@@ -11,7 +11,7 @@ from lightning_seg.structures import Batch
 class Throughput(pl.Callback):
     """Logs ``perf/images_per_s`` over all processes, every ``trainer.log_every_n_steps`` optimiser steps.
 
-    The time of validation does not count.
+    Validation time does not count.
     """
 
     def __init__(self) -> None:

@@ -13,13 +13,12 @@ from lightning_seg.structures import Batch
 
 
 class Vitals(pl.Callback):
-    """Every ``trainer.log_every_n_steps`` optimiser steps, of the main process:
+    """Logs figures of the main process every ``trainer.log_every_n_steps`` optimiser steps:
 
     * ``train/grad_norm``: 2-norm of all gradients, before clipping;
-    * ``perf/data_wait``: share of the time since the last figure that passed between the end of a step and the
-      beginning of the next, validation apart. On a GPU, steps are launched and not awaited: what counts is whether the
-      share grows;
-    * ``perf/gpu_memory_gib``: the most that tensors have taken up, where there is a CUDA device.
+    * ``perf/data_wait``: which share of the time passed between the end of a step and the beginning of the next one,
+      without validations. A GPU's steps are launched and not awaited, so watch whether the share grows;
+    * ``perf/gpu_memory_gib``: the most memory that tensors have taken on a CUDA device.
     """
 
     def __init__(self) -> None:
@@ -70,7 +69,7 @@ class Vitals(pl.Callback):
 
 
 def _wide(gradient: Tensor) -> Tensor:
-    """A gradient, or in its place its norm where squares would be summed up in half precision."""
+    """A gradient; in half precision its norm in float32, since its squares would be summed in half precision."""
     half = gradient.dtype in (torch.float16, torch.bfloat16)
     return torch.linalg.vector_norm(gradient, dtype=torch.float32) if half else gradient
 

@@ -1,4 +1,4 @@
-"""Pictures of W&B with label maps to switch on and off."""
+"""Makes pictures for W&B, with label maps to switch on and off."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -10,15 +10,15 @@ from lightning_seg.callbacks.drawing import RGBImage
 from lightning_seg.structures import DatasetInfo
 
 _LARGEST_ID = 255
-"""Of W&B's masks."""
+"""The largest id that a mask of W&B can hold."""
 
 ERROR_LABELS = {0: "right", 1: "wrong", 2: "ignored"}
 
 
 def mask_ids(labels: NDArray[Any], info: DatasetInfo) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
-    """Ids that a mask of W&B can hold, and what they are called; None where there are too many.
+    """Ids for a mask of W&B, and their names; None if there are too many classes.
 
-    Class ids stay. What counts nowhere has the ignore index where that fits into 8 bits, else the first free id.
+    Class ids stay. Ignored pixels have the ignore index if it fits into 8 bits, else the first free id.
     """
     ignored = info.ignore_index if 0 <= info.ignore_index <= _LARGEST_ID else info.num_classes
     names = dict(enumerate(info.names))
@@ -31,17 +31,17 @@ def mask_ids(labels: NDArray[Any], info: DatasetInfo) -> tuple[NDArray[np.uint8]
 
 
 def padded(array: NDArray[Any], size: tuple[int, int], value: int) -> NDArray[Any]:
-    """An (H, W, …) array filled up at the right and at the bottom; W&B lays pictures of one list out by one size."""
+    """Pad an (H, W, …) array at the right and at the bottom: W&B shows all pictures of a list at one size."""
     height, width = array.shape[:2]
     if (height, width) == size:
         return array
-    wide = array if array.ndim == 3 else array.astype(np.int64)  # of labels, whose type may not hold the value
+    wide = array if array.ndim == 3 else array.astype(np.int64)  # the type of labels may not hold the value
     edges = [(0, size[0] - height), (0, size[1] - width), *[(0, 0)] * (array.ndim - 2)]
     return np.pad(wide, edges, constant_values=value)
 
 
 def largest(arrays: Iterable[NDArray[Any]]) -> tuple[int, int]:
-    """Height and width that all of some (H, W, …) arrays fit into."""
+    """The height and width that all (H, W, …) arrays fit into."""
     heights, widths = zip(*(array.shape[:2] for array in arrays), strict=True)
     return max(heights), max(widths)
 
@@ -59,7 +59,7 @@ def wandb_image(
     caption: str,
     errors: NDArray[np.uint8] | None = None,
 ) -> Any:
-    """A picture with masks to switch on and off, or ``drawn`` where the ids do not fit into them."""
+    """A picture with masks to switch on and off, or the picture ``drawn`` if the ids do not fit into masks."""
     import wandb
     from wandb.data_types import Classes
 

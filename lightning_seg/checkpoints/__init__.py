@@ -1,1 +1,1 @@
-"""Files of checkpoints and folders of runs: written, chosen, locked, and gone on from."""
+"""Writes and chooses checkpoints, locks run folders, and lets a training go on from a checkpoint."""

@@ -1,4 +1,4 @@
-"""Chooses the run that a command goes on in or begins, and the checkpoint that it starts from."""
+"""Chooses the run that a command resumes or begins, and the checkpoint that it starts from."""
 
 import shutil
 import sys
@@ -29,8 +29,8 @@ class RunChoice:
         trains: whether the command is ``fit``.
 
     Attributes:
-        resumed: the run that goes on; None for a new one.
-        step: optimiser steps that its checkpoint was saved after; None for a new run.
+        resumed: the run that is resumed; None for a new one.
+        step: how many optimiser steps its checkpoint was saved after; None for a new run.
     """
 
     resumed: RunFolder | None = None
@@ -44,21 +44,21 @@ class RunChoice:
 
     @property
     def path(self) -> Path:
-        """Folder of the run that goes on, or that will be made."""
+        """The folder of the resumed run, or of the run that will be made."""
         if self.resumed is not None:
             return self.resumed.path
         return RunFolder(self.root, self.name, f"version_{next_version(self.root, self.name)}").path
 
     def choose(self, which: str, *, rehearses: bool, dry: bool) -> str | None:
-        """The file of a checkpoint; a training goes on in the run of ``last``.
+        """Find the file of a checkpoint; with ``last``, a training also resumes its run.
 
         Args:
             which: a file, the folder of a run, ``last`` or ``best``.
-            rehearses: whether this is a ``fast_dev_run``, which goes on in no run.
-            dry: whether to look alone, and claim no folder.
+            rehearses: whether this is a ``fast_dev_run``, which resumes no run.
+            dry: whether only to look, and to claim no folder.
 
         Returns:
-            None where a training is to go on, but its newest run has no checkpoint yet.
+            The path; None if a training should go on, but its newest run has no checkpoint yet.
 
         Raises:
             BusyError: if another process trains in the run of ``last``.
@@ -84,7 +84,7 @@ class RunChoice:
         raise CheckpointError(f"{folder} holds no run with a {which} checkpoint: give a path as --ckpt_path")
 
     def _named(self, which: str) -> str:
-        """A file that the user names, or the checkpoint of a run folder; checked."""
+        """Check a file that the user names; if it is a run folder, take its checkpoint."""
         if Path(which).is_dir():
             if self.trains:
                 raise CheckpointError(
@@ -97,7 +97,7 @@ class RunChoice:
         return which
 
     def _claim_newest(self, *, dry: bool) -> None:
-        """Keep other jobs out of the newest training before it is read; a dry run only looks."""
+        """Claim the newest training before it is read, so that no other job trains in it; a dry run only looks."""
         self._first_of_new = next_version(self.root, self.name)
         newest = newest_training(self.root, self.name)
         if newest is not None and getattr(rank_zero_only, "rank", 0) == 0:
@@ -109,15 +109,15 @@ class RunChoice:
         announce_version(run)
 
     def begin(self) -> RunFolder:
-        """The run that goes on, or a new one, whose folder is made."""
+        """The resumed run, or a new one; the folder of a new run is made."""
         return self.resumed or new_run(self.root, self.name)
 
     @rank_zero_only
     def claim(self, run: RunFolder) -> None:
-        """Claim a new run's folder; a job that was started twice trains in the first one's alone.
+        """Claim a new run's folder, so that a job that was started twice trains only once.
 
         Raises:
-            BusyError: if another job has begun the run that this one was to go on in, which did not exist before.
+            BusyError: if the job should go on with ``last``, and another job has begun that run in the meantime.
         """
         if not self.trains or self.resumed is not None:
             return
@@ -128,7 +128,7 @@ class RunChoice:
 
     @rank_zero_only
     def withdraw(self, run: RunFolder) -> None:
-        """Remove the folder of a refused command, and those above it that it made; W&B's, once begun, stays."""
+        """Remove the folder of a refused command, and the folders above it that it made; W&B's files stay."""
         if self.resumed is not None or (run.path / "wandb").exists():
             return
         shutil.rmtree(run.path, ignore_errors=True)

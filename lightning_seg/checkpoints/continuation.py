@@ -1,4 +1,4 @@
-"""Takes a training on from a checkpoint, and says in its own checkpoints what optimiser and schedule they are of."""
+"""Lets a training go on from a checkpoint, and records its optimiser and schedule in its own checkpoints."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,10 +17,9 @@ from lightning_seg.models.segmentor import Segmentor
 
 
 class Continuation:
-    """What a training goes on from.
+    """Replaces the rates and the schedule in a checkpoint by those of this run.
 
-    Lightning loads a checkpoint before it asks for the optimiser or, with some strategies, afterwards. This run's rates
-    and schedule take the place of those in the checkpoint either way.
+    Lightning loads a checkpoint before it asks for the optimiser or, with some strategies, afterwards. Both work.
     """
 
     def __init__(self) -> None:
@@ -36,10 +35,10 @@ class Continuation:
     def optimise(
         self, optimisation: Optimisation, segmentor: Segmentor, lr_scale: float, total_steps: float
     ) -> tuple[Optimizer, LRScheduler]:
-        """The training's optimiser and schedule; they replace those of a checkpoint that was loaded before.
+        """Build the optimiser and the schedule, and put them in the place of those of a checkpoint that was loaded.
 
         Raises:
-            CheckpointError: if the checkpoint's do not fit them.
+            CheckpointError: if the state in the checkpoint does not fit them.
         """
         optimizer, scheduler, self._record = _build(optimisation, segmentor, lr_scale, total_steps)
         if self._waiting is not None:
@@ -47,15 +46,15 @@ class Continuation:
         return optimizer, scheduler
 
     def load(self, checkpoint: dict[str, Any], trainer: pl.Trainer, settings: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint in a training.
+        """Let a training go on from a checkpoint.
 
         Args:
             checkpoint: Lightning's, before it is loaded; changed in place.
-            trainer: which trains.
+            trainer: of the training.
             settings: of the model here.
 
         Raises:
-            CheckpointError: if the training cannot go on from it as it was.
+            CheckpointError: if the training cannot go on from it.
         """
         _refuse(resume_problems(checkpoint, settings, callbacks_of(trainer)))
         if trainer.optimizers:  # the strategy loads late
@@ -68,7 +67,7 @@ class Continuation:
         self._waiting = None
 
     def save(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the optimiser and the schedule are to a checkpoint."""
+        """Record the optimiser and the schedule in a checkpoint."""
         if self._record is not None:
             checkpoint["training"] = self._record
 
@@ -81,11 +80,11 @@ class Continuation:
 def refuse_other_training(
     before: Mapping[str, Any], optimisation: Optimisation, segmentor: Segmentor, lr_scale: float, total_steps: float
 ) -> None:
-    """Refuse a checkpoint whose optimiser or schedule do not fit those of here.
+    """Refuse a checkpoint whose optimiser or schedule does not fit those of this run.
 
     Args:
-        before: what the checkpoint says of them.
-        optimisation: builds those of here.
+        before: the record in the checkpoint.
+        optimisation: builds those of this run.
         segmentor: what is trained.
         lr_scale: what the config's rate is multiplied by.
         total_steps: of the run.
@@ -99,7 +98,7 @@ def refuse_other_training(
 def _build(
     optimisation: Optimisation, segmentor: Segmentor, lr_scale: float, total_steps: float
 ) -> tuple[Optimizer, LRScheduler, dict[str, Any]]:
-    """Optimiser and schedule, and what a checkpoint says of them."""
+    """Build the optimiser and the schedule, and their record for a checkpoint."""
     optimizer = optimisation.build_optimizer(segmentor, lr_scale)
     groups = record_groups(optimizer)
     scheduler = optimisation.build_lr_scheduler(optimizer, total_steps, lr_scale)

@@ -1,4 +1,4 @@
-"""What an evaluation evaluates: the checkpoint of a run folder, and the configuration that it was trained with."""
+"""Finds what an evaluation evaluates: the checkpoint of a run folder, and the configuration of its training."""
 
 import re
 from collections.abc import Sequence
@@ -10,24 +10,24 @@ from lightning_seg.errors import CheckpointError
 EVALUATIONS = ("validate", "test", "predict")
 
 _CONFIGURED = re.compile(r"(--config|--model\.config)(=.*)?|-c.*", re.DOTALL)
-"""A flag that says which model is meant."""
+"""A flag that names a configuration of the model."""
 
 _OTHER_FILE = re.compile(r"--model(=.*)?", re.DOTALL)
-"""A flag that may say so."""
+"""A flag that may name a file with one."""
 
 
 def config_of_checkpoint(arguments: Sequence[str]) -> Path | None:
-    """The ``config.yaml`` of the run whose checkpoint a command evaluates.
+    """Find the ``config.yaml`` of the run whose checkpoint a command evaluates.
 
     Args:
         arguments: of the command line.
 
     Returns:
-        None where the command is no evaluation, names a configuration itself, or gives no file or folder as
+        The path; None if the command is no evaluation, names a configuration itself, or gives no file or folder as
         ``--ckpt_path``.
 
     Raises:
-        CheckpointError: if the checkpoint does not exist, or no ``config.yaml`` lies where its run would have it.
+        CheckpointError: if the checkpoint does not exist, or its run has no ``config.yaml``.
     """
     if not arguments or arguments[0] not in EVALUATIONS or any(map(_CONFIGURED.fullmatch, arguments)):
         return None
@@ -52,7 +52,7 @@ def config_of_checkpoint(arguments: Sequence[str]) -> Path | None:
 
 
 def checkpoint_in(folder: Path) -> Path:
-    """The best checkpoint of a run folder, by the rule of ``best``, else its last.
+    """The best checkpoint of a run folder, chosen as ``--ckpt_path best`` chooses, else its last one.
 
     Raises:
         CheckpointError: if the folder is not that of a run, or holds no checkpoint that can be read.
@@ -62,13 +62,13 @@ def checkpoint_in(folder: Path) -> Path:
         if (found := choose_checkpoint(folder / "checkpoints", which)) is not None:
             return found
     raise CheckpointError(
-        f"run folder {folder} holds no checkpoint that can be read, so it is that of an evaluation, or its training "
-        "ended before the first: give the folder of another run"
+        f"run folder {folder} holds no checkpoint that can be read. It is that of an evaluation, or its training "
+        "ended before its first checkpoint: give the folder of another run"
     )
 
 
 def _refuse_other_folder(folder: Path) -> None:
-    """Refuse a folder that is not that of a run, and name one that may be meant."""
+    """Refuse a folder that is no run folder, and name a run folder that may be meant."""
     if (folder / "config.yaml").is_file() or (folder / "checkpoints").is_dir():
         return
     runs = sorted(file.parent.parent for file in folder.glob("version_*/checkpoints/*.ckpt"))

@@ -1,8 +1,8 @@
-"""One training, or one prediction, at a time in a run folder, also where machines share but a network file system.
+"""Locks a run folder, so that one training or prediction at a time uses it, also over a network file system.
 
-The lock is one of POSIX (``fcntl``) on a file in the folder. The kernel, or the server of an NFS, gives it back when
-the process ends, however it ends; its children, such as loading processes, never have it. The file stays: its text
-says who has the lock, or had it last.
+The lock is a POSIX lock (``fcntl``) on a file in the folder. The kernel, or the NFS server, releases it when the
+process ends, however it ends. Its children, such as loading processes, never hold it. The file stays: its text says
+who holds the lock, or held it last.
 """
 
 import errno
@@ -22,25 +22,25 @@ from lightning_seg.errors import BusyError
 LOCK_NAME = "run.lock"
 
 _PATIENCE = 1.0
-"""Seconds until a folder counts as taken: a dry run has its lock for a moment, to look."""
+"""Seconds until a folder counts as busy: a dry run holds the lock for a moment when it looks."""
 
 _TAKEN = (errno.EACCES, errno.EAGAIN)
 
 _held: dict[Path, IO[str]] = {}
-"""This process's. A second open file of the same path must never be closed: POSIX would drop the lock with it."""
+"""The locks of this process. No other open file of the same path may be closed: POSIX would release the lock."""
 
 
 def claim_folder(folder: Path, *, predicts: bool = False) -> None:
     """Keep other trainings out of a folder until this process ends, or :func:`release_folders`.
 
-    Nothing is written unless the folder is free. Of the processes of one run, the first claims for all.
+    Nothing is written unless the folder is free. The first process of a run claims it for all.
 
     Args:
         folder: of the run.
         predicts: whether it holds predictions, and others that predict are kept out.
 
     Raises:
-        BusyError: if another process has it; names that process.
+        BusyError: if another process holds it; names that process.
     """
     path = folder.resolve() / LOCK_NAME
     end = time.monotonic() + _PATIENCE
@@ -59,7 +59,7 @@ def claim_folder(folder: Path, *, predicts: bool = False) -> None:
         if not current:
             continue
         if _was_this_job(holder):
-            path.unlink(missing_ok=True)  # its lock goes with it, which a server may keep for minutes
+            path.unlink(missing_ok=True)  # a server may keep its lock for minutes; a new file has none
         elif time.monotonic() > end:
             raise BusyError(_describe(folder, path, holder, predicts=predicts))
         else:
@@ -67,10 +67,10 @@ def claim_folder(folder: Path, *, predicts: bool = False) -> None:
 
 
 def refuse_busy(folder: Path) -> None:
-    """Look whether another process trains in a folder, without a trace.
+    """Check that no other process trains in a folder, and leave no trace.
 
     Raises:
-        BusyError: as of :func:`claim_folder`.
+        BusyError: as in :func:`claim_folder`.
     """
     path = folder.resolve() / LOCK_NAME
     if path in _held or not path.is_file():
@@ -82,13 +82,13 @@ def refuse_busy(folder: Path) -> None:
 
 
 def release_folders() -> None:
-    """Let others train in all folders that this process has claimed."""
+    """Release all folders that this process has claimed."""
     while _held:
         _held.popitem()[1].close()
 
 
 def _lock(file: IO[str], kind: int) -> bool:
-    """Whether there is no lock in the way."""
+    """Lock a file; False if another process holds a lock on it."""
     try:
         fcntl.lockf(file, kind | fcntl.LOCK_NB)
     except OSError as error:
@@ -103,7 +103,7 @@ def _lock(file: IO[str], kind: int) -> bool:
 
 
 def _is_at(file: IO[str], path: Path) -> bool:
-    """Whether the open file still has its name: a requeued job may have put another in its place."""
+    """Whether the open file is still the one at its path: a requeued job may have replaced it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -120,12 +120,12 @@ def _write_holder(file: IO[str]) -> None:
         file.write(json.dumps(holder) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    except OSError:  # a full disk: the lock holds without its text, and the first checkpoint says why it fails
+    except OSError:  # a full disk: the lock works without its text, and the first checkpoint will give the reason
         pass
 
 
 def _read_holder(file: IO[str]) -> Mapping[str, Any]:
-    """What the text says; nothing where it is still being written."""
+    """What the text says; empty while it is being written."""
     file.seek(0)
     try:
         holder = json.loads(file.read())
@@ -135,9 +135,9 @@ def _read_holder(file: IO[str]) -> Mapping[str, Any]:
 
 
 def _was_this_job(holder: Mapping[str, Any]) -> bool:
-    """Whether the holder is an earlier start of this Slurm job, all of whose processes Slurm has ended.
+    """Whether the holder is an earlier start of this Slurm job; Slurm has ended all its processes.
 
-    The server of an NFS gives back the lock of a machine that died only after a while, and the job is requeued at once.
+    Slurm requeues a job at once if its machine dies, but an NFS server releases that machine's lock only after a while.
     """
     job = os.environ.get("SLURM_JOB_ID")
     return job is not None and holder.get("slurm_job") == job and holder.get("restart", 0) < _restart(os.environ)

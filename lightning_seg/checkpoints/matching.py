@@ -1,4 +1,4 @@
-"""Whether a checkpoint belongs to the model and to the training that are to go on from it."""
+"""Checks that a checkpoint belongs to the model and to the training that should go on from it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,21 +10,21 @@ from torch import Tensor
 from lightning_seg.errors import CheckpointError
 
 _RATES = ("backbone_lr_factor", "layer_decay")
-"""Settings of the model that a checkpoint's optimiser has taken in."""
+"""Settings of the model that are part of the optimiser in a checkpoint."""
 
 _UNFIT: dict[type[pl.Callback], str] = {
     LearningRateFinder: "sets one number of the module, but here the rates are the config's (SOLVER.BASE_LR), or those "
     "of model.optimizer, and may differ by depth: leave it out and compare rates with "
     "`wandb sweep configs/sweeps/learning_rate.yaml`",
-    BackboneFinetuning: "gives the optimiser the backbone in the midst of a run, which the schedule and a resumed run "
-    "would not follow: leave it out, and give model.backbone_lr_factor 0.1 to train the backbone more slowly; or train "
+    BackboneFinetuning: "gives the backbone to the optimiser in the midst of a run; neither schedule nor a resumed "
+    "run can follow: leave it out, and give model.backbone_lr_factor 0.1 to train the backbone more slowly; or train "
     "twice, first with MODEL.BACKBONE.FREEZE_AT 5, then with that run's last.ckpt as model.weights",
 }
-"""Lightning's callbacks that do not go with this module, and what to do instead."""
+"""Lightning's callbacks that do not work with this module, and what to do instead."""
 
 
 def place_of(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
-    """How many epochs of a training have ended, and how many batches there have been of the next."""
+    """How many epochs of a training have ended, and how many batches of the next one are done."""
     loop = checkpoint.get("loops", {}).get("fit_loop", {})
     epochs, batches = (loop.get(name, {}).get("current") for name in ("epoch_progress", "epoch_loop.batch_progress"))
     if not epochs or not batches:
@@ -33,9 +33,10 @@ def place_of(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def averaging_problems(callbacks: Sequence[pl.Callback], precision: Any = None) -> list[str]:
-    """Whether Lightning's own averaging is asked for, which spoils integer buffers without a word.
+    """Why averaged weights would be wrong.
 
-    Also whether the weights are of half precision, in which an average stays: its steps are less than a digit.
+    Lightning's own averaging silently spoils integer buffers. With weights in half precision, an average does not
+    move: its steps are smaller than the last digit.
 
     Args:
         callbacks: of the trainer.
@@ -55,7 +56,7 @@ def averaging_problems(callbacks: Sequence[pl.Callback], precision: Any = None) 
 
 
 def callback_problems(callbacks: Sequence[pl.Callback]) -> list[str]:
-    """Whether Lightning's own are asked for that take a module to be of another build."""
+    """Which of Lightning's callbacks do not work with this module, and what to do instead."""
     return [
         f"trainer.callbacks: {kind.__name__} {reason}"
         for kind, reason in _UNFIT.items()
@@ -66,7 +67,7 @@ def callback_problems(callbacks: Sequence[pl.Callback]) -> list[str]:
 def resume_problems(
     checkpoint: Mapping[str, Any], settings: Mapping[str, Any], callbacks: Sequence[pl.Callback]
 ) -> list[str]:
-    """Why a training cannot go on from a checkpoint as it was.
+    """Why a training cannot go on from a checkpoint with the settings of here.
 
     Args:
         checkpoint: Lightning's.

@@ -1,4 +1,7 @@
-"""What a training that goes on may change of its settings: taken on and said, or refused; see docs/resuming.md."""
+"""Compares the settings of a resumed training with its checkpoint's: takes new ones over or refuses them.
+
+docs/resuming.md lists them.
+"""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,29 +15,29 @@ from lightning_seg.errors import CheckpointError
 from lightning_seg.structures import summarise
 
 _NO_SETTINGS = ("params", "param_names", "initial_lr", "name", "swa_lr")
-"""What a parameter group holds beside what a user sets."""
+"""Entries of a parameter group that no user sets."""
 
 _PROGRESS = ("optimizer", "base_lrs", "last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step")
-"""What a schedule holds beside what a user sets, but for its rates, which are the optimiser's."""
+"""Attributes of a schedule that no user sets. Its rates are among them: they are the optimiser's."""
 
 _ONCE = ("model.weights", "model.fresh_head", "model.allow_missing")
-"""Settings that count before the first step alone."""
+"""Settings that only count before the first step."""
 
 _ASIDE = (
     "name", "seed_everything", "data.seed", "data.num_workers", "data.predict", "data.test", "data.cache",
     "trainer.logger", "trainer.enable_", "trainer.log_every_n_steps", "trainer.profiler", "trainer.num_sanity",
     "trainer.default_root_dir", "trainer.fast_dev_run",
 )  # fmt: skip
-"""How settings begin that change no result, or that the data module compares."""
+"""Beginnings of settings that change no result, or that the data module compares."""
 
 _ANEW = "or start anew with its weights as model.weights in place of ckpt_path"
 
 _LONGEST = 40
-"""Characters of a value in a message."""
+"""How many characters of a value a message shows."""
 
 
 def record_groups(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Settings and number of parameters of each group, for a checkpoint; before a schedule changes the rates."""
+    """The settings and the number of parameters of each group, before a schedule changes the rates."""
     return [
         {name: _plain(value) for name, value in group.items() if name not in _NO_SETTINGS}
         | {"parameters": len(group["params"])}
@@ -45,7 +48,7 @@ def record_groups(optimizer: Optimizer) -> list[dict[str, Any]]:
 def record_training(
     groups: Sequence[Mapping[str, Any]], optimizer: Optimizer, scheduler: Any, total_steps: float
 ) -> dict[str, Any]:
-    """What a checkpoint says of the optimiser and the schedule that a run's settings come to, in plain values."""
+    """Describe the optimiser and the schedule of a run in plain values, for its checkpoints."""
     return {
         "optimizer": type(optimizer).__name__,
         "groups": list(groups),
@@ -55,11 +58,11 @@ def record_training(
 
 
 def training_problems(before: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Why the state of a checkpoint's optimiser or schedule does not fit those of here; both as recorded."""
+    """Why the state of a checkpoint's optimiser or schedule does not fit this run; both are records."""
     if before["optimizer"] != here["optimizer"]:
         return [
-            f"the checkpoint's optimiser is {before['optimizer']}, here it is {here['optimizer']}, which its state "
-            f"does not fit: give the same, {_ANEW}"
+            f"the checkpoint's optimiser is {before['optimizer']}, here it is {here['optimizer']}, and its "
+            f"state does not fit that: give the same, {_ANEW}"
         ]
     trained = [[group["parameters"] for group in record["groups"]] for record in (before, here)]
     if trained[0] != trained[1]:
@@ -73,14 +76,14 @@ def training_problems(before: Mapping[str, Any], here: Mapping[str, Any]) -> lis
         changes := [change for change in training_changes(before, here) if not change.startswith("optimiser steps")]
     ):
         return [
-            f"{plateau} goes by all validations so far, so that a run cannot go on with another rate or schedule "
+            f"{plateau} depends on all validations so far, so a run cannot go on with another rate or schedule "
             f"({'; '.join(changes)}): give the same, {_ANEW}"
         ]
     return []
 
 
 def training_changes(before: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What differs of two records whose optimisers fit, each ``name old → new``."""
+    """The differences between two records whose optimisers fit, each as ``name old → new``."""
     changes: dict[str, str] = {}
     for old, new in zip(before["groups"], here["groups"], strict=True):
         for name in [name for name in new if old.get(name) != new[name]]:
@@ -104,18 +107,18 @@ def training_changes(before: Mapping[str, Any], here: Mapping[str, Any]) -> list
 def go_on_with(
     checkpoint: dict[str, Any], optimizer: Optimizer, scheduler: Any, record: Mapping[str, Any]
 ) -> list[str]:
-    """Put this run's rates, other settings and schedule, at the step that was reached, in place of the checkpoint's.
+    """Replace the rates, the other settings and the schedule in a checkpoint by this run's, at the step it reached.
 
-    The optimiser's state stays. Nothing is touched where the settings are the same.
+    The optimiser's state stays. If the settings are the same, nothing changes.
 
     Args:
         checkpoint: Lightning's, before it is loaded; changed in place.
         optimizer: newly made.
-        scheduler: newly made; stepped on to the checkpoint's step.
-        record: of both.
+        scheduler: newly made; it is stepped to the checkpoint's step.
+        record: of optimiser and schedule.
 
     Returns:
-        What is other than before.
+        The changes, each as ``name old → new``.
 
     Raises:
         CheckpointError: if the state does not fit.
@@ -129,7 +132,7 @@ def go_on_with(
     if not changes or isinstance(scheduler, ReduceLROnPlateau):
         return changes
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is stepped without the optimiser
+        warnings.simplefilter("ignore")  # torch warns of steps without the optimiser
         for _ in range(int(checkpoint["global_step"])):
             scheduler.step()
     for stored, group in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
@@ -144,7 +147,7 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_problems(before: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Which settings, by dotted names, would be recorded and do nothing."""
+    """Which settings have changed but would have no effect in a resumed run; both by dotted names."""
     return [
         f"{name} is {_short(here.get(name))}, in the checkpoint's run it was {_short(before.get(name))}, but only a "
         "new run reads it: give what it was, or start anew with it in place of ckpt_path"
@@ -154,18 +157,18 @@ def settings_problems(before: Mapping[str, Any], here: Mapping[str, Any]) -> lis
 
 
 def settings_changes(before: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What differs of two runs' settings, by dotted names, each ``name old → new``."""
+    """The differences between two runs' settings by dotted names, each as ``name old → new``."""
     names = [name for name in dict.fromkeys([*before, *here]) if not name.startswith((*_ONCE, *_ASIDE))]
     changed = [name for name in names if before.get(name) != here.get(name)] if before else []
     return [f"{name} {_change(before.get(name), here.get(name))}" for name in changed]
 
 
 def length_problems(step: int, epochs: int, max_epochs: int | None, max_steps: int) -> list[str]:
-    """Whether a training is further than it may become.
+    """Why a training is already beyond its end; empty if it is not.
 
     Args:
         step: optimiser steps so far.
-        epochs: that have begun so far.
+        epochs: how many have begun.
         max_epochs: of the trainer; None or -1: no limit.
         max_steps: of the trainer; -1: no limit.
     """
@@ -178,12 +181,12 @@ def length_problems(step: int, epochs: int, max_epochs: int | None, max_steps: i
 
 
 def _plain(value: Any, depth: int = 6) -> Any:
-    """Numbers, text, lists and mappings of what an object is made of; tensors and what lies deeper become dots."""
+    """Turn an object into plain numbers, text, lists and mappings; tensors and what lies deeper become ``…``."""
     plain: Any = "…"
     if value is None or isinstance(value, bool | str):
         plain = value
     elif isinstance(value, int | float):
-        plain = int(value) if isinstance(value, int) else float(value)  # also of NumPy's
+        plain = int(value) if isinstance(value, int) else float(value)  # from NumPy's types, too
     elif isinstance(value, Tensor | Optimizer) or not depth:
         pass
     elif isinstance(value, Mapping):

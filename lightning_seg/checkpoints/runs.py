@@ -1,4 +1,4 @@
-"""Run folders: ``runs/<name>/<version>/``, and the checkpoints in them."""
+"""Makes run folders, ``runs/<name>/<version>/``, and finds the checkpoints in them."""
 
 import os
 import re
@@ -16,12 +16,12 @@ from lightning_seg.models.weights import read_checkpoint
 DEFAULT_ROOT = "runs"
 
 _FOLDER_VARIABLE = "LIGHTNING_SEG_RUN_VERSION"
-"""How the first process tells those that it starts which version it made."""
+"""The environment variable in which the first process names its version to the processes that it starts."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where everything of one run lies: ``root/name/version``."""
+    """The folder of one run: ``root/name/version``."""
 
     root: Path
     name: str
@@ -37,7 +37,7 @@ class RunFolder:
 
 
 def new_run(root: Path, name: str) -> RunFolder:
-    """Make the folder of the next free version, on the main process; the others get the same or wait for it.
+    """Make the folder of the next free version on the main process; the others get the same one or wait for it.
 
     Two jobs that start at once get two versions.
     """
@@ -62,12 +62,12 @@ def announce_version(run: RunFolder) -> None:
 
 @rank_zero_only
 def prepare_folder(run: RunFolder, config: str, *, trains: bool) -> None:
-    """Clear what a killed run left, and write ``config.yaml``: given to the same command, it runs the same.
+    """Clear what a killed run left, and write ``config.yaml``; the command runs the same again with this file.
 
     Args:
-        run: whose folder is there.
-        config: text of that file.
-        trains: whether checkpoints will come; the folder for them marks a training, before the first.
+        run: its folder exists.
+        config: text of the file.
+        trains: whether this is a training. Its folder for checkpoints marks it as one before the first checkpoint.
     """
     remove_drafts(run.path)
     if trains:
@@ -77,12 +77,12 @@ def prepare_folder(run: RunFolder, config: str, *, trains: bool) -> None:
 
 
 def next_version(root: Path, name: str) -> int:
-    """The number of the version that a new run gets, unless another job is faster."""
+    """The version number that a new run gets, unless another job is faster."""
     return max((number for number, _ in _versions(root, name)), default=-1) + 1
 
 
 def newest_training(root: Path, name: str) -> RunFolder | None:
-    """The newest run of that name which is no evaluation, whether it has a checkpoint or not."""
+    """The newest training of a name, with or without a checkpoint."""
     trainings = [pair for pair in _versions(root, name) if pair[1].checkpoints.is_dir()]
     return max(trainings, key=lambda pair: pair[0])[1] if trainings else None
 
@@ -94,16 +94,17 @@ def newest_run(root: Path, name: str, fits: Callable[[RunFolder], bool]) -> RunF
 
 
 def newest_checkpoint(root: Path, name: str, which: str, *, to_train: bool = False) -> tuple[RunFolder, Path] | None:
-    """The newest training of that name, and the last or best of its checkpoints that can be loaded.
+    """Find the newest training of a name, and the last or best of its checkpoints that can be loaded.
 
-    Steps and scores are those in the files, whose times change where they are copied. A training without a checkpoint
-    is never passed over to train: an older, finished one would go on in its place.
+    Steps and scores are read from the files, since copying changes the times of files. To train, a run without a
+    checkpoint is not skipped: else an older, finished run would go on.
 
     Args:
         root: of all runs.
         name: of the config.
-        which: ``last``: after the most steps; ``best``: of the best score, of ``val/mIoU`` where that is watched.
-        to_train: pass over those of weights alone.
+        which: ``last``: the one after the most steps; ``best``: the one with the best score, if possible of
+            ``val/mIoU``.
+        to_train: whether to skip checkpoints that hold only weights.
     """
     for _, run in sorted(_versions(root, name), reverse=True, key=lambda pair: pair[0]):
         if not run.checkpoints.is_dir():  # an evaluation
@@ -117,7 +118,7 @@ def newest_checkpoint(root: Path, name: str, which: str, *, to_train: bool = Fal
 
 
 def choose_checkpoint(folder: Path, which: str, *, to_train: bool = False) -> Path | None:
-    """The last or best of the checkpoints in a folder that can be loaded; arguments as of :func:`newest_checkpoint`."""
+    """The last or best checkpoint in a folder that can be loaded; for the arguments see :func:`newest_checkpoint`."""
     found: list[tuple[tuple[Any, ...], Path]] = []
     for file in sorted(folder.glob("*.ckpt")):
         try:
@@ -130,15 +131,15 @@ def choose_checkpoint(folder: Path, which: str, *, to_train: bool = False) -> Pa
             found.append(((step, stem == "last", stem != "previous"), file))
         elif (score := _score(checkpoint, file.name)) is not None:
             found.append(((True, *score, step), file))
-        elif stem.startswith("best"):  # of weights alone, which hold no score
+        elif stem.startswith("best"):  # only weights: the file holds no score
             found.append(((False, False, 0.0, step), file))
     return max(found)[1] if found else None
 
 
 def _score(checkpoint: Mapping[str, Any], name: str) -> tuple[bool, float] | None:
-    """What ``ModelCheckpoint`` saved a file for: whether that is ``val/mIoU``, and how good it is, more being better.
+    """The score for which ``ModelCheckpoint`` saved a file: whether it is ``val/mIoU``, and how good, higher is better.
 
-    None where it saved the file for another reason.
+    None if the file was saved for another reason.
     """
     for key, state in checkpoint.get("callbacks", {}).items():
         kept = state.get("best_k_models") if isinstance(state, dict) else None
@@ -149,15 +150,15 @@ def _score(checkpoint: Mapping[str, Any], name: str) -> tuple[bool, float] | Non
 
 
 def checkpoint_step(path: Path, *, to_train: bool = False) -> int:
-    """The number of optimiser steps that a checkpoint was saved after; a check that it can be loaded.
+    """How many optimiser steps a checkpoint was saved after. This also checks that it can be loaded.
 
     Args:
         path: of the file.
-        to_train: whether a training is to go on from it.
+        to_train: whether a training should go on from it.
 
     Raises:
-        CheckpointError: if the file does not exist, is damaged, holds code, is no Lightning checkpoint, or has not what
-            is needed to train.
+        CheckpointError: if the file does not exist, is damaged, holds code, is no Lightning checkpoint, or lacks what a
+            training needs.
     """
     return int(_read(path, to_train=to_train).get("global_step", 0))
 
@@ -168,12 +169,12 @@ def _read(path: Path, *, to_train: bool) -> dict[str, Any]:
     checkpoint = read_checkpoint(path, f"checkpoint {path}")
     if "state_dict" not in checkpoint:
         raise CheckpointError(
-            f"{path} is no checkpoint of this program: plain weights are given as model.weights, not as ckpt_path"
+            f"{path} is no checkpoint of this program: give plain weights as model.weights, not as ckpt_path"
         )
     if to_train and "optimizer_states" not in checkpoint:
         raise CheckpointError(
-            f"checkpoint {path} holds weights alone (save_weights_only), from which no training goes on: give it as "
-            "model.weights to begin one with them"
+            f"checkpoint {path} holds weights alone (save_weights_only), and no training can go on from it: give it as "
+            "model.weights to begin a training with them"
         )
     return checkpoint
 

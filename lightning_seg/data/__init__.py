@@ -1,4 +1,4 @@
-"""From files on disk to batches in Detectron2's format."""
+"""Turns images and masks, wherever their bytes are, into batches in Detectron2's format."""
 
 import os
 
@@ -20,10 +20,12 @@ from lightning_seg.data.readers import (
     Synthetic,
 )
 from lightning_seg.data.transforms import CategoryLimitedCrop, RandomScaleCrop
+from lightning_seg.sources import ByteSource
 
 __all__ = [
     "ADE20K",
     "VOC",
+    "ByteSource",
     "CamVid",
     "Catalog",
     "CategoryLimitedCrop",

@@ -1,7 +1,7 @@
-"""The data of one experiment: readers, transforms and loaders for every stage."""
+"""Holds the data of one experiment: readers, transforms and loaders for every stage."""
 
 from collections.abc import Collection, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from lightning_seg.data.auditing.quick import refuse_visible_defects
 from lightning_seg.data.auditing.seen import announce_labels
 from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.dataset import SegmentationDataset, cache_samples, refuse_reduced_decoding
+from lightning_seg.data.evaluation import describe_evaluation
 from lightning_seg.data.labels.classes import dataset_info, parse_palette
 from lightning_seg.data.labels.label_map import IGNORE, Labelling, Unreadable
 from lightning_seg.data.labels.table import LabelTable, Unknown
@@ -30,7 +31,7 @@ from lightning_seg.imports import import_user_code
 from lightning_seg.structures import DatasetInfo, Sample
 
 IGNORE_INDEX = 255
-"""Where ``data.ignore_index`` is not set."""
+"""The ignore index if ``data.ignore_index`` is not set."""
 
 _PARTS = {
     TrainerFn.FITTING: ["train", "val"],
@@ -38,18 +39,19 @@ _PARTS = {
     TrainerFn.TESTING: ["test"],
     TrainerFn.PREDICTING: ["predict"],
 }
-"""What each command reads."""
+"""The splits that each command reads."""
 
 
 class SegmentationDataModule(ResumableDataModule):
     """Reads, checks, augments and batches samples for fit, validate, test and predict.
 
     Args:
-        classes: names in id order; null: those of the training reader, where its source names any.
+        classes: names in id order; null: the classes that the training reader's source names.
         train: reader of the training samples.
         val: reader of the samples that every epoch is validated on.
         test: reader of the samples for ``test``.
-        predict: an image, a folder of images, a glob, a list file (``.txt``) or a video for ``predict``, or several.
+        predict: an image, a folder of images, a glob, a list file (``.txt``) or a video for ``predict``, or several;
+            or a reader.
         root: folder that relative paths of the readers start from; the working directory if null.
         ignore_index: mask value of pixels that count neither in the loss nor in the metric; null: 255, but refused
             where a class may be stored so.
@@ -94,7 +96,7 @@ class SegmentationDataModule(ResumableDataModule):
         train: Reader | None = None,
         val: Reader | None = None,
         test: Reader | None = None,
-        predict: list[str] | str | None = None,
+        predict: list[str] | str | Reader | None = None,
         root: str | None = None,
         ignore_index: int | None = None,
         imports: list[str] | None = None,
@@ -118,7 +120,8 @@ class SegmentationDataModule(ResumableDataModule):
         for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if size < 1:
                 raise ConfigError(f"data.{name} is {size}, but must be at least 1")
-        import_user_code(imports or [], "data.imports")
+        self.imports = imports or []
+        import_user_code(self.imports, "data.imports")
         self.readers = {"train": train, "val": val, "test": test}
         self.root = None if root is None else resolve(root, None)
         colours, label_map = parse_palette(palette or {}), label_map or {}
@@ -148,6 +151,10 @@ class SegmentationDataModule(ResumableDataModule):
         self.predicted: Collection[int] = ()
         """Positions of samples of ``predict`` that are done already."""
         self.class_pixels: NDArray[np.int64] | None = None
+
+    def describe_evaluation(self) -> dict[str, Any]:
+        """How an image is read and transformed in evaluation, and shown, in plain values for a checkpoint."""
+        return describe_evaluation(self.info, self.eval_transforms, self.rules, self.seed, self.imports)
 
     @property
     def class_names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""From samples on disk to Detectron2's dict format."""
+"""Turns samples as they are stored into Detectron2's dict format."""
 
 from collections.abc import Sequence
 
@@ -26,37 +26,38 @@ from lightning_seg.data.transforms import (
     reseed,
 )
 from lightning_seg.errors import ConfigError, DataError, UnreadableError
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Annotations, Item, Sample
 
 _MOST_IN_A_ROW = 16
-"""Unreadable samples, one after the other, of which the last is no longer an accident."""
+"""As many unreadable samples in a row are no accident."""
 
 
 class SegmentationDataset(Dataset[Item]):
     """Decodes, checks and augments samples.
 
-    An item is a dict as Detectron2's mappers make it, but for the channel order, which is always RGB:
+    An item is a dict as Detectron2's mappers make it, except that its channels are always in the order RGB:
 
-    * ``image``: (3, h, w) uint8, after the transforms
+    * ``image``: (C, h, w) uint8, after the transforms
     * ``sem_seg``: (h, w) uint8 or int32 class ids and the ignore index, after the transforms
     * ``height``, ``width``: of the image as it is stored
     * ``file_name``, ``sem_seg_file_name``, ``name``
+    * ``position``: the index of the sample, in evaluation and prediction
 
-    and, with ``keep_truth``, ``truth``: (height, width), the mask as it is stored, and ``position``: the index of the
-    sample. Without masks (prediction) the keys of the mask are missing. ``placement`` tells which part of ``image``
-    shows the stored one, where that is not all of it, the same way round. ``unreadable`` lists why others could not
-    stand here.
+    and, with ``keep_truth``, ``truth``: (height, width), the mask as it is stored. Without masks (prediction) the keys
+    of the mask are missing. ``placement`` tells where ``image`` shows the stored one, if a transform has moved it.
+    ``unreadable`` lists messages of samples that this one stands in for.
 
     Args:
         samples: what to read.
         table: what the stored values, colours or categories mean.
         pipeline: the transforms; reseeded before every sample.
-        seed: of the augmentation, together with the epoch and position that the sampler asks with.
+        seed: of the augmentation, with the epoch and the position that the sampler gives.
         keep_truth: add the mask at its stored size, for evaluation.
         reduced_decoding: decode a JPEG at ½, ¼ or ⅛ where the pipeline scales it to that or less.
         skip_unreadable: put the next sample in the place of one that cannot be read, with the same random draw.
         placements: of a pipeline of evaluation.
-        rules: what images and masks may be.
+        rules: what may be read.
     """
 
     def __init__(
@@ -113,27 +114,32 @@ class SegmentationDataset(Dataset[Item]):
     def _item(self, index: int, epoch: int, position: int) -> Item:
         sample = self.samples[index]
         reseed(self.pipeline, self.seed, epoch, position)
-        image, mask, (height, width) = self._read(index, sample)
-        placement = None if self.placements is None else self.placements.of((height, width), sample.image)
-        setting = "data.train_transforms" if self.placements is None else "data.eval_transforms"
-        arrays = {"image": image} if mask is None else {"image": image, "mask": mask}
-        augmented = apply(self.pipeline, setting, sample.image, **arrays)
-        item: Item = {
-            "name": sample.name, "file_name": str(sample.image), "height": height, "width": width,
-            "image": _image_tensor(augmented["image"]),
-        }  # fmt: skip
-        if placement is not None:
-            item["placement"] = placement
+        image, mask, size = self._read(index, sample)
+        item = transformed(image, mask, size, sample.image, self.pipeline, self.placements)
+        item["name"], item["file_name"] = sample.name, str(sample.image)
         if mask is not None:
-            item["sem_seg"] = torch.from_numpy(np.ascontiguousarray(augmented["mask"]))
             item["sem_seg_file_name"] = str(sample.mask)
             if self.keep_truth:
                 item["truth"] = torch.from_numpy(mask)
-                item["position"] = position
+        if mask is None or self.keep_truth:
+            item["position"] = position
         return item
 
+    def holds(self, item: Item, position: int) -> bool:
+        """Whether an item is the sample at a position."""
+        return 0 <= position < len(self) and str(self.samples[position].image) == item.get("file_name")
+
+    def stored_image(self, index: int) -> NDArray[np.uint8]:
+        """The image of a sample before the transforms, (H, W, C), at its stored size.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+        kept = None if self.cache is None else self.cache.get(index)
+        return read_image(self.samples[index].image, self.rules) if kept is None else kept[0]
+
     def _read(self, index: int, sample: Sample) -> tuple[NDArray[np.uint8], Ids | None, tuple[int, int]]:
-        """Image, class ids and stored size; of the image perhaps only what the coming draw uses."""
+        """Read image, class ids and stored size; perhaps only the part of the image that the coming draw uses."""
         if sample.mask is None:
             image = read_image(sample.image, self.rules)
             return image, None, (image.shape[0], image.shape[1])
@@ -150,7 +156,7 @@ class SegmentationDataset(Dataset[Item]):
         return image, mask, (image.shape[0], image.shape[1])
 
     def _read_used(self, file: ImageFile, mask: Ids) -> NDArray[np.uint8]:
-        """The image, or what the coming draw uses of it where the file's format lets the rest be left out."""
+        """Decode the image, or only the part that the coming draw uses, if the format allows it."""
         coming = coming_pixels(self.pipeline, mask) if file.header.format == "JPEG" else None
         if coming is None:
             return file.whole()
@@ -159,19 +165,52 @@ class SegmentationDataset(Dataset[Item]):
         return file.part(coming.rows, coming.columns)
 
 
+def transformed(
+    image: NDArray[np.uint8],
+    mask: Ids | None,
+    size: tuple[int, int],
+    source: AnyFile,
+    pipeline: A.Compose,
+    placements: Placements | None,
+) -> Item:
+    """What a network gets of an image and its mask: ``image``, ``sem_seg``, ``height``, ``width`` and ``placement``.
+
+    Args:
+        image: (h, w, 3) RGB.
+        mask: (H, W) class ids.
+        size: height and width of the image as it is stored.
+        source: of the image, for errors.
+        pipeline: the transforms, seeded.
+        placements: of a pipeline of evaluation.
+
+    Raises:
+        DataError: if a transform fails, or does what no label map finds back from.
+    """
+    placement = None if placements is None else placements.of(size, source)
+    setting = "data.train_transforms" if placements is None else "data.eval_transforms"
+    arrays = {"image": image} if mask is None else {"image": image, "mask": mask}
+    augmented = apply(pipeline, setting, source, **arrays)
+    item: Item = {"image": _image_tensor(augmented["image"]), "height": size[0], "width": size[1]}
+    if placement is not None:
+        item["placement"] = placement
+    if mask is not None:
+        item["sem_seg"] = torch.from_numpy(np.ascontiguousarray(augmented["mask"]))
+    return item
+
+
 def read_labels(
     sample: Sample,
     size: tuple[int, int],
     table: LabelTable,
     rules: ReadingRules = USUAL,
 ) -> Ids:
-    """Class ids and the ignore index of a sample's pixels, (H, W).
+    """Read the label map of a sample's mask, (H, W).
 
     Args:
         sample: one with a mask.
         size: height and width of its image.
         table: what its source stores.
-        rules: what its mask may be.
+        rules: what may be read.
 
     Raises:
         DataError: if the mask cannot be read, has another size, or holds what the table does not know.
@@ -189,7 +228,7 @@ def read_labels(
 
 
 def _image_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """(H, W, 3) array to contiguous (3, H, W) tensor.
+    """Turn an (H, W, C) array into a contiguous (C, H, W) tensor.
 
     Raises:
         DataError: if a transform has changed the type, as ``Normalize`` does: the model normalises by itself.
@@ -199,13 +238,13 @@ def _image_tensor(image: NDArray[np.uint8]) -> Tensor:
             f"the transforms return a {image.dtype} image, but uint8 is expected: "
             "leave Normalize and ToFloat out, the model subtracts MODEL.PIXEL_MEAN itself"
         )
-    planes = np.empty((3, *image.shape[:2]), np.uint8)
+    planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
     cv2.split(image, list(planes))  # a tenth of the time of NumPy's transpose and copy
     return torch.from_numpy(planes)
 
 
 def cache_samples(datasets: Sequence[SegmentationDataset], rules: ReadingRules) -> None:
-    """Give data sets that have none a cache each, which all training processes of a machine share.
+    """Give each data set without a cache a cache that all training processes of a machine share.
 
     Raises:
         ConfigError: if they will not fit into memory.
@@ -214,13 +253,14 @@ def cache_samples(datasets: Sequence[SegmentationDataset], rules: ReadingRules) 
     fresh = [dataset for dataset in datasets if dataset.cache is None]
     id_bytes = [dataset.table.dtype.itemsize for dataset in fresh]
     skips = [dataset.skip_unreadable for dataset in fresh]
-    caches = share_caches([dataset.samples for dataset in fresh], id_bytes, skips, rules)
+    channels = datasets[0].table.info.channels
+    caches = share_caches([dataset.samples for dataset in fresh], id_bytes, skips, channels, rules)
     for dataset, kept in zip(fresh, caches, strict=True):
         dataset.cache = kept
 
 
 def refuse_reduced_decoding(train_transforms: Sequence[Transform], *, cached: bool) -> None:
-    """Refuse ``data.reduced_decoding`` where it would do nothing.
+    """Refuse ``data.reduced_decoding`` if it would do nothing.
 
     Args:
         train_transforms: those of the training.

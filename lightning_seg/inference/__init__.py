@@ -1,5 +1,8 @@
-"""From the scores of a network to label maps and probabilities; knows no model class."""
+"""How an image is evaluated, and from the scores of a network to its label map; knows no model class."""
 
-from lightning_seg.inference.method import Answer, Bands, Inference, Losses, Whole, WindowedImage
+from lightning_seg.inference.augmented import Augmented
+from lightning_seg.inference.method import WHOLE, Answer, Inference, Losses, Whole, WindowedImage
+from lightning_seg.inference.placing import Bands
+from lightning_seg.inference.sliding import SlidingWindow
 
-__all__ = ["Answer", "Bands", "Inference", "Losses", "Whole", "WindowedImage"]
+__all__ = ["WHOLE", "Answer", "Augmented", "Bands", "Inference", "Losses", "SlidingWindow", "Whole", "WindowedImage"]

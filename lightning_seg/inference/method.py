@@ -1,19 +1,20 @@
 """What every way to evaluate an image has in common: bands of probabilities, and what follows from them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
+from lightning_seg.described import Described
+from lightning_seg.errors import ConfigError
 from lightning_seg.inference.kernel import first_best, label_dtype
+from lightning_seg.inference.placing import Bands, joined
 from lightning_seg.inference.whole import Size, label_maps, probability_bands
 from lightning_seg.structures import Batch, Item, Scores
 
 Losses = Mapping[str, Tensor]
-Bands = Iterator[tuple[int, Tensor]]
-"""First row and content of bands of rows, from the top and without a gap."""
 
 
 class Answer(Protocol):
@@ -52,22 +53,37 @@ class WindowedImage(Protocol):
         ...
 
 
-class Inference(ABC):
+class Inference(Described, ABC):
     """How an image is evaluated: which inputs the network gets of it, and what becomes of what it says.
 
-    A subclass writes :meth:`probability_bands`. All methods take the network as a function, and samples as
-    :class:`lightning_seg.structures.Item` describes them, on the network's device; ``image`` may be a
-    :class:`WindowedImage` where probabilities or labels are asked for by bands.
+    A subclass writes :meth:`bands`. All methods take the network as a function, and samples as
+    :class:`lightning_seg.structures.Item` describes them; ``image`` may be a :class:`WindowedImage`.
     """
 
     @abstractmethod
-    def probability_bands(self, ask: Ask, sample: Item) -> Bands:
+    def bands(self, ask: Ask, sample: Item) -> Bands:
         """Bands (K, rows, W) float32 that sum to 1 over the K classes, at the stored size of an image."""
+
+    def for_image(self, sample: Item) -> "Inference":
+        """What comes to the same for one image, with the least in between."""
+        return self
+
+    @torch.no_grad()
+    def probability_bands(self, ask: Ask, sample: Item) -> Bands:
+        """First row and probabilities (K, rows, W) float32 of bands of rows, from the top, at the stored size.
+
+        They sum to 1 over the K classes. A height of more bands takes no more memory.
+        """
+        yield from self.for_image(sample).bands(ask, sample)
 
     @torch.no_grad()
     def label_bands(self, ask: Ask, sample: Item) -> Bands:
-        """Bands (rows, W) of class ids, of the smallest type that holds them: the label map, piece by piece."""
-        for top, band in self.probability_bands(ask, sample):
+        """First row and class ids (rows, W) of bands of rows, of the smallest type that holds them."""
+        yield from self.for_image(sample).bands_of_labels(ask, sample)
+
+    def bands_of_labels(self, ask: Ask, sample: Item) -> Bands:
+        """The best classes of :meth:`bands`."""
+        for top, band in self.bands(ask, sample):
             yield top, first_best(band, label_dtype(len(band)))
 
     @torch.no_grad()
@@ -76,42 +92,50 @@ class Inference(ABC):
 
         The losses are means over all inputs that the network gets of an image, each with its own part of the target.
         """
+        ways = [self.for_image(sample) for sample in batch]
+        found: dict[int, tuple[Tensor, Losses]] = {}
+        for way in dict.fromkeys(ways):
+            places = [place for place, other in enumerate(ways) if other is way]
+            maps, losses = way.evaluate_each(ask, [batch[place] for place in places])
+            found.update(zip(places, zip(maps, losses, strict=True), strict=True))
+        return [found[place][0] for place in range(len(batch))], [found[place][1] for place in range(len(batch))]
+
+    def evaluate_each(self, ask: Ask, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
+        """As :meth:`evaluate`, of images that are evaluated so."""
         maps, losses = [], []
         for sample in batch:
             recorder = _Recorder(ask)
-            maps.append(_joined(self.label_bands(recorder, sample), stored_size(sample)[0]))
+            maps.append(joined(self.bands_of_labels(recorder, sample), stored_size(sample)[0]))
             losses.append(recorder.mean())
         return maps, losses
 
     @torch.no_grad()
     def probabilities(self, ask: Ask, batch: Batch) -> list[Tensor]:
         """Of each image, (K, H, W) float32 at its stored size, which sum to 1 over the classes."""
-        without_target: Batch = [cast(Item, {k: v for k, v in sample.items() if k != "sem_seg"}) for sample in batch]
-        return [_joined(self.probability_bands(ask, sample), stored_size(sample)[0]) for sample in without_target]
+        bare: Batch = [cast(Item, {k: v for k, v in sample.items() if k != "sem_seg"}) for sample in batch]
+        return [joined(self.probability_bands(ask, sample), stored_size(sample)[0]) for sample in bare]
 
 
 class Whole(Inference):
     """The image as it is, in one piece, and with its batch where that is of one size."""
 
-    @torch.no_grad()
-    def probability_bands(self, ask: Ask, sample: Item) -> Bands:
+    def bands(self, ask: Ask, sample: Item) -> Bands:
         answer = ask([in_memory(sample)])
-        yield from probability_bands(
-            answer.scores[0], answer.input_sizes[0], stored_size(sample), sample.get("placement")
-        )
+        size, place = stored_size(sample), sample.get("placement")
+        yield from probability_bands(answer.scores[0], answer.input_sizes[0], size, place)
 
-    @torch.no_grad()
-    def label_bands(self, ask: Ask, sample: Item) -> Bands:
+    def bands_of_labels(self, ask: Ask, sample: Item) -> Bands:
         """The label map as one band."""
-        yield 0, self.evaluate(ask, [in_memory(sample)])[0][0]
+        yield 0, self.evaluate_each(ask, [in_memory(sample)])[0][0]
 
-    @torch.no_grad()
-    def evaluate(self, ask: Ask, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
-        if not batch:
-            return [], []
+    def evaluate_each(self, ask: Ask, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
         answer = ask(batch)
         sizes, placements = [stored_size(sample) for sample in batch], [sample.get("placement") for sample in batch]
         return label_maps(answer.scores, answer.input_sizes, sizes, placements=placements), list(answer.losses)
+
+
+WHOLE = Whole()
+"""What a module without another choice does."""
 
 
 class _Recorder:
@@ -127,7 +151,12 @@ class _Recorder:
         return answer
 
     def mean(self) -> Losses:
-        return {name: torch.stack([losses[name].float() for losses in self.losses]).mean() for name in self.losses[0]}
+        names = self.losses[0]
+        return {name: torch.stack([_at_least_float32(losses[name]) for losses in self.losses]).mean() for name in names}
+
+
+def _at_least_float32(loss: Tensor) -> Tensor:
+    return loss.to(torch.promote_types(loss.dtype, torch.float32))
 
 
 def stored_size(sample: Item) -> Size:
@@ -148,12 +177,7 @@ def part_of(image: Any, rows: slice, columns: slice) -> Tensor:
     return part
 
 
-def _joined(bands: Bands, height: int) -> Tensor:
-    """What bands (…, rows, W) make together, (…, height, W)."""
-    whole: Tensor | None = None
-    for top, band in bands:
-        if whole is None:
-            whole = band.new_empty((*band.shape[:-2], height, band.shape[-1]))
-        whole[..., top : top + band.shape[-2], :] = band
-    assert whole is not None  # every image has a row
-    return whole
+def require(holds: bool, setting: str, value: object, expected: str) -> None:
+    """Raise a ConfigError unless a setting of ``model.inference`` is as expected."""
+    if not holds:
+        raise ConfigError(f"model.inference.init_args.{setting} is {value!r}, but must be {expected}")

@@ -1,1 +1,1 @@
-"""Who started the processes of a training, how large it is, and what watches its figures."""
+"""Finds who started a training's processes and how large it is, and checks what watches its figures."""

@@ -1,4 +1,4 @@
-"""Whether what watches a figure names one that is logged, and takes the better value for the better."""
+"""Checks that callbacks and schedules watch a figure that is logged, and prefer its better values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,14 +11,14 @@ from lightning_seg.errors import ConfigError
 from lightning_seg.hints import did_you_mean
 
 _OF_TRAINING = ("train/", "lr/", "perf/", "data/")
-"""How names of figures begin that training itself logs."""
+"""How the names of figures begin that a training logs."""
 
 _COUNTERS = ("epoch", "step")
-"""What Lightning's ``ModelCheckpoint`` can monitor without a log."""
+"""What Lightning's ``ModelCheckpoint`` can monitor although nothing logs it."""
 
 
 def better_mode(name: str) -> str | None:
-    """``min`` or ``max``: which values of a figure are the better ones; None where nobody knows.
+    """``min`` or ``max``: which values of a figure are the better ones; None if that is unknown.
 
     >>> better_mode("val/loss"), better_mode("val/IoU/house"), better_mode("lr/0")
     ('min', 'max', None)
@@ -30,15 +30,15 @@ def better_mode(name: str) -> str | None:
 
 
 def monitored(scheduler: ReduceLROnPlateau) -> str:
-    """The figure that a schedule is stepped on: its ``monitor`` where it has one, as Lightning's class does."""
+    """The figure that a schedule is stepped on: its ``monitor``, which Lightning's class has, else ``val/loss``."""
     return str(getattr(scheduler, "monitor", None) or "val/loss")
 
 
 def plateau_problem(scheduler: Any, figures: Sequence[str]) -> str | None:
-    """Whether a ``ReduceLROnPlateau`` waits for a figure that no validation gives, or mistakes worse for better.
+    """Why a ``ReduceLROnPlateau`` cannot work: no validation logs its figure, or it prefers the worse values.
 
     Args:
-        scheduler: of any kind; others have no problem.
+        scheduler: of any kind; another kind has no problem.
         figures: names that the validation logs.
     """
     if not isinstance(scheduler, ReduceLROnPlateau):
@@ -83,7 +83,7 @@ def step_on_plateau(trainer: pl.Trainer, figures: Mapping[str, Any]) -> None:
 
 
 def name_problems(callbacks: Sequence[pl.Callback], figures: Sequence[str]) -> list[str]:
-    """Whether a callback of Lightning's waits for a figure that nothing logs, which would show after an epoch.
+    """Which of Lightning's callbacks wait for a figure that nothing logs. They would fail after an epoch.
 
     Args:
         callbacks: of the trainer.
@@ -91,7 +91,7 @@ def name_problems(callbacks: Sequence[pl.Callback], figures: Sequence[str]) -> l
     """
     known_packages = ("pytorch_lightning.", "lightning_seg.")
     if not all(type(callback).__module__.startswith(known_packages) for callback in callbacks):
-        return []  # the user's own may log it
+        return []  # a user's own callback may log it
     problems = []
     for callback in callbacks:
         name, kind = getattr(callback, "monitor", None), type(callback).__name__
@@ -105,7 +105,7 @@ def name_problems(callbacks: Sequence[pl.Callback], figures: Sequence[str]) -> l
 
 
 def mode_problems(callbacks: Sequence[pl.Callback]) -> list[str]:
-    """Whether a callback takes the worse values of a figure for the better ones."""
+    """Which callbacks prefer the worse values of their figure."""
     return [
         f"trainer.callbacks: {type(callback).__name__} has mode {callback.mode}, but monitors {callback.monitor}, "
         f"which is better the {_word(callback.monitor)}: set mode: {better_mode(callback.monitor)}"
@@ -117,7 +117,7 @@ def mode_problems(callbacks: Sequence[pl.Callback]) -> list[str]:
 
 
 def contradicts(name: str, mode: str) -> bool:
-    """Whether a mode takes the worse values of a figure for the better ones."""
+    """Whether a mode prefers the worse values of a figure."""
     return better_mode(name) not in (None, mode)
 
 

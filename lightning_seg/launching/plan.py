@@ -1,4 +1,4 @@
-"""How large a training is: processes, batches and steps, as the trainer's settings come to on this machine."""
+"""Computes how large a training is from the trainer's settings: its processes, batches and steps."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from lightning_seg.launching.starters import Processes
 from lightning_seg.machine import usable_cpus
 
 _DEFAULT_EPOCHS = 1000
-"""Of Lightning's, where neither epochs nor steps are given."""
+"""How many epochs Lightning trains if neither epochs nor steps are given."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Plan:
         processes: of all machines.
         batch_size: samples per process and batch.
         accumulate: batches per optimiser step.
-        samples: of the training data; None where they are not there yet.
+        samples: of the training data; None if the data is not there yet.
         epochs: at most; infinity for no limit.
-        max_steps: optimiser steps, at most; infinity for no limit.
-        limit: of the batches of an epoch: a number, or a fraction.
-        changes: batches per optimiser step from each of some epochs on, where that is not ``accumulate`` throughout.
-        seeks_batch: whether ``batch_size`` is what a ``BatchSizeFinder`` will replace.
+        max_steps: optimiser steps at most; infinity for no limit.
+        limit: how many batches of an epoch are used: a number, or a fraction.
+        changes: batches per optimiser step by the epoch from which they count; None if they are always ``accumulate``.
+        seeks_batch: whether a ``BatchSizeFinder`` will replace ``batch_size``.
     """
 
     processes: Processes
@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def batches_per_epoch(self) -> int | None:
-        """None where the data is not there yet, or the batch not known."""
+        """Batches of an epoch; None if the data is not there yet, or the batch is not known."""
         if self.samples is None or self.seeks_batch:
             return None
         batches = self.samples // (self.batch_size * self.processes.count)
@@ -67,19 +67,19 @@ class Plan:
 
     @property
     def total_steps(self) -> float | None:
-        """Infinity where nothing ends the training; None where that cannot be known yet."""
+        """Optimiser steps of the training; infinity if nothing ends it, None if that cannot be known yet."""
         if self.batches_per_epoch is None:
             return None if math.isinf(self.max_steps) else self.max_steps
         return min(count_steps(self.batches_per_epoch, self.epochs, self._factors), self.max_steps)
 
 
 def count_steps(batches: int, epochs: float, factors: Mapping[int, int]) -> float:
-    """Optimiser steps of some epochs; the last of an epoch may have fewer batches.
+    """Count the optimiser steps of some epochs; the last step of an epoch may have fewer batches.
 
     Args:
         batches: of an epoch.
-        epochs: how many; maybe infinity.
-        factors: batches per step from each of these epochs on, beginning with epoch 0.
+        epochs: how many; may be infinity.
+        factors: batches per step by the epoch from which they count; epoch 0 is one of them.
 
     >>> count_steps(5, 3, {0: 1, 1: 2})  # 5, then twice 2 + 2 + 1
     11
@@ -94,7 +94,7 @@ def count_steps(batches: int, epochs: float, factors: Mapping[int, int]) -> floa
 
 
 def changing_accumulation(callbacks: Sequence[pl.Callback]) -> Mapping[int, int] | None:
-    """Batches per optimiser step by the epoch they begin with, where a ``GradientAccumulationScheduler`` says so."""
+    """What a ``GradientAccumulationScheduler`` says: batches per optimiser step by the epoch from which they count."""
     for callback in callbacks:
         if isinstance(callback, GradientAccumulationScheduler):
             return {epoch: callback.scheduling[epoch] for epoch in sorted(callback.scheduling)}
@@ -102,10 +102,10 @@ def changing_accumulation(callbacks: Sequence[pl.Callback]) -> Mapping[int, int]
 
 
 def accumulation_problem(factors: Mapping[int, int] | None, accumulate: int = 1, *, scales: bool) -> str | None:
-    """Why an accumulation that changes does not go with the trainer's, or with a scaled learning rate.
+    """Why an accumulation that changes contradicts the trainer's setting or a scaled learning rate.
 
     Args:
-        factors: of :func:`changing_accumulation`.
+        factors: what :func:`changing_accumulation` returns.
         accumulate: ``trainer.accumulate_grad_batches``.
         scales: whether the learning rate is multiplied by the global batch.
     """
@@ -129,7 +129,7 @@ def _describe(factors: Mapping[int, int]) -> str:
 
 
 def resolve_processes(trainer: Any) -> Processes:
-    """What ``trainer.accelerator``, ``devices`` and ``num_nodes`` come to on this machine."""
+    """Find the processes that ``trainer.accelerator``, ``devices`` and ``num_nodes`` mean on this machine."""
     accelerator, devices = trainer.accelerator, trainer.devices
     gpus = 0 if accelerator == "cpu" else torch.cuda.device_count()
     if accelerator in ("gpu", "cuda") or (accelerator == "auto" and gpus):
@@ -146,7 +146,7 @@ def make_plan(
     samples: int | None,
     callbacks: Sequence[pl.Callback] = (),
 ) -> Plan:
-    """From the trainer's settings and callbacks."""
+    """Make the plan from the trainer's settings and callbacks."""
     epochs, max_steps = trainer.max_epochs, trainer.max_steps
     if epochs is None:
         epochs = _DEFAULT_EPOCHS if max_steps == -1 else -1
@@ -169,7 +169,7 @@ def make_plan(
 
 
 def plan_problems(plan: Plan, trainer: Any) -> list[str]:
-    """Whether there is a step to make: the data fills one batch, and no setting leaves none."""
+    """Why there would be no step to make, or no validation: too little data, or settings that leave no batch."""
     problems = _too_small(trainer)
     if plan.samples is None or plan.seeks_batch:
         return problems

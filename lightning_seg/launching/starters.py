@@ -1,4 +1,4 @@
-"""Who starts the processes of a run, and what is wrong with how: found before any of them waits for the others."""
+"""Finds who started the processes of a run, and what is wrong with them, before any of them waits for the others."""
 
 import socket
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ Launcher = Literal["Slurm", "torchrun", "Lightning", "variables", "another"]
 
 _RESOLVE_SECONDS = 4.0
 _PROCESSES_PER_CPU = 4
-"""A few processes share a CPU where somebody tries out a run of many; more are a mistake."""
+"""A few processes may share a CPU, to try out a run of many processes; more are a mistake."""
 
 _HIDES_SLURM = ("bash", "interactive")
-"""Names of Slurm jobs in which Lightning takes no notice of Slurm."""
+"""Names of Slurm jobs in which Lightning ignores Slurm."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """What ``trainer`` asks for.
+    """The processes that ``trainer`` asks for.
 
     Attributes:
         devices: processes on each machine.
         nodes: machines.
         kind: ``cpu`` or ``gpu``; "" for other accelerators, which are not checked.
-        available: of that kind on this machine.
+        available: devices of that kind on this machine.
     """
 
     devices: int
@@ -42,7 +42,7 @@ class Processes:
 
 
 def find_launcher(environment: Mapping[str, str]) -> Launcher:
-    """Who started this process, by the rules that Lightning has: ``Lightning`` where it starts the others itself."""
+    """Find who started this process, by Lightning's rules; ``Lightning`` if it starts the other processes itself."""
     if "TORCHELASTIC_RUN_ID" in environment:
         return "torchrun"
     if "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in _HIDES_SLURM:
@@ -53,9 +53,9 @@ def find_launcher(environment: Mapping[str, str]) -> Launcher:
 
 
 def late_rank(environment: Mapping[str, str], processes: Processes) -> int | None:
-    """Rank of a process on machines that are started one by one; None: Lightning knows it from the start.
+    """The rank of a process if machines are started one by one; None if Lightning knows it from the start.
 
-    Until its trainer is there, Lightning takes the first process of every such machine for the first of all.
+    Before the trainer exists, Lightning takes the first process of every such machine for the first of all.
     """
     by_machine = processes.nodes > 1 and "RANK" not in environment
     if not by_machine or find_launcher(environment) not in ("Lightning", "variables"):
@@ -65,7 +65,7 @@ def late_rank(environment: Mapping[str, str], processes: Processes) -> int | Non
 
 
 def describe_launch(environment: Mapping[str, str], processes: Processes) -> str:
-    """One line for a person."""
+    """Say in one line who started the processes."""
     launcher = find_launcher(environment)
     if launcher == "Slurm":
         job, tasks, nodes = (environment.get(f"SLURM_{name}", "?") for name in ("JOB_ID", "NTASKS", "NNODES"))
@@ -78,7 +78,7 @@ def describe_launch(environment: Mapping[str, str], processes: Processes) -> str
 
 
 def launch_problems(environment: Mapping[str, str], processes: Processes) -> list[str]:
-    """Every reason why the processes would wait for each other in vain, or not be those that were asked for."""
+    """Every reason why the processes would wait for each other in vain, or are not those that were asked for."""
     launcher = find_launcher(environment)
     reader = _Variables(environment)
     if launcher == "Slurm":
@@ -87,8 +87,8 @@ def launch_problems(environment: Mapping[str, str], processes: Processes) -> lis
         hidden = reader.number("SLURM_STEP_NUM_TASKS") or 1
         if launcher == "Lightning" and hidden > 1:
             reader.problems.append(
-                f"srun started {hidden} tasks, but SLURM_JOB_NAME is {environment.get('SLURM_JOB_NAME')!r}, with which "
-                "Lightning takes no notice of Slurm and each task would train alone: give srun --job-name=train"
+                f"srun started {hidden} tasks, but SLURM_JOB_NAME is {environment.get('SLURM_JOB_NAME')!r}. Under that "
+                "name Lightning ignores Slurm, and each task would train alone: give srun --job-name=train"
             )
         _check_ranks(reader, processes, launcher)
     if processes.count > 1 and not reader.problems:
@@ -97,7 +97,7 @@ def launch_problems(environment: Mapping[str, str], processes: Processes) -> lis
 
 
 def device_problems(environment: Mapping[str, str], processes: Processes) -> list[str]:
-    """Whether this machine has the devices."""
+    """Why this machine cannot give the devices; empty if it can."""
     wanted, available = processes.devices, processes.available
     if processes.kind == "gpu" and wanted > available:
         shown = environment.get("CUDA_VISIBLE_DEVICES")
@@ -107,7 +107,7 @@ def device_problems(environment: Mapping[str, str], processes: Processes) -> lis
             f"trainer.devices asks for {wanted} GPUs, but this process sees {available}{why}: lower trainer.devices, "
             f"or ask for more{slurm}"
         ]
-    # Slurm may have bound each task to CPUs of its own.
+    # Slurm may have bound each task to its own CPUs.
     shared = processes.kind == "cpu" and find_launcher(environment) != "Slurm"
     if shared and wanted > _PROCESSES_PER_CPU * available:
         return [f"trainer.devices asks for {wanted} processes, but this machine has {available} CPUs: lower it"]
@@ -115,7 +115,7 @@ def device_problems(environment: Mapping[str, str], processes: Processes) -> lis
 
 
 class _Variables:
-    """Reads numbers, and collects what is wrong."""
+    """Reads numbers from environment variables, and collects what is wrong."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
@@ -159,8 +159,8 @@ def _check_slurm(reader: _Variables, processes: Processes) -> None:
         )
     if rank is None or "SLURM_LOCALID" not in reader.environment or "SLURM_STEP_ID" not in reader.environment:
         problems.append(
-            f"SLURM_NTASKS is {tasks}, but this process was not started by srun, so that it would wait for the others: "
-            "put srun before the command (or SLURM_JOB_NAME=interactive, for a run without Slurm)"
+            f"SLURM_NTASKS is {tasks}, but srun did not start this process, so it would wait for the others: put srun "
+            "before the command (or SLURM_JOB_NAME=interactive, for a run without Slurm)"
         )
     elif rank >= tasks:
         problems.append(f"SLURM_PROCID is {rank}, but must be below SLURM_NTASKS, which is {tasks}")
@@ -181,7 +181,7 @@ def _check_ranks(reader: _Variables, processes: Processes, launcher: Launcher) -
         problems.append(f"RANK is {rank}, but must be from 0 to WORLD_SIZE - 1, which is {world - 1}")
     if world is not None and world != processes.count:
         problems.append(
-            f"WORLD_SIZE is {world}, but {processes} processes: start so many (torchrun --nnodes {processes.nodes} "
+            f"WORLD_SIZE is {world}, but {processes} processes: start that many (torchrun --nnodes {processes.nodes} "
             f"--nproc_per_node {processes.devices}), or set trainer.devices and trainer.num_nodes to what is started"
         )
     elif local is not None and not 0 <= local < processes.devices:
@@ -201,8 +201,8 @@ def _check_main_address(reader: _Variables, processes: Processes, launcher: Laun
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in environment]
     if together and missing:
         reader.problems.append(
-            f"{' and '.join(missing)} not set, by which {processes.count} processes find each other: start them by "
-            "srun or torchrun, or set the address and a free port of the first machine"
+            f"{' and '.join(missing)} not set, but {processes.count} processes need it to find each other: start them "
+            "by srun or torchrun, or set the address and a free port of the first machine"
         )
     if launcher == "Lightning" and processes.nodes > 1 and "NODE_RANK" not in environment:
         reader.problems.append(
@@ -225,7 +225,7 @@ def _check_main_address(reader: _Variables, processes: Processes, launcher: Laun
 
 
 def _unresolvable(address: str) -> str | None:
-    """Why a name has no address; a name server that does not answer counts as well."""
+    """Why a name has no address, also if the name server does not answer; None if it has one."""
 
     def resolve() -> str | None:
         try:

@@ -1,4 +1,4 @@
-"""How many optimiser steps a trainer that has been set up will make, and on how many samples each."""
+"""Counts the optimiser steps that a trainer will make once it knows its data, and the samples of each step."""
 
 import math
 
@@ -10,14 +10,14 @@ from lightning_seg.lightning_internals import callbacks_of
 
 
 def total_steps(trainer: pl.Trainer, done: tuple[int, int, int] | None) -> float:
-    """Optimiser steps of the whole training.
+    """Count the optimiser steps of the whole training.
 
-    Lightning knows no ``GradientAccumulationScheduler``, nor that the steps before a checkpoint may have been of other
-    batches.
+    Lightning's count leaves out a ``GradientAccumulationScheduler``, and takes the batches before a checkpoint to be
+    like those of this run.
 
     Args:
-        trainer: that knows its data.
-        done: what there has been before a checkpoint, or None: whole epochs, batches of the next, optimiser steps.
+        trainer: knows its data.
+        done: whole epochs, batches of the next epoch and optimiser steps before a checkpoint; None without one.
     """
     here = trainer.estimated_stepping_batches
     factors = changing_accumulation(callbacks_of(trainer))
@@ -40,16 +40,16 @@ def total_steps(trainer: pl.Trainer, done: tuple[int, int, int] | None) -> float
 
 
 def global_batch(trainer: pl.Trainer) -> int:
-    """Samples per optimiser step.
+    """Count the samples of an optimiser step.
 
     Raises:
-        ConfigError: if it changes from epoch to epoch, or the data module does not say its batch.
+        ConfigError: if they change from epoch to epoch, or the data module does not say its batch.
     """
     factors = changing_accumulation(callbacks_of(trainer))
     if problem := accumulation_problem(factors, scales=True):
         raise ConfigError(problem)
     batch_size = getattr(trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]  # of fit
     if batch_size is None:
-        raise ConfigError("model.scale_lr needs a data module that says its batch_size, as SegmentationDataModule")
+        raise ConfigError("model.scale_lr needs a data module that says its batch_size, as SegmentationDataModule does")
     accumulate = trainer.accumulate_grad_batches if factors is None else factors[0]
     return int(trainer.world_size * batch_size * accumulate)

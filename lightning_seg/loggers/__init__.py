@@ -1,4 +1,4 @@
-"""Loggers as a run folder needs them: one identity, never a prompt, and no failure that ends a training."""
+"""Ties loggers to a run folder: a resumed run keeps its identity, nothing prompts, and no failure ends a training."""
 
 from lightning_seg.loggers.guard import guarded, usable
 from lightning_seg.loggers.wandb_checkpoint import SCHEME, fetch_checkpoint

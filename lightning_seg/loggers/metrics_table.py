@@ -1,4 +1,4 @@
-"""``metrics.csv``, which a resumed run goes on writing."""
+"""Writes ``metrics.csv``; a resumed run goes on in the same table."""
 
 import csv
 from pathlib import Path
@@ -12,9 +12,9 @@ from lightning_seg.files import naming_full_disk, replacing
 
 
 class MetricsTable(CSVLogger):
-    """Lightning's CSV logger, but a run that is resumed keeps the rows before its checkpoint.
+    """Lightning's CSV logger, but a resumed run keeps the rows from before its checkpoint.
 
-    Lightning writes each row when it is logged. A kill can tear the last one, and nothing else.
+    Each row is written when it is logged. A kill can tear the last row, and no other.
 
     Args:
         root: of all runs.
@@ -37,17 +37,17 @@ class MetricsTable(CSVLogger):
         return self._experiment
 
     def log_hyperparams(self, params: Any = None) -> None:
-        """Nothing: ``config.yaml`` holds them, and more."""
+        """Do nothing: ``config.yaml`` holds them, and more."""
 
 
 class _Writer(ExperimentWriter):
-    """Appends rows; writes the table anew where a column is new, beside the old one."""
+    """Appends rows; for a new column, it writes the whole table to a new file that replaces the old one."""
 
     _last_kept: int | None = None
-    """The last step of which the table keeps rows of before."""
+    """The last step whose rows from before the checkpoint are kept."""
 
     def cut(self, step: int) -> None:
-        """Leave out the rows of ``step`` and later, which the resumed run logs again, and a torn one."""
+        """Remove a torn row and the rows from ``step`` on, which the resumed run logs again."""
         path = Path(self.metrics_file_path)
         if path.is_file():
             self.metrics_keys, rows = _read(path)
@@ -55,7 +55,7 @@ class _Writer(ExperimentWriter):
             self._last_kept = step - 1
 
     def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
-        """Add a row; figures of a validation that the checkpoint was before take the place of its earlier ones."""
+        """Add a row. If the resumed run repeats a validation, its figures replace the earlier ones."""
         if step is not None and step == self._last_kept:
             names = [name for name in metrics_dict if name != "epoch"]
             keys, rows = _read(Path(self.metrics_file_path))
@@ -69,7 +69,7 @@ class _Writer(ExperimentWriter):
             super().save()
 
     def _check_log_dir_exists(self) -> None:
-        """Nothing: Lightning would warn of the run's own files, and delete the rows that are to be kept."""
+        """Do nothing: Lightning would warn of the run's own files, and delete the rows to keep."""
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         self._replace(fieldnames, _read(Path(self.metrics_file_path))[1])
@@ -82,7 +82,7 @@ class _Writer(ExperimentWriter):
 
 
 def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and whole rows of a table."""
+    """The columns and the whole rows of a table."""
     with path.open(newline="") as file:
         lines = [line for line in file if line.endswith("\n")]
     reader = csv.DictReader(lines)

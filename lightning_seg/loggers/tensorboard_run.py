@@ -1,4 +1,4 @@
-"""TensorBoard: events in the folder of their run, or in one of its name."""
+"""Places TensorBoard's events in the folder of their run, or in a folder of that name."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ def place_events(logger: TensorBoardLogger, folder: Path, name: str) -> None:
     """Name a logger's folder after the run, unless the user has named it.
 
     Args:
-        logger: whose ``save_dir`` the user must give. Of the folder of all runs, and of ``.``, events go into
-            ``tensorboard`` in the run folder; of any other, into the run's name there.
+        logger: its ``save_dir`` is the user's. If that is the folder of all runs, or ``.``, events go to
+            ``tensorboard`` in the run folder; else to a folder of the run's name in ``save_dir``.
         folder: of the run.
-        name: of the run, which ``folder`` ends with.
+        name: of the run; ``folder`` ends with it.
     """
     given, of_user, version = tensorboard_place(logger)
     if of_user != _LIGHTNINGS_NAME or version is not None:

@@ -1,4 +1,4 @@
-"""Checkpoints that lie in W&B: ``--ckpt_path wandb://ENTITY/PROJECT/model-ID:best``."""
+"""Downloads checkpoints from W&B: ``--ckpt_path wandb://ENTITY/PROJECT/model-ID:best``."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,15 +14,15 @@ SCHEME = "wandb://"
 def fetch_checkpoint(address: str, root: Path) -> Path:
     """Download a checkpoint that ``log_model`` uploaded, unless that version is there already.
 
-    It lies in a folder that is laid out as a run folder, so that an evaluation of it adds to the run that trained it.
-    All processes of a run may do so at once.
+    It goes to a folder that is laid out as a run folder, so that an evaluation of it adds to the W&B run that trained
+    it. All processes of a run may call this at once.
 
     Args:
         address: ``wandb://`` and the artifact's name with an alias (``best``, ``last``) or version.
         root: of all runs.
 
     Raises:
-        CheckpointError: if W&B cannot be reached or does not have it, or if there is no one checkpoint in it.
+        CheckpointError: if W&B cannot be reached or lacks the artifact, or if that does not hold one checkpoint.
     """
     import wandb
 
@@ -31,7 +31,7 @@ def fetch_checkpoint(address: str, root: Path) -> Path:
         raise CheckpointError(f"{address} cannot be downloaded: {reason}")
     try:
         artifact = wandb.Api().artifact(name, type="model")
-        # `best` moves on to other versions; a version never changes.
+        # The alias `best` moves to other versions; a version never changes.
         folder = root / "wandb" / f"{name.partition(':')[0]}_{artifact.version}"
         if not folder.is_dir():
             _download(artifact, folder)
@@ -46,7 +46,7 @@ def fetch_checkpoint(address: str, root: Path) -> Path:
 
 
 def _download(artifact: Any, folder: Path) -> None:
-    """Make the folder from a draft beside it, whole."""
+    """Download into a draft beside the folder, which then becomes the folder, whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(suffix=DRAFT_SUFFIX, dir=folder.parent) as made:
         draft = Path(made, "run")

@@ -1,4 +1,4 @@
-"""Weights & Biases: one run of the service for one run folder, with or without a network."""
+"""Ties Weights & Biases to a run folder: each folder is one run of W&B, with or without a network."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -22,7 +22,7 @@ from lightning_seg.loggers.tensorboard_run import place_events
 from lightning_seg.waiting import within
 
 RUN_ID_FILE = "wandb_id"
-"""In a run folder: the id that W&B knows the run by."""
+"""The file in a run folder that holds the run's id in W&B."""
 
 STEP = "trainer/global_step"
 
@@ -30,48 +30,52 @@ _SECONDS_TO_CONNECT = 3.0
 
 
 class WandbRun(Guard):
-    """Stands before :class:`~pytorch_lightning.loggers.WandbLogger`, and ties it to a run folder.
+    """Wraps a :class:`~pytorch_lightning.loggers.WandbLogger`, and ties it to a run folder.
 
-    Set by :func:`prepared`:
-
-    * ``folder``: of the command, where W&B's files go, unless ``save_dir`` or ``WANDB_DIR`` says otherwise;
-    * ``run_id``: what W&B knows the run by;
-    * ``evaluated_step``: optimiser steps of the checkpoint that is evaluated; None in training.
+    Args:
+        logger: the logger to wrap.
+        folder: of the command. W&B's files go there, unless ``save_dir`` or ``WANDB_DIR`` says otherwise.
+        run_id: the run's id in W&B; None on all processes but the first.
+        evaluated_step: optimiser steps of the checkpoint that is evaluated; None in training.
     """
 
     folder: Path
-    run_id: str
-    evaluated_step: int | None = None
+    run_id: str | None
+    evaluated_step: int | None
+    _checkpoints: Checkpoint | None
 
-    _checkpoints: Checkpoint | None = None
+    def __init__(self, logger: WandbLogger, folder: Path, run_id: str | None, evaluated_step: int | None) -> None:
+        super().__init__(logger)
+        vars(self).update(folder=folder, run_id=run_id, evaluated_step=evaluated_step, _checkpoints=None)
 
-    # Of WandbLogger:
-    _experiment: Any
-    _offline: bool
-    _log_model: bool | str
-    _logged_model_time: dict[str, float]
+    def __reduce__(self) -> Any:
+        self.experiment  # noqa: B018  # else the logger opens itself when it is pickled
+        return super().__reduce__()
 
     def _open(self) -> Any:
-        if self._experiment is not None:
-            return self._experiment
+        if self._logger._experiment is not None:
+            return self._logger._experiment
         import wandb
 
         self._settle_folders()
         reason = self._why_offline()
-        init = wandb_arguments(self)
-        init.pop("anonymous", None)  # Lightning gives it always, and W&B warns that it means nothing any more
+        init = wandb_arguments(self._logger)
+        init.pop("anonymous", None)  # Lightning always gives it, and W&B warns that it has no effect
         given = init.get("settings") or {}
-        ours = {"x_transaction_log_flush_interval": 1.0, "init_timeout": 30.0}  # seconds; a kill loses the first
+        ours = {
+            "x_transaction_log_flush_interval": 1.0,
+            "init_timeout": 30.0,
+        }  # seconds; a kill loses the first
         init["settings"] = {**ours, **(given if isinstance(given, dict) else given.model_dump(exclude_unset=True))}
-        self._offline = False  # Lightning would set WANDB_MODE for the whole process
+        self._logger._offline = False  # Lightning would set WANDB_MODE for the whole process
         run = None
         if reason is None:
             try:
                 run = super()._open()
             except Exception as error:
                 reason = f"the server does not take the run: {describe(error)}"
-                wandb.teardown()  # else the service keeps the id of the run that it could not start
-                os.environ.pop("WANDB_SERVICE", None)  # that of a parent process, which outlives this
+                wandb.teardown()  # else its service keeps the id of the run that did not start
+                os.environ.pop("WANDB_SERVICE", None)  # a parent process's service outlives this
         if reason is not None:
             init["mode"] = "offline"
             init["settings"]["silent"] = True  # our notice says it all
@@ -86,31 +90,32 @@ class WandbRun(Guard):
         return run
 
     def _settle_folders(self) -> None:
-        """Put W&B's files into the run folder, and what it stages for upload too: a home has quotas.
+        """Put W&B's files into the run folder, also what it stages for upload, since a home folder has a quota.
 
-        Absolute paths: W&B's service is another process, which may have been started elsewhere.
+        The paths are absolute: W&B's service is another process, which may work in another folder.
         """
-        if wandb_arguments(self).get("dir") in (None, "."):
-            wandb_arguments(self)["dir"] = None if "WANDB_DIR" in os.environ else str(self.folder.resolve())
+        init = wandb_arguments(self._logger)
+        if init.get("dir") in (None, "."):
+            init["dir"] = None if "WANDB_DIR" in os.environ else str(self.folder.resolve())
         if os.environ.get("WANDB_DATA_DIR") in (None, os.environ.get("LIGHTNING_SEG_WANDB_DATA_DIR")):
-            staging = str(Path(wandb_arguments(self)["dir"] or os.environ["WANDB_DIR"]).resolve() / "wandb" / "data")
+            staging = str(Path(init["dir"] or os.environ["WANDB_DIR"]).resolve() / "wandb" / "data")
             os.environ["WANDB_DATA_DIR"] = os.environ["LIGHTNING_SEG_WANDB_DATA_DIR"] = staging
 
     def _why_offline(self) -> str | None:
-        """Why nothing can be uploaded, in words; None where W&B is to be asked, or is switched off."""
+        """Why nothing can be uploaded, in words; None if W&B's server is reachable, or W&B is switched off."""
         import wandb
 
-        mode = wandb_arguments(self).get("mode") or os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
-        if self._offline or mode in ("offline", "dryrun"):
+        mode = wandb_arguments(self._logger).get("mode") or os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
+        if self._logger._offline or mode in ("offline", "dryrun"):
             return "as asked"
         if mode == "disabled":
             return None
         return why_unreachable()
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The resolved configuration of a training, which holds more than the model's arguments.
+        """Log the resolved configuration of a training, which holds more than the model's arguments.
 
-        An evaluation leaves that of the training as it is.
+        An evaluation changes nothing: the run in W&B keeps the training's configuration.
         """
         if self.evaluated_step is None and (self.folder / "config.yaml").is_file():
             self._try(self._log_config)
@@ -121,27 +126,27 @@ class WandbRun(Guard):
         self.experiment.config.update(config, allow_val_change=True)
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Log at the last step before the checkpoint where one is evaluated, as its training did."""
+        """Log; the figures of an evaluated checkpoint are logged at its last step, as its training logged them."""
         if self.evaluated_step is not None:
             step, metrics = (
                 max(0, self.evaluated_step - 1),
                 {name: value for name, value in metrics.items() if name != "epoch"},
             )
-        super().log_metrics(metrics, step)
+        self._call("log_metrics", metrics, step)
 
     def after_save_checkpoint(self, checkpoint_callback: Checkpoint) -> None:
-        if self._log_model == "all":
+        if self._logger._log_model == "all":
             self._try(self._upload_checkpoints, checkpoint_callback)
         self._checkpoints = checkpoint_callback
 
     def finalize(self, status: str) -> None:
-        """Upload what ``log_model`` asks for and end the run; a command after it goes on with the same id."""
-        if self._experiment is None:
+        """Upload what ``log_model`` asks for and end the run; a later command goes on with the same id."""
+        if self._logger._experiment is None:
             return
-        if self._log_model and status == "success" and self.evaluated_step is None:
+        if self._logger._log_model and status == "success" and self.evaluated_step is None:
             self._try(self._upload_checkpoints, self._checkpoints)
-        self._try(self._experiment.finish, exit_code=0 if status == "success" else 1)
-        self._experiment = None
+        self._try(self._logger._experiment.finish, exit_code=0 if status == "success" else 1)
+        self._logger._experiment = None
 
     @rank_zero_only
     def _upload_checkpoints(self, callback: Checkpoint | None) -> None:
@@ -149,7 +154,7 @@ class WandbRun(Guard):
         import wandb
 
         best, facts = "", {}
-        if isinstance(callback, ModelCheckpoint):  # there is none without a validation
+        if isinstance(callback, ModelCheckpoint):  # without a validation there is none
             best = callback.best_model_path
             score = callback.current_score if callback.best_model_score is None else callback.best_model_score
             facts = {"monitor": callback.monitor, "best_score": _number(score)}
@@ -159,13 +164,13 @@ class WandbRun(Guard):
                 aliases.setdefault(path, []).append(alias)
         for path, names in aliases.items():
             modified = Path(path).stat().st_mtime
-            if self._logged_model_time.get(path) == modified:
+            if self._logger._logged_model_time.get(path) == modified:
                 continue
             metadata = {"file": Path(path).name, **facts}
             artifact = wandb.Artifact(f"model-{self.run_id}", type="model", metadata=metadata)
             artifact.add_file(path, name="model.ckpt")
             self.experiment.log_artifact(artifact, aliases=["latest", *names])
-            self._logged_model_time[path] = modified
+            self._logger._logged_model_time[path] = modified
 
 
 def prepared(
@@ -176,13 +181,13 @@ def prepared(
     run_id: str | None,
     evaluated_step: int | None,
 ) -> list[Logger]:
-    """The user's loggers, guarded, and those of W&B and TensorBoard tied to the run folder.
+    """Guard the user's loggers, and tie those of W&B and TensorBoard to the run folder.
 
     Args:
-        loggers: beside the run's own.
+        loggers: of the user.
         folder: of the command.
-        name: what W&B calls a new run, unless the user or ``WANDB_NAME`` does.
-        run_id: what W&B knows the run by; see :func:`keep_run_id`. None on all processes but the first.
+        name: the name of a new run in W&B, unless the user or ``WANDB_NAME`` gives one.
+        run_id: the run's id in W&B, see :func:`keep_run_id`; None on all processes but the first.
         evaluated_step: optimiser steps of the checkpoint that is evaluated; None in training.
     """
     for logger in loggers:
@@ -195,25 +200,21 @@ def prepared(
 
 
 def _tied(logger: WandbLogger, folder: Path, name: str, run_id: str | None, evaluated_step: int | None) -> Logger:
-    given = wandb_arguments(logger)
-    tied: Any = guarded(logger, WandbRun)
-    tied.folder, tied.evaluated_step = folder, evaluated_step
-    tied.run_id = run_id
-    set_wandb_id(tied, run_id)
-    if evaluated_step is None and not given.get("name") and "WANDB_NAME" not in os.environ:
-        given["name"] = name
-    return logger
+    set_wandb_id(logger, run_id)
+    if evaluated_step is None and not wandb_arguments(logger).get("name") and "WANDB_NAME" not in os.environ:
+        wandb_arguments(logger)["name"] = name
+    return cast(Logger, WandbRun(logger, folder, run_id, evaluated_step))
 
 
 def keep_run_id(folder: Path, trained_in: Path, loggers: Sequence[Logger]) -> str | None:
-    """Decide what W&B knows a run by, and write it into its folder, on the main process.
+    """Choose the run's id in W&B and write it into the run's folder, on the main process.
 
-    ``WANDB_RUN_ID``, which sweeps set, wins; then the id that the user gives the logger; then that of the run which is
-    gone on with or evaluated; else it is a new one.
+    The first of these counts: ``WANDB_RUN_ID``, which sweeps set; the id that the user gives the logger; the id of the
+    run that is resumed or evaluated; a new id.
 
     Args:
         folder: of the command.
-        trained_in: that of the checkpoint that is evaluated; else the same, which holds an id where a run is resumed.
+        trained_in: the run folder of the evaluated checkpoint; ``folder`` in a training, where a resumed run has an id.
         loggers: of the user.
     """
     mine = next((logger for logger in loggers if isinstance(logger, WandbLogger)), None)
@@ -229,7 +230,7 @@ def keep_run_id(folder: Path, trained_in: Path, loggers: Sequence[Logger]) -> st
 
 
 def without_missing(loggers: Any) -> Any:
-    """The ``trainer.logger`` setting without W&B, and a warning, where W&B is not installed or does not load."""
+    """Take W&B out of the ``trainer.logger`` setting, with a warning, if W&B cannot be imported."""
     listed = loggers if isinstance(loggers, list) else [loggers]
     wanted = [entry for entry in listed if str(_class_path(entry)).rpartition(".")[2] == "WandbLogger"]
     if not wanted:
@@ -247,7 +248,7 @@ def _class_path(entry: Any) -> str | None:
 
 
 def _define_metrics(run: Any) -> None:
-    """Name the axes, and the summaries by which runs are compared: the best, not the last value."""
+    """Name the axes, and let W&B compare runs by their best value, not by the last one."""
     run.define_metric(STEP)
     run.define_metric("epoch", step_metric=STEP)
     for name, summary in (("val/mIoU", "max"), ("val/loss", "min")):
@@ -255,13 +256,13 @@ def _define_metrics(run: Any) -> None:
 
 
 def why_unreachable() -> str | None:
-    """Why W&B's server cannot be used, in words; never asks for a key, and answers within seconds."""
+    """Why W&B's server cannot be used, in words; None if it can. It never prompts for a key, and takes only seconds."""
     import wandb
 
     server = wandb.setup().settings.base_url
     if not _reachable(server):
         return f"{server} does not answer"
-    with redirect_stderr(StringIO()):  # it says where the key is from, also where the run is offline in the end
+    with redirect_stderr(StringIO()):  # it prints where the key is from, even if the run becomes offline
         has_key = wandb.login(prompt=False, verify=False)
     if not has_key:
         return "no API key; wandb login stores one"
@@ -269,7 +270,7 @@ def why_unreachable() -> str | None:
 
 
 def _reachable(url: str) -> bool:
-    """Whether a server, or the proxy before it, takes a connection soon; looking its name up counts too."""
+    """Whether a server, or the proxy before it, takes a connection soon; the time to look up its name counts, too."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     proxy = None if proxy_bypass(host) else getproxies().get(parts.scheme)

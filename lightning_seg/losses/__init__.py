@@ -1,4 +1,4 @@
-"""Losses to choose from in a configuration."""
+"""Losses that a configuration can choose as ``model.criterion``."""
 
 from lightning_seg.losses.criteria import (
     OHEM,

@@ -1,23 +1,22 @@
-"""Losses as a configuration chooses them: classes that hold settings for the functions of ``functional.py``.
+"""Classes of losses that a configuration chooses; they hold the settings for the functions of ``functional.py``.
 
 A configuration names one by ``class_path: lightning_seg.losses.OHEM`` and its settings as ``init_args``.
 """
 
-import contextlib
-import inspect
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_seg.described import Described
 from lightning_seg.errors import ConfigError
 from lightning_seg.losses import functional, low_memory
 
 
-class Criterion(nn.Module, ABC):
+class Criterion(Described, nn.Module, ABC):
     """Base of the losses: brings logits to the size of the targets, checks class weights, names the result.
 
     A subclass sets ``name`` and computes :meth:`loss`. Logits and targets are as in
@@ -25,27 +24,14 @@ class Criterion(nn.Module, ABC):
 
     Args:
         class_weights: one weight per class in id order, at least 0; null: all 1.
-        low_memory: give :meth:`loss` the logits as they are; only for losses that can be computed so.
+        low_memory: give :meth:`loss` the logits without resizing them; only some losses can use that.
 
     Raises:
         ConfigError: if a class weight is negative or not finite.
-
-    Attributes:
-        init_args: what it was made of, by name, as a checkpoint keeps it.
     """
 
     name: ClassVar[str]
     class_weights: Tensor | None
-    init_args: dict[str, Any]
-
-    def __new__(cls, *arguments: Any, **settings: Any) -> "Criterion":
-        criterion = super().__new__(cls)
-        with contextlib.suppress(
-            TypeError
-        ):  # of copies, which get theirs from the original; of wrong ones, __init__ says
-            bound = inspect.signature(cls.__init__).bind(criterion, *arguments, **settings)
-            vars(criterion)["init_args"] = dict(list(bound.arguments.items())[1:])
-        return criterion
 
     def __init__(self, class_weights: list[float] | None = None, low_memory: bool = False) -> None:
         super().__init__()
@@ -159,7 +145,7 @@ class OHEM(Criterion):
 
 
 class HardPixelMining(Criterion):
-    """What ``MODEL.SEM_SEG_HEAD.LOSS_TYPE: hard_pixel_mining`` is in Detectron2, ``loss_hard_pixel_mining``.
+    """Detectron2's ``MODEL.SEM_SEG_HEAD.LOSS_TYPE: hard_pixel_mining``, ``loss_hard_pixel_mining``.
 
     See :func:`~lightning_seg.losses.functional.hard_pixel_cross_entropy`.
 
@@ -256,8 +242,8 @@ class BoundaryWeighted(Criterion):
     See :func:`~lightning_seg.losses.functional.boundary_weighted_cross_entropy`.
 
     Args:
-        radius: of what is near a boundary, in pixels of the targets, at least 1.
-        boundary_weight: what such a pixel weighs more than the 1 of all others, at least 0.
+        radius: how near to a boundary a pixel must be, in pixels of the targets, at least 1.
+        boundary_weight: is added to the weight of these pixels, which is 1 elsewhere; at least 0.
 
     Raises:
         ConfigError: if a setting is out of range.

@@ -1,10 +1,10 @@
-"""Losses of semantic segmentation as pure functions of logits and labels.
+"""Computes the losses of semantic segmentation: pure functions of logits and labels.
 
 Each takes ``logits`` (N, K, H, W) of a floating type and ``target`` (N, H, W), class ids 0 to K − 1 or
 ``ignore_index`` as int64 or uint8, and returns a scalar: float64 for float64 logits, float32 for all others, since
-half precision is computed in float32. The batch counts as one set of pixels. Where no pixel counts, the loss is zero
-and so is its gradient. Nothing here waits for a GPU, so an id that is neither a class nor ``ignore_index`` meets
-torch's own check: IndexError or RuntimeError on a CPU, a device assertion on a GPU. Every function raises ValueError
+half precision is computed in float32. The batch counts as one set of pixels. If no pixel counts, the loss is zero and
+so is its gradient. Nothing here waits for a GPU, so only torch's own check finds an id that is neither a class nor
+``ignore_index``: IndexError or RuntimeError on a CPU, a device assertion on a GPU. Every function raises ValueError
 if the shapes do not fit together.
 """
 
@@ -21,7 +21,7 @@ def cross_entropy(
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy, averaged as ``torch.nn.functional.cross_entropy`` does, but zero where that is NaN.
+    """Cross-entropy, averaged as in ``torch.nn.functional.cross_entropy``, but zero if that is NaN.
 
     Label smoothing is that of Szegedy et al. 2016, arXiv:1512.00567, section 7.
 
@@ -106,7 +106,7 @@ def hard_pixel_cross_entropy(
 def focal(
     logits: Tensor, target: Tensor, *, ignore_index: int, gamma: float, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Focal loss over the softmax: the mean over counted pixels of −α (1 − p)^γ log p, p that of the true class.
+    """Focal loss over the softmax: the mean over counted pixels of −α (1 − p)^γ log p; p belongs to the true class.
 
     Lin et al. 2017, arXiv:1708.02002, equation 5, with the softmax in place of the sigmoid.
 
@@ -119,7 +119,7 @@ def focal(
     """
     logits, target, counted = _prepare(logits, target, ignore_index)
     losses = _pixel_losses(logits, target, ignore_index)
-    # 1 − p, but not 0, where a power below 1 has an infinite slope.
+    # 1 − p, but not 0: there, a power below 1 has an infinite slope.
     wrong = (-torch.expm1(-losses)).clamp(min=torch.finfo(losses.dtype).tiny)
     weights = pixel_weights(target, counted, _cast(class_weights, logits))
     return divide((weights * wrong**gamma * losses).sum(), counted.sum())
@@ -177,17 +177,17 @@ def boundary_weighted_cross_entropy(
     """Cross-entropy with weight 1 + ``boundary_weight`` near label boundaries and 1 elsewhere; the weighted mean.
 
     A pixel is near a boundary if a pixel of another class is at most ``radius`` rows and ``radius`` columns away in
-    the same image. Ignored pixels are of no class, so they make no boundary; one between two classes that they part
-    is found across them.
+    the same image. Ignored pixels are of no class and make no boundary. A boundary across a strip of ignored pixels is
+    found if the strip is narrow enough.
 
-    A step in place of the Gaussian of Ronneberger et al. 2015 (U-Net), arXiv:1505.04597, equation 2.
+    The weight is a step; Ronneberger et al. 2015 (U-Net), arXiv:1505.04597, equation 2, have a Gaussian.
 
     Args:
         logits: (N, K, H, W).
         target: (N, H, W).
         ignore_index: label of pixels that do not count.
         radius: in pixels of the target, at least 1.
-        boundary_weight: what boundary pixels weigh more, at least 0.
+        boundary_weight: is added to the weight of boundary pixels, at least 0.
     """
     logits, target, counted = _prepare(logits, target, ignore_index)
     labels = target.float()  # max-pooling takes no integers; float32 holds ids up to 2²⁴ exactly
@@ -251,5 +251,5 @@ def _window_max(labels: Tensor, radius: int) -> Tensor:
 
 
 def divide(total: Tensor, mass: Tensor) -> Tensor:
-    """A mean that is zero, with a gradient of zero, where there is nothing to average."""
+    """``total / mass``; zero with a zero gradient if there is nothing to average."""
     return total / mass.where(mass > 0, 1)

@@ -1,14 +1,14 @@
-"""Cross-entropies of bilinearly upsampled logits that never hold the upsampled logits.
+"""Computes cross-entropies of bilinearly upsampled logits, and never holds the upsampled logits.
 
-The functions are those of :mod:`lightning_seg.losses.functional`, and equal them up to rounding, but take ``logits``
-(N, K, h, w) of any height and width, which are brought to those of ``target`` (N, H, W) as
-``F.interpolate(mode="bilinear", align_corners=False)`` does. Rounding also decides which of two equally hard pixels is
-kept.
+The functions equal those of the same names in :mod:`lightning_seg.losses.functional` up to rounding, but take
+``logits`` (N, K, h, w) of any height and width. These are upsampled to ``target`` (N, H, W) as
+``F.interpolate(mode="bilinear", align_corners=False)`` does. Rounding may also decide which of two equally hard pixels
+is kept.
 
-Each band of upsampled logits (:mod:`lightning_seg.losses.polyphase`) is turned into its losses and, in the same
-memory, into its gradient, which is folded back at once. So the gradient is computed along with the value, if one is
-asked for, and cannot be differentiated again. At most this holds a copy of the logits, their gradient twice, a few
-numbers a pixel, and the buffers of a band.
+A band of upsampled logits (:mod:`lightning_seg.losses.polyphase`) is turned into its losses and then, in the same
+memory, into its gradient, which is folded back at once. So the gradient is computed with the value, if it is asked
+for, and cannot be differentiated again. This holds a copy of the logits, their gradient twice, a few numbers for each
+pixel, and the buffers of one band.
 """
 
 from dataclasses import dataclass
@@ -111,7 +111,7 @@ def _pixel_losses(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
 
 
 def _gradient(logits: Tensor, target: Tensor, counted: Tensor, hard: Tensor) -> Tensor | None:
-    """That of the sum of ``hard`` times each pixel's −log p, if it is asked for."""
+    """The gradient of the sum of ``hard`` times each pixel's −log p, if it is asked for."""
     return _value_and_gradient(logits, target, counted, hard)[1] if _asked(logits) else None
 
 
@@ -164,7 +164,7 @@ class _WithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
-        if torch.is_grad_enabled():  # once_differentiable would let the gradient of a loss pass for a constant
+        if torch.is_grad_enabled():  # once_differentiable would silently treat the gradient as a constant
             raise RuntimeError(
                 "a loss with low_memory can be differentiated once: leave out create_graph=True, or low_memory"
             )

@@ -1,10 +1,10 @@
-"""Bilinear upsampling by phases, which shows the upsampled pixels band by band and never holds them all.
+"""Upsamples bilinearly by phases: ``F.interpolate``, but band by band, so that the result is never held as a whole.
 
-Upsampled by a whole stride s, the pixels with the same remainders of row and column by s are one phase. A phase is as
-large as what it is made from, and its pixels blend the same four neighbours with the same weights, so that it is made
-of shifted copies. A band holds as many phases with the same neighbours as there is room for; larger phases are taken
-in bands of whole images, else of rows. An axis that is not enlarged by a whole stride is one phase, whose neighbours
-and weights are listed.
+If the stride s is a whole number, the pixels whose row and column have the same remainders modulo s are one phase. A
+phase is as large as the input, and all its pixels blend their four neighbours with the same weights. So a phase is a
+sum of shifted copies of the input. A band holds as many phases with the same neighbours as there is room for; a phase
+that is too large is taken in bands of whole images, or of rows. If the stride of an axis is no whole number, the axis
+is one phase, whose neighbours and weights are listed.
 """
 
 import math
@@ -16,16 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _BAND_SHARE = 1 / 16
-"""Of the upsampled logits, at most, in each of three buffers: at stride 4, one phase of the batch. Threads wait for
-each other after every operation, which costs most where other processes use the cores too: there should be few."""
+"""The largest share of the upsampled logits in each of three buffers: at stride 4, one phase of the batch. Threads wait
+for each other after every operation. That is slow if other processes use the cores, so there should be few bands."""
 
 _BAND_NUMBERS = {"cpu": 1 << 20, "other": 1 << 25}
-"""In a buffer where that is more: 4 MB in a CPU's cache, but 128 MB on a GPU. There an operation takes longer to start
-than to run on less (NVIDIA H200: 8000 small ones, of 256 phases, took 200 ms)."""
+"""How many numbers a buffer holds if that is more: 4 MB, which fit into a CPU's cache, or 128 MB on a GPU. There, a
+smaller operation takes longer to start than to run (NVIDIA H200: 8000 small ones, for 256 phases, took 200 ms)."""
 
 _GROUP_NUMBERS = {"cpu": 1 << 15, "other": 1 << 25}
-"""Phases share a band up to so many. On a CPU several with weights of their own are slower than one after the other,
-unless they are tiny."""
+"""How many numbers a band may hold if several phases share it. On a CPU, several phases with different weights are
+slower together than one after the other, unless they are tiny."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Region:
     """The pixels of a band.
 
     Attributes:
-        images: which of the batch.
+        images: which images of the batch.
         rows, columns: which positions of each phase.
         row_phases, column_phases: which phases.
-        strides: how many phases rows and columns have.
+        strides: how many phases the rows and the columns have.
     """
 
     images: slice
@@ -47,7 +47,7 @@ class Region:
     strides: tuple[int, int]
 
     def of(self, pixels: Tensor) -> Tensor:
-        """View of these pixels of (N, H, W): (n, row phases, column phases, rows, columns)."""
+        """A view of these pixels of (N, H, W): (n, row phases, column phases, rows, columns)."""
         (images, height, width), (down, across) = pixels.shape, self.strides
         apart = pixels.view(images, height // down, down, width // across, across).permute(0, 2, 4, 1, 3)
         return apart[self.images, self.row_phases, self.column_phases, self.rows, self.columns]
@@ -59,8 +59,8 @@ def visit(logits: Tensor, size: torch.Size, use: Callable[[Tensor, Region], None
     Args:
         logits: (N, K, h, w).
         size: (N, H, W) of the upsampled pixels.
-        use: is given a band and the region of its pixels. Where ``onto`` is given, it leaves the band's gradient in it.
-        onto: gradient of the padded logits, (N, K, h + 2, w + 2), which the bands' gradients are added to; or None.
+        use: takes a band and the region of its pixels. If ``onto`` is given, it overwrites the band with its gradient.
+        onto: the gradient of the padded logits, (N, K, h + 2, w + 2), to which the bands' gradients are added; or None.
     """
     padded = F.pad(logits, (1, 1, 1, 1), mode="replicate")
     device = "cpu" if logits.device.type == "cpu" else "other"
@@ -106,12 +106,12 @@ def _view(buffer: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def padded_zeros(logits: Tensor) -> Tensor:
-    """Room for the gradient of the logits after padding."""
+    """Zeros for the gradient of the padded logits."""
     return logits.new_zeros(*logits.shape[:2], logits.shape[2] + 2, logits.shape[3] + 2)
 
 
 def without_padding(gradient: Tensor) -> Tensor:
-    """Of padded logits to that of the logits, which the padding repeats."""
+    """Turn the gradient of the padded logits into that of the logits, which the padding repeats."""
     for axis in (2, 3):
         for edge, inner in ((0, 1), (-1, -2)):
             gradient.select(axis, inner).add_(gradient.select(axis, edge))
@@ -126,10 +126,10 @@ class _Phases:
         axis: -2 for rows, -1 for columns.
         start: the first of these phases.
         count: their number.
-        first: index of the first position's first neighbour, where those of the next positions follow one by one; else
-            of each position's, (length,).
-        weight: of the second neighbour, in [0, 1]: a number for one phase; (count, 1, 1) for several; where ``first``
-            is a tensor, of each position's, which broadcasts along the axis.
+        first: the index of the first position's first neighbour, if those of the next positions follow one by one; else
+            a tensor (length,) with the index for each position.
+        weight: of the second neighbour, in [0, 1]: a number for one phase, (count, 1, 1) for several. If ``first`` is a
+            tensor, one for each position, broadcast along the axis.
     """
 
     axis: int
@@ -144,16 +144,16 @@ class _Phases:
         return slice(self.start, self.start + self.count)
 
     def blend(self, padded: Tensor, positions: slice, out: Tensor) -> Tensor:
-        """These positions of (…, h, w), written to ``out`` (…, count, rows, columns)."""
+        """Blend these positions of (…, h, w) into ``out`` (…, count, rows, columns)."""
         near, far = (self._neighbours(padded, positions, offset).unsqueeze(-3) for offset in (0, 1))
         if isinstance(self.weight, Tensor):
             return torch.lerp(near, far, self._weights(positions), out=out)
         if self.weight == 0:
-            return out.copy_(near)  # what is not finite stays with its own pixel
+            return out.copy_(near)  # a value that is not finite affects its own pixel alone
         return torch.lerp(near, far, self.weight, out=out)
 
     def fold(self, gradient: Tensor, positions: slice, onto: Tensor) -> None:
-        """Add the gradient of those positions, which is used up, to that of the padded input."""
+        """Add the gradient of these positions to that of the padded input; ``gradient`` is overwritten."""
         if isinstance(self.first, Tensor):
             gradient, index, weight = gradient.squeeze(-3), self.first[positions], self._weights(positions)
             onto.index_add_(self.axis, index, gradient * (1 - weight))
@@ -187,9 +187,9 @@ class _Axis:
 
     Attributes:
         axis: -2 for rows, -1 for columns.
-        stride: of the upsampling, which is the number of phases; 1 where it is no whole number.
-        length: positions of each phase.
-        first, weight: where the stride is no whole number, of each position, as ``_Phases`` has them; else None.
+        stride: of the upsampling, which is the number of phases; 1 if it is no whole number.
+        length: how many positions each phase has.
+        first, weight: for each position, as in ``_Phases``, if the stride is no whole number; else None.
         like: a tensor of the type and on the device of the logits.
     """
 
@@ -204,7 +204,7 @@ class _Axis:
     def of(axis: int, size: int, upsampled: int, like: Tensor) -> "_Axis":
         if upsampled % size == 0:
             return _Axis(axis, upsampled // size, size, None, None, like)
-        # In the precision of F.interpolate, so that the positions are rounded as they are there.
+        # The precision is that of F.interpolate, so that positions are rounded in the same way.
         positions = torch.arange(upsampled, dtype=like.dtype, device=like.device)
         source = ((positions + 0.5) * (size / upsampled) - 0.5).clamp(0, size - 1)
         first = source.long()
@@ -212,7 +212,7 @@ class _Axis:
         return _Axis(axis, 1, upsampled, first + 1, weight, like)
 
     def phases(self, most: int) -> Iterator[_Phases]:
-        """All phases, at most so many together, and those alone that blend nothing."""
+        """All phases in groups of at most ``most``; a phase that blends nothing is alone."""
         if self.first is not None and self.weight is not None:
             yield _Phases(self.axis, 0, 1, self.first, self.weight)
             return

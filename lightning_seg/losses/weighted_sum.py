@@ -1,4 +1,4 @@
-"""Several losses at once."""
+"""Adds several losses, each with its weight."""
 
 import math
 
@@ -38,7 +38,7 @@ class WeightedSum(Criterion):
         self.weights = list(weights)
 
     def forward(self, logits: Tensor, targets: Tensor, ignore_index: int) -> dict[str, Tensor]:
-        """The weighted parts by name; what they take and raise is as in :meth:`Criterion.forward`."""
+        """The weighted parts by name; for arguments and errors see :meth:`Criterion.forward`."""
         upsampled = logits if all(part.low_memory for part in self.criteria) else resize(logits, targets)
         losses: dict[str, Tensor] = {}
         for criterion, weight in zip(self.criteria, self.weights, strict=True):

@@ -1,4 +1,4 @@
-"""Exact figures from integer confusion matrices."""
+"""Computes exact figures from integer confusion matrices."""
 
 from lightning_seg.metrics.confusion import ConfusionMatrix, EachImage
 from lightning_seg.metrics.evaluation import Evaluation

@@ -1,26 +1,46 @@
 """Counts near the boundaries of label maps, by the rule of Detectron2's evaluator."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_seg.metrics.functional import confusion_matrix, is_counted
+from lightning_seg.errors import ConfigError
+from lightning_seg.metrics.functional import confusion_matrix, iou_per_class, is_counted
+from lightning_seg.metrics.map_figure import MapFigure
 
 MAX_CLASSES = 254
-"""OpenCV erodes uint8, and one more value stands for ignored pixels."""
+"""The most classes: OpenCV erodes uint8, and one value stands for ignored pixels."""
 
 _DILATION_RATIO = 0.02
-"""Width of the boundary over the diagonal of the image (Cheng et al. 2021, arXiv:2103.16562)."""
+"""The width of a boundary as a share of the image's diagonal (Cheng et al. 2021, arXiv:2103.16562)."""
+
+
+def boundary_iou(num_classes: int) -> MapFigure:
+    """Describe the boundary IoU of Detectron2's evaluator; every class with a union has one.
+
+    Raises:
+        ConfigError: if there are too many classes.
+    """
+    if num_classes > MAX_CLASSES:
+        raise ConfigError(
+            f"model.boundary_iou counts at most {MAX_CLASSES} classes, as in Detectron2, but data.classes names "
+            f"{num_classes}: leave it false"
+        )
+    per_class = partial(iou_per_class, absent_classes="mmseg")
+    return MapFigure("BoundaryIoU", num_classes, boundary_confusion_matrix, per_class)
 
 
 def boundary_confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> Tensor:
     """Count the pixels of two boundary maps, as ``SemSegEvaluator`` does for its boundary IoU.
 
-    A boundary map is the label map minus its erosion, a minimum over a square window with zeros around the image:
-    a pixel holds its class id less the lowest id nearby, where ignored pixels have the id K. This is the paper's
-    boundary IoU only of a class whose neighbours are of class 0; the rule is kept for the sake of equal figures.
+    A boundary map is the label map minus its erosion. The erosion is the minimum over a square window, with zeros
+    around the image and K for ignored pixels. So a pixel of the boundary map holds its class id minus the lowest id
+    nearby. This equals the paper's boundary IoU only for a class whose neighbours are of class 0; the rule is kept so
+    that the figures equal Detectron2's.
 
     Args:
         prediction: (H, W) class ids.
@@ -38,7 +58,7 @@ def boundary_confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: in
 
 
 def _boundary(labels: Tensor) -> Tensor:
-    """(H, W) uint8 less its erosion, on the CPU."""
+    """The boundary map of (H, W) uint8 labels, on the CPU."""
     stored: NDArray[np.uint8] = labels.cpu().numpy()
     radius = max(1, round(_DILATION_RATIO * float(np.hypot(*stored.shape))))
     framed = cv2.copyMakeBorder(stored, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)

@@ -1,7 +1,7 @@
-"""The states of an evaluation: sums of integer counts, and what was counted of each image.
+"""Holds the states of an evaluation: sums of integer counts, and the counts of each image.
 
-All are integers, also those that hold the bits of fractions: what converts a network to half precision converts the
-fractions of the metrics in it, too.
+All are integers, also those that hold the bits of fractions, since converting a module to half precision would round
+the fractions in its metrics.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,15 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 
-class ConfusionMatrix(Metric):
-    """Sums (K, K) int64 counts over images and processes.
+class Counts(Metric):
+    """Sums int64 counts over images and processes.
 
-    Exact, and the same for any number of processes. ``compute`` returns the sum; figures are functions in
+    The sum is exact, and the same for any number of processes. ``compute`` returns it; figures are functions in
     :mod:`lightning_seg.metrics.functional`.
 
     Args:
-        num_classes: K.
+        rows: how many rows the counts of an image have.
+        columns: how many columns they have.
     """
 
     full_state_update = False
@@ -27,24 +28,35 @@ class ConfusionMatrix(Metric):
     is_differentiable = False
     matrix: Tensor
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
-        self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("matrix", torch.zeros(rows, columns, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, counts: Tensor) -> None:
-        """Add the counts of an image, see :func:`~lightning_seg.metrics.functional.confusion_matrix`."""
+        """Add the (rows, columns) counts of an image."""
         self.matrix += counts
 
     def compute(self) -> Tensor:
-        """The (K, K) int64 matrix over all processes."""
+        """The (rows, columns) int64 sum over all processes."""
         return self.matrix
 
 
-class EachImage(Metric):
-    """Keeps what was counted of every image, over all processes.
+class ConfusionMatrix(Counts):
+    """Sums what :func:`~lightning_seg.metrics.functional.confusion_matrix` counts, (K, K) with rows by truth.
 
-    Its images are integers as :func:`~lightning_seg.metrics.images.encode_image` writes them. ``compute`` returns them
-    in any order, for :meth:`~lightning_seg.metrics.images.ImageFigures.decode`.
+    Args:
+        num_classes: K.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, num_classes)
+
+
+class EachImage(Metric):
+    """Keeps the counts of every image, over all processes.
+
+    Images are integers, see :func:`~lightning_seg.metrics.images.encode_image`. ``compute`` returns them in any order,
+    for :meth:`~lightning_seg.metrics.images.ImageFigures.decode`.
     """
 
     full_state_update = False
@@ -57,7 +69,7 @@ class EachImage(Metric):
         self.add_state("codes", [], dist_reduce_fx="cat")
 
     def update(self, codes: Sequence[Tensor]) -> None:
-        """Add the images of this process, also where it has none: without a state, torchmetrics gathers a float32."""
+        """Add the images of this process, also if it has none: without a state, torchmetrics would gather a float32."""
         self.codes.append(torch.cat([torch.zeros(0, dtype=torch.int64), *codes]).to(self.device))
 
     def compute(self) -> Tensor:

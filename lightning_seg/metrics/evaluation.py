@@ -1,23 +1,22 @@
-"""All that an evaluation counts: update with each image, reset, and a report at the end."""
+"""Counts an evaluation: update with each image, report at the end, reset for the next one."""
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.errors import ConfigError
-from lightning_seg.metrics.boundary import MAX_CLASSES, boundary_confusion_matrix
-from lightning_seg.metrics.confusion import ConfusionMatrix, EachImage
+from lightning_seg.metrics.confusion import ConfusionMatrix, Counts, EachImage
 from lightning_seg.metrics.functional import AbsentClasses, confusion_matrix, count_pairs, mean_iou
 from lightning_seg.metrics.images import ImageFigures, encode_image
+from lightning_seg.metrics.map_figure import MapFigure
 from lightning_seg.metrics.report import Report
 from lightning_seg.transfers import Later
 
 
 class _Counted(NamedTuple):
-    """An image whose counts and loss are on their way to the CPU, and what they were counted from."""
+    """An image whose counts and loss are on their way to the CPU, and its label maps."""
 
     position: int
     counts: Later
@@ -28,34 +27,31 @@ class _Counted(NamedTuple):
 
 
 class Evaluation(nn.Module):
-    """Counts images on one process, and reports on those of all.
+    """Counts the images of one process, and reports on those of all.
 
-    The figures of an image are read one image later: until then a GPU works on.
+    The counts of an image are read one image later, so that nobody waits for a GPU.
 
     Args:
         class_names: K names in id order.
         ignore_index: true value of pixels that do not count.
         absent_classes: which classes averages are over.
-        boundary_iou: also count at boundaries, as Detectron2 does.
-
-    Raises:
-        ConfigError: if there are too many classes for ``boundary_iou``.
+        map_figures: are counted beside the confusion matrix.
     """
 
     def __init__(
-        self, class_names: Sequence[str], ignore_index: int, absent_classes: AbsentClasses, *, boundary_iou: bool
+        self,
+        class_names: Sequence[str],
+        ignore_index: int,
+        absent_classes: AbsentClasses,
+        map_figures: Sequence[MapFigure] = (),
     ) -> None:
         super().__init__()
-        if boundary_iou and len(class_names) > MAX_CLASSES:
-            raise ConfigError(
-                f"model.boundary_iou counts at most {MAX_CLASSES} classes, as in Detectron2, but data.classes names "
-                f"{len(class_names)}: leave it false"
-            )
         self.class_names = list(class_names)
         self.ignore_index = ignore_index
         self.absent_classes = absent_classes
         self.confusion = ConfusionMatrix(len(class_names))
-        self.boundary = ConfusionMatrix(len(class_names)) if boundary_iou else None
+        self.map_figures = tuple(map_figures)
+        self.map_counts = nn.ModuleList(Counts(len(class_names), figure.columns) for figure in map_figures)
         self.each_image = EachImage()
         self._on_the_way: list[_Counted] = []
         self._codes: list[Tensor] = []
@@ -64,9 +60,8 @@ class Evaluation(nn.Module):
         """Forget all images."""
         self._on_the_way.clear()
         self._codes.clear()
-        for metric in (self.confusion, self.boundary, self.each_image):
-            if metric is not None:
-                metric.reset()
+        for metric in (self.confusion, *self.map_counts, self.each_image):
+            metric.reset()
 
     def update(
         self, prediction: Tensor, truth: Tensor, position: int | None = None, loss: Tensor | None = None
@@ -76,12 +71,12 @@ class Evaluation(nn.Module):
         Args:
             prediction: (H, W) class ids, uint8 or a signed integer type.
             truth: (H, W) class ids or the ignore index.
-            position: of the image in its data set, by which the images of a report are sorted; None: how many this
-                process has counted before.
+            position: of the image in its data set; a report sorts the images by it. None: how many images this process
+                has counted before.
             loss: of the image, a floating scalar, or None.
 
         Raises:
-            ValueError: if a counted id is no class; at the next image, or at the end.
+            ValueError: if a counted id of this image is no class; raised at the next image, or by :meth:`report`.
         """
         classes = len(self.class_names)
         counts, foreign = count_pairs(prediction, truth, classes, self.ignore_index)
@@ -90,21 +85,21 @@ class Evaluation(nn.Module):
         arriving = None if loss is None else Later(loss)
         self._on_the_way.append(_Counted(place, Later(counts), Later(foreign), arriving, prediction, truth))
         self._arrive(all_but=1)
-        if self.boundary is not None:
-            self.boundary.update(boundary_confusion_matrix(prediction, truth, classes, self.ignore_index))
+        for figure, sums in self._figures_of_maps():
+            sums.update(figure.count(prediction, truth, classes, self.ignore_index))
 
     def running_mean_iou(self) -> float:
-        """The mIoU of this process's images so far; waits for the device."""
+        """The mIoU of this process's images so far; this waits for the device."""
         return mean_iou(self.confusion.matrix.cpu(), self.absent_classes).item()
 
     def figure_names(self) -> list[str]:
         """Names of what :attr:`Report.logged` will hold."""
         none = torch.zeros(len(self.class_names), len(self.class_names), dtype=torch.int64)
-        boundary = None if self.boundary is None else none
-        return list(Report("", self.class_names, none, self._images(none[0, :0]), self.absent_classes, boundary).logged)
+        figures = {figure.name: none[0].double() for figure in self.map_figures}
+        return list(Report("", self.class_names, none, self._images(none[0, :0]), self.absent_classes, figures).logged)
 
     def report(self, split: str) -> Report:
-        """The figures of all processes, which must all ask."""
+        """The figures of the images of all processes; all of them must call this."""
         self._arrive(all_but=0)
         self.each_image.update(self._codes)
         self._codes.clear()
@@ -114,8 +109,11 @@ class Evaluation(nn.Module):
             self.confusion.compute().cpu(),
             self._images(self.each_image.compute()),
             self.absent_classes,
-            None if self.boundary is None else self.boundary.compute().cpu(),
+            {figure.name: figure.per_class(sums.compute().cpu()) for figure, sums in self._figures_of_maps()},
         )
+
+    def _figures_of_maps(self) -> list[tuple[MapFigure, Counts]]:
+        return [(figure, cast(Counts, sums)) for figure, sums in zip(self.map_figures, self.map_counts, strict=True)]
 
     def _images(self, codes: Tensor) -> ImageFigures:
         return ImageFigures.decode(codes, len(self.class_names), self.absent_classes)

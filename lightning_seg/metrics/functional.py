@@ -1,4 +1,4 @@
-"""Figures of semantic segmentation as pure functions of one integer confusion matrix.
+"""Computes the figures of semantic segmentation: pure functions of one integer confusion matrix.
 
 ``matrix[t, p]`` counts pixels of true class t predicted as p, ``(K, K)`` int64. Figures are float64 in [0, 1];
 NaN stands for a figure that does not exist, such as the IoU of a class that occurs nowhere.
@@ -17,16 +17,16 @@ AbsentClasses = Literal["detectron2", "mmseg", "torchmetrics"]
 ABSENT_CLASSES: tuple[str, ...] = get_args(AbsentClasses)
 
 _PART = (2**20, 2**26)
-"""Pixels that are counted at a time: what stays in a CPU's cache, and what keeps a GPU busy."""
+"""How many pixels are counted at once: on a CPU as many as its cache holds, on a GPU as many as keep it busy."""
 
 _COPIES = 64
-"""Histograms that a GPU counts into."""
+"""How many histograms a GPU counts into."""
 
 
 def confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> Tensor:
     """Count pixels by true and predicted class.
 
-    Nothing larger than a part of the image or K² is allocated, under deterministic algorithms too.
+    It allocates nothing larger than a part of the image or K², and works under deterministic algorithms.
 
     Args:
         prediction: class ids 0 to K − 1, any shape, uint8 or a signed integer type.
@@ -52,7 +52,7 @@ def confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int, ignore
 
 
 def count_pairs(prediction: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """As :func:`confusion_matrix`, but foreign ids are counted in place of an error, so that no GPU is waited for.
+    """:func:`confusion_matrix` without waiting for a GPU: foreign ids are counted and raise no error.
 
     Returns:
         The (K, K) int64 counts, and how many counted pixels have a foreign id, an int64 scalar.
@@ -72,14 +72,14 @@ def count_pairs(prediction: Tensor, truth: Tensor, num_classes: int, ignore_inde
 
 
 def histogram(bins: Tensor, length: int) -> Tensor:
-    """How often each of 0 … ``length`` − 1 occurs in (n,) integers, (length,) int64; a GPU is not waited for."""
-    # Of a GPU's values, torch.bincount first asks for the least and the largest.
+    """``torch.bincount`` without waiting for a GPU: how often 0 … ``length`` − 1 occur in (n,) integers, int64."""
+    # On a GPU, torch.bincount first reads the least and the largest value.
     return torch.bincount(bins, minlength=length) if bins.device.type == "cpu" else _histogram_by_copies(bins, length)
 
 
 def _histogram_by_copies(bins: Tensor, length: int) -> Tensor:
-    """The same for a GPU: neighbours, which are mostly equal, count in different copies, and so at the same time."""
-    slots = length + 1  # the last one is for what fills up
+    """:func:`histogram` on a GPU: neighbours, which are mostly equal, count in different copies at the same time."""
+    slots = length + 1  # the last one is for the padding
     filled = F.pad(bins.long(), (0, -len(bins) % _COPIES), value=length).view(-1, _COPIES)
     places = (filled + torch.arange(_COPIES, device=bins.device) * slots).flatten()
     ones = torch.ones((), dtype=torch.int64, device=bins.device).expand(len(places))
@@ -88,14 +88,14 @@ def _histogram_by_copies(bins: Tensor, length: int) -> Tensor:
 
 
 def is_counted(truth: Tensor, ignore_index: int) -> Tensor:
-    """``truth != ignore_index``, also where the type of ``truth`` cannot hold it and torch would wrap it around."""
+    """``truth != ignore_index``, also if the type of ``truth`` cannot hold it: there torch would wrap it around."""
     limits = torch.iinfo(truth.dtype)
     held = limits.min <= ignore_index <= limits.max
     return truth != ignore_index if held else torch.ones_like(truth, dtype=torch.bool)
 
 
 def _is_foreign(ids: Tensor, num_classes: int) -> Tensor:
-    """Which ids are no class, whatever their type can hold."""
+    """Which ids are no class; works for all integer types."""
     limits = torch.iinfo(ids.dtype)
     above = ids >= num_classes if num_classes <= limits.max else torch.zeros_like(ids, dtype=torch.bool)
     return above | (ids < 0) if limits.min < 0 else above
@@ -115,18 +115,18 @@ def iou_per_class(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") 
 
 
 def iou_of_totals(hits: Tensor, true: Tensor, predicted: Tensor, absent_classes: AbsentClasses) -> Tensor:
-    """The same from pixels of each class that are right, true and predicted, float64 of any one shape."""
+    """:func:`iou_per_class` from the pixels of each class that are right, true and predicted: float64, any shape."""
     return _ratio(hits, true + predicted - hits, _included(true, predicted, absent_classes))
 
 
 def dice_per_class(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") -> Tensor:
-    """Dice coefficient or F1, the harmonic mean of precision and recall, (K,); of the classes that have an IoU."""
+    """Dice coefficient or F1, (K,): the harmonic mean of precision and recall, for the classes that have an IoU."""
     hits, true, predicted = _totals(matrix)
     return _ratio(2 * hits, true + predicted, _included(true, predicted, absent_classes))
 
 
 def precision_per_class(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") -> Tensor:
-    """Share of the pixels predicted as a class that are of it, (K,); of the classes that have an IoU.
+    """Precision, (K,): which share of the pixels predicted as a class is right, for the classes that have an IoU.
 
     A class that is never predicted has 0, as in torchmetrics; by the rule of ``mmseg`` it is left out.
     """
@@ -136,7 +136,7 @@ def precision_per_class(matrix: Tensor, absent_classes: AbsentClasses = "detectr
 
 
 def recall_per_class(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") -> Tensor:
-    """Share of a class's true pixels that are predicted as such, (K,); of the classes that have an IoU.
+    """Recall, (K,): which share of a class's true pixels is predicted as it, for the classes that have an IoU.
 
     A class that is only predicted has 0 by the rule of ``torchmetrics``; by that of ``mmseg`` it is left out.
     """
@@ -163,17 +163,17 @@ def _ratio(part: Tensor, whole: Tensor, included: Tensor) -> Tensor:
 
 
 def mean_iou(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") -> Tensor:
-    """Mean over the classes that :func:`iou_per_class` gives an IoU, scalar; NaN without any counted pixel."""
+    """The mean of :func:`iou_per_class` over the classes that have an IoU, scalar; NaN without any counted pixel."""
     return iou_per_class(matrix, absent_classes).nanmean()
 
 
 def mean_accuracy(matrix: Tensor) -> Tensor:
-    """Mean over the classes in the ground truth of :func:`recall_per_class`, scalar."""
+    """The mean of :func:`recall_per_class` over the classes in the ground truth, scalar."""
     return recall_per_class(matrix).nanmean()
 
 
 def pixel_accuracy(matrix: Tensor) -> Tensor:
-    """Share of counted pixels that are right, scalar."""
+    """The share of the counted pixels that are right, scalar."""
     matrix = matrix.double()
     return matrix.diagonal().sum() / matrix.sum()
 
@@ -185,10 +185,10 @@ def frequency_weighted_iou(matrix: Tensor) -> Tensor:
 
 
 def worst_mean(values: Tensor, share: float = 0.1) -> Tensor:
-    """Mean of the lowest ``share`` of values, at least one of them, scalar; NaN without any.
+    """The mean of the lowest ``share`` of values, and of at least one, scalar; NaN without any value.
 
-    As Wang et al. 2023, arXiv:2310.19252, do with IoUs of images. In ascending order, so that the sum is the
-    same whatever the order in which processes bring their values together.
+    Wang et al. 2023, arXiv:2310.19252, apply it to the IoUs of images. The values are summed in ascending order, so
+    that the sum does not depend on the order of the processes.
 
     Args:
         values: (N,); NaN are left out.

@@ -1,4 +1,4 @@
-"""The figures of each image of an evaluation, in the order of the data."""
+"""Computes the figures of each image of an evaluation, in the order of the data."""
 
 import itertools
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from lightning_seg.metrics import functional
 from lightning_seg.metrics.functional import AbsentClasses
 
 _HEADER = 3
-"""What stands before the pairs of an image: its position, the bits of its loss, the number of pairs."""
+"""How many integers stand before the pairs of an image: its position, the bits of its loss, the number of pairs."""
 
 
 def encode_image(position: int, loss: float, matrix: Tensor) -> Tensor:
-    """Write an image as integers, which processes can exchange and which no conversion to half precision reaches.
+    """Write an image as integers: processes can exchange them, and a conversion to half precision leaves them alone.
 
     Args:
         position: of the image in its data set.
-        loss: of the image; NaN where there is none.
+        loss: of the image; NaN if it has none.
         matrix: (K, K) int64 counts on the CPU.
 
     Returns:
-        (3 + 2n,) int64: the position, the bits of the loss as float64, n, and for each of the n cells of the matrix
-        that are not 0 its place among all K² and its count.
+        (3 + 2n,) int64: the position; the bits of the loss as float64; n, the number of cells of the matrix that are
+        not 0; and for each of these cells its place among all K², and its count.
     """
     counts = matrix.flatten()
     cells = counts.nonzero().flatten()
@@ -37,16 +37,16 @@ def encode_image(position: int, loss: float, matrix: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ImageFigures:
-    """What an evaluation counted of each of N images, the same on any number of processes.
+    """The counts of each of N images, the same on any number of processes.
 
     Attributes:
         num_classes: K.
         absent_classes: the averaging rule within an image.
-        positions: (N,) int64, ascending: which samples of the data set the images are.
-        losses: (N,) float64; NaN where there is none.
+        positions: (N,) int64, ascending: the positions of the images in their data set.
+        losses: (N,) float64; NaN for an image without a loss.
         lengths: (N,) int64, how many cells of each image's matrix are not 0.
-        cells: (M,) int64, their places among the K², image after image.
-        counts: (M,) int64, their pixels.
+        cells: (M,) int64, the places of these cells among the K², image after image.
+        counts: (M,) int64, the pixels in these cells.
     """
 
     num_classes: int
@@ -59,7 +59,7 @@ class ImageFigures:
 
     @classmethod
     def decode(cls, codes: Tensor, num_classes: int, absent_classes: AbsentClasses) -> "ImageFigures":
-        """Read images, one after the other as :func:`encode_image` writes them, in any order."""
+        """Read images that :func:`encode_image` wrote; their codes follow one another in any order."""
         stored = codes.cpu()
         starts = []
         start = 0
@@ -82,7 +82,7 @@ class ImageFigures:
         return torch.from_numpy(self.matrices(index, index + 1)[0].astype(np.int64))
 
     def matrices(self, first: int = 0, last: int | None = None) -> NDArray[np.unsignedinteger]:
-        """The counts of the images from ``first`` until before ``last``, (n, K, K) of :attr:`count_type`."""
+        """The counts of the images from ``first`` to before ``last``, (n, K, K) in :attr:`count_type`."""
         first, last, _ = slice(first, last).indices(len(self))
         held = slice(self._ends[first], self._ends[last])
         dense = np.zeros((last - first, self.num_classes**2), self.count_type)
@@ -96,19 +96,19 @@ class ImageFigures:
 
     @cached_property
     def mean_loss(self) -> Tensor:
-        """A float64 scalar; zero where there is no image."""
+        """The mean of the images' losses, a float64 scalar; zero without any image."""
         return self.losses.sum() / max(1, len(self))
 
     @cached_property
     def iou(self) -> Tensor:
-        """The IoU of each class in each image, (N, K) float64; NaN where the rule leaves a class out."""
+        """The IoU of each class in each image, (N, K) float64; NaN for a class that the rule leaves out."""
         hits, true, predicted = (pixels.double() for pixels in self._totals)
         return functional.iou_of_totals(hits, true, predicted, self.absent_classes)
 
     @cached_property
     def mean_iou(self) -> Tensor:
         """The mIoU of each image, (N,) float64; NaN without a counted pixel."""
-        each = [values.nanmean() for values in self.iou]  # one by one: a sum of rows may round in another way
+        each = [values.nanmean() for values in self.iou]  # one by one: a sum of rows may round differently
         return torch.stack(each) if each else torch.zeros(0, dtype=torch.float64)
 
     @cached_property
@@ -123,7 +123,7 @@ class ImageFigures:
 
     @cached_property
     def _ends(self) -> list[int]:
-        """Where the cells of each image end, after a 0."""
+        """Where the cells of each image end; the first entry is 0."""
         return list(itertools.accumulate(self.lengths.tolist(), initial=0))
 
     @cached_property

@@ -1,8 +1,8 @@
-"""Every figure of one evaluation, as it is logged and as ``metrics.json`` holds it."""
+"""Reports every figure of one evaluation, for loggers and for ``metrics.json``."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from lightning_seg.metrics.images import ImageFigures
 from lightning_seg.structures import over_classes
 
 _NOT_LOGGED = ("mPrecision", "mRecall")
-"""Figures for ``metrics.json`` alone: mRecall is mAcc by Detectron2's rule, and mDice says the rest in one."""
+"""Figures that only ``metrics.json`` has: by Detectron2's rule mRecall is mAcc, and mDice combines the two."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Report:
         matrix: (K, K) int64 counts, on the CPU.
         images: the figures of each image.
         absent_classes: the averaging rule over classes.
-        boundary: (K, K) int64 counts of boundary maps, on the CPU, or None.
+        map_figures: figures that were counted from the label maps, by name, (K,) float64 each.
     """
 
     split: str
@@ -35,25 +35,23 @@ class Report:
     matrix: Tensor
     images: ImageFigures
     absent_classes: AbsentClasses
-    boundary: Tensor | None = None
+    map_figures: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def _of_classes(self) -> dict[str, Tensor]:
-        """(K,) float64 each; NaN for a class that the rule leaves out."""
+        """Figures of each class by name, (K,) float64 each; NaN for a class that the rule leaves out."""
         counts = (self.matrix, self.absent_classes)
-        figures = {
+        return {
             "IoU": functional.iou_per_class(*counts),
             "Dice": functional.dice_per_class(*counts),
             "Precision": functional.precision_per_class(*counts),
             "Recall": functional.recall_per_class(*counts),
+            **self.map_figures,
         }
-        if self.boundary is not None:  # Detectron2 has one wherever there is a union
-            figures["BoundaryIoU"] = functional.iou_per_class(self.boundary, "mmseg")
-        return figures
 
     @property
     def per_class(self) -> dict[str, dict[str, float]]:
-        """``IoU``, ``Dice``, ``Precision``, ``Recall`` and, if counted, ``BoundaryIoU``, each by class name."""
+        """``IoU``, ``Dice``, ``Precision``, ``Recall`` and those of :attr:`map_figures`, each by class name."""
         return {
             figure: dict(zip(self.class_names, values.tolist(), strict=True))
             for figure, values in self._of_classes.items()
@@ -61,7 +59,7 @@ class Report:
 
     @cached_property
     def averages(self) -> dict[str, float]:
-        """The figures of the split as a whole, ``m…`` being means over classes."""
+        """The figures of the whole split; a name that begins with ``m`` is a mean over classes."""
         figures = {
             "mIoU": functional.mean_iou(self.matrix, self.absent_classes),
             "mAcc": functional.mean_accuracy(self.matrix),
@@ -75,7 +73,7 @@ class Report:
 
     @property
     def logged(self) -> dict[str, float]:
-        """What loggers are given: the mean loss of an image, averages, and ``IoU/<class>``."""
+        """The figures for loggers: the mean loss of the images, averages, and ``IoU/<class>``."""
         return {
             "loss": self.images.mean_loss.item(),
             **{name: value for name, value in self.averages.items() if name not in _NOT_LOGGED},
@@ -84,16 +82,16 @@ class Report:
 
     @cached_property
     def averaged_classes(self) -> int:
-        """How many classes have an IoU, which mIoU is the mean of."""
+        """How many classes have an IoU; mIoU is their mean."""
         return int(self._of_classes["IoU"].isfinite().sum())
 
     @property
     def over_classes(self) -> str:
-        """``" over 1 of 2 classes"`` where mIoU averages fewer than there are, else nothing."""
+        """``" over 1 of 2 classes"`` if mIoU leaves classes out, else empty."""
         return over_classes(self.averaged_classes, len(self.class_names))
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values for ``metrics.json``; figures that do not exist are null."""
+        """The report in plain values for ``metrics.json``; a figure that does not exist is null."""
         return {
             "split": self.split,
             **_without_nan(self.averages),

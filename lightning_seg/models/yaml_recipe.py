@@ -1,7 +1,7 @@
-"""A Detectron2 YAML config as a recipe."""
+"""Turns a Detectron2 YAML config into a recipe."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -28,7 +28,7 @@ _DROPPED_PARTS = {
     "RetinaNet": "the box head is",
     "FCOS": "the box head is",
 }
-"""Architectures whose backbone a semantic head can use, and what is not used of them."""
+"""Architectures whose backbone a semantic head can use, and their parts that are not used."""
 
 
 class YamlRecipe:
@@ -36,6 +36,7 @@ class YamlRecipe:
 
     Args:
         cfg: a full Detectron2 config; cloned.
+        values: of the file before any override, for checkpoints.
 
     Raises:
         ConfigError: if the config describes another kind of model, or settings that cannot work.
@@ -44,8 +45,9 @@ class YamlRecipe:
     keys = YAML_KEYS
     reference_batch_key = "SOLVER.IMS_PER_BATCH"
 
-    def __init__(self, cfg: "CfgNode") -> None:
+    def __init__(self, cfg: "CfgNode", values: Mapping[str, Any] | None = None) -> None:
         self._cfg = cfg.clone()
+        self.values = values
         notice = _keep_semantic_part(self._cfg)
         self.notices = () if notice is None else (notice,)
         _refuse_unsupported(self._cfg)
@@ -54,10 +56,14 @@ class YamlRecipe:
         self.reference_batch: int | None = cfg.SOLVER.IMS_PER_BATCH
 
     def build_network(self, num_classes: int, ignore_index: int) -> Any:
+        return _build(self.config_of(num_classes, ignore_index))
+
+    def config_of(self, num_classes: int, ignore_index: int) -> "CfgNode":
+        """The config of the network for these classes, as ``build_model`` takes it."""
         cfg = self._cfg.clone()
         cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
         cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = ignore_index
-        return _build(cfg)
+        return cfg
 
     def build_optimizer(self, network: nn.Module, lr_scale: float = 1.0) -> Optimizer:
         return solver.build_optimizer(solver.scale_rate(self._cfg, lr_scale), network)
@@ -80,7 +86,7 @@ class YamlRecipe:
         replaced = {key: name for key in keys if (name := replacement(key, YAML_REPLACED)) is not None}
         if scales_rate:
             replaced.pop(self.reference_batch_key, None)
-        if self._cfg.MODEL.SEM_SEG_HEAD.NAME not in CROP_FREE:  # others may take a pooling window from the crop
+        if self._cfg.MODEL.SEM_SEG_HEAD.NAME not in CROP_FREE:  # other heads may take a pooling window from the crop
             replaced = {key: name for key, name in replaced.items() if not key.startswith("INPUT.CROP.")}
         if own_optimizer:
             of_optimizer = {f"SOLVER.{name}" for name in YAML_OPTIMIZER}

@@ -1,1 +1,1 @@
-"""What ``python -m lightning_seg.plot`` reads of runs, draws and writes."""
+"""Reads run folders, draws their figures and writes the page of ``python -m lightning_seg.plot``."""

@@ -1,4 +1,4 @@
-"""Curves, IoU of each class and confusion, as figures of Matplotlib."""
+"""Draws curves, the IoU of each class and the confusion of classes with Matplotlib."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 from lightning_seg.plotting.runs import Run
 
 CURVES = ("train/loss", "val/loss", "val/mIoU", "val/pAcc", "lr/0", "lr/head", "train/grad_norm", "perf/images_per_s")
-"""Drawn where at least one run has them."""
+"""The curves that are drawn if at least one run has them."""
 
 _MARKED = 30
-"""Points of a curve up to which each is marked."""
+"""A curve of at most this many points has a mark at each."""
 
 
 def colours_of(runs: Sequence[Run]) -> list[str]:
@@ -51,7 +51,7 @@ def draw_curves(runs: Sequence[Run]) -> Any:
 
 
 def draw_classes(runs: Sequence[Run]) -> Any:
-    """A figure with the IoU of each class as bars, one colour a run; the best classes of the first run on top."""
+    """A figure with the IoU of each class as bars, one colour for each run; the first run's best classes on top."""
     evaluated = [(run, colour) for run, colour in zip(runs, colours_of(runs), strict=True) if run.metrics]
     classes = list(dict.fromkeys(name for run, _ in evaluated for name in run.metrics["IoU"]))
     first = evaluated[0][0].metrics["IoU"]
@@ -82,7 +82,7 @@ def draw_classes(runs: Sequence[Run]) -> Any:
 
 
 def draw_confusion(run: Run) -> Any:
-    """A figure of the shares of each true class's pixels that are predicted as each class."""
+    """A figure of confusion: which share of each true class's pixels is predicted as each class."""
     import numpy as np
 
     counts, classes = np.array(run.metrics["confusion_matrix"]), list(run.metrics["IoU"])

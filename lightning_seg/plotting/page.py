@@ -1,4 +1,4 @@
-"""``report.html``: results, settings that differ, and all pictures, in one file with nothing to fetch."""
+"""Writes ``report.html``: results, settings that differ, and all pictures, in one file that fetches nothing."""
 
 import base64
 import io
@@ -10,10 +10,10 @@ from lightning_seg.plotting.figures import colours_of
 from lightning_seg.plotting.runs import AVERAGES, Run, differing_settings
 
 OVERLAYS = 8
-"""Predicted images that are shown; the others are in the run folder."""
+"""How many predicted images the page shows; the others are in the run folder."""
 
 _OVERLAY_SIDE = 420
-"""Longest side of one, in pixels."""
+"""The longest side of a shown image, in pixels."""
 
 _TITLES = {"curves": "Curves", "classes": "Classes", "confusion": "Confusion"}
 
@@ -56,7 +56,7 @@ def write_page(path: Path, runs: Sequence[Run], figures: Mapping[str, bytes]) ->
 
 
 def _results(runs: Sequence[Run], names: Mapping[str, str]) -> str:
-    """One row a run: best and last validation, and the figures of the last evaluation; the highest are bold."""
+    """One row for each run: best and last validation, and the figures of its last evaluation; the highest are bold."""
     columns: dict[str, list[float | None]] = {
         "best": [run.best[1] if run.best else None for run in runs],
         "last": [run.last[1] if run.last else None for run in runs],
@@ -88,7 +88,7 @@ def _results(runs: Sequence[Run], names: Mapping[str, str]) -> str:
 
 
 def _settings(runs: Sequence[Run], names: Mapping[str, str]) -> str:
-    """A row for each setting that is not the same in all runs; nothing for one run alone."""
+    """One row for each setting that differs between runs; empty if there is only one run."""
     known = [run for run in runs if run.settings is not None]
     lacking = "".join(f"<p>{names[run.name]} has no config.yaml.</p>" for run in runs if run.settings is None)
     if len(runs) == 1:
@@ -117,7 +117,7 @@ def _grids(runs: Sequence[Run], names: Mapping[str, str]) -> str:
 
 
 def _overlays(runs: Sequence[Run], names: Mapping[str, str]) -> str:
-    """What ``predict`` made of the same images, side by side; images that most runs have come first."""
+    """The overlays that ``predict`` wrote of the same images, side by side; images that most runs have come first."""
     held = [(run, run.overlays) for run in runs]
     held = [(run, files) for run, files in held if files]
     if not held:

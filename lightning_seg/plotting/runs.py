@@ -1,4 +1,4 @@
-"""What the files of a run folder say: curves, the last evaluation, settings and pictures."""
+"""Reads the files of a run folder: curves, the last evaluation, settings and pictures."""
 
 import csv
 import json
@@ -20,14 +20,14 @@ Points = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Run:
-    """What one run folder says.
+    """The contents of one run folder.
 
     Attributes:
-        name: the last parts of its path, at least two, that no other run shown beside it has.
-        folder: where it lies.
+        name: the last parts of its path, at least two, and as many as tell it from the other runs.
+        folder: its path.
         curves: (step, value) pairs by logged name.
-        metrics: ``metrics.json``, or nothing where no evaluation ended.
-        settings: of ``config.yaml``, by dotted key; None where that is missing.
+        metrics: the contents of ``metrics.json``; empty if no evaluation ended.
+        settings: of ``config.yaml``, by dotted key; None if that file is missing.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """Whether this is a training; the only point of an evaluation's curves stands at step 0."""
+        """Whether this is a training; the curves of an evaluation have one point, at step 0."""
         return "train/loss" in self.curves or (self.folder / "checkpoints").is_dir()
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """Step and value of a training's highest ``val/mIoU``, the first of equal ones; None where it logged none."""
+        """Step and value of a training's highest ``val/mIoU``, the first of equal ones; None if it logged none."""
         points = self._validations()
         return max(points, key=lambda point: point[1]) if points else None
 
@@ -55,13 +55,13 @@ class Run:
 
     @property
     def over_classes(self) -> str:
-        """Over how many classes its mIoU is, where those are not all."""
+        """Over how many classes its mIoU is; empty if it is over all."""
         figures = self.metrics["IoU"].values()
         return over_classes(sum(value is not None for value in figures), len(figures))
 
     @property
     def evaluated(self) -> str:
-        """Which weights the last evaluation was of, in words; "–" where ``metrics.json`` does not say it."""
+        """Which weights were evaluated last, in words; "–" if ``metrics.json`` does not say."""
         weights = self.metrics.get("weights") or {}
         parts = [Path(weights["path"]).name] if "path" in weights else []
         parts += [f"after {weights['global_step']} steps"] if "global_step" in weights else []
@@ -75,7 +75,7 @@ class Run:
 
     @property
     def overlays(self) -> dict[str, Path]:
-        """Those that ``predict`` wrote, by the name of the image."""
+        """The overlays that ``predict`` wrote, by the name of the image."""
         folder = self.folder / "predictions" / "overlays"
         return {str(file.relative_to(folder).with_suffix("")): file for file in sorted(folder.rglob("*.jpg"))}
 
@@ -88,7 +88,7 @@ def read_run(folder: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        ConfigError: if it is none, or one of its files is not a run's.
+        ConfigError: if it is no run folder, or one of its files is not that of a run.
     """
     table, figures, config = (folder / name for name in ("metrics.csv", "metrics.json", "config.yaml"))
     run = Run(
@@ -104,7 +104,7 @@ def read_run(folder: Path) -> Run:
 
 
 def with_distinct_names(runs: Sequence[Run]) -> list[Run]:
-    """The runs, those of one name with as many more parts of their paths as tell them apart."""
+    """Make the names of runs distinct: equal names get more parts of their paths."""
     parts = [run.folder.resolve().parts for run in runs]
     lengths = [2] * len(runs)
     for number, path in enumerate(parts):
@@ -117,7 +117,7 @@ def with_distinct_names(runs: Sequence[Run]) -> list[Run]:
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Keys whose values are not the same in all runs, with the value in each as text; "–" where it lacks the key."""
+    """Settings that differ between runs: key, and the value in each run as text; "–" if a run lacks the key."""
     known = [run.settings or {} for run in runs]
     keys = dict.fromkeys(key for settings in known for key in settings)
     rows = {key: [_as_text(settings[key]) if key in settings else "–" for settings in known] for key in keys}
@@ -139,7 +139,7 @@ def _read_settings(config: Path) -> dict[str, Any]:
 
 
 def _flat(value: Any, key: str = "") -> list[tuple[str, Any]]:
-    """Settings by dotted key, as a flag would name them; items of a list of classes by their place."""
+    """Settings by dotted key, as a flag names them; an item of a list of classes has its place in the key."""
     if isinstance(value, dict) and value:
         children = [(str(name), child) for name, child in value.items()]
     elif isinstance(value, list) and any(isinstance(child, dict) for child in value):
@@ -154,7 +154,7 @@ def _flat(value: Any, key: str = "") -> list[tuple[str, Any]]:
 
 
 def _read_curves(table: Path) -> dict[str, Points]:
-    """Points by name; without a last row that a killed run has not written to its end."""
+    """Points by name, without a last row that a kill has torn."""
     curves: dict[str, Points] = {}
     try:
         lines = table.read_bytes().decode().splitlines(keepends=True)

@@ -103,14 +103,19 @@ class PredictionFolder:
                 path.unlink(missing_ok=True)
         return done
 
-    def write(self, prediction: Prediction, sample: Sample, rank: int) -> None:
+    def write(self, prediction: Prediction, file: Path | None, rank: int) -> None:
         """Write the files of one prediction, then note that they are there.
+
+        Args:
+            prediction: of an image.
+            file: of the image; None: it is not known, and the prediction is not noted.
+            rank: of this process.
 
         Raises:
             DataError: if the sample's name leads out of the folder.
             DiskFullError: if there is no room.
         """
-        before = Input.of(sample)
+        before = None if file is None else Input.of(Sample(prediction.name, file))
         save(prediction, self.path, self.formats)
         if before is not None and self.made_with is not None:
             self._inputs.note(before, rank)
@@ -169,4 +174,5 @@ class PredictionFolder:
 
 def _file_name(sample: Sample) -> str:
     """What COCO calls an image: its name with the suffix of its file."""
-    return sample.name if sample.name.endswith(sample.image.suffix) else sample.name + sample.image.suffix
+    suffix = Path(str(sample.image)).suffix
+    return sample.name if sample.name.endswith(suffix) else sample.name + suffix

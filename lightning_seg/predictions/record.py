@@ -61,7 +61,9 @@ class Input(NamedTuple):
 
     @classmethod
     def of(cls, sample: Sample) -> "Input | None":
-        """As the file is now; None where it is not there."""
+        """As the file is now; None where it is not there, or where the bytes lie elsewhere."""
+        if not isinstance(sample.image, Path):
+            return None
         path = Path(os.path.abspath(sample.image))  # noqa: PTH100  # resolve() would follow links
         for file in (path, path.parent):  # a frame lies in a video
             if file.is_file():

@@ -1,1 +1,1 @@
-"""What can be known to fail before a run starts: all of it at once, before anything slow begins."""
+"""Finds everything that would make a run fail, before anything slow begins, and reports it at once."""

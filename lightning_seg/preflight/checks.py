@@ -47,13 +47,13 @@ Result = TypeVar("Result")
 
 
 class Preflight:
-    """Collects what is wrong with a run, in the order in which it can be known.
+    """Collects what is wrong with a run, as early as each problem can be known.
 
     Args:
         command: ``fit`` or another.
         settings: of that command.
         environment: variables of this process.
-        first: whether this is the process that writes.
+        first: whether this is the main process, which writes.
     """
 
     def __init__(self, command: str, settings: Any, environment: Mapping[str, str], *, first: bool) -> None:
@@ -70,21 +70,21 @@ class Preflight:
         self.processes = resolve_processes(settings.trainer)
 
     def check_launch(self) -> None:
-        """Whether the processes that were started are those of ``trainer``.
+        """Check that the started processes are those that ``trainer`` asks for.
 
         Raises:
-            LaunchError: if there are none.
+            LaunchError: if ``trainer`` asks for none.
         """
         if self.processes.count < 1:
             raise LaunchError([f"{self.processes} processes: both must be at least 1"])
-        if not has_own_environment(self.settings.trainer):  # which has rules of its own
+        if not has_own_environment(self.settings.trainer):  # its rules are its own
             self.problems += launch_problems(self.environment, self.processes)
         self.problems += strategy_problems(self.settings.trainer.strategy, compiles=self.settings.model.compile)
-        if not self.dry or self.processes.available:  # a login node may lack what the job will have
+        if not self.dry or self.processes.available:  # a login node may lack the devices of the job
             self.problems += device_problems(self.environment, self.processes)
 
     def check_checkpoint(self, resolve: Callable[[], None]) -> None:
-        """Whether ``ckpt_path`` can be loaded, and its run is free to go on."""
+        """Check that ``ckpt_path`` can be loaded, and that no other process trains in its run."""
         try:
             resolve()
         except (BusyError, CheckpointError) as error:
@@ -93,26 +93,26 @@ class Preflight:
             self.checkpoint = None if self.settings.ckpt_path is None else Path(self.settings.ckpt_path)
 
     def check_folder(self, folder: Path) -> None:
-        """Whether the run's folder can be written to."""
+        """Check that the run's folder can be written to."""
         if self.first and (problem := folder_problem(folder)):
             self.problems.append(problem)
 
     def check_files(self) -> None:
-        """Whether a training has its files."""
+        """Check that config and weights exist."""
         model = self.settings.model
         if self.settings.ckpt_path is None and (problem := weights_problem(model.weights)):
             self.problems.append(problem)
         require_detectron2()
         try:
             find_config(model.config)
-        except ConfigError as error:  # nothing can be built
+        except ConfigError as error:  # then nothing can be built
             raise LaunchError([*self.problems, str(error)]) from None
 
     def check_callbacks(self, model: SegmentationModule, callbacks: Sequence[pl.Callback]) -> None:
-        """Whether weights are averaged as they should be, and the checkpoint's training can go on like this.
+        """Check that the callbacks fit the model, and that the checkpoint's training can go on with these settings.
 
         Raises:
-            CheckpointError: if it is of another model.
+            CheckpointError: if the checkpoint cannot be read.
         """
         self._callbacks = callbacks
         self.problems += callback_problems(callbacks)
@@ -133,10 +133,10 @@ class Preflight:
     def check_training(
         self, model: SegmentationModule, data: SegmentationDataModule, folder: Path, resumed_step: int | None
     ) -> None:
-        """Check what shows once model and data are there; a dry run prints its table.
+        """Check what needs model and data; a dry run then prints its table.
 
         Raises:
-            LaunchError: with all problems, also those of before.
+            LaunchError: names all problems, also those of earlier checks.
         """
         if self.dry:
             self._find_defects(data)
@@ -165,7 +165,7 @@ class Preflight:
         self.refuse()
 
     def _compare_training(self, model: SegmentationModule, data: SegmentationDataModule, plan: Plan) -> None:
-        """Whether optimiser, schedule and, in a dry run, the order of an epoch go on from the checkpoint."""
+        """Check that optimiser, schedule and, in a dry run, the order of the epoch fit the checkpoint."""
         before = self._stored.get("training")
         if before is not None and not self.problems:
             steps = math.inf if plan.total_steps is None else plan.total_steps
@@ -181,7 +181,7 @@ class Preflight:
             raise LaunchError(self.problems)
 
     def _find_defects(self, data: SegmentationDataModule) -> None:
-        """What ``fit`` does with its data before the first batch, with every mistake that shows."""
+        """Do what ``fit`` does with its data before the first batch, and collect every mistake that shows."""
         found = len(self.problems)
         for part in ("train", "val"):
             self.attempt(partial(data.try_transforms, part))
@@ -196,7 +196,7 @@ class Preflight:
             self.attempt(partial(data.setup, "fit"))
 
     def _count(self, data: SegmentationDataModule) -> None:
-        """List the samples, once their readers have written what they write."""
+        """Count the samples, once their readers have prepared them."""
         found = len(self.problems)
         self.attempt(data.listings.refuse_missing_root)
         if len(self.problems) > found:
@@ -205,7 +205,7 @@ class Preflight:
             self._samples[part] = self.attempt(partial(data.count_samples, part))
 
     def _find_weights(self, model: SegmentationModule) -> None:
-        """Load the weights that a new run would begin with, as it does."""
+        """Load the weights that a new run would begin with."""
         if self.settings.ckpt_path is not None:
             return
         if not weights_problem(model.weights):
@@ -220,7 +220,7 @@ class Preflight:
         return "cannot be listed" if count is None else f"{count} samples"
 
     def attempt(self, check: Callable[[], Result]) -> Result | None:
-        """What a check gives; None where it raises, which is kept."""
+        """What a check returns; if it raises, the message becomes a problem, and this is None."""
         try:
             return check()
         except LightningSegError as error:

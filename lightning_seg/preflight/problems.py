@@ -1,4 +1,4 @@
-"""What can be wrong with a run before it starts: each function gives its reasons, in words of the settings."""
+"""Finds what is wrong with a run before it starts: each function returns its problems, in terms of the settings."""
 
 import math
 import os
@@ -20,14 +20,14 @@ from lightning_seg.models.weights import split_query
 from lightning_seg.module import SegmentationModule
 
 _SHARDING = ("fsdp", "deepspeed", "modelparallel")
-"""What the names of Lightning's strategies that spread a network over processes contain, but for underscores."""
+"""What the names of Lightning's sharding strategies contain, without underscores."""
 
 _LENGTHS = ("total_steps", "total_iters", "T_max")
-"""What torch's schedules call the number of steps that they are made for."""
+"""Arguments of torch's schedules that say how many steps they are made for."""
 
 
 def checkpoint_length_problems(checkpoint: Mapping[str, Any], trainer: Any) -> list[str]:
-    """Whether a checkpoint is further than the trainer goes."""
+    """Whether a checkpoint is beyond the end of this training."""
     if trainer.fast_dev_run:
         return []
     step, (epochs, batches) = checkpoint.get("global_step", 0), place_of(checkpoint)
@@ -35,7 +35,7 @@ def checkpoint_length_problems(checkpoint: Mapping[str, Any], trainer: Any) -> l
 
 
 def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> list[str]:
-    """What shows once model and data are there: weights that the config names, the schedule, a batch without data."""
+    """What is wrong with steps and batches, with weights that the config names, and with the schedule."""
     problems = plan_problems(plan, settings.trainer)
     if settings.model.weights is None and settings.ckpt_path is None:
         problems += [problem for problem in [weights_problem(model.weights)] if problem]
@@ -55,26 +55,26 @@ def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> l
 
 
 def validation_figures(model: SegmentationModule, settings: Any) -> list[str]:
-    """Names of what a validation logs; none where there is none."""
+    """Names of what a validation logs; empty if the run has no validation."""
     validates = settings.data.val is not None and settings.trainer.limit_val_batches != 0
     return model.figures("val") if validates else []
 
 
 def strategy_problems(strategy: Any, *, compiles: bool) -> list[str]:
-    """Whether a strategy spreads the network in a way that checkpoints, evaluation or compiling do not go with."""
+    """Whether a strategy breaks checkpoints, evaluation or compiling."""
     name = str(getattr(strategy, "class_path", strategy))
     if any(kind in name.lower().replace("_", "") for kind in _SHARDING):
         return [
-            f"trainer.strategy {name} writes checkpoints of its own kind and would wait for ever where processes have "
-            "different numbers of validation batches: use sharded, which is FSDP2 without either"
+            f"trainer.strategy {name} writes checkpoints of its own kind, and waits for ever if processes have "
+            "different numbers of validation batches: use sharded, which is FSDP2 without these problems"
         ]
     if name == "sharded" and compiles:
-        return ["trainer.strategy sharded does not go with model.compile: leave one of them out"]
+        return ["trainer.strategy sharded does not work with model.compile: leave one of them out"]
     return []
 
 
 def folder_problem(folder: Path) -> str | None:
-    """Why nothing can be written to a folder, which need not exist yet; tried by making one there and removing it."""
+    """Why nothing can be written to a folder, which need not exist yet. A folder is made there and removed."""
     existing = folder.absolute()
     while not os.path.lexists(existing):
         existing = existing.parent
@@ -90,7 +90,7 @@ def folder_problem(folder: Path) -> str | None:
 
 
 def weights_problem(weights: str | None) -> str | None:
-    """Whether a file of weights is missing; addresses are not asked."""
+    """Whether a file of weights is missing; addresses such as ``https://`` are not checked."""
     if not weights or "://" in weights:
         return None
     if Path(os.path.expandvars(split_query(weights)[0])).expanduser().is_file():
@@ -99,9 +99,9 @@ def weights_problem(weights: str | None) -> str | None:
 
 
 def schedule_problems(scheduler: Any, total_steps: float | None) -> list[str]:
-    """Whether a user's own schedule, stepped after every optimiser step, is longer than the run.
+    """Whether a user's own schedule is longer than the run. It is stepped after every optimiser step.
 
-    Also whether ``OneCycleLR``, which raises past its end, is shorter.
+    ``OneCycleLR`` must not be shorter, either: it raises past its end.
     """
     if total_steps is None or math.isinf(total_steps):
         return []
@@ -121,7 +121,7 @@ def schedule_problems(scheduler: Any, total_steps: float | None) -> list[str]:
 
 
 def has_own_environment(trainer: Any) -> bool:
-    """Whether the settings give a ``ClusterEnvironment``, among the plugins or to a strategy."""
+    """Whether the plugins or the strategy have a ``ClusterEnvironment``."""
     plugins = trainer.plugins if isinstance(trainer.plugins, list) else [trainer.plugins]
     kinds = [pkgutil.resolve_name(plugin.class_path) for plugin in plugins if hasattr(plugin, "class_path")]
     of_strategy = getattr(trainer.strategy, "init_args", None) or {}
@@ -129,7 +129,7 @@ def has_own_environment(trainer: Any) -> bool:
 
 
 def _ends(scheduler: Any, start: int = 0) -> Iterator[tuple[str, int, bool]]:
-    """Name, last step of every part of one of torch's schedules, and whether it raises there."""
+    """Each part of one of torch's schedules: its name, its last step, and whether it raises after that."""
     kind = type(scheduler).__name__
     parts = getattr(scheduler, "_schedulers", None)
     borders = list(getattr(scheduler, "_milestones", []))

@@ -1,4 +1,4 @@
-"""The table of a dry run: what would be trained, on what and how."""
+"""Makes the table of a dry run: what would be trained, on what and how."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from lightning_seg.structures import summarise
 
 
 def describe_loggers(loggers: Any, environment: Mapping[str, str]) -> str:
-    """Names of the loggers, as the trainer's settings give them, and whether W&B is on line."""
+    """Names of the loggers in the trainer's settings, and whether W&B is online."""
     if loggers is False:
         return "none"
     names = ["metrics.csv"]
@@ -39,7 +39,7 @@ def print_table(rows: Sequence[tuple[str, str]]) -> None:
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, highlight=False)
-    if not console.is_terminal:  # a file has no width
+    if not console.is_terminal:  # a file has no width of its own
         console.width = 20 + max(len(name) + len(value) for name, value in rows)
     console.print(table)
 
@@ -53,7 +53,7 @@ def run_rows(
     writable: bool,
     environment: Mapping[str, str],
 ) -> list[tuple[str, str]]:
-    """What a dry run prints of the run: names and values."""
+    """The rows about the run: names and values."""
     optimisation = model.optimisation
     optimizer = optimisation.build_optimizer(model.segmentor, optimisation.lr_scale(plan.global_batch))
     rates = sorted({group["lr"] for group in optimizer.param_groups})
@@ -73,7 +73,7 @@ def run_rows(
 
 
 def model_rows(model: SegmentationModule, class_names: Sequence[str]) -> list[tuple[str, str]]:
-    """What a dry run prints of the model: names and values."""
+    """The rows about the model: names and values."""
     segmentor = model.segmentor
     backbone, head = segmentor.network.backbone, segmentor.network.sem_seg_head
     inner = getattr(backbone, "bottom_up", None)
@@ -87,6 +87,7 @@ def model_rows(model: SegmentationModule, class_names: Sequence[str]) -> list[tu
         ("parameters", _millions(segmentor)),
         ("classes", f"{len(class_names)}: {summarise(class_names)}"),
         ("loss", loss),
+        ("inference", _name(model.inference)),
     ]
 
 

@@ -1,1 +1,1 @@
-"""What a command gives its trainer, and what it says at its end."""
+"""Equips a command's trainer, silences messages that help nobody, and says how the command ended."""

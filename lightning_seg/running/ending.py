@@ -1,4 +1,4 @@
-"""How a command ends: where its results are, or what went wrong in words of the settings."""
+"""Says at the end of a command where its results are, or what went wrong in terms of the settings."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from lightning_seg.errors import ConfigError, DataError, operation_without_determinism
+from lightning_seg.errors import ConfigError, DataError, LightningSegError, operation_without_determinism
 from lightning_seg.predictions import FORMATS
 from lightning_seg.predictions.coco import FILES as JOINED
 from lightning_seg.predictions.folder import VIDEOS
@@ -33,14 +33,14 @@ def say_results(folder: Path, command: str) -> None:
 
 @rank_zero_only
 def refuse_failures(failures: Sequence[str], total: int) -> None:
-    """Raise where images could not be predicted.
+    """Raise if images could not be predicted.
 
     Args:
-        failures: one line an image; frames of a video may share one.
+        failures: one line for each of these images; frames of a video may share one.
         total: how many images there are.
 
     Raises:
-        DataError: with all of them.
+        DataError: lists all failures.
     """
     if failures:
         lines = [f"{line} ({count} frames)" if count > 1 else line for line, count in Counter(failures).items()]
@@ -57,18 +57,25 @@ def has_begun(trainer: pl.Trainer) -> bool:
 
 
 def as_config_error(error: Exception) -> ConfigError | None:
-    """What the user can change in the settings, where an error is of them; None of any other."""
+    """Translate an error that a setting causes into one that says what to change; None for any other error."""
     if isinstance(error, MisconfigurationException):
         return ConfigError(first_line(error))
     if operation := operation_without_determinism(error):
         return ConfigError(
-            f"trainer.deterministic is true, but {operation} has no deterministic form on this device: a loss "
-            "of lightning_seg.losses as model.criterion has one, where the head's own loss has not; else "
-            "choose --trainer.deterministic warn, or another network"
+            f"trainer.deterministic is true, but {operation} has no deterministic form on this device. If the "
+            "head's own loss uses it, give a loss of lightning_seg.losses as model.criterion; else choose "
+            "--trainer.deterministic warn, or another network"
         )
     return None
 
 
+def own_error(error: BaseException | None) -> LightningSegError | None:
+    """The error of this project that another comes from, or is: jsonargparse wraps what a chosen class refuses."""
+    while error is not None and not isinstance(error, LightningSegError):
+        error = error.__cause__
+    return error
+
+
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its name where it has none."""
+    """The first line of an error's message, or the error's name if it has no message."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What every run's trainer gets: callbacks, loggers and plugins, but for those that the user replaces."""
+"""Gives every run's trainer its callbacks, loggers and plugins, except those that the user replaces."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from lightning_seg.predictions.folder import PredictionFolder
 
 
 def as_list(value: Any) -> list[Any]:
-    """A list as it is, nothing as an empty one, anything else as a list of one."""
+    """A list stays; None becomes an empty list, anything else a list of one."""
     if value is None:
         return []
     return list(value) if isinstance(value, list) else [value]
@@ -36,12 +36,12 @@ def equip(
     data: SegmentationDataModule,
     predictions: PredictionFolder | None = None,
 ) -> dict[str, Any]:
-    """Arguments of the trainer beside the user's.
+    """Make the trainer's arguments that replace the user's.
 
     Args:
         trainer: its settings, with callbacks, loggers and plugins as objects.
         command: ``fit`` or another.
-        settings: all of the command's, as they were parsed.
+        settings: all settings of the command, as they were parsed.
         run: where results go.
         data: of the run.
         predictions: where those of ``predict`` go.
@@ -50,15 +50,15 @@ def equip(
     arguments: dict[str, Any] = {
         "callbacks": chosen,
         "plugins": own_plugins(as_list(trainer.plugins), trainer.sync_batchnorm, trainer.strategy),
-        "default_root_dir": str(run.path),  # where callbacks write; Slurm's hpc_ckpt files are not there
+        "default_root_dir": str(run.path),  # callbacks write there
     }
     if any(type(callback) is callbacks.Summary for callback in chosen):
-        arguments["enable_model_summary"] = False  # Lightning would say that it adds none of its own
+        arguments["enable_model_summary"] = False  # else Lightning says that it adds none of its own
     return arguments
 
 
 def _with_the_users(trainer: Any, own: Sequence[pl.Callback]) -> list[pl.Callback]:
-    """The user's callbacks, and those of ``own`` that they do not replace and no setting switches off."""
+    """The user's callbacks, and those of ``own`` that the user neither replaces nor switches off."""
     given = as_list(trainer.callbacks)
     switched_off = {
         ModelCheckpoint: trainer.enable_checkpointing is False,
@@ -74,7 +74,7 @@ def _with_the_users(trainer: Any, own: Sequence[pl.Callback]) -> list[pl.Callbac
         for callback in own
         if not isinstance(callback, left_out) and not any(isinstance(other, type(callback)) for other in given)
     ]
-    # last.ckpt after best.ckpt: a run that is killed between the two goes on from before both, or has both.
+    # last.ckpt is written after best.ckpt: a run that is killed between them goes on from before both.
     return sorted(chosen, key=lambda callback: isinstance(callback, callbacks.LastCheckpoint))
 
 
@@ -85,7 +85,7 @@ def own_callbacks(
     data: SegmentationDataModule,
     predictions: PredictionFolder | None = None,
 ) -> list[pl.Callback]:
-    """Those of every run of a command; arguments as of :func:`equip`."""
+    """The callbacks that every run of a command has; for the arguments see :func:`equip`."""
     own: list[pl.Callback] = [callbacks.RankLog(), callbacks.ProgressBar()]
     if command == "predict":
         return [*own, callbacks.PredictionFiles(run.path, data.info, predictions)]
@@ -110,7 +110,7 @@ def own_callbacks(
 
 
 def own_plugins(given: list[Any], sync_batchnorm: bool, strategy: Any = "auto") -> list[Any]:
-    """Those of the user and, of each kind that has none, also not in the user's strategy, the project's own."""
+    """The user's plugins, and the project's own of each kind that neither these nor the user's strategy have."""
     own: list[Any] = [DurableCheckpointIO()]
     if sync_batchnorm:
         own.append(SyncBatchNorm())
@@ -123,16 +123,16 @@ def own_plugins(given: list[Any], sync_batchnorm: bool, strategy: Any = "auto") 
 
 
 def own_loggers(given: list[Any], command: str, checkpoint: str | None, run: RunFolder, step: int | None) -> list[Any]:
-    """``metrics.csv``, and the loggers that the user asks for, but none of those for ``predict``.
+    """``metrics.csv``, and the loggers that the user asks for; ``predict`` has ``metrics.csv`` alone.
 
     Args:
-        given: the user's.
+        given: the user's loggers.
         command: ``fit`` or another.
-        checkpoint: its file.
+        checkpoint: the file that the command loads, or None.
         run: where results go.
-        step: optimiser steps that the checkpoint of a run that goes on was saved after; None: a new run.
+        step: for a resumed run, how many optimiser steps its checkpoint was saved after; None for a new run.
     """
-    table = MetricsTable(run.root, run.name, run.version, step)  # the first: checkpoints go to its folder
+    table = MetricsTable(run.root, run.name, run.version, step)  # the first one: checkpoints go to its folder
     if command == "predict" or given == [True]:
         return [table]
     evaluated = None if command == "fit" or checkpoint is None else Path(checkpoint)

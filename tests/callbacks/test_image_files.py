@@ -34,7 +34,7 @@ NAMES = ["a", "b", "c"]
 
 def evaluated(rank: int, world_size: int, group: Any) -> ImageFigures:
     """Images of unequal sizes, the third of them without a counted pixel, as rank ``rank`` of a group has them."""
-    evaluation = Evaluation(NAMES, 255, "mmseg", boundary_iou=False)
+    evaluation = Evaluation(NAMES, 255, "mmseg")
     for metric in (evaluation.confusion, evaluation.each_image):
         metric.process_group = group
     for position in range(rank, len(SIZES), world_size):

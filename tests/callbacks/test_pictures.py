@@ -2,33 +2,92 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import albumentations as A
+import cv2
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from pytorch_lightning.trainer.states import RunningStage
+from torch.utils.data import DataLoader
 
-from lightning_seg.callbacks import drawing
-from lightning_seg.callbacks.drawing import RIGHT, WRONG, error_map
+from lightning_seg.callbacks import ResultGrid, drawing
+from lightning_seg.callbacks.access import stored_image
+from lightning_seg.callbacks.drawing import RIGHT, WRONG, at_stored_size, error_map
 from lightning_seg.callbacks.prediction_files import PredictionFiles
-from lightning_seg.data import VOC
+from lightning_seg.data import VOC, SegmentationDataModule
 from lightning_seg.data.labels.colours import colourise
-from lightning_seg.data.reading import ReadingRules
-from lightning_seg.structures import IGNORE_COLOURS, Colour, DatasetInfo, default_palette
+from lightning_seg.data.reading import read_image
+from lightning_seg.errors import ConfigError
+from lightning_seg.predictions import overlay
+from lightning_seg.structures import IGNORE_COLOURS, Colour, DatasetInfo, Item, Placement, default_palette
+from tests.conftest import CLASSES
+from tests.training import NAMES, fit, make
 
 INFO = DatasetInfo(("a", "b"), 255, ((90, 20, 30), (200, 100, 0)))
 
 
 def test_overlays_of_deep_images_show_what_the_network_saw(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 2000, np.uint16)).save(tmp_path / "a.png")
-    info = DatasetInfo(("dark",), 255, ((0, 0, 0),))
-    trainer = SimpleNamespace(datamodule=SimpleNamespace(rules=ReadingRules(((0, 4000),))))
-    batch = [{"name": "a", "file_name": str(tmp_path / "a.png")}]
-    files = PredictionFiles(tmp_path, info)
+    data = SegmentationDataModule(["a", "b"], predict=str(tmp_path / "a.png"), value_range=[0, 4000], num_workers=0)
+    data.setup("predict")
+    [batch] = data.predict_dataloader()
+    trainer = SimpleNamespace(datamodule=data, state=SimpleNamespace(stage=RunningStage.PREDICTING))
+    files = PredictionFiles(tmp_path, DatasetInfo(("dark",), 255, ((0, 0, 0),)))
     files.on_predict_batch_end(trainer, None, [torch.zeros(8, 8, dtype=torch.uint8)], batch, 0)  # type: ignore[arg-type]
     shown = np.asarray(Image.open(tmp_path / "predictions/overlays/a.jpg"))
     assert np.abs(shown.astype(int) - 0.45 * 128).max() < 3
+
+
+def test_a_picture_shows_the_file_and_not_what_transforms_made_of_it(scenes: Path) -> None:
+    """The sample of another data set at the same place gets its own image, also where a data module is left over."""
+    settings = {"root": str(scenes), "num_workers": 0, "eval_transforms": [A.Resize(24, 32), A.HorizontalFlip(p=1)]}
+    data = SegmentationDataModule(CLASSES, predict="val/images", **settings)
+    other = SegmentationDataModule(CLASSES, predict="train/images", **settings)
+    trainer: Any = SimpleNamespace(datamodule=data, state=SimpleNamespace(stage=RunningStage.PREDICTING))
+    data.setup("predict")
+    other.setup("predict")
+    sample = data.datasets["predict"][1]
+    assert sample["image"].shape == (3, 24, 32)
+    assert np.array_equal(stored_image(trainer, sample, (48, 64)), read_image(Path(sample["file_name"])))
+    foreign = other.datasets["predict"][1]
+    scaled = cv2.resize(np.asarray(foreign["image"].permute(1, 2, 0))[:, ::-1], (64, 48))
+    assert np.array_equal(stored_image(trainer, foreign, (48, 64)), scaled)
+
+
+def test_loaders_without_a_data_module(tmp_path: Path) -> None:
+    """Predictions are drawn on the batch's own images; a callback that needs the data module says so."""
+    image, mask = torch.full((3, 20, 30), 90, dtype=torch.uint8), torch.zeros(20, 30, dtype=torch.uint8)
+    module, info = make(), DatasetInfo(tuple(NAMES), 255, default_palette(5))
+    fit(module, [[{"image": image, "sem_seg": mask}] * 4], tmp_path)
+    settings: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(callbacks=[PredictionFiles(tmp_path, info)], **settings)
+    batch: list[Item] = [{"name": "a", "image": image, "height": 40, "width": 60}]
+    [[labels]] = trainer.predict(module, DataLoader([batch], batch_size=None))  # type: ignore
+    shown = np.asarray(Image.open(tmp_path / "predictions/overlays/a.jpg")).astype(int)
+    expected = overlay(np.full((40, 60, 3), 90, np.uint8), labels.numpy(), info)
+    assert np.abs(shown - expected).mean() < 12  # as JPEG blurs colours
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "predictions/masks/a.png")), labels)
+    trainer = pl.Trainer(callbacks=[ResultGrid(tmp_path)], **settings)
+    evaluated = [{"name": "a", "image": image, "sem_seg": mask, "truth": mask, "height": 20, "width": 30}]
+    with pytest.raises(ConfigError, match=r"give the trainer a lightning_seg\.SegmentationDataModule in place of"):
+        trainer.validate(module, DataLoader([evaluated], batch_size=None), verbose=False)  # type: ignore
+
+
+@pytest.mark.parametrize("upside_down", [False, True])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_an_image_is_brought_back_to_where_it_is_stored(upside_down: bool, mirrored: bool) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    shown = np.zeros((10, 12, 3), np.uint8)
+    shown[1:7, 2:11] = stored[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
+    placement = Placement(1, 2, 6, 9, upside_down, mirrored)
+    assert np.array_equal(at_stored_size(shown, (6, 9), placement), stored)
+    assert np.array_equal(at_stored_size(shown, (10, 12), None), shown)
+    assert at_stored_size(shown, (12, 18), placement).shape == (12, 18, 3)
 
 
 def test_colours_follow_the_palette() -> None:

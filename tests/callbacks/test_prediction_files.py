@@ -14,10 +14,8 @@ from lightning_seg.structures import DatasetInfo, default_palette
 
 
 def write(folder: Path, name: str) -> None:
-    image = folder.parent / "image.png"
-    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(image)
     files = PredictionFiles(folder, DatasetInfo(("a", "b"), 255, default_palette(2)))
-    batch: list[dict[str, Any]] = [{"name": name, "file_name": str(image)}]
+    batch: list[dict[str, Any]] = [{"name": name, "image": torch.zeros(3, 4, 6, dtype=torch.uint8)}]
     files.on_predict_batch_end(None, None, [torch.ones(4, 6, dtype=torch.uint8)], batch, 0)  # type: ignore[arg-type]
 
 
@@ -33,4 +31,4 @@ def test_a_name_that_leads_out_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a sample is named '\.\./\.\./\.\./masks\.png', which leads out of .*run"):
         write(tmp_path / "run", "../../../masks")
     assert kept.read_bytes() == b"mine"
-    assert {path.name for path in tmp_path.iterdir()} == {"masks.png", "image.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"masks.png"}

@@ -9,7 +9,7 @@ from tests.metrics.reports import report_of
 
 def test_worst_classes_come_first_and_absent_ones_last() -> None:
     matrix = torch.tensor([[9, 1, 0], [2, 2, 0], [0, 0, 0]])
-    report = report_of("test", ["road", "pole", "train"], matrix, boundary=matrix)
+    report = report_of("test", ["road", "pole", "train"], matrix, BoundaryIoU=torch.tensor([0.5, 0.5, torch.nan]))
     console = Console(width=120, record=True)
     console.print(result_table(report))
     text = console.export_text()

@@ -84,11 +84,13 @@ def _as_it_is(item: object) -> object:
     return item
 
 
-def test_wide_ids_and_odd_sizes(tmp_path: Path) -> None:
-    kept = SampleCache.create([15, 7], 4)
+@pytest.mark.parametrize("channels", [3, 5])
+def test_wide_ids_and_odd_sizes(channels: int) -> None:
+    kept = SampleCache.create([15, 7], 4, channels)
     rng = np.random.default_rng(0)
     samples = [
-        (rng.integers(0, 256, (*size, 3), np.uint8), rng.integers(-9, 999, size, np.int32)) for size in ((3, 5), (7, 1))
+        (rng.integers(0, 256, (*size, channels), np.uint8), rng.integers(-9, 999, size, np.int32))
+        for size in ((3, 5), (7, 1))
     ]
     assert kept.get(0) is None
     for index, sample in enumerate(samples):
@@ -132,7 +134,7 @@ def test_bad_images_are_named(tmp_path: Path) -> None:
 def _rank(rank: int, file: str, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
     samples = [Sample(str(number), Path(folder, f"train/images/{number}.jpg")) for number in range(3)]
-    (kept,) = share_caches([samples], [1], [False])
+    (kept,) = share_caches([samples], [1], [False], 3)
     if rank == 0:
         kept.put(1, np.full((8, 8, 3), 7, np.uint8), np.full((8, 8), 2, np.uint8))
     torch.distributed.barrier()

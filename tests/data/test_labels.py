@@ -87,7 +87,7 @@ def test_what_the_source_names_but_is_not_trained_may_be_ignored() -> None:
 
 def test_values_without_a_meaning_may_be_ignored_and_are_told_once() -> None:
     table = make_table(source=None, unknown="ignore")
-    with pytest.warns(UserWarning, match=r"class id 27 in 1 pixels.*read as ignored") as told:
+    with pytest.warns(UserWarning, match=r"class id 27 in 1 pixels.*all such pixels are ignored") as told:
         assert [decode(table, values(0, value)) for value in (27, 28)] == [[0, 255], [0, 255]]
     assert len(told) == 1
 

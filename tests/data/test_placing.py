@@ -115,11 +115,11 @@ REFUSED: list[tuple[list[Transform], str]] = [
     ([A.PadIfNeeded(100, 100, position="random")], "PadIfNeeded draws where"),
     ([A.OneOf([A.Blur(), A.HorizontalFlip(p=1)], p=1)], "OneOf draws where"),
     ([A.RandomRotate90(p=1)], "RandomRotate90 draws where"),
-    ([Transposed(p=1)], "Transposed moves .* neither by resizing nor by padding nor by a flip.*: leave it out"),
+    ([Transposed(p=1)], "Transposed moves .* in another way than by resizing, padding or a flip: .*leave it out"),
     ([A.Affine(rotate=(10, 10), p=1)], "Affine moves the pixels"),
     ([A.GridDistortion(p=1)], "GridDistortion (moves|draws)"),
-    ([A.Affine(scale=(0.7, 0.7), p=1)], "Affine ends image .* within a pixel"),
-    ([A.PadIfNeeded(52, 100), A.Resize(31, 50)], "Resize ends .* within a pixel.*what pads after what resizes"),
+    ([A.Affine(scale=(0.7, 0.7), p=1)], "Affine puts a border of image .* inside a pixel"),
+    ([A.PadIfNeeded(52, 100), A.Resize(31, 50)], "Resize puts a border .* inside a pixel.*pad after all resizing"),
     ([A.CenterCrop(80, 80)], "CenterCrop fails on image a.png .*CropSizeError.*: set its pad_if_needed to true"),
 ]
 

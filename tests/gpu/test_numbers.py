@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.losses import OHEM, Criterion, CrossEntropy, HardPixelMining
 from lightning_seg.metrics import Evaluation
+from lightning_seg.metrics.boundary import boundary_iou
 from lightning_seg.metrics.functional import confusion_matrix
 from lightning_seg.models.compilation import compile_network, compiler_problem
 from lightning_seg.structures import DenseScores
@@ -99,7 +100,7 @@ def test_label_maps_and_counts_are_those_of_the_cpu(device: torch.device, size: 
 
 def test_an_evaluation_reads_its_figures_late_and_whole(device: torch.device) -> None:
     evaluations = [
-        Evaluation(["a", "b", "c"], IGNORE, "detectron2", boundary_iou=True).to(at) for at in ("cpu", device)
+        Evaluation(["a", "b", "c"], IGNORE, "detectron2", [boundary_iou(3)]).to(at) for at in ("cpu", device)
     ]
     generator = torch.Generator().manual_seed(0)
     for _ in range(3):

@@ -21,7 +21,7 @@ import yaml
 from pytorch_lightning.loggers import WandbLogger
 
 from lightning_seg.cli import main
-from lightning_seg.loggers import guarded
+from lightning_seg.loggers import guarded, usable
 from tests.conftest import REPOSITORY, train_py
 from tests.helpers.python import python
 from tests.loggers.offline import LOGGER, OfflineRun, offline_runs
@@ -266,13 +266,35 @@ def test_any_logger_may_fail(
 def test_a_guarded_logger_is_still_its_own_and_can_be_sent(tmp_path: Path) -> None:
     from pytorch_lightning.loggers import CSVLogger
 
-    logger = guarded(CSVLogger(tmp_path))
+    own = CSVLogger(tmp_path)
+    logger = guarded(own)
     assert isinstance(logger, CSVLogger)
-    assert type(logger).__name__ == "CSVLogger"
+    assert not isinstance(logger, WandbLogger)
+    assert type(own) is CSVLogger
+    logger.marked = True  # type: ignore[attr-defined]  # a callback may write what it likes
+    assert vars(own)["marked"]
     again = pickle.loads(pickle.dumps(logger))
     assert isinstance(again, CSVLogger)
-    assert again.save_dir == logger.save_dir
-    assert WandbLogger is not type(logger)
+    assert again.save_dir == own.save_dir
+    assert usable([logger, again], CSVLogger) == [logger, again]
+
+
+def test_every_method_of_a_logger_may_fail(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """Also those that the logger calls itself, and those that Lightning does not know."""
+    space: dict[str, Any] = {"__name__": "own_experiment"}
+    exec(OWN_EXPERIMENT, space)
+    logger = guarded(space["Closed"]())
+    logger.finalize("success")
+    assert (logger.opened, len(recwarn)) == (0, 0), "the end of a run opens no logger"
+    logger.watch()
+    logger.log_metrics({"a": 1})
+    assert (logger.opened, logger.called) == (1, [])
+    assert "logging with Closed failed, and the run goes on without it: OSError: no server" in str(recwarn[0].message)
+    assert usable([logger], space["Closed"]) == []
+    failing = guarded(space["Plain"]())
+    assert failing.watch() is None
+    assert "logging with Plain failed" in str(recwarn[1].message)
+    assert usable([failing], space["Plain"]) == [failing]
 
 
 OWN_EXPERIMENT = """
@@ -286,6 +308,8 @@ class Plain(Logger):
     def log_hyperparams(self, *_, **__): pass
     def log_metrics(self, metrics, step=None):
         self.experiment = [*self.experiment, metrics]
+    def watch(self):
+        raise OSError("no room")
 
 class Lazy(Plain):
     _list = None
@@ -295,6 +319,19 @@ class Lazy(Plain):
     @experiment.setter
     def experiment(self, value):
         self._list = value
+
+class Closed(Plain):
+    opened, called = 0, []
+    def __init__(self):
+        Logger.__init__(self)
+    @property
+    def experiment(self):
+        self.opened += 1
+        raise OSError("no server")
+    def log_metrics(self, metrics, step=None):
+        self.called.append(metrics)
+    def watch(self):
+        self.called.append("watch")
 """
 
 

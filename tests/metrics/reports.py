@@ -18,6 +18,6 @@ def images_of(
     return ImageFigures.decode(torch.cat(codes), len(matrices[0]), absent_classes)
 
 
-def report_of(split: str, names: Sequence[str], *matrices: Tensor, boundary: Tensor | None = None) -> Report:
-    """The report on images with these (K, K) counts."""
-    return Report(split, names, torch.stack(matrices).sum(0), images_of(matrices), "detectron2", boundary)
+def report_of(split: str, names: Sequence[str], *matrices: Tensor, **map_figures: Tensor) -> Report:
+    """The report on images with these (K, K) counts; ``map_figures`` are (K,)."""
+    return Report(split, names, torch.stack(matrices).sum(0), images_of(matrices), "detectron2", map_figures)

@@ -5,7 +5,14 @@ import torch
 from torch import Tensor
 
 from lightning_seg.metrics import Evaluation
-from lightning_seg.metrics.functional import _histogram_by_copies, confusion_matrix, histogram, mean_iou
+from lightning_seg.metrics.boundary import boundary_confusion_matrix, boundary_iou
+from lightning_seg.metrics.functional import (
+    _histogram_by_copies,
+    confusion_matrix,
+    histogram,
+    iou_per_class,
+    mean_iou,
+)
 
 NAMES = ["a", "b", "c"]
 
@@ -18,7 +25,7 @@ def maps(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def test_counts_each_image_once_and_begins_anew() -> None:
-    evaluation = Evaluation(NAMES, 255, "detectron2", boundary_iou=True)
+    evaluation = Evaluation(NAMES, 255, "detectron2", [boundary_iou(3)])
     for _ in range(2):
         evaluation.reset()
         for seed in range(3):
@@ -30,13 +37,14 @@ def test_counts_each_image_once_and_begins_anew() -> None:
         assert report.images.mean_iou.tolist() == [mean_iou(one).item() for one in counts]
         assert report.images.positions.tolist() == [0, 1, 2]
         assert report.logged["loss"] == 1.0
-        assert report.boundary is not None
+        boundaries = [boundary_confusion_matrix(*maps(seed), 3, 255) for seed in range(3)]
+        assert torch.equal(report.map_figures["BoundaryIoU"], iou_per_class(torch.stack(boundaries).sum(0), "mmseg"))
         assert evaluation.figure_names() == list(report.logged)
         assert {"mBoundaryIoU", "IoU/c"} < report.logged.keys()
 
 
 def test_images_are_sorted_by_position_and_may_have_no_loss() -> None:
-    evaluation = Evaluation(NAMES, 255, "detectron2", boundary_iou=False)
+    evaluation = Evaluation(NAMES, 255, "detectron2")
     for seed, position in enumerate([5, 2, 9]):
         evaluation.update(*maps(seed), position)
     images = evaluation.report("val").images
@@ -47,7 +55,7 @@ def test_images_are_sorted_by_position_and_may_have_no_loss() -> None:
 
 
 def test_a_foreign_id_of_the_last_image_is_refused_too() -> None:
-    evaluation = Evaluation(NAMES, 255, "detectron2", boundary_iou=False)
+    evaluation = Evaluation(NAMES, 255, "detectron2")
     prediction, truth = maps(0)
     evaluation.update(prediction, truth.where(truth != 1, 7))
     with pytest.raises(ValueError, match="truth holds ids 0 to 7, but there are 3 classes"):

@@ -1,1 +1,1 @@
-"""What is wrong with a data set, and what is in it: every file looked at once, in all processes."""
+"""Finds what is wrong with a data set, and what is in it; each file is read once."""

@@ -1,6 +1,4 @@
-"""Classes that a split has no pixel of, and whether that makes its figures false."""
-
-from pathlib import Path
+"""Finds classes that a split has no pixel of, and says whether that makes its figures false."""
 
 import yaml
 
@@ -14,17 +12,17 @@ from lightning_seg.data.readers.names import common_folder
 from lightning_seg.structures import Annotations, DatasetInfo, Sample, summarise
 
 MUCH = 0.1
-"""Share of the pixels from which an assumed ignore index may be one of several classes; borders hold less."""
+"""Least share of the pixels at which an assumed ignore index may be a class; borders of objects hold less."""
 
 
 def absent_classes(
     split: str, figures: SplitStatistics, listing: Listing, info: DatasetInfo, *, whole: bool
 ) -> list[Defect]:
-    """What is wrong where classes have no pixel among the samples that were looked at.
+    """Report classes that have no pixel in the samples that were looked at.
 
-    ``refused`` are: a split without annotations or counted pixels, ``train`` with one class alone, and an ignore index
-    that nobody chose where it is probably a class. Of a part of a split, only the last is said, where a single class
-    was seen; elsewhere the other samples may have what is missing.
+    A run is refused for three reasons: a split has no annotations or no counted pixels; ``train`` has only one class;
+    an ignore index that nobody chose is probably a class. If only a part of a split was looked at, only the third is
+    reported, and only where a single class was seen: the other samples may have what is missing.
 
     Args:
         split: ``train``, ``val`` or ``test``.
@@ -42,7 +40,7 @@ _CHECK = "check the masks against data.classes, data.label_map and data.ignore_i
 
 
 Problem = tuple[str, bool, tuple[str, ...]]
-"""What is wrong, whether a run stops at it, and the remedy."""
+"""A message, whether a run stops at it, and the remedy."""
 
 
 def _problems(split: str, figures: SplitStatistics, listing: Listing, info: DatasetInfo, whole: bool) -> list[Problem]:
@@ -65,16 +63,16 @@ def _problems(split: str, figures: SplitStatistics, listing: Listing, info: Data
         what = f"class {present[0]!r} is alone, so that there is nothing to learn" if present else "no pixel counts"
         return [(f"{what}{_seen(figures)}: {_CHECK}", True, ())]
     means = "it is not learnt" if split == "train" else "means over classes leave it out"
-    named = absent if split != "test" else []  # which may be a few images, or one
+    named = absent if split != "test" else []  # a test may be of a few images, or of one
     return [(f"data.{split} has no pixel of class {name!r}: {means}", False, ()) for name in named]
 
 
 def _swallowed(
     split: str, figures: SplitStatistics, listing: Listing, absent: list[str], whole: bool
 ) -> Problem | None:
-    """Classes of which the ignore index, which nobody chose, is probably one.
+    """Report that the ignore index, which nobody chose, is probably the value of an absent class.
 
-    Where several classes are seen, only ``train`` tells: a class that others lack may have its value there.
+    Where several classes are seen, only ``train`` is judged: in other splits, a class may be absent by chance.
     """
     table = listing.table
     if table.assumed is None or not (pixels := figures.labels[table.assumed]):
@@ -90,18 +88,17 @@ def _swallowed(
     )
     is_class = f"If {table.assumed} is {absent[0]!r}, write:\n{lines_of_class(table, absent[0])}"
     is_open = f"If it stands for pixels that do not count, write:\ndata:\n  ignore_index: {table.assumed}"
-    nothing_left = whole and alone and split == "train"  # to learn, if it does not count
+    nothing_left = whole and alone and split == "train"  # if those pixels do not count, there is nothing to learn
     return detail, True, (is_class,) if nothing_left else (is_class, is_open)
 
 
 def _place(listing: Listing) -> str:
     """The folder of the masks, the file of the annotations, or the folder of the images."""
-    masks = [sample.mask for sample in listing.samples]
-    files = [mask for mask in masks if isinstance(mask, Path)]
-    sources = sorted({mask.file for mask in masks if isinstance(mask, Annotations)})
-    if files:
+    if files := [str(sample.mask_file) for sample in listing.samples if sample.mask_file is not None]:
         return str(common_folder(files))
-    return sources[0] if len(sources) == 1 else str(common_folder([sample.image for sample in listing.samples]))
+    masks = [sample.mask for sample in listing.samples]
+    sources = sorted({mask.file for mask in masks if isinstance(mask, Annotations)})
+    return sources[0] if len(sources) == 1 else str(common_folder([str(sample.image) for sample in listing.samples]))
 
 
 def _is_annotated(sample: Sample) -> bool:
@@ -109,7 +106,7 @@ def _is_annotated(sample: Sample) -> bool:
 
 
 def lines_of_class(table: LabelTable, name: str) -> str:
-    """The lines of a config by which the assumed ignore index is a class, and all other values what they were.
+    """The lines of a config that make the assumed ignore index a class and leave all other values as they are.
 
     >>> info = DatasetInfo(("background", "person"), 255, ((0, 0, 0), (1, 1, 1)))
     >>> print(lines_of_class(LabelTable(info, {0: 0, 1: 1, 255: 255}, {}, assumed=255), "person"))

@@ -1,16 +1,16 @@
-"""The whole of a data set: figures of each split, and every defect."""
+"""Audits a whole data set: adds up the figures of each split and collects every defect."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lightning_seg.data.auditing.absent import absent_classes
 from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.pool import Track, examine_all
 from lightning_seg.data.auditing.seen import SeenLabel, seen_labels
-from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA, SplitStatistics, class_weights
+from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA, SplitStatistics, class_weights, no_pixels
 from lightning_seg.data.listing.defects import Defect, without_repeats
 from lightning_seg.data.listing.splits import Listing
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import DatasetInfo
 
 
@@ -23,7 +23,7 @@ class Audit:
         splits: figures, by split.
         labels: what the mask files hold, by split, the commonest first.
         defects: ordered by kind.
-        weights: one a class, for a loss; by ``WEIGHT_FORMULA`` over ``train``, or over the first split there is.
+        weights: of a loss, one a class, by ``WEIGHT_FORMULA`` over ``train``, or over the first split if there is none.
     """
 
     info: DatasetInfo
@@ -64,10 +64,13 @@ def audit(listings: Mapping[str, Listing], info: DatasetInfo, track: Track, know
         track: shows how far it is.
         known: defects of the settings.
     """
-    splits = {split: SplitStatistics(info.num_classes, len(listing.samples)) for split, listing in listings.items()}
+    splits = {
+        split: SplitStatistics(info.num_classes, len(listing.samples), moments=no_pixels(info.channels))
+        for split, listing in listings.items()
+    }
     defects = [*known, *(defect for listing in listings.values() for defect in listing.defects)]
     twins = _Twins()
-    # A test that reads the very files of val is no leak but val under another name.
+    # A test on the same files as val is no leak: it is val under another name.
     tests_on_val = "val" in listings and "test" in listings and listings["val"].samples == listings["test"].samples
     for examination in examine_all(listings, track):
         defects += examination.defects
@@ -87,14 +90,14 @@ def audit(listings: Mapping[str, Listing], info: DatasetInfo, track: Track, know
 
 
 class _Twins:
-    """Images that were met before."""
+    """Remembers images, to find equal ones."""
 
     def __init__(self) -> None:
-        self._first: dict[bytes, tuple[str, Path]] = {}
-        self._in_split: dict[tuple[str, bytes], Path] = {}
+        self._first: dict[bytes, tuple[str, AnyFile]] = {}
+        self._in_split: dict[tuple[str, bytes], AnyFile] = {}
 
     def meet(self, seen: Examination) -> list[Defect]:
-        """The defect that this image is, if an equal one came before: one at most, also where several are equal."""
+        """Report an image that equals one that came before; one defect, even if it equals several."""
         if seen.digest is None:
             return []
         split, first = self._first.setdefault(seen.digest, (seen.split, seen.image))

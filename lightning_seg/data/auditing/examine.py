@@ -1,4 +1,4 @@
-"""One sample, looked at once: its defects and its figures."""
+"""Examines one sample: reads its image and mask once, and reports their defects and figures."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -14,32 +14,34 @@ from lightning_seg.data.labels.rasterise import paint, rasterise, region_of
 from lightning_seg.data.labels.table import Ids, LabelTable, pack
 from lightning_seg.data.listing.defects import Defect, Kind
 from lightning_seg.data.reading import USUAL, Header, ImageFile, ReadingRules, StoredMask, read_mask
+from lightning_seg.data.reading.storage import exists
 from lightning_seg.errors import DataError, LossyMaskError, UnfitImageError
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Annotations, Colour, Sample
 
 SHOWN = 5
-"""Colours of a mask in a message."""
+"""How many colours of a mask a message names."""
 
 
 @dataclass
 class Examination:
-    """What one sample shows.
+    """What was found in one sample.
 
     Attributes:
-        split: that it belongs to.
-        image: path of the image.
-        defects: of the sample alone.
+        split: the split of the sample.
+        image: the image file.
+        defects: what is wrong with the sample alone.
         size: height and width of the upright image; None where it cannot be read.
-        moments: of its pixels.
-        digest: of its decoded pixels: equal for equal images only.
+        moments: mean and deviations of its pixels.
+        digest: of its decoded pixels; only equal images have equal ones.
         class_pixels: (K,) int64; None where the mask cannot be read.
-        ignored: pixels that count for nothing.
-        unknown: pixels whose value or colour has no meaning.
-        labels: pixels of each stored value or colour of a mask file.
+        ignored: number of pixels that do not count.
+        unknown: number of pixels whose value or colour has no meaning.
+        labels: number of pixels of each stored value or colour of a mask file.
     """
 
     split: str
-    image: Path
+    image: AnyFile
     defects: list[Defect] = field(default_factory=list)
     size: tuple[int, int] | None = None
     moments: Moments | None = None
@@ -49,7 +51,7 @@ class Examination:
     unknown: int = 0
     labels: dict[int | Colour, int] = field(default_factory=dict)
 
-    def report(self, kind: Kind, path: Path, detail: object, *, refused: bool = True) -> None:
+    def report(self, kind: Kind, path: AnyFile, detail: object, *, refused: bool = True) -> None:
         self.defects.append(Defect(kind, self.split, str(path), str(detail), refused))
 
 
@@ -61,8 +63,8 @@ def examine(
 ) -> Examination:
     """Read image and mask of a sample and name everything that is wrong with them.
 
-    A defect that follows from another is left out: a mask that fits its image but for the EXIF orientation is no
-    ``size_mismatch``, a JPEG not ``unreadable``, a smoothed mask not full of ``unknown_colour``.
+    A defect that follows from another is left out: a mask that would fit its image without the EXIF orientation is no
+    ``size_mismatch``, a JPEG is not ``unreadable``, and a smoothed mask has no ``unknown_colour``.
     """
     found = Examination(split, sample.image)
     header = _examine_image(sample, rules, found)
@@ -74,19 +76,21 @@ def examine(
 
 
 def examine_mask(sample: Sample, table: LabelTable, split: str, rules: ReadingRules = USUAL) -> Examination:
-    """As :func:`examine`, but the image is not read."""
+    """Do as :func:`examine`, but do not read the image."""
     found = Examination(split, sample.image)
-    if isinstance(sample.mask, Path):
-        _examine_mask(sample.mask, table, rules, None, found)
+    if sample.mask_file is not None:
+        _examine_mask(sample.mask_file, table, rules, None, found)
     return found
 
 
 def _examine_image(sample: Sample, rules: ReadingRules, found: Examination) -> Header | None:
-    path = sample.image
-    if not path.is_file():
-        has_mask = isinstance(sample.mask, Path) and sample.mask.is_file()
-        found.report("orphan_mask" if has_mask else "unreadable", sample.mask if has_mask else path,  # type: ignore[arg-type]
-                     f"image {path} does not exist")  # fmt: skip
+    path, mask = sample.image, sample.mask_file
+    if not exists(path):
+        detail = f"image {path} does not exist"
+        if mask is not None and exists(mask):
+            found.report("orphan_mask", mask, detail)
+        else:
+            found.report("unreadable", path, detail)
         return None
     try:
         file = ImageFile(path, rules)
@@ -116,9 +120,9 @@ def _examine_image(sample: Sample, rules: ReadingRules, found: Examination) -> H
 
 
 def _examine_mask(
-    path: Path, table: LabelTable, rules: ReadingRules, header: Header | None, found: Examination
+    path: AnyFile, table: LabelTable, rules: ReadingRules, header: Header | None, found: Examination
 ) -> None:
-    if not path.is_file():
+    if not exists(path):
         found.report("orphan_image", found.image, f"mask {path} does not exist")
         return
     try:
@@ -164,8 +168,8 @@ def _examine_mask(
     _count(ids, table, path, found)
 
 
-def compare_sizes(path: Path, size: tuple[int, int], header: Header, found: Examination) -> None:
-    """Report a mask of another size than its image; its orientation, where that alone is why."""
+def compare_sizes(path: AnyFile, size: tuple[int, int], header: Header, found: Examination) -> None:
+    """Report a mask of another size than its image, or the orientation if that explains it."""
     if size == header.upright:
         return
     height, width = header.upright
@@ -221,7 +225,7 @@ def _examine_regions(
     _count(paint(sound, regions, size, table), table, sample.image, found)
 
 
-def _count(ids: Ids, table: LabelTable, path: Path, found: Examination) -> None:
+def _count(ids: Ids, table: LabelTable, path: AnyFile, found: Examination) -> None:
     counts = np.bincount(ids[ids != table.info.ignore_index], minlength=table.info.num_classes)
     found.class_pixels = counts.astype(np.int64)
     found.ignored = ids.size - int(counts.sum()) - found.unknown
@@ -230,7 +234,7 @@ def _count(ids: Ids, table: LabelTable, path: Path, found: Examination) -> None:
         found.report("all_ignored", path, f"no pixel of the mask of {found.image} counts", refused=False)
 
 
-def _colours_without_palette(stored: StoredMask, path: Path) -> str:
+def _colours_without_palette(stored: StoredMask, path: AnyFile) -> str:
     assert stored.colours is not None
     used, counts = np.unique(pack(stored.colours), return_counts=True)
     order = np.argsort(-counts)

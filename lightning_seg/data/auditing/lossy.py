@@ -1,4 +1,4 @@
-"""Whether the labels that a mask should not have come from smoothing or lossy compression."""
+"""Tells whether labels without a meaning come from smoothing or lossy compression of a mask."""
 
 from collections.abc import Mapping
 
@@ -11,16 +11,16 @@ from lightning_seg.data.reading import StoredMask
 from lightning_seg.structures import Colour
 
 LONGEST_SIDE = 1024
-"""Of the part that a large mask is judged by, so that the time does not grow with it."""
+"""Longest side of the part by which a large mask is judged, so that the time does not grow with the mask."""
 
 RADIUS = 8
-"""Pixels around a smoothed one within which both labels that it blends must lie."""
+"""How near to a smoothed pixel both labels that it blends must be."""
 
 MIN_DISTINCT = 3
-"""Fewer foreign labels than this are labels that somebody forgot to name."""
+"""A mask with fewer foreign labels than this is not smoothed: somebody forgot to name them."""
 
 MANY_DISTINCT = 32
-"""A mask with so many foreign labels, most of which cover no patch of 3×3 pixels, holds noise."""
+"""A mask with at least this many foreign labels is noisy if most of them cover no patch of 3×3 pixels."""
 
 
 def is_lossy(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> bool:
@@ -57,7 +57,7 @@ def is_lossy(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> bool:
 
 
 def _amid(pixels: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The part of a large mask around its median pixel by row and the median one by column of those rows."""
+    """The part of a large mask around its pixels: first by their median row, then by their median column there."""
 
     def around(counts: NDArray[np.int64]) -> slice:
         middle = int(np.searchsorted(counts.cumsum(), counts.sum() / 2))
@@ -75,7 +75,7 @@ def foreign_pixels(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> N
 
 
 def labels_of(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> NDArray[np.float32]:
-    """What the foreign labels were found in: colours as (H, W, 3), values as (H, W, 1)."""
+    """The labels of all pixels, of the kind that the foreign ones have: colours (H, W, 3) or values (H, W, 1)."""
     if not isinstance(next(iter(foreign)), tuple):
         assert stored.values is not None
         return stored.values[..., None].astype(np.float32)
@@ -87,5 +87,5 @@ def labels_of(stored: StoredMask, foreign: Mapping[int | Colour, int]) -> NDArra
 
 
 def _each(operator: object, labels: NDArray[np.float32], window: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Apply a filter of OpenCV's, which drops a single channel's axis."""
+    """Apply a filter of OpenCV, and restore the axis of a single channel, which OpenCV drops."""
     return np.asarray(operator(labels.astype(np.float32), window)).reshape(labels.shape)  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""``audit.html``: one file without scripts, links or anything to fetch."""
+"""Writes ``audit.html``: one file without scripts, links or anything to fetch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -15,13 +15,13 @@ from lightning_seg.data.listing.splits import Listing
 from lightning_seg.structures import Sample
 
 SAMPLES = 6
-"""Pictures of each split."""
+"""How many pictures of each split are shown."""
 
 THUMBNAILS = 24
-"""Pictures of each kind of defect; the others are listed without one."""
+"""How many defects of each kind have a picture; the others are listed without one."""
 
 LISTED = 1000
-"""Defects of each kind; ``audit.json`` has all."""
+"""How many defects of each kind are listed; ``audit.json`` has all."""
 
 _STYLE = """
 :root { color-scheme: light dark; --soft: color-mix(in srgb, currentColor 12%, transparent); }
@@ -45,7 +45,7 @@ pre { background: var(--soft); padding: .7rem; overflow-x: auto; }
 """
 
 _OF_FILES = ("orphan_image", "orphan_mask", "lossy_mask", "unreadable", "unfit")
-"""Kinds of defects whose path may be a file of no sample."""
+"""Kinds of defects whose path may be a file that belongs to no sample."""
 
 
 def write_page(path: Path, name: str, audit: Audit, listings: Mapping[str, Listing], weights: str) -> None:
@@ -123,7 +123,7 @@ def _defects(defects: Sequence[Defect], listings: Mapping[str, Listing]) -> Iter
 
 
 def _thumbnail(defect: Defect, owner: tuple[Sample, LabelTable] | None, listings: Mapping[str, Listing]) -> str | None:
-    """The sample that the defect is in; of a file that belongs to none: the file."""
+    """Draw the sample that has a defect, or the file, if it belongs to no sample."""
     if owner is None:
         path = Path(defect.path)
         if not path.is_file() or defect.kind not in _OF_FILES:

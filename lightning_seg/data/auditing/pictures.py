@@ -1,7 +1,6 @@
-"""Small pictures of samples, for a page that holds everything itself."""
+"""Draws small pictures of samples, for a page that holds everything itself."""
 
 import base64
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,39 +11,41 @@ from lightning_seg.data.labels.colours import colourise
 from lightning_seg.data.labels.rasterise import rasterise
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.reading import USUAL, ReadingRules, read_image, read_mask
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Annotations, Colour, DatasetInfo, Sample, free_colour
 
 HEIGHT = 120
 QUALITY = 80
 FOREIGN_COLOURS: tuple[Colour, ...] = ((255, 0, 255), (0, 255, 0), (255, 128, 0), (255, 255, 255))
-"""Of labels without a meaning: the first, or another where a class or what is ignored looks like it."""
+"""Colours of labels without a meaning: the first, or another where a class or ignored pixels look like it."""
 
 RGB = NDArray[np.uint8]
 
 
 def picture(sample: Sample, table: LabelTable, rules: ReadingRules = USUAL) -> str | None:
-    """Image and labels side by side, as a ``data:`` address; None where neither can be read.
+    """Draw image and labels side by side, as a ``data:`` address; None where neither can be read.
 
-    Labels are laid over the image where they fit it; what is ignored or without a meaning has a colour of its own.
+    Labels are laid over the image if they fit it. Ignored pixels and labels without a meaning have their own colours.
     """
-    image = _image(sample, rules)
+    image = _image(sample.image, rules)
     panels = [] if image is None else [image]
     try:
         panels.append(_labels(sample, image, table, rules))
     except Exception:  # the page also shows what cannot be read
-        if isinstance(sample.mask, Path) and (raw := _image(Sample(sample.name, sample.mask), rules)) is not None:
+        raw = None if sample.mask_file is None else _image(sample.mask_file, rules)
+        if raw is not None:
             panels.append(raw * np.uint8(255 // max(1, int(raw.max()))))  # ids alone are nearly black
     return _encode(panels) if panels else None
 
 
 def foreign_colour(info: DatasetInfo) -> Colour:
-    """What labels without a meaning are shown as."""
+    """The colour of labels without a meaning."""
     return free_colour(FOREIGN_COLOURS, [*info.palette, info.ignore_colour])
 
 
-def _image(sample: Sample, rules: ReadingRules) -> RGB | None:
+def _image(file: AnyFile, rules: ReadingRules) -> RGB | None:
     try:
-        return read_image(sample.image, rules)
+        return read_image(file, rules)
     except Exception:  # as above
         return None
 

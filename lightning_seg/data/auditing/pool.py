@@ -1,4 +1,4 @@
-"""All samples, in as many processes as there are CPUs to use."""
+"""Examines all samples, in as many processes as there are CPUs to use."""
 
 import math
 import multiprocessing
@@ -22,12 +22,12 @@ from lightning_seg.machine import usable_cpus
 _CHUNK = 8
 
 Track = Callable[[Iterable[Examination], int], Iterable[Examination]]
-"""Passes a sequence of known length on, and shows how far it is."""
+"""Passes on a sequence of known length, and shows how far it is."""
 
 _Split = tuple[Records, LabelTable, ReadingRules]
 
 _splits: dict[str, _Split] = {}
-"""What a worker looks at; set once, when it starts."""
+"""The samples that a worker examines; set once, when it starts."""
 
 
 def examine_all(listings: Mapping[str, Listing], track: Track, workers: int | None = None) -> Iterator[Examination]:
@@ -63,7 +63,7 @@ def examine_all(listings: Mapping[str, Listing], track: Track, workers: int | No
 
 @contextmanager
 def without_opencv_threads() -> Iterator[None]:
-    """Leave OpenCV without threads: in a process forked from one that has some, ``cv2.setNumThreads`` never returns."""
+    """Run OpenCV without threads: if a process with such threads forks, ``cv2.setNumThreads`` never returns there."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -78,7 +78,7 @@ def _start(splits: dict[str, _Split], alone: bool = False) -> None:
     warnings.simplefilter("ignore")  # what matters becomes a defect
     if alone:  # one CPU a process
         torch.set_num_threads(1)
-        if multiprocessing.get_start_method() != "fork":  # which leaves it as it was
+        if multiprocessing.get_start_method() != "fork":  # a fork has it from its parent
             cv2.setNumThreads(1)
 
 

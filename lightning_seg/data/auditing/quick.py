@@ -1,10 +1,9 @@
-"""What a few seconds can tell before a run: the listing, headers, and a small fixed sample of whole files."""
+"""Takes a quick look before a run: it lists the samples, and reads some headers and a few whole files."""
 
 import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
-from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
@@ -19,32 +18,32 @@ from lightning_seg.errors import DataError, UnfitImageError
 from lightning_seg.structures import Sample
 
 WHOLE_FILES = 32
-"""Samples of each split that are read."""
+"""How many samples of each split are read."""
 
 HEADERS = 512
-"""Samples of each split whose headers alone are read."""
+"""Of how many samples of each split only the headers are read."""
 
 SECONDS = 3.0
 SHOWN = 5
 
 _SECONDS_A_PIXEL = 30e-9
-"""What reading a sample takes at first sight; the slowest one that was read tells better."""
+"""First guess of the time to read a sample; the slowest sample that was read replaces it."""
 
 _LARGE = 2**22
-"""Pixels from which the time to read a sample depends on them alone."""
+"""From this number of pixels on, the time to read a sample depends on them alone."""
 
 
 def refuse_visible_defects(
     listings: Mapping[str, Listing], seconds: float = SECONDS, *, skip_unreadable: Container[str] = ()
 ) -> dict[str, SplitStatistics]:
-    """Stop before a run where a quick look finds what would stop it or falsify its figures; the audit does the rest.
+    """Stop before a run if a quick look finds what would stop it or falsify its figures; the audit finds the rest.
 
-    Says what it had no time for, and which classes a split lacks.
+    It says how many samples it had no time for, and which classes a split lacks.
 
     Args:
         listings: of the splits that the run reads.
-        seconds: after which no further file is opened.
-        skip_unreadable: splits of which the run passes over what cannot be read.
+        seconds: time after which no further file is opened.
+        skip_unreadable: splits in which the run passes over samples that cannot be read.
 
     Returns:
         Figures of the samples that were read, by split.
@@ -80,13 +79,13 @@ def _first(lines: Sequence[str]) -> list[str]:
 
 @dataclass
 class Glance:
-    """What a quick look saw.
+    """What a quick look found.
 
     Attributes:
         figures: of the samples that were read, by split.
-        defects: those of samples that would stop a run, and classes that a split lacks.
-        planned: samples to look at, as a whole or at their headers.
-        left: how many of those there was no time for.
+        defects: defects of samples that would stop a run, and classes that a split lacks.
+        planned: number of samples to look at, as a whole or at their headers.
+        left: for how many of them there was no time.
     """
 
     figures: dict[str, SplitStatistics]
@@ -101,9 +100,9 @@ class Glance:
 
 
 def look_quickly(listings: Mapping[str, Listing], deadline: float) -> Glance:
-    """Look at samples, then at headers; the splits in turn, so that each has its share.
+    """Look at samples, then at headers; splits take turns, so that each has its share.
 
-    Where one class alone was seen, more masks are read: others may show what is missing.
+    Where only one class was seen, more masks are read: they may show what is missing.
     """
     glance = Glance({
         split: SplitStatistics(listing.table.info.num_classes, len(listing.samples))
@@ -144,7 +143,7 @@ def look_quickly(listings: Mapping[str, Listing], deadline: float) -> Glance:
 
 
 class _Clock:
-    """Tells whether there is time for a sample, by what those before took.
+    """Tells whether there is time for a sample, by the time that earlier samples took.
 
     Args:
         deadline: of ``time.monotonic()``.
@@ -161,12 +160,12 @@ class _Clock:
         return time.monotonic() <= self.deadline
 
     def has_time_for(self, sample: Sample, rules: ReadingRules) -> bool:
-        """Whether the sample, which is measured by its image's header, will be read before the deadline."""
+        """Whether a sample will be read before the deadline, by the size that its image's header states."""
         if not self.has_time:
             return False
         try:
             height, width = read_header(sample.image, "image", rules).upright
-        except DataError:  # which reading it tells at once
+        except DataError:  # reading the sample says so at once
             height = width = 0
         self._pixels = height * width
         return time.monotonic() + self._pixels * self._rate <= self.deadline
@@ -183,8 +182,8 @@ def _examine_headers(sample: Sample, split: str, rules: ReadingRules) -> list[De
     path = sample.image
     try:
         header = read_header(path, "image", rules)
-        if isinstance(sample.mask, Path):
-            path = sample.mask
+        if sample.mask_file is not None:
+            path = sample.mask_file
             compare_sizes(path, read_header(path, "mask", rules).upright, header, found)
     except DataError as error:
         found.report("unfit" if isinstance(error, UnfitImageError) else "unreadable", path, error)
@@ -192,7 +191,7 @@ def _examine_headers(sample: Sample, split: str, rules: ReadingRules) -> list[De
 
 
 def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Some samples, evenly over the list, the same ones each time.
+    """Choose some samples, evenly over the list, the same ones each time.
 
     >>> _spread(range(10), 4)
     [0, 3, 6, 9]

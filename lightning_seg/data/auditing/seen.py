@@ -1,4 +1,4 @@
-"""The values and colours that masks hold, and what each stands for."""
+"""Lists the values and colours that masks hold, and says what each stands for."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.structures import Colour, show_colour, summarise
 
 SHOWN = 8
-"""Values in a message; the audit has more."""
+"""How many values a message shows; the audit shows more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class SeenLabel:
 
 
 def seen_labels(labels: Counter[int | Colour], table: LabelTable) -> list[SeenLabel]:
-    """What masks hold, the commonest first."""
+    """List what masks hold, the commonest first."""
     names = {**dict(enumerate(table.info.names)), table.info.ignore_index: "ignored"}
 
     def meaning(label: int | Colour) -> str:
@@ -60,13 +60,13 @@ def show_label(label: int | Colour) -> str:
 
 
 def announce_labels(part: str, table: LabelTable, told: Iterable[LabelTable], figures: SplitStatistics | None) -> None:
-    """Say how the labels of a split are read, unless that of another split, which is told already, says the same.
+    """Say how the labels of a split are read, unless it was said of another split that is read in the same way.
 
     Args:
         part: the split.
         table: what its labels mean.
-        told: of the splits before.
-        figures: of those of its masks that have been read; None where none has.
+        told: tables of the splits of which it was said.
+        figures: of the masks that have been read; None where none has.
     """
     if any(other.values == table.values and other.colours == table.colours for other in told):
         return

@@ -1,4 +1,4 @@
-"""Figures of a split, added up sample by sample, and the class weights that follow from them."""
+"""Adds up the figures of a split, sample by sample, and computes class weights from them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lightning_seg.structures import Colour
 
 MOST_LABELS = 4096
-"""Stored values or colours of a split that are kept; noise has more."""
+"""How many stored values or colours of a split are kept; noise has more."""
 
 WEIGHT_FORMULA = (
     "median frequency balancing (Eigen & Fergus, ICCV 2015): weight(c) = median(freq) / freq(c), where freq(c) is the "
@@ -20,12 +20,12 @@ WEIGHT_FORMULA = (
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Mean and sum of squared deviations of RGB pixels, 0 to 255, per channel.
+    """Mean and sum of squared deviations of pixels, 0 to 255, per channel.
 
     Attributes:
         count: pixels.
-        mean: (3,) float64.
-        deviations: (3,) float64.
+        mean: (C,) float64.
+        deviations: (C,) float64.
     """
 
     count: int
@@ -33,7 +33,7 @@ class Moments:
     deviations: NDArray[np.float64]
 
     def __add__(self, other: "Moments") -> "Moments":
-        """Pool two (Chan, Golub & LeVeque 1979): no large sum of squares that would swallow digits."""
+        """Pool two (Chan, Golub & LeVeque 1979), without a large sum of squares that would lose digits."""
         count = self.count + other.count
         if not count:
             return self
@@ -50,8 +50,8 @@ class Moments:
         return np.asarray(np.sqrt(self.deviations / max(1, self.count)))
 
 
-def no_pixels() -> Moments:
-    return Moments(0, np.zeros(3), np.zeros(3))
+def no_pixels(channels: int = 3) -> Moments:
+    return Moments(0, np.zeros(channels), np.zeros(channels))
 
 
 @dataclass
@@ -61,15 +61,15 @@ class SplitStatistics:
     Attributes:
         num_classes: K.
         images: samples that were listed.
-        masks: of how many the pixels are counted here.
+        masks: number of samples whose pixels are counted here.
         sizes: how many images have each (height, width), upright.
         class_pixels: (K,) int64.
         class_images: (K,) int64, images that have the class.
         pixels_beside: (K,) int64, counted pixels of the images that have the class.
-        ignored_pixels: that stand for nothing.
-        unknown_pixels: whose value or colour has no meaning.
-        labels: pixels of each stored value or colour, of mask files; of very many, the commonest.
-        moments: of the images' pixels.
+        ignored_pixels: number of pixels that do not count.
+        unknown_pixels: number of pixels whose value or colour has no meaning.
+        labels: number of pixels of each stored value or colour of mask files; at most the commonest.
+        moments: mean and deviations of the images' pixels.
     """
 
     num_classes: int

@@ -1,4 +1,4 @@
-"""The figures of an audit as tables and bars of HTML."""
+"""Writes the figures of an audit as tables and bars in HTML."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,13 +10,13 @@ from lightning_seg.data.auditing.seen import SeenLabel
 from lightning_seg.structures import show_colour
 
 SIZES = 12
-"""Different sizes that are listed; more are counted in bins."""
+"""How many different sizes are listed; more are counted in bins."""
 
 BINS = 12
-"""Of one histogram; there is one more where the first begins below the shortest length."""
+"""Bins of a histogram; there is one more if the first bin begins below the shortest length."""
 
 LABELS = 24
-"""Stored values that are listed."""
+"""How many stored values are listed."""
 
 
 def class_table(audit: Audit) -> str:
@@ -64,13 +64,13 @@ def label_tables(audit: Audit) -> Iterator[str]:
 
 
 def _stored(label: SeenLabel) -> str:
-    """A value, or a colour beside itself."""
+    """A value, or the text of a colour beside the colour itself."""
     is_colour = label.stored.startswith("#")
     return f"{_swatch(label.stored)} {label.stored}" if is_colour else label.stored
 
 
 def size_histogram(split: str, sizes: Counter[tuple[int, int]]) -> str:
-    """How many images have each size, or lie in bins of widths and heights where there are many sizes."""
+    """Show how many images have each size; many sizes are counted in bins of widths and heights."""
     if len(sizes) <= SIZES:
         rows = [(f"{width}×{height}", count) for (height, width), count in sizes.most_common()]
         return f"<h3>{split}</h3>{_histogram(rows)}"
@@ -111,7 +111,7 @@ def _histogram(rows: Sequence[tuple[str, int]], caption: str = "") -> str:
 
 
 def pixel_table(audit: Audit) -> str:
-    """Moments of the images, and pixels that are no class."""
+    """Show the moments of the images, and the pixels that are no class."""
     rows = "".join(
         f"<tr><td>{split}</td><td>{triple(figures.moments.mean)}</td><td>{triple(figures.moments.std)}</td>"
         f'<td class="number">{figures.ignored_pixels}</td><td class="number">{figures.unknown_pixels}</td></tr>'
@@ -124,7 +124,7 @@ def pixel_table(audit: Audit) -> str:
 
 
 def triple(values: Iterable[float]) -> str:
-    """Three figures to paste.
+    """Show three figures, ready to paste.
 
     >>> triple((1.0, 2.345, 3.0))
     '[1.00, 2.35, 3.00]'
@@ -133,7 +133,7 @@ def triple(values: Iterable[float]) -> str:
 
 
 def colour_legend(audit: Audit) -> str:
-    """What the colours of the pictures mean."""
+    """Explain the colours of the pictures."""
     names = "".join(
         f"<span>{_swatch(show_colour(colour))} {escape(name)}</span> "
         for name, colour in zip(audit.info.names, audit.info.palette, strict=True)

@@ -1,1 +1,1 @@
-"""From what a source stores, values, colours or regions, to class ids."""
+"""Turns what a source stores (values, colours or regions) into class ids."""

@@ -1,4 +1,4 @@
-"""The classes of an experiment: their names and colours, as the user or the data's source gives them."""
+"""Finds the classes of an experiment: names and colours, as the user or the data's source gives them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from lightning_seg.structures import Colour, DatasetInfo, SourceLabels, default_
 def classes_of_source(
     source: SourceLabels, label_map: Mapping[int | str, str]
 ) -> tuple[list[str], Mapping[str, Colour]]:
-    """Names, after mapping, and colours of the classes that a source names."""
+    """Names (after mapping) and colours of the classes that a source names."""
     keys = split_keys(label_map, source.all_names)
     targets: dict[str, list[str]] = {}
     for value, name in source.values.items():
@@ -40,7 +40,7 @@ def parse_palette(palette: Mapping[str, str | Sequence[int]]) -> dict[str, Colou
 def dataset_info(
     classes: Sequence[str], ignore_index: int, palette: Mapping[str, Colour], known: set[int | str]
 ) -> DatasetInfo:
-    """Names, and the colours of pictures.
+    """Class names, the ignore index and the colours of pictures.
 
     Args:
         classes: names in id order.

@@ -1,4 +1,4 @@
-"""How the user wants labels to be read: from names in a config to the table of each source."""
+"""Turns the user's settings of labels, which go by names, into the table of each source."""
 
 import re
 from collections.abc import Container, Iterable, Mapping
@@ -13,10 +13,10 @@ from lightning_seg.structures import Colour, DatasetInfo, SourceLabels, show_col
 Unreadable = Literal["refuse", "skip"]
 
 IGNORE = "ignore"
-"""The name that ``data.label_map`` and ``data.palette`` give what does not count."""
+"""The name of pixels that do not count, in ``data.label_map`` and ``data.palette``."""
 
 REST = "rest"
-"""The key of ``data.label_map`` for all that nothing else there or in ``data.classes`` names."""
+"""The key of ``data.label_map`` for everything that neither another key nor ``data.classes`` names."""
 
 _VALUES = re.compile(r"(-?[0-9]+)(?:-(-?[0-9]+))?")
 _WIDEST_RANGE = 2**16
@@ -40,8 +40,8 @@ class Labelling:
         """The table of one source.
 
         Args:
-            source: what it says of itself; None: masks hold ids of ``data.classes``, unless ``label_map`` says more.
-            reader: its name, for messages.
+            source: the source's own labels; None: masks hold ids of ``data.classes``, unless ``label_map`` says more.
+            reader: the setting of its reader, for messages.
 
         Raises:
             ConfigError: if a name is no class, or a value has no meaning.
@@ -84,7 +84,7 @@ class Labelling:
         return LabelTable(self.info, values, colours, rest=rest, other=other, unknown=self.unknown, assumed=assumed)
 
     def _id_of_source(self, name: str, keys: "Keys", where: str) -> int:
-        """What a source's own name stands for; with ``unknown: ignore`` one that is not trained is ignored."""
+        """The class that a source's own name stands for; ``unknown: ignore`` ignores names that are no class."""
         if name in keys.by_name:
             return self._id(keys.by_name[name], f"data.label_map, {name}")
         if name not in self.info.names and keys.rest is not None:

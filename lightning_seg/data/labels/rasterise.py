@@ -1,7 +1,7 @@
-"""Polygons and run-length encodings, as COCO writes them, painted to class ids as pycocotools would.
+"""Paints polygons and run-length encodings, as COCO writes them, to class ids.
 
-Pixel for pixel what ``pycocotools.coco.COCO.annToMask`` and NumPy's indexing give, but only the pixels of a region are
-touched, and nothing of the image's size is made for each.
+The plain equivalent is ``pycocotools.coco.COCO.annToMask`` and NumPy's indexing, which give the same pixels. Here each
+region costs only its own pixels, not those of the whole image.
 """
 
 import math
@@ -19,13 +19,13 @@ from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Annotations, Segment
 
 MARGIN = 1.0
-"""How far outside the image a polygon may reach, in image sizes; real ones cross the border by a few pixels."""
+"""How far a polygon may reach outside the image, in image sizes; real polygons cross the border by a few pixels."""
 
 _FEW_RUNS = 20_000
-"""Up to here writing run by run is faster than one selection over all columns of the region."""
+"""Up to this number of runs, writing them one by one is faster than one selection over a region's columns."""
 
 _MOST_GROUPS = 7
-"""Of five bits in a run length: 35 bits are more pixels than an image has."""
+"""How many groups of five bits a run length may have: 35 bits count more pixels than an image has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +86,14 @@ def rasterise(annotations: Annotations, size: tuple[int, int], table: LabelTable
 
 
 def paint(regions: Iterable[Region], source: Annotations, size: tuple[int, int], table: LabelTable) -> Ids:
-    """As :func:`rasterise`, of some of the source's segments.
+    """Do as :func:`rasterise`, with some of the source's segments.
 
     Raises:
         DataError: if the table does not know a category.
     """
     columns = np.full((size[1], size[0]), table.rest, table.dtype)
     flat = columns.reshape(-1)
-    # sorting is stable: of two as large the later one lies above
+    # sorting is stable: the later of two equally large regions lies above
     for region in sorted(regions, key=lambda region: (not region.segment.crowd, -region.pixels)):
         region.paint(flat, table.id_of(region.segment.category, source))
     return np.asarray(cv2.transpose(columns))
@@ -166,13 +166,13 @@ def _plain_runs(counts: Any) -> NDArray[np.int64]:
 
 
 def _runs_of(counts: str | bytes) -> NDArray[np.int64]:
-    """Run lengths of COCO's compressed form.
+    """Decode the run lengths of COCO's compressed form (``rleFrString`` in cocoapi's maskApi.c).
 
-    Groups of five bits, lowest first, from character 48 on; bit 6 says that more follow, the sign is extended; from the
-    fourth run on the difference to the run before the last is stored (``rleFrString`` in cocoapi's maskApi.c).
+    A number is stored in groups of five bits, lowest first, as characters from 48 on. Bit 6 says that more groups
+    follow; the sign is extended. From the fourth run on, the difference to the run before the last is stored.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if the text is no such form.
     """
     data = counts.encode("ascii") if isinstance(counts, str) else counts
     groups = np.frombuffer(data, np.uint8).astype(np.int64) - 48

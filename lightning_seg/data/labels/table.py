@@ -1,8 +1,7 @@
-"""From what a source stores, values, colours or regions, to class ids: one table a source, nothing guessed."""
+"""Turns stored values, colours or regions into class ids by one table for each source; it guesses nothing."""
 
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.data.reading import StoredMask
 from lightning_seg.errors import DataError
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Annotations, Colour, DatasetInfo, show_colour, summarise
 
 Ids = NDArray[np.uint8 | np.int32]
@@ -30,7 +30,7 @@ class LabelTable:
         colours: the same of each colour.
         rest: id of what no region covers.
         other: id of every value and category that is not in ``values``; None: those are unknown.
-        unknown: what happens to a value or colour that is in neither; the first one to be ignored is told.
+        unknown: what happens to a value or colour that is in neither; a warning names the first that is ignored.
         assumed: the stored value that is ignored because nobody said what it stands for; None: there is none.
     """
 
@@ -53,7 +53,7 @@ class LabelTable:
         self.unknown = unknown
         self.assumed = assumed
         self._told = False
-        # A byte must hold the ids, the ignore index, and a sign of its own for what is foreign.
+        # A byte must hold the ids, the ignore index, and one more value for unknown labels.
         shallow = 0 <= info.ignore_index <= 255 and info.num_classes < 255
         self.dtype = np.dtype(np.uint8 if shallow else np.int32)
         self._foreign = -(2**31) if not shallow else 255 if info.ignore_index != 255 else 254
@@ -63,7 +63,7 @@ class LabelTable:
         self._by_value = self._lookup(shown, _DEEP_VALUES, self._otherwise)
         self._own = _run_of_own_ids(self._by_value[:256], self._foreign)
 
-    def decode(self, stored: StoredMask, source: Path) -> Ids:
+    def decode(self, stored: StoredMask, source: AnyFile) -> Ids:
         """Class ids and the ignore index, (H, W) uint8, or int32 where those do not fit.
 
         Raises:
@@ -75,12 +75,12 @@ class LabelTable:
             if self.unknown == "refuse":
                 raise DataError(message)
             if not self._told:
-                warnings.warn(f"{message} (read as ignored, as all such: data.unknown is ignore)", stacklevel=2)
+                warnings.warn(f"{message} (data.unknown is ignore: all such pixels are ignored)", stacklevel=2)
             self._told = True
         return ids
 
-    def look_up(self, stored: StoredMask, source: Path) -> tuple[Ids, dict[int | Colour, int]]:
-        """Class ids, where unknown values count as ignored, and the pixels of each unknown value or colour.
+    def look_up(self, stored: StoredMask, source: AnyFile) -> tuple[Ids, dict[int | Colour, int]]:
+        """Class ids, in which unknown values are ignored, and the number of pixels of each unknown value or colour.
 
         Raises:
             DataError: if colours are stored and no palette names any.
@@ -107,8 +107,8 @@ class LabelTable:
             for value, count in zip(found, counts, strict=True)
         }
 
-    def labels_in(self, stored: StoredMask, source: Path) -> dict[int | Colour, int]:
-        """Pixels of each stored value, or of each colour where those decide; of very many, the commonest.
+    def labels_in(self, stored: StoredMask, source: AnyFile) -> dict[int | Colour, int]:
+        """Number of pixels of each stored value, or of each colour where colours decide; at most the commonest.
 
         Raises:
             DataError: as :meth:`look_up`.
@@ -145,11 +145,11 @@ class LabelTable:
         return self.info.ignore_index
 
     def refuses(self, category: int) -> bool:
-        """Whether :meth:`id_of` does."""
+        """Whether :meth:`id_of` refuses a category."""
         return category not in self.values and self.other is None and self.unknown == "refuse"
 
     def __str__(self) -> str:
-        """What is stored, by class."""
+        """List what is stored for each class."""
         stored: dict[int, list[str]] = {}
         for value, index in self.values.items():
             stored.setdefault(index, []).append(str(value))
@@ -161,8 +161,8 @@ class LabelTable:
         order = sorted(stored, key=lambda index: (index == self.info.ignore_index, index))
         return "\n".join(f"  {names[index]}: {summarise(stored[index], limit=12)}" for index in order)
 
-    def _colours_of(self, stored: StoredMask, source: Path) -> NDArray[np.uint8] | None:
-        """The colours that decide, or None where the values do.
+    def _colours_of(self, stored: StoredMask, source: AnyFile) -> NDArray[np.uint8] | None:
+        """The colours of a mask, if they decide its classes; None if its values do.
 
         A palette image is read by its colours where ``data.palette`` names one of those that it uses.
         """
@@ -178,7 +178,7 @@ class LabelTable:
         return stored.palette[np.minimum(stored.values, len(stored.palette) - 1)] if named else None
 
     def _are_ids(self, values: NDArray[np.uint8 | np.int32]) -> bool:
-        """Whether every stored value is known and stands for itself: its extremes tell, without a copy of the mask."""
+        """Whether every stored value is its own class id; the extremes tell, without a copy of the mask."""
         if self._own is None or values.dtype != np.uint8:
             return False
         low, high = self._own
@@ -201,7 +201,7 @@ class LabelTable:
             lookup[value] = index
         return lookup
 
-    def describe(self, foreign: Mapping[int | Colour, int], source: Path) -> str:
+    def describe(self, foreign: Mapping[int | Colour, int], source: AnyFile) -> str:
         """Name unknown values or colours, each with its pixels, and what to do about them."""
         listed = summarise(
             [f"{show_colour(v) if isinstance(v, tuple) else v} in {count} pixels" for v, count in foreign.items()]
@@ -216,7 +216,7 @@ class LabelTable:
 
 
 def _run_of_own_ids(by_value: Ids, foreign: int) -> tuple[int, int] | None:
-    """Lowest and highest known byte, 255 as -1, if all between are known and their own ids; else None."""
+    """Lowest and highest known byte (255 as -1), if every value between them is its own class id; else None."""
     known = np.flatnonzero(by_value != foreign)
     if by_value.dtype != np.uint8 or not len(known) or not np.array_equal(by_value[known], known):
         return None
@@ -226,7 +226,7 @@ def _run_of_own_ids(by_value: Ids, foreign: int) -> tuple[int, int] | None:
 
 
 def pack(colours: NDArray[Any]) -> NDArray[np.int32]:
-    """One number for each colour: (…, 3), 0 to 255, to (…)."""
+    """Turn colours (…, 3), 0 to 255, into one number each, (…)."""
     wide = colours.astype(np.int32)
     return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2])
 

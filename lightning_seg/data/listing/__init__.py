@@ -1,1 +1,1 @@
-"""Which samples a split has, before any image is opened."""
+"""Finds the samples of a split before any image is opened."""

@@ -1,4 +1,4 @@
-"""The defects that a data set can have."""
+"""Defines the defects that a data set can have."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Kind = Literal[
 
 COMMAND = "python -m lightning_seg.audit --config …"
 EVERY_DEFECT = f"{COMMAND} reads all files and lists every defect"
-"""What a run that stops at the first defects says."""
+"""The advice of a run that stops at the first defects."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -51,7 +51,7 @@ class Defect:
 
     Attributes:
         kind: what it is.
-        split: ``train``, ``val`` or ``test``; of a setting that holds for all: the first.
+        split: ``train``, ``val`` or ``test``; the first split if a setting of all is wrong.
         path: the file or folder to look at.
         detail: what was found and what to do.
         refused: whether a run would stop at it.
@@ -67,7 +67,7 @@ class Defect:
 
     @property
     def told(self) -> str:
-        """The detail, after the path where it does not name it."""
+        """The detail, with the path before it if the detail does not name it."""
         return self.detail if self.path in self.detail else f"{self.path}: {self.detail}"
 
     def as_json(self) -> dict[str, str]:
@@ -82,7 +82,7 @@ def remedies(defects: Sequence[Defect]) -> list[str]:
 
 
 def without_repeats(defects: list[Defect]) -> list[Defect]:
-    """Name once what several splits share, such as an orphan in a folder that is split by chance; ordered by kind."""
+    """Name a defect once if several splits share it, as of a folder that is split at random; order defects by kind."""
     first: dict[tuple[str, str, str], Defect] = {}
     for defect in defects:
         first.setdefault((defect.kind, defect.path, defect.detail), defect)

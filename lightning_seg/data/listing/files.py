@@ -1,4 +1,4 @@
-"""Which files a split is made of: paths, sizes and digests, found while a training runs."""
+"""Lists the files that a split is made of, with sizes and digests, while a training runs."""
 
 import csv
 import gzip
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg.data.reading.storage import open_file
+from lightning_seg.sources import AnyFile, name_below
 from lightning_seg.structures import Annotations, Sample
 
 COLUMNS = ("name", "image", "image_bytes", "image_digest", "labels", "labels_bytes", "labels_digest")
@@ -19,7 +20,7 @@ COLUMNS = ("name", "image", "image_bytes", "image_digest", "labels", "labels_byt
 _END = 64 * 1024
 _CHUNK = 1024 * 1024
 _SHARE = 0.1
-"""Of one CPU's time."""
+"""Share of one CPU's time that the thread takes."""
 
 _STRETCH = 0.005
 """Seconds of work between two pauses."""
@@ -27,20 +28,21 @@ _STRETCH = 0.005
 _Found = tuple[str, int | str, str]
 
 
-def file_digest(path: Path, whole: bool) -> tuple[int, str]:
-    """Size in bytes, and 128 bits of BLAKE2b in hexadecimal digits.
+def file_digest(path: AnyFile, whole: bool) -> tuple[int, str]:
+    """Compute size in bytes, and 128 bits of BLAKE2b in hexadecimal digits.
 
     Args:
         path: of the file.
-        whole: read all of it; else its first and last 64 KiB, which for files of the same size tell two compressed
-            images apart at a cost that does not grow with them.
+        whole: read all of it. Otherwise, only its first and last 64 KiB are read. With the size, they tell two
+            compressed images apart, at a cost that does not grow with the file.
 
     Raises:
-        OSError: if it cannot be read.
+        OSError, …: if it cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
     with open_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         if whole or size <= 2 * _END:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
@@ -54,16 +56,16 @@ def file_digest(path: Path, whole: bool) -> tuple[int, str]:
 class FileLists(threading.Thread):
     """Lists the files of each split as a gzipped CSV: a row a sample, with the columns :data:`COLUMNS`.
 
-    Label files are read whole, images at both ends (:func:`file_digest`); a file of annotations that many samples share
-    is read once. Paths are relative to ``root`` where they lie below it, so that the same data gives the same bytes on
-    every machine. The thread takes a tenth of one CPU's time, so that nobody waits for it.
+    Masks are read whole, images at both ends (:func:`file_digest`). A file of annotations that many samples share is
+    read once. Paths are relative to ``root`` if they lie below it, so that the same data gives the same bytes on every
+    machine. The thread takes a tenth of one CPU's time, so that nobody waits for it.
 
     Attributes:
-        tables: those that are ready, by split.
-        unread: how many files of each have no size and digest, because they could not be read or time was up.
+        tables: the lists that are ready, by split.
+        unread: by split, how many files have no size and digest: they could not be read, or time was up.
 
     Args:
-        splits: samples of each.
+        splits: samples of each split.
         root: ``data.root``.
     """
 
@@ -78,7 +80,7 @@ class FileLists(threading.Thread):
         self._known: dict[str, _Found] = {}
 
     def finish(self, seconds: float) -> None:
-        """Wait for the rest, without pauses; files that are not reached in time are listed without size and digest."""
+        """Read the rest without pauses, and wait; files that are not reached in time have no size and digest."""
         self._deadline = time.monotonic() + seconds
         self._hurry.set()
         self.join()
@@ -108,8 +110,8 @@ class FileLists(threading.Thread):
                 self._hurry.wait(worked * (1 / _SHARE - 1))
                 started = time.perf_counter()
 
-    def _labels(self, mask: Path | Annotations) -> _Found:
-        if isinstance(mask, Path):
+    def _labels(self, mask: AnyFile | Annotations) -> _Found:
+        if not isinstance(mask, Annotations):
             return self._found(mask, whole=True)
         if mask.file in self._known:
             return self._known[mask.file]
@@ -118,11 +120,11 @@ class FileLists(threading.Thread):
             self._known[mask.file] = found
         return found
 
-    def _found(self, path: Path, whole: bool) -> _Found:
-        name = path.relative_to(self.root) if self.root is not None and path.is_relative_to(self.root) else path
+    def _found(self, file: AnyFile, whole: bool) -> _Found:
+        name = name_below(file, self.root)
         if time.monotonic() > self._deadline:
-            return name.as_posix(), "", ""
+            return name, "", ""
         try:
-            return name.as_posix(), *file_digest(path, whole)
-        except OSError:  # the training says so where it needs the file
-            return name.as_posix(), "", ""
+            return name, *file_digest(file, whole)
+        except Exception:  # a source may raise what it likes; the training says so where it needs the file
+            return name, "", ""

@@ -1,6 +1,7 @@
 """Lists each split of an experiment once, for all who ask before its run."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_warn
@@ -19,7 +20,7 @@ from lightning_seg.structures import Colour, Sample
 def find_classes(
     readers: Mapping[str, Reader | None], root: Path | None, label_map: Mapping[int | str, str]
 ) -> tuple[list[str], Mapping[str, Colour]]:
-    """Names, after mapping, and colours of the first reader whose source has any.
+    """Find names (after mapping) and colours of the first reader whose source has any.
 
     Raises:
         ConfigError: if none has.
@@ -35,16 +36,16 @@ class Listings:
 
     Args:
         readers: by split; None where there is none.
-        predict: what ``predict`` is asked for.
-        root: that paths are relative to.
-        labelling: what stored values stand for.
-        rules: what files may be.
+        predict: ``data.predict``.
+        root: ``data.root``; paths are relative to it.
+        labelling: how stored values become classes.
+        rules: what may be read.
     """
 
     def __init__(
         self,
         readers: Mapping[str, Reader | None],
-        predict: Sequence[str] | str | None,
+        predict: Sequence[str] | str | Reader | None,
         root: Path | None,
         labelling: Labelling,
         rules: ReadingRules,
@@ -58,30 +59,30 @@ class Listings:
         self._predicted: list[Sample] | None = None
 
     def has(self, part: str) -> bool:
-        """Whether the experiment has this split; images to predict count as one."""
+        """Whether the experiment has a split; images to predict count as one."""
         return (self.predict if part == "predict" else self.readers[part]) is not None
 
     def samples(self, part: str) -> list[Sample]:
-        """Of a split, or those to predict."""
+        """The samples of a split, or those to predict."""
         return self.images_to_predict() if part == "predict" else self.split(part).samples
 
     def prepare(self) -> None:
         """Let the readers write what they make.
 
         Raises:
-            DataError: if the root is not there then.
+            DataError: if the root is not there after that.
         """
         for reader in self._used():
             reader.prepare(self.root)
         self.refuse_missing_root()
 
     def refuse_missing_root(self) -> None:
-        """Raise the DataError for a root that is not there."""
+        """Raise a DataError if the root is not there."""
         if self.root is not None and not self.root.is_dir():
             raise DataError(f"data.root {self.root} does not exist: name the folder that the readers' paths are below")
 
     def split(self, part: str) -> Listing:
-        """As of :func:`list_split`."""
+        """List a split once, by :func:`list_split`."""
         reader = self.readers[part]
         assert reader is not None
         if part not in self._splits:
@@ -89,10 +90,10 @@ class Listings:
         return self._splits[part]
 
     def complete(self, part: str) -> Listing:
-        """A split of which no file lacks its partner.
+        """A split in which every file has its partner.
 
         Raises:
-            DataError: if one does.
+            DataError: if a file has none.
         """
         listing = self.split(part)
         if listing.refusal is not None:
@@ -100,19 +101,23 @@ class Listings:
         return listing
 
     def images_to_predict(self) -> list[Sample]:
-        """As of :func:`images_to_predict`.
+        """The images of ``data.predict``, without masks.
 
         Raises:
             ConfigError: if ``data.predict`` is not given.
+            DataError: if there is no image.
         """
         if self._predicted is None:
             if self.predict is None:
                 raise ConfigError("predict needs images: --data.predict IMAGE, FOLDER, 'GLOB', LIST.txt or VIDEO")
-            self._predicted = images_to_predict(self.predict, self.root, self._used())
+            if isinstance(self.predict, Reader):
+                self._predicted = [replace(sample, mask=None) for sample in self.predict.samples(self.root)]
+            else:
+                self._predicted = images_to_predict(self.predict, self.root, self._used())
         return self._predicted
 
     def take(self, part: str, command: str) -> Listing:
-        """As :meth:`complete`, which is kept no longer; a warning says what is left out.
+        """Do as :meth:`complete`, and keep the listing no longer; a warning says what is left out.
 
         Raises:
             ConfigError: if ``command`` has no reader for it.
@@ -131,4 +136,4 @@ class Listings:
             reader.release()
 
     def _used(self) -> list[Reader]:
-        return [reader for reader in self.readers.values() if reader is not None]
+        return [reader for reader in (*self.readers.values(), self.predict) if isinstance(reader, Reader)]

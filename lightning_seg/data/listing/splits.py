@@ -1,4 +1,4 @@
-"""The samples of a split, and what is wrong with it before any file is opened."""
+"""Lists the samples of a split, and what is wrong with it before any file is opened."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,16 +15,16 @@ from lightning_seg.structures import Annotations, Sample, Segment, SourceLabels
 
 @dataclass
 class Listing:
-    """One split.
+    """A split that has been listed.
 
     Attributes:
-        samples: that are complete.
+        samples: the complete samples.
         table: what their labels mean.
         defects: files without a partner.
-        refusal: what a run says of those; None where there are none.
+        refusal: the error of a run about those; None where there are none.
         lost: classes whose value in the source is ignored.
-        left_out: what a run warns of, as it goes on without; None where there is nothing.
-        rules: what its files may be.
+        left_out: the warning of a run about what it leaves out; None where there is nothing.
+        rules: what may be read.
     """
 
     samples: list[Sample]
@@ -88,7 +88,7 @@ def _annotations_without_region(samples: Sequence[Sample]) -> list[tuple[Annotat
 
 
 def _take_out(bare: Sequence[tuple[Annotations, Segment]], listing: Listing, split: str, *, skip: bool) -> None:
-    """Leave out annotations that are only boxes, or refuse them, with their number."""
+    """Leave out annotations that are only boxes, or refuse them; either message has their number."""
     source, first = bare[0]
     found = f"{len(bare)} annotations of {source} have no region, such as annotation {first.annotation}"
     if not skip:

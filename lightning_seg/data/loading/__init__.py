@@ -1,1 +1,1 @@
-"""From samples to batches: their order, on any number of processes, and what is kept in memory."""
+"""Turns samples into batches: chooses their order on any number of processes, and keeps some in memory."""

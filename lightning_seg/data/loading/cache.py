@@ -1,4 +1,4 @@
-"""Decoded samples in memory that all processes of a machine share: ``data.cache: ram``."""
+"""Keeps decoded samples in memory that all processes of a machine share: ``data.cache: ram``."""
 
 import math
 import mmap
@@ -24,19 +24,19 @@ from lightning_seg.structures import Sample
 
 GIB = 2**30
 _PART_OF_FREE = 0.9
-"""What the cache may take of the memory that is free; the rest is for the processes themselves."""
+"""The part of the free memory that the cache may take; the rest is for the processes themselves."""
 _READERS_OF_HEADERS = 16
 
 
 class SampleCache:
-    """Images and class ids of samples, kept where they were first decoded.
+    """Keeps images and class ids of samples once they are decoded.
 
-    A file without a name, in memory: loading processes inherit it or are sent it, other ranks of the machine open it,
-    and it is gone with the last of them. It takes memory only for the samples that are in it.
+    It is a file without a name, in memory. Loading processes inherit it or are sent it, other ranks of the machine open
+    it, and it is gone with the last of them. It takes memory only for the samples that are in it.
 
-    The file holds how many samples there are, the bytes of an id, where each one's pixels end, and each one's height
-    and width, which are 0 until it is there; then image and ids of one sample after the other. Two processes that
-    decode a sample at the same time write the same bytes.
+    The file holds how many samples there are, the bytes of an id, the channels of an image, where each sample's pixels
+    end, and its height and width, which are 0 until it is there; then image and ids of one sample after the other. Two
+    processes that decode a sample at the same time write the same bytes.
 
     Args:
         file: descriptor, from :func:`create` or another process.
@@ -45,32 +45,38 @@ class SampleCache:
     def __init__(self, file: int) -> None:
         self._file = os.fdopen(file, "r+b")
         self._map = mmap.mmap(file, os.fstat(file).st_size)
-        count, id_bytes = np.frombuffer(self._map, np.int64, 2).tolist()
+        count, id_bytes, self._channels = np.frombuffer(self._map, np.int64, 3).tolist()
         self._ids_dtype = np.dtype(np.uint8 if id_bytes == 1 else np.int32)
-        self._ends = np.frombuffer(self._map, np.int64, count + 1, 16)
-        self._sizes = np.frombuffer(self._map, np.int64, 2 * count, 16 + self._ends.nbytes).reshape(count, 2)
+        self._ends = np.frombuffer(self._map, np.int64, count + 1, 24)
+        self._sizes = np.frombuffer(self._map, np.int64, 2 * count, 24 + self._ends.nbytes).reshape(count, 2)
 
     @classmethod
-    def create(cls, pixels: Sequence[int], id_bytes: int) -> "SampleCache":
-        """An empty cache for samples of so many pixels."""
-        header = 8 * (3 + 3 * len(pixels))
-        ends = np.cumsum([header, *((3 + id_bytes) * count for count in pixels)], dtype=np.int64)
+    def create(cls, pixels: Sequence[int], id_bytes: int, channels: int) -> "SampleCache":
+        """An empty cache.
+
+        Args:
+            pixels: of each sample.
+            id_bytes: of one class id.
+            channels: of every image.
+        """
+        header = 8 * (4 + 3 * len(pixels))
+        ends = np.cumsum([header, *((channels + id_bytes) * count for count in pixels)], dtype=np.int64)
         if hasattr(os, "memfd_create"):  # Linux: not bound by the size of /dev/shm, which containers keep small
             file = os.memfd_create("lightning_seg-samples")
         else:
             with tempfile.TemporaryFile() as unnamed:
                 file = os.dup(unnamed.fileno())
         os.ftruncate(file, int(ends[-1]))
-        os.pwrite(file, np.array([len(pixels), id_bytes, *ends], np.int64).tobytes(), 0)
+        os.pwrite(file, np.array([len(pixels), id_bytes, channels, *ends], np.int64).tobytes(), 0)
         return cls(file)
 
     @property
     def path(self) -> str:
-        """Where other processes of this machine can open it while this one lives."""
+        """The path by which other processes of this machine can open it while this process lives."""
         return f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
 
     def get(self, index: int) -> tuple[NDArray[np.uint8], Ids] | None:
-        """Copies of a sample's image (H, W, 3) and ids (H, W); None: not there yet."""
+        """Copies of a sample's image (H, W, C) and ids (H, W); None: not there yet."""
         height, width = self._sizes[index].tolist()
         if height == 0:
             return None
@@ -78,7 +84,7 @@ class SampleCache:
         return image.copy(), ids.copy()
 
     def put(self, index: int, image: NDArray[np.uint8], ids: Ids) -> None:
-        """Keep a sample, of as many pixels as was said; one of none, whose header cannot be read, has no place."""
+        """Keep a sample of the number of pixels that was given; one of 0 pixels, whose header is bad, is left out."""
         if self._ends[index] == self._ends[index + 1]:
             return
         kept_image, kept_ids = self._views(index, *ids.shape)
@@ -90,10 +96,11 @@ class SampleCache:
     def _views(self, index: int, height: int, width: int) -> tuple[NDArray[np.uint8], Ids]:
         start = int(self._ends[index])
         pixels = height * width
-        assert start + pixels * (3 + self._ids_dtype.itemsize) == self._ends[index + 1]
-        image = np.frombuffer(self._map, np.uint8, 3 * pixels, start).reshape(height, width, 3)
-        # bytes first: the place of wide ids in the file need not be a multiple of their size
-        ids = np.frombuffer(self._map, np.uint8, pixels * self._ids_dtype.itemsize, start + 3 * pixels)
+        end_of_image = start + self._channels * pixels
+        assert end_of_image + pixels * self._ids_dtype.itemsize == self._ends[index + 1]
+        image = np.frombuffer(self._map, np.uint8, end_of_image - start, start).reshape(height, width, self._channels)
+        # as bytes: wide ids need not begin at a multiple of their size
+        ids = np.frombuffer(self._map, np.uint8, pixels * self._ids_dtype.itemsize, end_of_image)
         return image, ids.view(self._ids_dtype).reshape(height, width)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -108,6 +115,7 @@ def share_caches(
     samples: Sequence[Sequence[Sample]],
     id_bytes: Sequence[int],
     skip_unreadable: Sequence[bool],
+    channels: int,
     rules: ReadingRules = USUAL,
 ) -> list[SampleCache]:
     """Empty caches, one a data set, which all training processes of a machine share.
@@ -116,6 +124,7 @@ def share_caches(
         samples: of each data set, with masks.
         id_bytes: of each data set.
         skip_unreadable: of each data set: whether an image that cannot be read is passed over.
+        channels: of every image.
         rules: what images may be.
 
     Raises:
@@ -129,9 +138,11 @@ def share_caches(
     def create() -> list[str]:
         if first == this_rank():
             pixels = [_pixels(of_set, skip, rules) for of_set, skip in zip(samples, skip_unreadable, strict=True)]
-            needed = sum(sum(counts) * (3 + size) for counts, size in zip(pixels, id_bytes, strict=True))
+            needed = sum(sum(counts) * (channels + size) for counts, size in zip(pixels, id_bytes, strict=True))
             _check_memory(needed, sum(map(len, pixels)))
-            caches.extend(SampleCache.create(counts, size) for counts, size in zip(pixels, id_bytes, strict=True))
+            caches.extend(
+                SampleCache.create(counts, size, channels) for counts, size in zip(pixels, id_bytes, strict=True)
+            )
         return [cache.path for cache in caches]
 
     paths = gather(create)[first]

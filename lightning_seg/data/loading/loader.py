@@ -1,4 +1,4 @@
-"""The data loader: batches as lists, errors without a worker's stack trace, and no rank without a batch."""
+"""Loads batches as lists; errors come without a worker's stack trace, and every rank gets a batch."""
 
 import contextlib
 import ctypes
@@ -27,7 +27,7 @@ class ErrorsAsItems(Dataset[Any]):
 
     Args:
         dataset: what reads the samples.
-        failures: where the loader notes bad samples, of which its batches are then without; None: it raises.
+        failures: list in which the loader notes bad samples, to leave them out of its batches; None: it raises.
     """
 
     def __init__(self, dataset: Dataset[Any], failures: list[str] | None = None) -> None:
@@ -53,8 +53,8 @@ class SegmentationLoader(DataLoader[Any]):
 
     A process without samples gets one empty batch, so that it joins every collective call of an evaluation.
     Built by :func:`build_loader`; the constructor is torch's, because Lightning builds the loader again from it.
-    Nothing happens before the first batch is asked for: Lightning makes the iterator before it knows how far a resumed
-    run had come, which the sampler asks it.
+    Nothing happens before the first batch is asked for. The sampler asks Lightning how far a resumed run had come, and
+    Lightning makes the iterator before it knows.
 
     Raises:
         DataError: from iteration, with the message of the first bad sample, unless ``failures`` are noted.
@@ -90,10 +90,11 @@ class SegmentationLoader(DataLoader[Any]):
         return batch
 
     def _end_workers(self) -> None:
-        """End loading processes while they can still be told to.
+        """End the loading processes while they can still be told to end.
 
-        Later the error holds the loader in a cycle. Once that is garbage, their queues are closed before torch writes
-        their end into them: it waits ten seconds for each in vain, and the end of Python waits for their SIGTERM.
+        Later, the error holds the loader in a cycle. When that is collected, the queues are closed before torch writes
+        into them that loading has ended. Torch then waits ten seconds for each process in vain, and Python waits at its
+        own end.
         """
         if self._iterator is not None:
             self._iterator._shutdown_workers()  # type: ignore[attr-defined]  # Lightning ends them with it, too
@@ -107,14 +108,14 @@ def warn_of_unreadable(message: str) -> None:
 
 
 def prepare_worker(_: int = 0) -> None:
-    """Make this process a loading process: one thread, since there is one process a CPU, and memory that stays.
+    """Make this process a loading process, which has one thread (there is one process a CPU) and keeps its memory.
 
-    The C library would give the memory of each decoded image back to the system and ask for it again at the next one,
-    which costs up to half as much as decoding it.
+    Otherwise, the C library gives the memory of each decoded image back to the system and asks for it again at the next
+    image. That costs up to half as much as decoding.
 
-    Schedulers signal all processes of a job. The training process decides what follows and still needs its batches, so
-    this one outlives SIGTERM for a while; not for ever, since that is also how Python ends a process that is stuck. A
-    terminal sends Ctrl-C to all processes, too.
+    Schedulers signal all processes of a job, and a terminal sends Ctrl-C to all of them. The training process decides
+    what follows and still needs its batches, so this process outlives SIGTERM for a while. It does not live for ever,
+    since Python ends a stuck process by SIGTERM, too.
     """
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -125,7 +126,7 @@ def prepare_worker(_: int = 0) -> None:
 
 
 def keep_memory() -> None:
-    """Keep up to a quarter of a GiB that was freed, in blocks of any size up to 32 MiB; only glibc can be told to."""
+    """Keep up to a quarter of a GiB of freed memory, in blocks of up to 32 MiB; only glibc can be told to."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(_MMAP_THRESHOLD, 32 * 2**20)  # its upper limit
@@ -140,7 +141,7 @@ def build_loader(
     num_workers: int,
     failures: list[str] | None = None,
 ) -> SegmentationLoader:
-    """A loader over ``dataset`` in the order of ``sampler``; ``batch_size`` samples a process.
+    """Build a loader over ``dataset`` in the order of ``sampler``, with ``batch_size`` samples a process.
 
     Bad samples are noted in ``failures``, where it is given, and left out of their batch.
     """

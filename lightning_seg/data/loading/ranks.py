@@ -1,4 +1,4 @@
-"""What one training process knows, told to all of them."""
+"""Tells all training processes what one of them knows."""
 
 from collections.abc import Callable
 from typing import TypeVar

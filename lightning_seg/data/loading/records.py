@@ -1,4 +1,4 @@
-"""Sample records in one block of memory that all worker processes share."""
+"""Keeps a list of samples in one block of memory that all worker processes share."""
 
 import pickle
 from collections.abc import Iterable, Sequence
@@ -8,15 +8,16 @@ from typing import overload
 import numpy as np
 import torch
 
+from lightning_seg.sources import ByteSource
 from lightning_seg.structures import Annotations, Sample
 
 
 class Records(Sequence[Sample]):
     """A list of samples that takes the same memory for any number of workers.
 
-    Python counts references inside its objects, so that a forked worker that only looks at a list of samples copies its
-    pages one by one. Here the samples lie pickled in one tensor, which is shared by forked and spawned processes alike,
-    and each is unpickled when it is asked for; paths as text, which takes a fraction of a path object's time.
+    The plain equivalent is a list. But Python counts references inside its objects, so a forked worker that only looks
+    at a list copies its memory page by page. Here the samples lie pickled in one tensor, which forked and spawned
+    processes share, and each is unpickled when it is asked for. Paths are pickled as text, which is faster.
     """
 
     def __init__(self, samples: Iterable[Sample]) -> None:
@@ -38,8 +39,17 @@ class Records(Sequence[Sample]):
         start, end = self._ends.numpy()[place : place + 2]
         packed = self._bytes.numpy()[start:end].tobytes()
         name, image, mask = pickle.loads(packed)  # its own, from above
-        return Sample(name, Path(image), Path(mask) if isinstance(mask, str) else mask)
+        return Sample(
+            name,
+            Path(image) if isinstance(image, str) else image,
+            Path(mask) if isinstance(mask, str) else mask,
+        )
 
 
-def _pack(sample: Sample) -> tuple[str, str, str | Annotations | None]:
-    return sample.name, str(sample.image), str(sample.mask) if isinstance(sample.mask, Path) else sample.mask
+def _pack(sample: Sample) -> tuple[str, str | ByteSource, str | ByteSource | Annotations | None]:
+    image, mask = sample.image, sample.mask
+    return (
+        sample.name,
+        str(image) if isinstance(image, Path) else image,
+        str(mask) if isinstance(mask, Path) else mask,
+    )

@@ -1,4 +1,4 @@
-"""A data module whose epochs go on, inside their order, where a checkpoint left them."""
+"""Lets the epochs of a data module go on inside their order, where a checkpoint left them."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ MAX_DEFAULT_WORKERS = 16
 
 
 class ResumableDataModule(pl.LightningDataModule):
-    """What loaders need to know of the run: its processes, and how far it is in an epoch.
+    """Tells loaders about the run: its processes, and how far it is in an epoch.
 
     Attributes:
         datasets: by split.
         batch_size: training samples per process and step.
         num_workers: loading processes per training process; None: by the CPUs that fall to it.
         seed: of the order.
-        sampler: name of the way that training samples are drawn.
-        position: in the order of an epoch.
+        sampler: how training samples are drawn: ``shuffle`` or ``rare_class``.
+        position: how far the run is in the order of an epoch.
     """
 
     batch_size: int
@@ -36,7 +36,7 @@ class ResumableDataModule(pl.LightningDataModule):
 
     @property
     def global_batch(self) -> int:
-        """Samples of a batch over all processes."""
+        """Number of samples of a batch over all processes."""
         return self.batch_size * self._processes()[0]
 
     def state_dict(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class ResumableDataModule(pl.LightningDataModule):
         return self.position.problems(self._order(), inside=inside)
 
     def order_changes(self) -> list[str]:
-        """What an epoch's order hangs on that is other than in the checkpoint that was loaded."""
+        """Settings that an epoch's order depends on and that differ from the loaded checkpoint's."""
         return self.position.changes(self._order())
 
     def batches_begun(self, epoch: int, batches: int, limit: int, *, start: bool = False) -> int:
@@ -59,14 +59,14 @@ class ResumableDataModule(pl.LightningDataModule):
         return find(epoch, batches, limit=limit, global_batch=self.global_batch, length=len(self.datasets["train"]))
 
     def _samples_done(self) -> int:
-        """Where the epoch that begins starts in its order: not at 0 in a run that is resumed inside it."""
+        """Where the order of the epoch starts: above 0 in a run that is resumed inside it."""
         if self.trainer is None or not self.trainer.training:
             return 0
         ready = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         return self.position.samples(self.trainer.current_epoch, ready, self.global_batch)
 
     def _order(self) -> dict[str, Any]:
-        """All that an epoch's order hangs on."""
+        """All settings that an epoch's order depends on."""
         if self._names is None:
             self._names = digest_of_names(self.datasets["train"].samples)
         return {"seed": self.seed, "data.sampler": self.sampler, "the samples of data.train": self._names}

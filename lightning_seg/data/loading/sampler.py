@@ -1,4 +1,4 @@
-"""Which process sees which sample: training without remainders, evaluation without repeats."""
+"""Decides which process sees which sample: training has no remainder, evaluation no repeats."""
 
 from collections.abc import Callable, Collection, Iterator
 from itertools import chain
@@ -11,11 +11,11 @@ from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 TEMPERATURE = 0.01
 MIN_PIXELS = 3000
-"""Of rare-class sampling, as DAFormer trains (its configs' ``class_temp`` and ``min_pixels``)."""
+"""Settings of rare-class sampling, as DAFormer trains (``class_temp`` and ``min_pixels`` of its configs)."""
 
 
 class Draw(NamedTuple):
-    """What a training sample is asked by: all that its augmentation may depend on, but for the seed."""
+    """What a training sample is asked by: everything that its augmentation depends on, except the seed."""
 
     sample: int
     epoch: int
@@ -23,7 +23,7 @@ class Draw(NamedTuple):
 
 
 class TrainSampler(DistributedSampler[Draw]):
-    """A shuffled epoch in whole global batches, the same order for any number of processes.
+    """Shuffles an epoch, in whole global batches and in the same order for any number of processes.
 
     Positions ``0, 1, 2 …`` of the epoch go round the ranks in turn, so that the union of all ranks' n-th batches
     is the same set of samples whatever the number of ranks, at the same global batch size.
@@ -34,9 +34,9 @@ class TrainSampler(DistributedSampler[Draw]):
         rank: of this process.
         seed: with the epoch, decides the order.
         batch_size: per process; samples that fill no whole global batch are left out of this epoch.
-        samples_done: how many samples of the epoch's order there have been already, in a run that is resumed; asked
-            when an epoch begins. They are left out, and the others dealt in whole global batches, but the length stays
-            that of the whole epoch.
+        samples_done: how many samples of the epoch's order are done already in a resumed run; asked when an epoch
+            begins. They are left out, and the others are dealt in whole global batches; the length stays that of the
+            whole epoch.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class TrainSampler(DistributedSampler[Draw]):
 
 
 class OverfitSampler(TrainSampler, SequentialSampler):  # type: ignore[misc]  # whose samples are plain numbers
-    """For ``trainer.overfit_batches``: the first samples in their order, with the same augmentation in every epoch.
+    """Gives the first samples in order, with one augmentation in every epoch: for ``trainer.overfit_batches``.
 
-    Sequential, because Lightning would replace any other by one that repeats samples to fill all processes.
+    It is a ``SequentialSampler``: Lightning replaces any other by one that repeats samples to fill all processes.
     """
 
     def set_epoch(self, epoch: int) -> None:
@@ -84,7 +84,7 @@ class OverfitSampler(TrainSampler, SequentialSampler):  # type: ignore[misc]  # 
 
 
 class RareClassSampler(TrainSampler):
-    """Draws a class by its rarity, then any sample that shows it; with replacement, as many as :class:`TrainSampler`.
+    """Draws a class by its rarity, then any sample that shows it, with replacement; as long as :class:`TrainSampler`.
 
     DAFormer's rare-class sampling (Hoyer et al., CVPR 2022, arXiv 2111.14887, section 3.3), with its temperature and
     its smallest number of pixels: class c, which covers the part f of all labelled pixels, is drawn with a probability
@@ -94,12 +94,8 @@ class RareClassSampler(TrainSampler):
         dataset: anything with a length.
         class_pixels: (N, C) pixels of each class in each sample.
         temperature: the lower, the more often rare classes are drawn.
-        min_pixels: how many pixels of a class a sample must have to show it; where none has so many, one will do.
-        num_replicas: number of processes.
-        rank: of this process.
-        seed: with the epoch and the position, decides the draw.
-        batch_size: per process.
-        samples_done: as of :class:`TrainSampler`.
+        min_pixels: how many pixels of a class a sample must have to show it; one, where no sample has as many.
+        settings: the other arguments of :class:`TrainSampler`. The seed decides the draws of an epoch.
     """
 
     def __init__(
@@ -109,20 +105,9 @@ class RareClassSampler(TrainSampler):
         *,
         temperature: float = TEMPERATURE,
         min_pixels: int = MIN_PIXELS,
-        num_replicas: int,
-        rank: int,
-        seed: int,
-        batch_size: int,
-        samples_done: Callable[[], int] = lambda: 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            dataset,
-            num_replicas=num_replicas,
-            rank=rank,
-            seed=seed,
-            batch_size=batch_size,
-            samples_done=samples_done,
-        )
+        super().__init__(dataset, **settings)
         self.probabilities = rare_class_probabilities(class_pixels.sum(axis=0), temperature)
         enough = class_pixels >= min_pixels
         shows = np.where(enough.any(axis=0), enough, class_pixels > 0)
@@ -141,7 +126,7 @@ class RareClassSampler(TrainSampler):
 
 
 def rare_class_probabilities(pixels: NDArray[np.int64], temperature: float) -> NDArray[np.float64]:
-    """``exp((1 - f) / temperature)`` of each class, normalised; f is its part of all pixels, and absent ones get 0.
+    """``exp((1 - f) / temperature)`` of each class, normalised; f is its part of all pixels. Absent classes get 0.
 
     Args:
         pixels: (C,) of each class, at least one of them above 0.
@@ -212,7 +197,7 @@ def make_train_sampler(
 
 
 def batch_problem(samples: int, batch_size: int, processes: int) -> str | None:
-    """Why training samples fill no batch; None where they fill one.
+    """Say why training samples fill no batch; None if they fill one.
 
     Args:
         samples: how many there are.

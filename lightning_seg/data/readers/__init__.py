@@ -1,4 +1,4 @@
-"""Source formats, one a file."""
+"""Reads source formats, one a file."""
 
 from lightning_seg.data.readers.ade20k import ADE20K
 from lightning_seg.data.readers.camvid import CamVid

@@ -1,4 +1,4 @@
-"""ADE20K's 150 classes (the ``ADEChallengeData2016`` of the scene parsing benchmark)."""
+"""Reads ADE20K's 150 classes (the ``ADEChallengeData2016`` of the scene parsing benchmark)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""CamVid as the SegNet tutorial lays it out."""
+"""Reads CamVid as the SegNet tutorial lays it out."""
 
 from pathlib import Path
 

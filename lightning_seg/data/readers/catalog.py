@@ -1,4 +1,4 @@
-"""Data sets that are registered with Detectron2's ``DatasetCatalog``."""
+"""Reads data sets that are registered with Detectron2's ``DatasetCatalog``."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,9 +14,9 @@ from lightning_seg.structures import Annotations, Colour, Sample, Segment, Sourc
 class Catalog(Reader):
     """A data set by the name that it is registered with, by Detectron2 itself or by a file in ``data.imports``.
 
-    Its dicts have ``sem_seg_file_name``, whose values are the indices of the metadata's ``stuff_classes`` and its
-    ``ignore_label`` (255 where it has none), or ``annotations``, whose categories are those of ``thing_classes``. Paths
-    are as registered, not below ``data.root``.
+    Its dicts have either ``sem_seg_file_name`` or ``annotations``. Values of a mask are indices of the metadata's
+    ``stuff_classes``, or its ``ignore_label`` (255 where it has none). Categories of annotations are those of
+    ``thing_classes``. Paths are as registered, not below ``data.root``.
 
     Args:
         name: as registered.

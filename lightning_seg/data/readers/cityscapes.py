@@ -1,4 +1,4 @@
-"""Cityscapes in its own layout."""
+"""Reads Cityscapes in its own layout."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ LAST_LABEL_ID = 33
 class Cityscapes(Reader):
     """``leftImg8bit/<split>/<city>/`` and ``gtFine/<split>/<city>/`` below ``root``.
 
-    Reads ``*_labelIds.png`` as published, of which 19 of 34 ids are trained on and all others ignored; or
+    Reads ``*_labelIds.png`` as published: 19 of the 34 ids are trained on, the others are ignored. Reads
     ``*_labelTrainIds.png`` where only those are there. Names and colours are those that Detectron2 lists.
 
     Args:
@@ -50,7 +50,7 @@ class Cityscapes(Reader):
         return reader.samples(None)
 
     def _kind(self, root: Path | None) -> str:
-        """Which masks there are; the published ones where there are none, so that prediction needs no data set."""
+        """The kind of masks that is there. Where there is none, the published kind: prediction needs no data set."""
         found = LABEL_IDS
         masks = resolve(self.root, root) / "gtFine" / self.split
         for path in entries_below(masks) if os.path.isdir(masks) else ():

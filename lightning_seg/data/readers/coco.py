@@ -1,4 +1,4 @@
-"""COCO's JSON: polygons and run-length encodings by category."""
+"""Reads COCO's JSON: polygons and run-length encodings by category."""
 
 import json
 from collections import Counter
@@ -62,7 +62,7 @@ class Coco(Reader):
         if orphans:
             raise OrphanError(
                 f"{len(orphans)} of {len(content.images)} images that {file} names are not there: "
-                + why_missing(orphans[0].path, "data.root and the reader's images"),
+                + why_missing(str(orphans[0].path), "data.root and the reader's images"),
                 samples,
                 orphans,
             )
@@ -175,5 +175,5 @@ def labels_of_categories(categories: dict[int, str], background: str | None) -> 
 
 @lru_cache(maxsize=4)
 def _read(file: Path) -> _Content:
-    """Read once for labels and samples, and for all parts of a split, which a large file makes worth it."""
+    """Read a file once for labels and samples, and for all parts of a split: files may be large."""
     return _Content(file)

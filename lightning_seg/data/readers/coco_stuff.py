@@ -1,4 +1,4 @@
-"""COCO-Stuff's 171 classes: 80 things of COCO and 91 kinds of stuff."""
+"""Reads COCO-Stuff's 171 classes: 80 things of COCO and 91 kinds of stuff."""
 
 import os
 from pathlib import Path
@@ -29,10 +29,10 @@ CONVERTED = "*_labelTrainIds.png"
 class CocoStuff(Reader):
     """COCO's images with COCO-Stuff's pixel maps: ``<split>/`` and ``stuffthingmaps/<split>/`` below ``root``.
 
-    The layout of mmsegmentation, ``images/<split>/`` and ``annotations/<split>/``, is read as well, but for the
-    ``*_labelTrainIds.png`` that its converter lays beside the maps. Stored values are
-    COCO's ids less one: 0 to 89 for things, of which ten are unused, 91 to 181 for stuff; 255 is ignored. Names of
-    things are those that Detectron2 lists.
+    The layout of mmsegmentation, ``images/<split>/`` and ``annotations/<split>/``, is read as well, without the
+    ``*_labelTrainIds.png`` that its converter lays beside the maps. Stored values are COCO's ids less one: 0 to 89 for
+    things (ten of them are unused), 91 to 181 for stuff; 255 is ignored. Names of things are those that Detectron2
+    lists.
 
     Args:
         root: folder of the images' and the maps' folders.

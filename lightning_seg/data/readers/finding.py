@@ -1,4 +1,4 @@
-"""From names, as configurations, lists and tables write them, to the files and folders that they mean."""
+"""Finds the files and folders that names in configurations, lists and tables mean."""
 
 import os
 import unicodedata
@@ -12,9 +12,10 @@ from lightning_seg.errors import ConfigError, DataError
 
 
 def resolve(path: str | Path, root: Path | None) -> Path:
-    """Where a path of the configuration leads: ``~`` and ``$VARS`` are expanded, a relative one is below ``root``.
+    """The file or folder that a path of the configuration means.
 
-    A file that is really named with such a sign is found too, and one whose ä is two characters.
+    ``~`` and ``$VARS`` are expanded; a relative path is below ``root``. A file that really has such a sign in its name
+    is found, too, and so is one that stores ä as two characters.
     """
     given = os.fspath(path)
     places = [name if root is None else os.path.join(root, name) for name in (expand(given), given)]
@@ -34,7 +35,7 @@ def expand(name: str) -> str:
 
 
 def spellings(name: str) -> Iterator[str]:
-    """What a list or table may mean by a name, the likeliest first: the name itself, as Windows or a shell reads it."""
+    """The paths that a name in a list or table may mean: as it is, then as Windows or a shell reads it."""
     yield name
     if "\\" in name:
         yield name.replace("\\", "/")
@@ -60,8 +61,8 @@ class Finder:
             name: relative to one of the folders, or absolute.
             folders: where to look.
             suffixes: what may follow the name.
-            any_case: the name is no file's own but made from a pattern, so that every file whose suffix differs only in
-                case is meant as well; else such a file is only meant where none has the very name.
+            any_case: the name is made from a pattern, so that it also means every file whose suffix differs in case.
+                Otherwise it means such a file only where no file has the very name.
 
         Raises:
             DataError: if a folder cannot be listed.
@@ -75,7 +76,7 @@ class Finder:
         return []
 
     def existing(self, path: str) -> str | None:
-        """The path, or one that differs only in how an ä is composed; None where there is neither."""
+        """The path, or one that differs only in how it stores an ä; None where neither exists."""
         if os.path.exists(path):
             return path
         above, name = os.path.split(path.rstrip("/"))
@@ -116,7 +117,7 @@ def _composed(name: str) -> str:
 
 
 def why_missing(path: str | Path, settings: str = "data.root") -> str:
-    """What is wrong with a path that was not found, and what to do: ``… does not exist: check data.root``."""
+    """Say why a path was not found, and what to do: ``… does not exist: check data.root``."""
     try:
         Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):

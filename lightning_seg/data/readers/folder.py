@@ -1,4 +1,4 @@
-"""A folder of images and a folder of masks, matched by name, or a list file that pairs them."""
+"""Reads a folder of images and a folder of masks, matched by name or paired by a list file."""
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,11 +25,11 @@ class Folder(Reader):
     Sub-folders are followed, and a mask lies in the same sub-folder as its image.
 
     Args:
-        images: folder of the images, or several: in ``*/images``, ``*`` is any folder, and a mask lies in that of
-            ``*/masks`` with the same name. May be left out where ``list`` gives the paths of images and masks.
+        images: folder of the images, or several: in ``*/images``, ``*`` is any folder, and the mask of an image lies in
+            the folder of ``*/masks`` with the same name. May be left out where ``list`` gives all paths.
         masks: folder of the masks, or several; may be the same folder.
-        image_name: the image's name without suffix, where ``{stem}`` is what its mask's name shares: files that are
-            not named so are no images.
+        image_name: pattern of an image's name without suffix; ``{stem}`` is the part that its mask's name shares.
+            Files of other names are no images.
         mask_name: the mask's file name, with the same ``{stem}``; its suffix in any case.
         image_suffixes: what counts as an image, in any case; hidden files never do.
         skip: names of files that are neither image nor mask, as patterns such as ``*_color.png``.
@@ -94,7 +94,7 @@ class Folder(Reader):
         return [*found.values(), root or Path()]
 
     def _files(self, setting: str, given: str, root: Path | None) -> dict[str, Path]:
-        """Files below a folder, or below all that match, by what names them: scene, sub-folders and file name."""
+        """Files below a folder, or below all folders that match, by scene, sub-folders and file name."""
         return {
             os.path.join(scene, path.relative_to(folder)): path
             for scene, folder in matching_folders(setting, given, root).items()
@@ -154,7 +154,7 @@ class Folder(Reader):
         return samples
 
     def _advice(self, image_files: Iterable[str], mask_files: Collection[str], *, in_one: bool) -> str:
-        """What would pair them: other patterns, or a list."""
+        """Advice on what would pair them: other patterns, or a list."""
         images = [name for name in image_files if os.path.splitext(name)[1].lower() in self.image_suffixes]
         fitting = fitting_templates(images, mask_files, in_one=in_one)
         if fitting is None or fitting == (self.image_name, self.mask_name):

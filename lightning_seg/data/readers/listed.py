@@ -1,4 +1,4 @@
-"""A text file that chooses the samples of a folder, one a line."""
+"""Reads a text file that chooses the samples of a folder, one a line."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""A table of images and masks: CSV, or JSON lines."""
+"""Reads a table of images and masks: CSV, or JSON lines."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Names of samples: unique, plain text, and never a way out of the folder that they are written to."""
+"""Names samples: names are unique plain text, and never lead out of the folder that they are written to."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def common_folder(paths: Iterable[Path]) -> Path:
+def common_folder(paths: Iterable[str | Path]) -> Path:
     """The deepest folder that holds all of them; the working directory where there is none.
 
     >>> common_folder([Path("a/b/1.jpg"), Path("a/c/2.jpg")]).as_posix()
@@ -21,7 +21,7 @@ def common_folder(paths: Iterable[Path]) -> Path:
 
 
 def common_start(names: Collection[str]) -> str:
-    """The longest text that all begin with.
+    """The longest text that all names begin with.
 
     >>> common_start(["img_12", "img_1"])
     'img_1'
@@ -32,9 +32,10 @@ def common_start(names: Collection[str]) -> str:
 
 
 def sample_name(path: str) -> str:
-    r"""A relative path as the name of a sample: composed, since macOS stores ä as two characters and others as one.
+    r"""Turn a relative path into the name of a sample.
 
-    Steps upward and backslashes do not survive, nor do bytes that are no text.
+    An ä is one character, though macOS stores it as two. Steps upward, backslashes and bytes that are no text are
+    replaced.
 
     >>> sample_name("/../a/./b/../c\\d")
     'a/c/d'
@@ -52,9 +53,9 @@ def sample_name(path: str) -> str:
 
 
 def unique_names(paths: Sequence[str | Path]) -> list[str]:
-    """Names of samples: paths without suffix, but with it where two would be named alike.
+    """Names of samples: paths without their suffix.
 
-    Where two paths are alike even so, the later one has a number.
+    Where two would be named alike, they keep it; where they are alike even so, the later one gets a number.
 
     >>> unique_names(["a/1.jpg", "b.jpg", "b.png"])
     ['a/1', 'b.jpg', 'b.png']

@@ -1,4 +1,4 @@
-"""Image and mask paths that a list or a table names: found, or told apart by what is missing."""
+"""Pairs image and mask paths that a list or a table names, and says which file of a pair is missing."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ class Named(NamedTuple):
 
 
 def pair(image: Named, mask: Named, where: str, *, may_strip: bool = False) -> tuple[Path, Path] | Orphan:
-    """The image and the mask of a sample, or what is left where one is missing.
+    """Pair the image and the mask of a sample; where one is missing, report the other as an orphan.
 
     Args:
         image: of the sample.

@@ -1,4 +1,4 @@
-"""What every source format offers: a list of samples."""
+"""Defines what every reader of a source format offers: a list of samples."""
 
 import os
 from abc import ABC, abstractmethod
@@ -9,6 +9,7 @@ from typing import Literal
 
 from lightning_seg.data.readers.walking import scan
 from lightning_seg.errors import DataError
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Sample, SourceLabels
 
 
@@ -24,7 +25,7 @@ class Orphan:
     """
 
     kind: Literal["orphan_image", "orphan_mask", "lossy_mask", "unreadable"]
-    path: Path
+    path: AnyFile
     detail: str
 
 
@@ -45,8 +46,9 @@ class OrphanError(DataError):
 class Reader(ABC):
     """Turns one source format into a list of :class:`~lightning_seg.structures.Sample`.
 
-    A reader only finds files; decoding and checking their content is the data set's work. Relative paths
-    in its arguments are relative to the ``root`` that the data module passes (``data.root``).
+    A reader only finds files, or says where else their bytes are (:class:`~lightning_seg.sources.ByteSource`); decoding
+    and checking their content is the data set's work. Relative paths in its arguments are relative to the ``root`` that
+    the data module passes (``data.root``).
     """
 
     def prepare(self, root: Path | None) -> None:
@@ -55,7 +57,7 @@ class Reader(ABC):
 
     @property
     def prepares(self) -> bool:
-        """Whether :meth:`prepare` does anything, so that what is listed before it may not be what is there after."""
+        """Whether :meth:`prepare` writes anything, so that samples may differ before and after it."""
         return type(self).prepare is not Reader.prepare
 
     def labels(self, root: Path | None) -> SourceLabels | None:

@@ -1,4 +1,4 @@
-"""A random split of any reader."""
+"""Splits the samples of any reader at random."""
 
 import hashlib
 import re
@@ -9,6 +9,7 @@ from typing import Literal
 
 from lightning_seg.data.readers.reader import OrphanError, Reader
 from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.sources import name_below
 from lightning_seg.structures import Sample, SourceLabels
 
 PARTS = ("train", "val", "test")
@@ -17,8 +18,8 @@ PARTS = ("train", "val", "test")
 class Split(Reader):
     """One part of another reader's samples, drawn by seed.
 
-    The parts share no sample and make up the whole; on every machine they are the same. Groups stay together, so that a
-    part's size comes as near to its fraction as whole groups can.
+    The parts share no sample and make up the whole. They are the same on every machine. Groups stay together, so a part
+    is as near to its fraction as whole groups allow.
 
     Args:
         of: the reader that is split; the same in every part.
@@ -89,9 +90,9 @@ class Split(Reader):
     def _group(self, sample: Sample, root: Path | None) -> str:
         if self.group_by is None:
             return sample.name
-        # what lies above would be the same match for all
-        path = sample.image.relative_to(root) if root and sample.image.is_relative_to(root) else sample.image
-        match = self.group_by.search(path.as_posix())
+        # Folders above the root would give all samples the same match.
+        path = name_below(sample.image, root)
+        match = self.group_by.search(path)
         if match is None:
             raise DataError(f"Split(group_by={self.group_by.pattern!r}) matches nothing in {path}")
         return match[1] if match.groups() else match[0]

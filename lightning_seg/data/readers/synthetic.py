@@ -1,4 +1,4 @@
-"""Small made-up scenes, written to disk as ordinary image and mask files: data for a first run and for tests."""
+"""Writes small made-up scenes to disk, as image and mask files: data for a first run and for tests."""
 
 import json
 import os
@@ -64,7 +64,7 @@ class Synthetic(Reader):
 
     @property
     def settings(self) -> dict[str, int | list[int]]:
-        """What decides the files, as it is stored beside them."""
+        """The arguments that decide the files; they are stored beside them."""
         return {"count": self.count, "seed": self.seed, "size": list(self.size)}
 
     def _check(self, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""How images and masks are named alike: what ``{stem}`` stands for, and which pattern would fit a folder."""
+"""Matches names of images and masks by patterns: says what ``{stem}`` stands for, and which pattern fits a folder."""
 
 import os
 import re
@@ -12,7 +12,7 @@ _TRIED = 64
 
 
 def pattern(template: str) -> re.Pattern[str]:
-    """A name with ``{stem}`` in it, as an expression whose group is the stem."""
+    """Turn a name with ``{stem}`` in it into an expression whose group is the stem."""
     before, after = template.split("{stem}")
     return re.compile(re.escape(before) + "(.+)" + re.escape(after), re.DOTALL)
 
@@ -58,7 +58,7 @@ def _candidates(images: Collection[str], masks: Collection[str], in_one: bool) -
 
 
 def _frame(names: Iterable[str]) -> str:
-    """What all names begin and end with, around ``{stem}``; digits there are part of the stem."""
+    """The pattern around ``{stem}``: what all names begin and end with; digits belong to the stem."""
     last = [os.path.basename(name) for name in names]
     if len(set(last)) < 2:
         return "{stem}"

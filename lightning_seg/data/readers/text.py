@@ -18,7 +18,7 @@ _MARKS = (  # the longer first: UTF-32's begins with UTF-16's
 
 
 def read_text(file: Path, setting: str, *, raw_names: bool = False) -> str:
-    """The whole file: UTF-8, or what its byte order mark says.
+    """Read a whole file: as UTF-8, or as its byte order mark says.
 
     Args:
         file: to read.

@@ -1,4 +1,4 @@
-"""Pascal VOC's segmentation data in its own layout."""
+"""Reads Pascal VOC's segmentation data in its own layout."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The files below a folder."""
+"""Lists the files below a folder."""
 
 import errno
 import os
@@ -9,9 +9,9 @@ from lightning_seg.errors import DataError
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file below a folder in a fixed order, through links, without hidden ones (``._x.png`` of macOS).
+    """Every file below a folder in a fixed order; links are followed, hidden files (``._x.png`` of macOS) left out.
 
-    Links that lead nowhere are listed too, so that they are missed and not forgotten.
+    Links that lead nowhere are listed too, so that somebody notices that their files are missing.
 
     Raises:
         DataError: if a folder cannot be listed.
@@ -20,7 +20,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def entries_below(folder: Path) -> Iterator[Path]:
-    """The same in any order, and no further than it is asked for."""
+    """The same files in any order; folders are listed only as far as files are asked for."""
     return _walk(os.fspath(folder), ())
 
 

@@ -1,7 +1,8 @@
-"""How bytes become pixels.
+"""Turns bytes into pixels.
 
-``storage`` alone reads bytes; ``headers`` says what a file is, its size and orientation above all, and ``decoders``
-makes pixels of it; ``images`` and ``masks`` are what others ask, and go by the same header and the same rules.
+``storage`` alone opens files, wherever their bytes are. ``headers`` says what a file is, above all its size and its
+orientation. ``decoders`` makes pixels of it. Others ask ``images`` and ``masks``, which share one header and one set of
+rules.
 """
 
 from lightning_seg.data.reading.header import Header

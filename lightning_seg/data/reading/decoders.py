@@ -1,4 +1,4 @@
-"""Pixels as they are stored, by whichever library reads a format exactly, and fastest; nothing is turned here."""
+"""Decodes pixels as they are stored, by the fastest library that reads a format exactly; it turns nothing."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -17,17 +17,17 @@ from lightning_seg.data.reading.pnm import decode_pnm
 from lightning_seg.data.reading.tiff import SEPARATE, band_of, without_orientation
 
 _IN_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
-"""OpenCV 4.11's; older ones change the order afterwards."""
+"""A flag of OpenCV 4.11 and later; with older ones, the order of channels is changed afterwards."""
 
 _OF_PILLOW = ("JPEG", "PNG", "TIFF", *others.FORMATS)
 
 
 def decode_rgb(data: bytes, header: Header) -> NDArray[np.uint8]:
-    """An image of at most 8 bits as (H, W, 3) RGB; alpha is left out.
+    """Decode an image of at most 8 bits to (H, W, 3) RGB; alpha is left out.
 
     Raises:
-        ValueError, OSError, …: what the decoder raises, of a damaged file; also where other programs would show a
-            part of it.
+        ValueError, OSError, …: whatever the decoder raises, if the file is damaged, even where other programs would
+            show a part of it.
     """
     if header.format == "JPEG":
         return _decode_jpeg(data)
@@ -41,9 +41,9 @@ def decode_rgb(data: bytes, header: Header) -> NDArray[np.uint8]:
 
 
 def decode_reduced(data: bytes, reduce: int) -> NDArray[np.uint8]:
-    """A JPEG at 1/2, 1/4 or 1/8 of its size, rounded up, (h, w, 3) RGB.
+    """Decode a JPEG at 1/2, 1/4 or 1/8 of its size, rounded up, to (h, w, 3) RGB.
 
-    Where libjpeg-turbo 3 is not installed and the image is narrower than that: at more than was asked for.
+    A very narrow image may come larger than asked for, where libjpeg-turbo 3 is not installed.
     """
     if (pixels := turbojpeg.decode_whole(data, reduce)) is not None:
         return pixels
@@ -53,25 +53,25 @@ def decode_reduced(data: bytes, reduce: int) -> NDArray[np.uint8]:
 
 
 def decode_grey(data: bytes) -> NDArray[np.uint8]:
-    """A grey PNG of 8 bits as (H, W)."""
+    """Decode a grey PNG of 8 bits to (H, W)."""
     check_png(data)
     return _opencv(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def decode_stored(data: bytes, header: Header) -> NDArray[Any]:
-    """Values of any type as (H, W), or (H, W, 3) or (H, W, 4) in the order of the file.
+    """Decode values of any type to (H, W), or to (H, W, 3) or (H, W, 4) in the order of the file.
 
     Raises:
-        ValueError, OSError, …: of a damaged file, or of a type or compression that no library here reads.
+        ValueError, OSError, …: if the file is damaged, or has a type or compression that no library here reads.
     """
     if header.format == "PPM" and not header.type.startswith("float"):
         return decode_pnm(data)
-    if header.variant == SEPARATE and header.format == "TIFF":  # which OpenCV takes for interleaved ones
+    if header.variant == SEPARATE and header.format == "TIFF":  # OpenCV takes such bands for interleaved ones
         single = replace(header, bands=1, variant=0)
         return np.stack([decode_stored(band_of(data, band), single) for band in range(header.bands)], axis=2)
     by_pillow = header.bands == 1 and header.variant != GREY_ALPHA
     if by_pillow and header.type not in ("int8", "uint32", "float64"):
-        pixels = np.asarray(open_by_pillow(data, header))  # which holds signed numbers in wider ones
+        pixels = np.asarray(open_by_pillow(data, header))  # Pillow holds signed numbers in wider ones
         is_exact = (pixels.dtype.kind == "f") == header.type.startswith("float")
     else:
         if header.format == "PNG":
@@ -86,7 +86,7 @@ def decode_stored(data: bytes, header: Header) -> NDArray[Any]:
 
 
 def open_by_pillow(data: bytes, header: Header) -> Image.Image:
-    """An image whose pixels are there, as they are stored."""
+    """Open an image and load its pixels as they are stored."""
     if header.format == "PNG":
         check_png(data)
     file = BytesIO(without_orientation(data) if header.format == "TIFF" else data)
@@ -109,7 +109,7 @@ def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
 
 
 def _decode_by_torchvision(data: bytes) -> NDArray[np.uint8] | None:
-    """A grey or RGB JPEG at two thirds of Pillow's cost; None: not that, or Pillow shall say what is wrong."""
+    """Decode a grey or RGB JPEG at two thirds of Pillow's cost; None: let Pillow decode it, or say what is wrong."""
     try:
         from torchvision.io import ImageReadMode, decode_jpeg
     except ImportError:  # torchvision 0.29 says that a later release will be without; Pillow gives the same pixels

@@ -1,4 +1,4 @@
-"""Tags of a TIFF directory, which TIFF files and EXIF data consist of."""
+"""Reads the tags of a TIFF directory; TIFF files and EXIF data consist of such directories."""
 
 import struct
 from collections.abc import Collection, Iterator
@@ -7,7 +7,7 @@ from typing import BinaryIO, NamedTuple
 CLASSIC, BIG = 42, 43
 
 _NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
-"""Of the types that are whole numbers or bytes, how ``struct`` calls them."""
+"""``struct``'s names of the types that are whole numbers or bytes."""
 
 _MOST_BYTES = 2**24
 _MOST_DIRECTORIES = 2**16
@@ -18,8 +18,8 @@ class Tag(NamedTuple):
 
     Attributes:
         values: at least one.
-        place: of the first, in bytes from the start of the file.
-        code: what ``struct`` calls one value, with its byte order.
+        place: where the first value is, in bytes from the start of the file.
+        code: ``struct``'s name of one value, with its byte order.
     """
 
     values: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""What an image or mask file says of itself before its pixels."""
+"""Defines what a file says of its pixels before they are decoded."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ class Header:
         stored: height and width as the pixels are stored.
         orientation: EXIF's number, 1 where they are upright.
         format: Pillow's name of it, such as ``JPEG``.
-        bands: without alpha; 1 of a palette image.
-        bits: of one value.
-        type: NumPy's name of what holds one value, such as ``uint8`` or ``float32``.
-        pages: pages of a TIFF, without reduced copies of another; frames of an animation.
-        lossy: what compressed the pixels, where that changes values; None where it does not.
+        bands: number of bands without alpha; a palette image has 1.
+        bits: number of bits of one value.
+        type: NumPy's name of the type that holds one value, such as ``uint8`` or ``float32``.
+        pages: number of pages of a TIFF, without reduced copies, or of frames of an animation.
+        lossy: name of a compression that changes values; None where there is none.
         inverted: whether a TIFF stores white as 0.
-        variant: of a PNG its colour type; of a TIFF 2 where its bands are stored one after the other; else 0.
+        variant: the colour type of a PNG; 2 for a TIFF that stores its bands one after the other; else 0.
     """
 
     stored: tuple[int, int]
@@ -35,7 +35,7 @@ class Header:
 
     @property
     def upright(self) -> tuple[int, int]:
-        """Height and width once turned as the orientation says."""
+        """Height and width after the image is turned upright."""
         height, width = self.stored
         return (width, height) if self.orientation in SIDEWAYS else (height, width)
 

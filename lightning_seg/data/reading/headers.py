@@ -1,6 +1,5 @@
-"""Headers of all formats that are read."""
+"""Reads the header of an image or mask, whatever its format."""
 
-from pathlib import Path
 from typing import BinaryIO
 
 from lightning_seg.data.reading.header import Header
@@ -10,14 +9,15 @@ from lightning_seg.data.reading.png import SIGNATURE, read_png
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.data.reading.storage import named, open_file
 from lightning_seg.data.reading.tiff import MAGICS, read_tiff
+from lightning_seg.sources import AnyFile
 
 
-def read_header(path: Path, what: str, rules: ReadingRules = USUAL) -> Header:
-    """Read no pixel.
+def read_header(path: AnyFile, what: str, rules: ReadingRules = USUAL) -> Header:
+    """Read the header of a file, and none of its pixels.
 
     Args:
         path: of the file.
-        what: it is, for messages: ``image`` or ``mask``.
+        what: ``image`` or ``mask``, for messages.
         rules: what may be read.
 
     Raises:
@@ -32,7 +32,7 @@ def read_header(path: Path, what: str, rules: ReadingRules = USUAL) -> Header:
 
 
 def header_of(file: BinaryIO) -> Header:
-    """The header of an open file; errors are those of its format."""
+    """Read the header of an open file; errors are those of its format."""
     start = file.read(len(SIGNATURE))
     if start.startswith(JPEG_START):
         header = read_jpeg(file)

@@ -1,24 +1,25 @@
-"""Images as networks take them: RGB bytes, upright."""
+"""Reads images as networks take them: RGB bytes, upright."""
 
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.reading import turbojpeg
 from lightning_seg.data.reading.decoders import decode_reduced, decode_rgb, decode_stored
+from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.headers import header_of
 from lightning_seg.data.reading.orientation import turn_upright
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.data.reading.storage import named, read_bytes
 from lightning_seg.data.reading.video import frame_of, read_frame
 from lightning_seg.errors import UnfitImageError
+from lightning_seg.sources import AnyFile
 
 RGBImage = NDArray[np.uint8]
 
 REDUCTIONS = (2, 4, 8)
-"""By what a JPEG can be shrunk while it is decoded; its size is rounded up."""
+"""Factors by which a JPEG can be shrunk while it is decoded; its size is rounded up."""
 
 
 class ImageFile:
@@ -37,7 +38,7 @@ class ImageFile:
         UnfitImageError: if it has more pixels than are allowed.
     """
 
-    def __init__(self, path: Path, rules: ReadingRules = USUAL) -> None:
+    def __init__(self, path: AnyFile, rules: ReadingRules = USUAL) -> None:
         self.path = path
         self._rules = rules
         with named(path, "image"):
@@ -46,7 +47,7 @@ class ImageFile:
             rules.check_size(self.header.stored, path, "image")
 
     def whole(self) -> RGBImage:
-        """(H, W, 3) RGB uint8, upright; alpha is left out.
+        """Decode to (H, W, 3) RGB uint8, upright; alpha is left out.
 
         Raises:
             UnreadableError: if the file is damaged or truncated.
@@ -54,7 +55,7 @@ class ImageFile:
         """
         header = self.header
         with named(self.path, "image"):
-            self._refuse_parts()
+            refuse_parts(header, self.path)
             if header.is_deep:
                 pixels = self._rules.as_bytes(decode_stored(self._data, header), self.path, header.described)
                 if header.inverted:
@@ -83,7 +84,7 @@ class ImageFile:
 
     @property
     def reductions(self) -> tuple[int, ...]:
-        """Those of :data:`REDUCTIONS` that the image can be decoded at; turned ones must not begin with parts."""
+        """The :data:`REDUCTIONS` that the image can be decoded at; those of a turned image divide its size."""
         if self.header.format != "JPEG":
             return ()
         exact = self.header.orientation == 1
@@ -93,7 +94,7 @@ class ImageFile:
         """Decode a JPEG at a fraction of its size, at about half the cost.
 
         The pixels are those of libjpeg's smaller transform: on average 0.3 grey levels from bilinear scaling at ½.
-        Each stands for exactly ``by`` × ``by`` of the image, the last ones in part for what is beyond its border.
+        Each pixel stands for exactly ``by`` × ``by`` pixels of the image; the last ones may reach beyond its border.
 
         Args:
             by: one of :attr:`reductions`.
@@ -107,23 +108,27 @@ class ImageFile:
         with named(self.path, "image"):
             return turn_upright(decode_reduced(self._data, by), self.header.orientation)
 
-    def _refuse_parts(self) -> None:
-        """Refuse what no RGB image can hold: leaving bands or pages out would be a guess."""
-        header = self.header
-        if header.bands not in (1, 3):
-            raise UnfitImageError(
-                f"image {self.path} {header.described}, and networks take 3: store those that they are to see as an "
-                "image of three bands"
-            )
-        if header.pages > 1:
-            raise UnfitImageError(
-                f"image {self.path} has {header.pages} {'pages' if header.format == 'TIFF' else 'frames'}, and one is "
-                "expected: store each as a file of its own"
-            )
 
-
-def read_image(path: Path, rules: ReadingRules = USUAL) -> RGBImage:
+def read_image(path: AnyFile, rules: ReadingRules = USUAL) -> RGBImage:
     """Decode an image, :meth:`ImageFile.whole`, or a frame, :func:`~lightning_seg.data.reading.video.read_frame`."""
     if (frame := frame_of(path)) is not None:
         return read_frame(*frame, rules)
     return ImageFile(path, rules).whole()
+
+
+def refuse_parts(header: Header, path: AnyFile) -> None:
+    """Refuse what no RGB image can hold: leaving bands or pages out would be a guess.
+
+    Raises:
+        UnfitImageError: if there are bands or pages that are neither grey nor RGB.
+    """
+    if header.bands not in (1, 3):
+        raise UnfitImageError(
+            f"image {path} {header.described}, and networks take 3: store those that they are to see as an "
+            "image of three bands"
+        )
+    if header.pages > 1:
+        raise UnfitImageError(
+            f"image {path} has {header.pages} {'pages' if header.format == 'TIFF' else 'frames'}, and one is "
+            "expected: store each as a file of its own"
+        )

@@ -1,4 +1,4 @@
-"""What a JPEG says of itself."""
+"""Reads the header of a JPEG."""
 
 import struct
 from typing import BinaryIO
@@ -15,10 +15,10 @@ _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 
 def read_jpeg(file: BinaryIO) -> Header:
-    """From a file, up to its first scan. Further pictures in it, as phones store depth, count for nothing.
+    """Read a file up to its first scan. Further pictures in it, such as depth maps of phones, do not count.
 
     Raises:
-        ValueError: if it is cut off before.
+        ValueError: if the file is cut off before its first scan.
     """
     file.seek(len(JPEG_START))
     exif = xmp = frame = None
@@ -53,7 +53,7 @@ def read_jpeg(file: BinaryIO) -> Header:
 
 
 def _next_marker(file: BinaryIO) -> int:
-    """The next marker; what stands before it is no part of a sound file, and libjpeg passes it over, too."""
+    """The next marker. Bytes before it are no part of a sound file; libjpeg passes over them, too."""
     byte = file.read(1)
     while byte:
         while byte and byte != b"\xff":

@@ -1,8 +1,7 @@
-"""Masks as the values or colours that are stored, never what a viewer would show."""
+"""Reads masks as the values or colours that are stored, never as what a viewer would show."""
 
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +15,17 @@ from lightning_seg.data.reading.png import GREY, GREY_ALPHA
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.data.reading.storage import named, read_bytes
 from lightning_seg.errors import LossyMaskError, UnreadableError
+from lightning_seg.sources import AnyFile
 
 _EXPECTED = "class ids (grey, 16-bit or palette image) or colours (RGB, RGBA)"
 
 _BYTE_IN_TWO = 257
-"""What a byte is multiplied with to fill 16 bits."""
+"""A byte times this number fills 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMask:
-    """What a label file holds.
+    """What a mask file holds.
 
     Attributes:
         values: (H, W) uint8, or int32 for deeper files; None where only colours are stored.
@@ -47,12 +47,12 @@ class StoredMask:
         return array.shape[0], array.shape[1]
 
 
-def read_mask(path: Path, rules: ReadingRules = USUAL) -> StoredMask:
-    """Decode a label file to what it stores: indices of a palette image, never its grey levels; upright.
+def read_mask(path: AnyFile, rules: ReadingRules = USUAL) -> StoredMask:
+    """Decode a mask to what it stores, upright: indices of a palette image, never grey levels.
 
     Raises:
         UnreadableError: if the file is missing, damaged, or of a kind that holds no labels.
-        LossyMaskError: if its values were changed by the compression, as in a JPEG, or are not those that were meant.
+        LossyMaskError: if a compression such as JPEG's changed its values, or programs differ in what they are.
         UnfitImageError: if it has more pixels than are allowed.
     """
     with named(path, "mask"):
@@ -73,7 +73,7 @@ def read_mask(path: Path, rules: ReadingRules = USUAL) -> StoredMask:
     return stored if header.orientation == 1 else _turned(stored, header.orientation)
 
 
-def _refuse_kind(path: Path, header: Header) -> None:
+def _refuse_kind(path: AnyFile, header: Header) -> None:
     if header.pages > 1:
         kind = "pages" if header.format == "TIFF" else "frames"
         raise UnreadableError(f"mask {path} has {header.pages} {kind}: expected a single image")
@@ -84,7 +84,7 @@ def _refuse_kind(path: Path, header: Header) -> None:
         )
 
 
-def _decode(path: Path, data: bytes, header: Header) -> StoredMask:
+def _decode(path: AnyFile, data: bytes, header: Header) -> StoredMask:
     if header.format == "PNG" and header.bits == 8 and header.variant == GREY:
         return StoredMask(values=decode_grey(data))
     if header.bits > 1 and (header.is_deep or header.format == "PPM"):
@@ -92,7 +92,7 @@ def _decode(path: Path, data: bytes, header: Header) -> StoredMask:
     return _by_mode(path, data, header)
 
 
-def _deep(path: Path, stored: NDArray[Any]) -> StoredMask:
+def _deep(path: AnyFile, stored: NDArray[Any]) -> StoredMask:
     if stored.ndim == 2:
         if stored.dtype == np.uint8:
             return StoredMask(values=stored)
@@ -112,7 +112,7 @@ def _deep(path: Path, stored: NDArray[Any]) -> StoredMask:
     return StoredMask(colours=stored[..., :3], alpha=stored[..., 3] if stored.shape[2] == 4 else None)
 
 
-def _by_mode(path: Path, data: bytes, header: Header) -> StoredMask:
+def _by_mode(path: AnyFile, data: bytes, header: Header) -> StoredMask:
     image = open_by_pillow(data, header)
     if image.mode == "1":
         return StoredMask(values=np.asarray(image).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Which way up an image is stored: one rule for every format, for headers and for pixels."""
+"""Turns images upright, by one rule for every format, for headers and for pixels."""
 
 import re
 from io import BytesIO
@@ -32,9 +32,9 @@ _TURNS: dict[int, tuple[int | None, int | None]] = {
 
 
 def orientation_of(exif: bytes | None, xmp: bytes | None) -> int:
-    """EXIF's number, 1 to 8, of how the pixels are to be turned; 1: not at all.
+    """How the pixels are to be turned, as EXIF's number from 1 to 8; 1: not at all.
 
-    EXIF data decides where it has the tag, else XMP. What cannot be understood says nothing.
+    EXIF data decides where it has the tag, otherwise XMP. Data that cannot be understood is passed over.
 
     Args:
         exif: a TIFF directory, with or without the prefix that it has in a JPEG.
@@ -52,7 +52,7 @@ def orientation_of(exif: bytes | None, xmp: bytes | None) -> int:
 
 
 def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Stored (H, W) or (H, W, C) pixels as they are to be seen; the same array where nothing is to be turned."""
+    """Turn stored (H, W) or (H, W, C) pixels upright; the same array comes back where they are upright already."""
     rotation, flip = _TURNS.get(orientation, (None, None))
     if rotation is not None:
         pixels = cv2.rotate(pixels, rotation)

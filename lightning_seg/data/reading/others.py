@@ -1,4 +1,4 @@
-"""What files say of themselves that Pillow alone opens: WebP, GIF, BMP, PNM, JPEG 2000 and AVIF."""
+"""Reads the headers of formats that only Pillow opens: WebP, GIF, BMP, PNM, JPEG 2000 and AVIF."""
 
 import struct
 from typing import BinaryIO
@@ -10,7 +10,7 @@ from lightning_seg.data.reading.orientation import orientation_of
 from lightning_seg.data.reading.pnm import maximum_of
 
 FORMATS = ("WEBP", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF")
-"""As Pillow calls them; it opens more, some by other programs."""
+"""Pillow's names of these formats. It opens more, some of them by other programs."""
 
 _DEEP_MODES = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32"}
 _LOSSY = {"JPEG2000": "a JPEG 2000 file", "AVIF": "an AVIF file"}
@@ -20,10 +20,10 @@ _START = 2**16
 
 
 def read_other(file: BinaryIO) -> Header:
-    """From a file that is none of the formats with a reader of their own.
+    """Read the header of a file whose format has no module of its own.
 
     Raises:
-        OSError: if Pillow does not know it; besides, Pillow's formats raise what they like.
+        OSError: if Pillow does not know the format. Pillow's formats may raise other errors, too.
     """
     file.seek(0)
     try:
@@ -42,7 +42,7 @@ def read_other(file: BinaryIO) -> Header:
         if kind == "WEBP" and b"VP8 " in _webp_chunks(file):
             lossy = "a lossy WebP"
     bits, held = _depth(kind, mode, data)
-    if kind == "JPEG2000" and b"cdef" not in data:  # which says which band is alpha
+    if kind == "JPEG2000" and b"cdef" not in data:  # it says which band is alpha
         bands = max(bands, len(_depths_of_jpeg_2000(data)))
     return Header(
         size,
@@ -57,7 +57,7 @@ def read_other(file: BinaryIO) -> Header:
 
 
 def _depth(kind: str, mode: str, data: bytes) -> tuple[int, str]:
-    """Bits and type of a value; Pillow cuts most of what is deeper than 8 bits."""
+    """Bits and type of a value; Pillow cuts most values of more than 8 bits."""
     bits = 1 if mode == "1" else 8
     if kind == "PPM" and (maximum := maximum_of(data)) is not None:
         return maximum.bit_length(), "uint8" if maximum < 256 else "uint16"
@@ -71,7 +71,7 @@ def _depth(kind: str, mode: str, data: bytes) -> tuple[int, str]:
 
 
 def _depths_of_jpeg_2000(data: bytes) -> list[int]:
-    """Bits of each band, from the first segment of the code stream."""
+    """Number of bits of each band, from the first segment of the code stream."""
     place = data.find(_SIZES_OF_JPEG_2000)
     if place < 0:
         return []
@@ -80,7 +80,7 @@ def _depths_of_jpeg_2000(data: bytes) -> list[int]:
 
 
 def _webp_chunks(file: BinaryIO) -> set[bytes]:
-    """Kinds of chunks, those of the frames of an animation too."""
+    """Kinds of chunks, with those of the frames of an animation."""
     kinds: set[bytes] = set()
     place = 12
     while True:

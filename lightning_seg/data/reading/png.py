@@ -1,4 +1,4 @@
-"""What a PNG says of itself, and whether its bytes are those that were written."""
+"""Reads the header of a PNG, and checks that its bytes are those that were written."""
 
 import struct
 import zlib
@@ -17,10 +17,10 @@ _MOST_TEXT = 2**20
 
 
 def read_png(file: BinaryIO) -> Header:
-    """From a file, whose pixels are passed over: metadata may follow them.
+    """Read the header; metadata may follow the pixels, which are passed over.
 
     Raises:
-        ValueError: if it is cut off before its pixels, or no PNG.
+        ValueError: if the file is cut off before its pixels, or no PNG.
     """
     file.seek(len(SIGNATURE))
     header, exif, xmp, frames = b"", None, None, 1
@@ -56,7 +56,7 @@ def read_png(file: BinaryIO) -> Header:
 
 
 def check_png(data: bytes) -> None:
-    """Compare every chunk with its checksum, up to the end of the picture: decoders trust what they read, or crash.
+    """Compare every chunk with its checksum, up to the end of the picture; decoders do not, and some crash.
 
     Raises:
         ValueError: if a chunk is damaged or missing.
@@ -77,12 +77,12 @@ def check_png(data: bytes) -> None:
 
 
 def _metadata(kind: bytes, chunk: bytes, exif: bytes | None, xmp: bytes | None) -> tuple[bytes | None, bytes | None]:
-    """EXIF data and XMP with what a chunk of text adds."""
+    """EXIF data and XMP, with what a chunk of text adds to them."""
     keyword, _, text = chunk.partition(b"\0")
     if keyword == b"XML:com.adobe.xmp" and kind == b"iTXt":
         packed, rest = text[:1] == b"\1", text[2:].split(b"\0", 2)[-1]
         return exif, _inflated(rest) if packed else rest
-    if keyword == b"Raw profile type exif" and exif is None:  # ImageMagick's, in hexadecimal digits
+    if keyword == b"Raw profile type exif" and exif is None:  # ImageMagick writes it in hexadecimal digits
         lines = (_inflated(text[1:]) if kind == b"zTXt" else text).split(b"\n")
         try:
             return bytes.fromhex(b"".join(lines[3:]).decode("ascii")), xmp

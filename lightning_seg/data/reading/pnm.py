@@ -1,4 +1,4 @@
-"""PGM and PPM files as they are stored: every library stretches their values to 0…255, or 0…65535."""
+"""Decodes PGM and PPM files as they are stored; every library stretches their values to 0…255 or 0…65535."""
 
 import re
 from typing import Any
@@ -11,16 +11,16 @@ _ASCII, _COLOURED = b"23", b"36"
 
 
 def maximum_of(start: bytes) -> int | None:
-    """The value that is white; None where the bytes begin no PGM or PPM file."""
+    """The value of white; None where the bytes are not the start of a PGM or PPM file."""
     found = _HEADER.match(start)
     return int(found[4]) if found else None
 
 
 def decode_pnm(data: bytes) -> NDArray[Any]:
-    """(H, W) values of a PGM, (H, W, 3) of a PPM file, uint8 or uint16.
+    """Decode a PGM file to (H, W), or a PPM file to (H, W, 3), of uint8 or uint16.
 
     Raises:
-        ValueError: if it is neither, or cut off.
+        ValueError: if the file is neither, or cut off.
     """
     found = _HEADER.match(data)
     if found is None:

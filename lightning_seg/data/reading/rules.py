@@ -1,8 +1,7 @@
-"""What the user allows images and masks to be: ``data.max_pixels`` and ``data.value_range``."""
+"""Holds what the user allows images and masks to be: ``data.max_pixels`` and ``data.value_range``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,16 +9,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_seg.errors import ConfigError, UnfitImageError
+from lightning_seg.sources import AnyFile
 
 MAX_PIXELS = 1_000_000_000
-"""3 GB as RGB; a file of some kilobytes can claim to be as large as it likes."""
+"""As RGB, this is 3 GB. A file of some kilobytes can claim to be of any size."""
 
 Image.MAX_IMAGE_PIXELS = None  # one limit, not two: Pillow's own would refuse what data.max_pixels allows
 
 
 @dataclass(frozen=True, slots=True)
 class ReadingRules:
-    """What may be read, and how wide values become bytes.
+    """Says what may be read, and how values of more than 8 bits become bytes.
 
     Attributes:
         ranges: lowest and highest value, one pair for all bands or one for each of three; None: images have 8 bits.
@@ -31,10 +31,10 @@ class ReadingRules:
 
     @classmethod
     def of_settings(cls, value_range: Sequence[float | Sequence[float]] | None, max_pixels: int) -> "ReadingRules":
-        """From ``data.value_range`` and ``data.max_pixels`` as a user writes them.
+        """Make rules of ``data.value_range`` and ``data.max_pixels`` as a user writes them.
 
         Raises:
-            ConfigError: if a range is none.
+            ConfigError: if ``value_range`` is no range.
         """
         if max_pixels < 1:
             raise ConfigError(f"data.max_pixels is {max_pixels}, but must be at least 1")
@@ -49,7 +49,7 @@ class ReadingRules:
             )
         return cls(tuple((float(low), float(high)) for low, high in pairs), max_pixels)
 
-    def check_size(self, size: tuple[int, int], path: Path, what: str) -> None:
+    def check_size(self, size: tuple[int, int], path: AnyFile, what: str) -> None:
         """Refuse more pixels than are allowed.
 
         Raises:
@@ -61,13 +61,13 @@ class ReadingRules:
                 "raise it if the file is what it says and fits into memory"
             )
 
-    def as_bytes(self, values: NDArray[Any], path: Path, described: str) -> NDArray[np.uint8]:
-        """Map (H, W) or (H, W, 3) values to (H, W, 3) bytes: the ends of the range to 0 and 255, and what is beyond.
+    def as_bytes(self, values: NDArray[Any], path: AnyFile, described: str) -> NDArray[np.uint8]:
+        """Map (H, W) or (H, W, 3) values to (H, W, 3) bytes.
 
-        NaN becomes 0.
+        The ends of the range become 0 and 255, and so do values beyond them. NaN becomes 0.
 
         Raises:
-            UnfitImageError: without ``data.value_range``, naming the range of the values.
+            UnfitImageError: if ``data.value_range`` is not set; it names the range of the values.
         """
         if self.ranges is None:
             seen = values[np.isfinite(values)] if values.dtype.kind == "f" else values

@@ -1,4 +1,4 @@
-"""Where the bytes of a file lie, and who is named when they cannot be read; nothing else opens an image or a mask."""
+"""Opens images and masks, wherever their bytes are, and names what cannot be read; nothing else opens them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,37 +6,43 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lightning_seg.errors import DataError, UnreadableError
+from lightning_seg.sources import AnyFile
 
 
-def open_file(path: Path) -> BinaryIO:
-    """The bytes of a file, to be read from any place.
+def open_file(path: AnyFile) -> BinaryIO:
+    """Open the bytes of a file, so that they can be read from any place.
 
     Raises:
-        OSError: if it cannot be opened.
+        OSError, …: if it cannot be opened; a :class:`ByteSource` may raise anything.
     """
-    return path.open("rb")
+    return path.open("rb") if isinstance(path, Path) else path.open()
 
 
-def read_bytes(path: Path) -> bytes:
+def exists(path: AnyFile) -> bool:
+    """Whether there is anything to open."""
+    return path.is_file() if isinstance(path, Path) else path.exists()
+
+
+def read_bytes(path: AnyFile) -> bytes:
     """All bytes of a file.
 
     Raises:
-        OSError: if it cannot be read.
+        OSError, …: as :func:`open_file`.
     """
     with open_file(path) as file:
         return file.read()
 
 
 @contextmanager
-def named(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong with a file into one error that names it.
+def named(path: AnyFile, what: str) -> Iterator[None]:
+    """Turn every error that a file causes into one that names the file.
 
     Args:
         path: of the file.
-        what: it is: ``image`` or ``mask``.
+        what: ``image`` or ``mask``.
 
     Raises:
-        UnreadableError: for every error that is no :class:`DataError` already: decoders raise what they like.
+        UnreadableError: for every error that is no :class:`DataError` already; decoders raise what they like.
     """
     try:
         yield

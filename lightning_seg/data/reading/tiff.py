@@ -1,4 +1,4 @@
-"""What a TIFF says of itself, and its bytes without an orientation."""
+"""Reads the header of a TIFF, and makes a copy of its bytes that has no orientation."""
 
 import struct
 from io import BytesIO
@@ -16,15 +16,17 @@ _EXTRA, _SAMPLE_FORMAT, _XMP = 338, 339, 700
 _WANTED = (_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, ORIENTATION, _STRIPS, _SAMPLES, _PLANAR,
            _TILES, _EXTRA, _SAMPLE_FORMAT, _XMP)  # fmt: skip
 
+_GEO_KEYS = 34735
+
 _LAYOUT = (_WIDTH, _HEIGHT, _COMPRESSION, 266, 278, 317, 322, 323)
-"""What holds of every band: sizes of strips and tiles, the order of bits, the predictor."""
+"""Tags that every band shares: sizes of strips and tiles, the order of bits, the predictor."""
 _PLACES = (_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES)
 
 SEPARATE = 2
 """The planar configuration in which bands are stored one after the other."""
 
 _NO_PAGE = 1 | 4
-"""Bits of a sub-file that is a reduced copy or a mask of another, as overviews are."""
+"""Bits that mark a sub-file as a reduced copy (an overview) or a mask of another."""
 
 _WHITE_IS_ZERO, _SEPARATED = 0, 5
 _ALPHA = (1, 2)
@@ -36,10 +38,10 @@ _TYPES = {1: "uint", 2: "int", 3: "float"}
 
 
 def read_tiff(file: BinaryIO) -> Header:
-    """From a file of one page or more; the first is what counts.
+    """Read the header of the first page, and count the pages.
 
     Raises:
-        ValueError: if it is cut off or no TIFF.
+        ValueError: if the file is cut off or no TIFF.
     """
     tags, *others = read_directories(file, _WANTED)
     pages = 1 + sum(not _first(page, _SUBFILE, 0) & _NO_PAGE for page in others)
@@ -65,8 +67,14 @@ def read_tiff(file: BinaryIO) -> Header:
     )
 
 
+def is_georeferenced(file: BinaryIO) -> bool:
+    """Whether a file is a TIFF that says where it lies on the earth: a GeoTIFF."""
+    file.seek(0)
+    return file.read(4) in MAGICS and bool(next(read_directories(file, (_GEO_KEYS,)), None))
+
+
 def without_orientation(data: bytes) -> bytes:
-    """The file, which every decoder would turn by itself, as one that says that its pixels are upright."""
+    """Copy the file as one that says that its pixels are upright: every decoder would turn them by itself."""
     tag = next(read_directories(BytesIO(data), (ORIENTATION,))).get(ORIENTATION)
     if tag is None or tag.values[0] == 1:
         return data
@@ -76,7 +84,7 @@ def without_orientation(data: bytes) -> bytes:
 
 
 def band_of(data: bytes, band: int) -> bytes:
-    """One band of a TIFF that stores them one after the other, as a TIFF of its own: a directory behind the others."""
+    """Make a TIFF of one band of a TIFF that stores them one after the other: a new directory follows its bytes."""
     tags = next(read_directories(BytesIO(data), (*_LAYOUT, *_PLACES, _BITS, _SAMPLES, _SAMPLE_FORMAT)))
     samples = _first(tags, _SAMPLES, 1)
     entries = {number: tags[number].values for number in _LAYOUT if number in tags}

@@ -1,8 +1,9 @@
-"""JPEGs by libjpeg-turbo 3 itself: a part, or all, at the speed of the fastest library, and damage is an error.
+"""Decodes a JPEG, or a part of it, by libjpeg-turbo 3 itself; the plain equivalent is Pillow's decoder.
 
-No Python image library asks it for a part: Huffman codes have to be read up to the last row that is wanted, but the
-transforms, the upsampling and the conversion of colours, which are most of the work, are left out for all other pixels.
-None says where the picture is damaged either: libjpeg fills the rest with grey and counts a warning.
+No Python image library asks libjpeg for a part. The Huffman codes have to be read up to the last row that is wanted,
+but transforms, upsampling and conversion of colours, which are most of the work, are left out for all other pixels. No
+library says that a picture is damaged, either: libjpeg fills the rest with grey and counts a warning. Here that is an
+error.
 """
 
 import ctypes
@@ -25,14 +26,14 @@ _RGB, _CMYK = 0, 11
 _WARNING = 0
 
 _BLOCK = 16
-"""Parts begin at multiples; so much more is decoded on each side, since colours are interpolated over blocks."""
+"""Parts begin at multiples of this. As much is decoded on each side, since colours are interpolated over blocks."""
 
 _END = b"\xff\xd9"
 _TRAILER = 4096
-"""How much may follow the end of a picture; nothing tells a longer one from a file that was cut off."""
+"""How many bytes may follow the end of a picture; a file with more might be cut off."""
 
 _FEW = 16
-"""Equal bytes between the last pixel and the end are padding, as some cameras write it."""
+"""How many equal bytes between the last pixel and the end are taken for padding, as some cameras write it."""
 _LEFT_OVER = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 
 
@@ -45,16 +46,16 @@ class _Fraction(ctypes.Structure):
 
 
 def decode_part(data: bytes, rows: slice, columns: slice) -> NDArray[np.uint8] | None:
-    """Decode the rows and columns that are wanted, to the pixels that decoding the whole gives.
+    """Decode only some rows and columns, to the same pixels as decoding the whole.
 
     Args:
-        data: the file. An orientation counts for nothing here.
-        rows: of the image as it is stored, from the first to before the last, step 1.
+        data: the file. An orientation is not applied.
+        rows: of the image as it is stored, with step 1.
         columns: likewise.
 
     Returns:
-        (H, W, 3) RGB uint8 of the whole size, of which other pixels may hold anything; None where libjpeg-turbo 3 is
-        not installed, or the file is of a kind that had better be decoded whole, or perhaps cut off.
+        (H, W, 3) RGB uint8 of the whole size; pixels that were not asked for may hold anything. None: libjpeg-turbo 3
+        is not installed, or the file must be decoded whole, or it may be cut off.
 
     Raises:
         ValueError: if the picture is damaged, up to the rows.
@@ -65,14 +66,14 @@ def decode_part(data: bytes, rows: slice, columns: slice) -> NDArray[np.uint8] |
 
 
 def decode_whole(data: bytes, reduce: int = 1) -> NDArray[np.uint8] | None:
-    """Decode all of a JPEG, to the pixels that every library gives.
+    """Decode all of a JPEG, to the same pixels as every other library.
 
     Args:
-        data: the file. An orientation counts for nothing here.
-        reduce: 1, or 2, 4 or 8 for a fraction of the size, rounded up, at about half the cost.
+        data: the file. An orientation is not applied.
+        reduce: 1; or 2, 4 or 8 for that fraction of the size, rounded up, at about half the cost.
 
     Returns:
-        (H, W, 3) RGB uint8; None where libjpeg-turbo 3 is not installed, or cannot tell damage from other oddities.
+        (H, W, 3) RGB uint8. None: libjpeg-turbo 3 is not installed, or cannot tell whether the file is damaged.
 
     Raises:
         ValueError: if the picture is damaged.
@@ -97,7 +98,7 @@ def _decode(data: bytes, part: tuple[slice, slice] | None, reduce: int) -> NDArr
         image = np.empty((*size, 3 if is_common else 4), np.uint8)
         if not _fill(library, handle, data, image, image.ctypes.data):
             return None
-        # Programs store CMYK inverted in JPEGs, as Pillow takes for granted.
+        # Programs store CMYK inverted in JPEGs; Pillow assumes so, too.
         return image if is_common else np.asarray(Image.fromarray(255 - image, "CMYK").convert("RGB"))
     finally:
         library.tj3Destroy(handle)
@@ -120,7 +121,7 @@ def _decode_part(
 
 
 def _fill(library: ctypes.CDLL, handle: int, data: bytes, image: NDArray[np.uint8], place: int) -> bool:
-    """Decode to a place in an array; False: the library cannot.
+    """Decode to a place in an array; False if the library cannot.
 
     Raises:
         ValueError: if the picture is damaged.
@@ -143,7 +144,7 @@ def _is_padding(data: bytes, count: int) -> bool:
 
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL | None:
-    """The system's libturbojpeg, which is looked after, before the one that the package of that name brings."""
+    """Load libturbojpeg: the system's, which gets security updates, or else that of the package ``turbojpeg``."""
     try:
         packaged = [str(file.locate()) for file in files("turbojpeg") or () if file.name.startswith("libturbojpeg")]
     except PackageNotFoundError:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.errors import UnreadableError
+from lightning_seg.sources import AnyFile
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp")
 """What is taken for a video, in any case."""
@@ -26,12 +27,12 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def frame_of(path: Path) -> tuple[Path, int] | None:
+def frame_of(path: AnyFile) -> tuple[Path, int] | None:
     """The video and the number that a path of a frame means; None of any other path.
 
     >>> frame_of(Path("images/000012.png"))
     """
-    if not (is_video(path.parent) and path.name.isdecimal() and path.parent.is_file()):
+    if not (isinstance(path, Path) and is_video(path.parent) and path.name.isdecimal() and path.parent.is_file()):
         return None
     return path.parent, int(path.name)
 

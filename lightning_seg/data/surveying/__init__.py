@@ -1,1 +1,1 @@
-"""What a data set holds: pixels of each class, sizes, and samples that show both."""
+"""Surveys what a data set holds: pixels of each class, sizes, and samples that show both."""

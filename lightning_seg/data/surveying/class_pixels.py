@@ -1,4 +1,4 @@
-"""How many pixels each class has in each mask."""
+"""Counts the pixels of each class in each mask."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,13 +19,13 @@ from lightning_seg.structures import Annotations, Sample
 
 
 class ClassPixels(Dataset[NDArray[np.int64]]):
-    """Pixels of each class, (C,), of every sample.
+    """Counts the pixels of each class, (C,), in every sample.
 
     Args:
         samples: with masks.
         table: what they store.
-        skip_unreadable: count nothing in a sample that cannot be read, rather than refuse it.
-        rules: what its files may be.
+        skip_unreadable: count nothing in a sample that cannot be read, instead of refusing it.
+        rules: what may be read.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ClassPixels(Dataset[NDArray[np.int64]]):
 
 
 def count_together(pixels: ClassPixels, world_size: int, rank: int, num_workers: int) -> NDArray[np.int64]:
-    """Counts of all samples, (N, C), on every training process; each counts a part of them.
+    """Count all samples, (N, C), and give the counts to every training process; each counts a part.
 
     Raises:
         DataError: if a mask cannot be read, or no pixel of any is labelled.
@@ -73,7 +73,7 @@ def count_together(pixels: ClassPixels, world_size: int, rank: int, num_workers:
 
 
 def count_class_pixels(pixels: ClassPixels, indices: Sequence[int], num_workers: int) -> NDArray[np.int64]:
-    """Counts of some samples, (N, C), by several processes; a bar shows how far they are.
+    """Count some samples, (N, C), in several processes; a bar shows how far they are.
 
     Raises:
         DataError: if a mask cannot be read.

@@ -1,4 +1,4 @@
-"""What a data set holds, from reading some of its masks: class counts, and samples that show every class."""
+"""Reads some masks of a data set, to count classes and to choose samples that show every class."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,15 @@ ClassCounts = NDArray[np.int64]
 
 
 def draw_samples(length: int, count: int, seed: int) -> list[int]:
-    """At most ``count`` of the indices 0 to ``length`` − 1, in an order that depends on the seed alone."""
+    """Draw at most ``count`` of the indices 0 to ``length`` − 1, in an order that depends on the seed alone."""
     order = np.random.default_rng(seed).permutation(length)
     return [int(index) for index in order[:count]]
 
 
 def count_classes(dataset: SegmentationDataset, indices: Sequence[int]) -> ClassCounts:
-    """Pixels of each class in the stored masks, (len(indices), K); ignored pixels are left out.
+    """Count the pixels of each class in the stored masks, (len(indices), K), without ignored pixels.
 
-    None are counted of a sample that cannot be read, where the data set skips those.
+    If the data set skips samples that cannot be read, they count 0.
     """
     pixels = ClassPixels(dataset.samples, dataset.table, rules=dataset.rules)
     counts = np.zeros((len(indices), dataset.table.info.num_classes), np.int64)
@@ -35,7 +35,7 @@ def count_classes(dataset: SegmentationDataset, indices: Sequence[int]) -> Class
 
 
 def cover_classes(counts: ClassCounts, limit: int) -> list[int]:
-    """Rows that show as many classes as ``limit`` rows can, chosen greedily, then the first of the others.
+    """Choose rows that together show as many classes as possible, greedily; then the first of the other rows.
 
     >>> cover_classes(np.array([[5, 0, 0], [4, 1, 0], [0, 0, 2]]), 2)
     [1, 2]

@@ -1,4 +1,4 @@
-"""Whether transforms work on images of the sizes that a data set has, which their headers tell."""
+"""Tries transforms on images of the sizes that a data set has, which their headers tell."""
 
 import time
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Sample, summarise
 
 SECONDS = 1.0
-"""For the headers of a split, and again for trying its transforms: about 10 000 headers from a local disk."""
+"""Time for the headers of a split (about 10 000 from a local disk), and again for trying its transforms."""
 
 _DRAWS = 4
-"""Tries of random transforms on each size."""
+"""How often random transforms are tried on each size."""
 
 
 def refuse_misfits(
@@ -26,12 +26,12 @@ def refuse_misfits(
     setting: str,
     seconds: float = SECONDS,
 ) -> None:
-    """Stop before a run where transforms fail on images of some size, the smallest first.
+    """Stop before a run if transforms fail on images of some size; the smallest size is tried first.
 
     Args:
-        samples: of a split; in an order of their own, as many are looked at as time allows.
+        samples: of a split; as many as time allows are looked at, in a random order.
         pipeline: its transforms.
-        placements: of a pipeline of evaluation, which must also leave a way back to the stored pixels.
+        placements: of a pipeline of evaluation, from which there must be a way back to the stored pixels.
         setting: name of the transforms in the configuration, for the error.
         seconds: for headers, and again for trying.
 
@@ -70,7 +70,7 @@ def _try(
 
 
 def _read_sizes(samples: Sequence[Sample], deadline: float) -> dict[tuple[int, int], list[Sample]]:
-    """Samples by height and width of their images, but for those that cannot be read."""
+    """Samples by height and width of their images, without those that cannot be read."""
     sizes: dict[tuple[int, int], list[Sample]] = {}
     for index in np.random.default_rng(0).permutation(len(samples)):
         if time.monotonic() > deadline:
@@ -78,6 +78,6 @@ def _read_sizes(samples: Sequence[Sample], deadline: float) -> dict[tuple[int, i
         sample = samples[index]
         try:
             sizes.setdefault(read_header(sample.image, "image").upright, []).append(sample)
-        except UnreadableError:  # is told elsewhere
+        except UnreadableError:  # others say so
             continue
     return sizes

@@ -1,4 +1,4 @@
-"""albumentations pipelines for images and their masks, and transforms that albumentations does not have."""
+"""Applies albumentations pipelines to images and masks, and adds transforms that albumentations does not have."""
 
 from lightning_seg.data.transforms.category_limited_crop import CategoryLimitedCrop
 from lightning_seg.data.transforms.contract import check_transforms

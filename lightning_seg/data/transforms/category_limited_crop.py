@@ -1,4 +1,4 @@
-"""A random crop that shows more than one class, as Detectron2's DeepLab and PointRend recipes take it."""
+"""Crops at random, so that more than one class shows, as Detectron2's DeepLab and PointRend recipes do."""
 
 from typing import Annotated
 

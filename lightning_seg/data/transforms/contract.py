@@ -1,4 +1,4 @@
-"""What a transform must not do to an image and its mask, tried out before a run starts."""
+"""Tries out, before a run starts, that transforms do to an image and its mask only what they may do."""
 
 import contextlib
 import random
@@ -23,24 +23,24 @@ _CLASSES: dict[np.dtype[Any], tuple[int, ...]] = {
     np.dtype(np.uint8): (3, 40, 120, 201),
     np.dtype(np.int32): (3, 300, 20_000, 201),
 }
-"""For each type of mask: far apart, so that a mean of two is no class; three are used, without the ignore index."""
+"""Class ids for each type of mask. They are far apart, so that a mean of two is no class; three of them are used."""
 _COLOURS = np.array([[200, 60, 60], [60, 190, 70], [70, 80, 210]], np.uint8)
 _BLOCK = (11, 23)
 """Shortest and longest side in pixels of the blocks of one class that a probe consists of.
 
-Sides differ, and sizes are prime numbers, so that no resize takes its samples between all borders of blocks.
+Sides differ, and sizes of probes are prime numbers. So no resize takes all of its samples inside of blocks.
 """
 _SIZES = ((97, 131), (521, 641), (1031, 2053), (4099, 4111))
-"""Height and width of probes: each is for crops that do not fit into the one before."""
+"""Height and width of probes; a larger one is taken for crops that do not fit into the one before."""
 _SMALL = (41, 59)
-"""Of some more probes: what moves pixels by a fixed length shows its padding there."""
+"""Height and width of some more probes, on which a transform that moves pixels by a fixed length shows its padding."""
 _DRAWS_OF_SMALL = 6
 _DRAWS = 12
 _DRAWS_OF_PIXEL_TRANSFORMS = 2
 _SAMPLED_PIXELS = 4000
 _COLOUR_LEVELS = 4
 _AGREEMENT = 0.4
-"""Clean transforms reach more in nearly every draw, also if they hide half of the image or blur beyond a block."""
+"""Sound transforms reach more in nearly every draw, even where they hide half of the image or blur whole blocks."""
 _DISAGREEING_DRAWS = 3
 
 
@@ -74,7 +74,7 @@ def check_transforms(pipeline: A.Compose, ignore_index: int, dtype: np.dtype[Any
 
 
 def _refuse_interpolation(transform: A.BasicTransform, subject: str) -> None:
-    """Raise a ConfigError where settings ask for it, since a probe need not show it at each size."""
+    """Raise a ConfigError where settings interpolate masks; a probe need not show that at every size."""
     by_area = getattr(transform, "area_for_downscale", None) == "image_mask"
     if by_area or getattr(transform, "mask_interpolation", cv2.INTER_NEAREST) not in _NEAREST:
         given = "area_for_downscale: image_mask" if by_area else f"mask_interpolation: {transform.mask_interpolation}"
@@ -136,7 +136,7 @@ def _check_arrays(image: Any, mask: Any, subject: str) -> None:
 
 
 def _draws(transform: A.BasicTransform, ids: Mask, count: int, subject: str) -> Iterator[tuple[Any, Any]]:
-    """Images and masks that a transform makes of probes, each with random numbers of its own."""
+    """Apply a transform to probes, each time with other random numbers."""
     sizes = list(_SIZES)
     draw = 0
     while draw < count:
@@ -156,14 +156,14 @@ def _draws(transform: A.BasicTransform, ids: Mask, count: int, subject: str) -> 
 
 
 def _small_masks(transform: A.BasicTransform, ids: Mask) -> Iterator[Mask]:
-    """What it makes of small masks; it need not work on them."""
+    """Apply a transform to small masks; it need not work on them."""
     with contextlib.suppress(Exception):
         for draw in range(_DRAWS_OF_SMALL):
             yield _apply(transform, _SMALL, ids, draw)["mask"]
 
 
 def _apply(transform: A.BasicTransform, size: tuple[int, int], ids: Mask, draw: int) -> dict[str, Any]:
-    """What a transform makes of a probe; a little larger at each draw, else a resize to that very size would pass."""
+    """Apply a transform to a probe, which grows a little with each draw: else a resize to its very size would pass."""
     image, mask = _probe((size[0] + draw, size[1] + draw), ids, draw)
     transform.set_random_state(np.random.default_rng(draw), random.Random(draw))
     with warnings.catch_warnings():
@@ -192,10 +192,10 @@ def _values_besides(mask: Mask, known: list[int]) -> list[int]:
 
 
 def _agreement(image: Image, mask: Mask, ignore_index: int) -> float:
-    """How well colours and labels tell each other: 1 if one follows from the other, 0 if they are independent.
+    """How well colours predict labels: 1 if one follows from the other, 0 if they are independent.
 
-    Mutual information over the smaller of both entropies, of some pixels that are labelled like all around them. So
-    neither new colours nor blur, noise and holes lower it much. 1 where there is too little to compare.
+    It is the mutual information, divided by the smaller entropy, of some pixels whose neighbours all have their label.
+    So neither new colours nor blur, noise and holes lower it much. It is 1 where there is too little to compare.
     """
     height, width = mask.shape
     if min(height, width) < 5:

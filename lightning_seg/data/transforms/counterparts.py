@@ -1,4 +1,4 @@
-"""What albumentations calls the transforms that other libraries have, for who brings a recipe along."""
+"""Names albumentations' counterparts of other libraries' transforms, for users who bring a recipe along."""
 
 from collections.abc import Mapping
 
@@ -21,11 +21,11 @@ COUNTERPARTS: Mapping[str, str] = {
     "ResizeScale": "lightning_seg.data.RandomScaleCrop",
     "ResizeShortestEdge": "albumentations.SmallestMaxSize",
 }
-"""By the name of Detectron2's (``detectron2.data.transforms``)."""
+"""albumentations' counterparts by the names of Detectron2's transforms (``detectron2.data.transforms``)."""
 
 
 def describe_foreign(path: str) -> str:
-    """Say that a class is no transform for here, and which one is.
+    """Say that a class is no transform of albumentations, and which one to take.
 
     >>> describe_foreign("detectron2.data.transforms.RandomRotation")
     'detectron2.data.transforms.RandomRotation is not of albumentations, whose transforms are used here: take \

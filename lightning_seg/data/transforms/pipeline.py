@@ -1,4 +1,4 @@
-"""albumentations pipelines that pad masks with the ignore index and draw from a stream of their own."""
+"""Builds albumentations pipelines that pad masks with the ignore index and draw from a stream of their own."""
 
 import random
 import traceback
@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import albumentations as A
@@ -17,16 +16,17 @@ from numpy.typing import NDArray
 from lightning_seg.data.transforms.counterparts import describe_foreign
 from lightning_seg.data.transforms.random_scale_crop import RandomScaleCrop
 from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.sources import AnyFile
 
 Transform: TypeAlias = A.BasicTransform | A.BaseCompose
 
 _DEFAULT_FILLS = (0.0, 255.0)
-"""What ``fill_mask`` is if nobody chose it, in albumentations' transforms and in this project's."""
+"""Values of ``fill_mask`` that nobody chose: the defaults of albumentations' transforms and of this project's."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComingPixels:
-    """What a pipeline will use of an image.
+    """The part of an image that a pipeline will use.
 
     Attributes:
         rows: of the image.
@@ -42,9 +42,9 @@ class ComingPixels:
 def build_pipeline(transforms: Sequence[Transform], ignore_index: int) -> A.Compose:
     """Chain transforms, with every ``fill_mask`` in them set to the ignore index.
 
-    A transform that pads or warps would fill the mask with class 0 otherwise, its default, and teach the model
-    that the padding is a class. None stays: it lets holes in the image (``CoarseDropout``) keep their labels. Image and
-    mask may differ in size where the first transform allows it.
+    By default, a transform that pads or warps fills the mask with class 0, so that the model would learn the padding as
+    a class. A ``fill_mask`` of None stays: pixels under holes in the image (``CoarseDropout``) keep their labels. Image
+    and mask may differ in size where the first transform allows it.
 
     Raises:
         ConfigError: if one is not of albumentations.
@@ -71,7 +71,7 @@ def build_pipeline(transforms: Sequence[Transform], ignore_index: int) -> A.Comp
 def reseed(pipeline: A.Compose, seed: int, epoch: int, position: int) -> None:
     """Make the next draw of a pipeline depend on (seed, epoch, position in the epoch) alone.
 
-    Not on the worker or rank that happens to draw, so that a run with other numbers of either sees the same data.
+    It does not depend on worker or rank, so that a run sees the same data with any number of either.
     """
     entropy = np.random.SeedSequence([seed, epoch, position])
     seed_of_python = int(entropy.generate_state(1, np.uint64)[0])
@@ -85,12 +85,12 @@ def leading_crop(pipeline: A.Compose) -> RandomScaleCrop | None:
 
 
 def coming_pixels(pipeline: A.Compose, mask: NDArray[Any]) -> ComingPixels | None:
-    """What the next call will use of the image that belongs to a mask; None if all of it, or nobody can know.
+    """The part of an image that the next call will use; None if that is all of it, or cannot be known.
 
-    What is drawn does not change. It holds for a call ``pipeline(image=…, mask=…)`` right after it.
+    Asking changes nothing of what is drawn. The answer holds for a call ``pipeline(image=…, mask=…)`` right after it.
 
     Args:
-        pipeline: nothing is known of one without a :func:`leading_crop`.
+        pipeline: without a :func:`leading_crop`, nothing is known of it.
         mask: (H, W) class ids.
     """
     if (first := leading_crop(pipeline)) is None:
@@ -106,7 +106,7 @@ def coming_pixels(pipeline: A.Compose, mask: NDArray[Any]) -> ComingPixels | Non
 
 
 def leaves(transforms: Sequence[Transform]) -> Iterator[A.BasicTransform]:
-    """The transforms themselves, in order, without what chooses between or chains them."""
+    """The transforms themselves, in order, without the containers that choose between them or chain them."""
     for transform in transforms:
         if isinstance(transform, A.BaseCompose):
             yield from leaves(transform.transforms)
@@ -114,7 +114,7 @@ def leaves(transforms: Sequence[Transform]) -> Iterator[A.BasicTransform]:
             yield transform
 
 
-def apply(pipeline: A.Compose, setting: str, path: Path, **arrays: NDArray[Any]) -> dict[str, Any]:
+def apply(pipeline: A.Compose, setting: str, path: AnyFile, **arrays: NDArray[Any]) -> dict[str, Any]:
     """Call a pipeline.
 
     Args:

@@ -1,12 +1,11 @@
-"""Where evaluation transforms put the stored image, so that label maps find the way back.
+"""Finds where evaluation transforms put the stored image, so that label maps find the way back.
 
-Nothing is asked of a transform: an image of coordinates is sent through it, once for each size of image.
+A transform need not say where: an image of coordinates is sent through it, once for each size of image.
 """
 
 import random
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import albumentations as A
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.data.transforms.pipeline import Transform, explain
 from lightning_seg.errors import DataError
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Placement
 
 Size = tuple[int, int]
@@ -25,13 +25,13 @@ _LOW, _SPAN = 0.25, 0.5
 """Coordinates are sent as values of 0.25 to 0.75, because albumentations clips floats to 0…1; padding is 0."""
 
 _EXACT = 0.02
-"""Pixels by which a coordinate that was found may be off."""
+"""How far a coordinate that was found may be off, in pixels."""
 
 _LINES = 64
 """Rows and columns that are compared at most."""
 
 _DRAWS = 8
-"""Tries of a transform that might draw what to do."""
+"""How often a transform is tried that might draw what to do."""
 
 
 class Placements:
@@ -45,7 +45,7 @@ class Placements:
         self._steps = [_Step(transform) for transform in transforms]
         self._found: dict[Size, Placement | None] = {}
 
-    def of(self, size: Size, source: Path) -> Placement | None:
+    def of(self, size: Size, source: AnyFile) -> Placement | None:
         """The part of the transformed image that shows the stored one; None: all of it, the same way round.
 
         Args:
@@ -60,7 +60,7 @@ class Placements:
             self._found[size] = self._find(size, source)
         return self._found[size]
 
-    def _find(self, size: Size, source: Path) -> Placement | None:
+    def _find(self, size: Size, source: AnyFile) -> Placement | None:
         image = f"image {source} ({size[1]}×{size[0]} pixels)"
         spans = [_Span(0.0, float(length)) for length in size]
         for step in self._steps:
@@ -76,8 +76,8 @@ class Placements:
                 )
             if not all(span.is_whole for span in spans):
                 raise DataError(
-                    f"data.eval_transforms: {step.name} ends {image} within a pixel, so that its label map cannot be "
-                    "cut out: put what pads after what resizes, and leave out what shifts by parts of a pixel"
+                    f"data.eval_transforms: {step.name} puts a border of {image} inside a pixel, so that its label "
+                    "map cannot be cut out: pad after all resizing, and leave out shifts by parts of a pixel"
                 )
         rows, columns = spans
         if all(span == (0, length, False) for span, length in zip(spans, size, strict=True)):
@@ -87,7 +87,7 @@ class Placements:
 
 
 class _Move(NamedTuple):
-    """What a transform does along one axis: the border at ``x`` comes to ``scale * x + shift``.
+    """How a transform moves one axis: it brings the border at ``x`` to ``scale * x + shift``.
 
     Attributes:
         length: of the axis afterwards.
@@ -99,7 +99,7 @@ class _Move(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """The stored image along one axis of a transformed one, from border to border."""
+    """Where the stored image lies along one axis of the transformed one, from border to border."""
 
     low: float
     high: float
@@ -132,7 +132,7 @@ class _Step:
                     setattr(part, setting, value)
 
     def follow(self, size: Size, image: str) -> tuple[_Move, _Move] | None:
-        """What becomes of rows and columns of images of that size; None: nothing."""
+        """How the transforms move rows and columns of images of that size; None: not at all."""
         # Numbered pixels as a mask, since transforms may change colours of an image in place.
         numbers = np.arange(1000, 1000 + size[0] * size[1], dtype=np.int32).reshape(size)
         blank = np.zeros((*size, 3), np.uint8)
@@ -153,8 +153,8 @@ class _Step:
         moves = _moves(self._apply(0, image, image=sent, mask=numbers)["image"], size)
         if moves is None:
             raise DataError(
-                f"data.eval_transforms: {self.name} moves the pixels of {image} (sent as float32 coordinates) neither "
-                "by resizing nor by padding nor by a flip, so that no label map finds back: leave it out"
+                f"data.eval_transforms: {self.name} moves the pixels of {image} (sent as float32 coordinates) in "
+                "another way than by resizing, padding or a flip: its label map cannot be moved back, so leave it out"
             )
         self._followed = True
         return moves
@@ -175,12 +175,12 @@ def _parts(transform: Transform) -> Iterator[Transform]:
 
 
 def _encoded(length: int) -> Coordinates:
-    """What stands for the centre of each pixel along an axis."""
+    """The coordinate that stands for the centre of each pixel along an axis."""
     return np.asarray(_LOW + _SPAN * (np.arange(length) + 0.5) / length)
 
 
 def _moves(received: Any, size: Size) -> tuple[_Move, _Move] | None:
-    """Read what happened to an image of coordinates; None: something else than scaling, shifting and mirroring."""
+    """Read how an image of coordinates was moved; None: not by scaling, shifting and mirroring alone."""
     if not isinstance(received, np.ndarray) or received.ndim != 3 or received.shape[2] != 3:
         return None
     shown = received[..., 2] > (1 - _LOW) - 1e-4
@@ -228,5 +228,5 @@ def _fit(line: Coordinates, start: int, length: int) -> tuple[float, float] | No
 
 
 def _rounded(border: float) -> float:
-    """A whole number where the border is one but for rounding."""
+    """Round a border that is a whole number up to small errors."""
     return float(round(border)) if abs(border - round(border)) <= _EXACT else border

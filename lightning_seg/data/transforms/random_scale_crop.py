@@ -1,4 +1,4 @@
-"""Scale, pad and crop at random in one step, which costs what the crop costs, not what the scaled image would."""
+"""Scales, pads and crops at random in one step, at the cost of the crop instead of that of the scaled image."""
 
 from typing import Annotated, Any
 
@@ -22,9 +22,9 @@ def _check_limits(limits: tuple[float, float]) -> tuple[float, float]:
 class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations is untyped
     """Scales an image and its mask by one random factor, and takes a random crop of a fixed size.
 
-    The result is that of scaling the whole (``cv2.resize`` to the rounded size), padding it evenly on all sides where
-    it is smaller than the crop, and cropping it anywhere; but only the window that the crop shows is computed.
-    Masks take the value of the nearest pixel, measured between centres.
+    The result is the same as scaling the whole image (``cv2.resize`` to the rounded size), padding it evenly on all
+    sides where it is smaller than the crop, and cropping it at a random place. Only the window that the crop shows is
+    computed. Masks take the value of the nearest pixel, measured between centres.
 
     Like albumentations and mmsegmentation, and unlike Detectron2 (which resizes with Pillow), ``cv2.INTER_LINEAR``
     does not average pixels when it shrinks an image; ``cv2.INTER_AREA`` does.
@@ -83,9 +83,9 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations 
         self.fill_mask = fill_mask
 
     def peek(self, mask: Array) -> Window | None:
-        """What the next call will show of an image with this mask, if nothing draws before it; None if it is left out.
+        """The part of an image with this mask that the next call will show, if nothing draws before it.
 
-        Of the image, no more than that need be decoded.
+        No more of the image need be decoded. None: the next call will leave the transform out.
         """
         state = self.py_random.getstate()
         try:
@@ -121,7 +121,7 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations 
 
 
 def within_limit(labels: NDArray[np.integer[Any]], max_fraction: float, ignored: float) -> bool:
-    """Whether several classes are there and none covers ``max_fraction`` of the pixels or more.
+    """Whether there are several classes, each on less than ``max_fraction`` of the pixels.
 
     Detectron2's rule (``RandomCrop_CategoryAreaConstraint``).
 

@@ -1,4 +1,4 @@
-"""Which transforms each split has."""
+"""Chooses the transforms of each split."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from lightning_seg.data.transforms.placing import Placements
 
 
 class SplitTransforms(NamedTuple):
-    """Those of one split.
+    """The transforms of one split.
 
     Attributes:
         pipeline: of images and masks.
@@ -38,7 +38,7 @@ class SplitTransforms(NamedTuple):
 def transforms_of(
     split: str, training: Sequence[Transform], evaluation: Sequence[Transform], ignore_index: int
 ) -> SplitTransforms:
-    """The transforms of a split, of which ``train`` has its own."""
+    """The transforms of a split: ``train`` has its own, the others share those of evaluation."""
     if split == "train":
         return SplitTransforms(build_pipeline(training, ignore_index), None, "data.train_transforms", ignore_index)
     pipeline = build_pipeline(evaluation, ignore_index)

@@ -1,4 +1,4 @@
-"""Crops of a scaled and padded image that are computed without scaling or padding the image."""
+"""Crops a scaled and padded image at the cost of the crop; the plain equivalent is resize, pad and slice."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -36,14 +36,14 @@ class Span:
 
     @classmethod
     def draw(cls, scaled: int, length: int, uniform: Callable[[], float]) -> "Span":
-        """Any place alike; centred where the scaled image is shorter than the crop."""
+        """Draw a crop: every place is equally likely; it is centred where the scaled image is shorter than the crop."""
         slack = scaled - length
         place = uniform()  # also where it decides nothing, so that the next number does not depend on the image
         return cls(scaled, length, int((slack + 1) * place) if slack > 0 else -(-slack // 2))
 
     @property
     def inside(self) -> slice:
-        """Part of the scaled image that the crop shows."""
+        """The part of the scaled image that the crop shows."""
         return slice(max(0, self.start), min(self.scaled, self.start + self.length))
 
     @property
@@ -53,7 +53,7 @@ class Span:
         return slice(inside.start - self.start, inside.stop - self.start)
 
     def sampling(self, length: int, extent: float) -> tuple[slice, float, float]:
-        """What bilinear sampling of an unscaled axis of ``length`` pixels needs, of which the image fills ``extent``.
+        """What bilinear sampling needs of an unscaled axis of ``length`` pixels, if the image fills ``extent`` of them.
 
         Returns:
             the pixels that contribute, and step and offset of the sampling positions in them: pixel n of the part
@@ -74,12 +74,12 @@ class Span:
             pixel of the scaled axis, and of the unscaled one of ``length`` pixels.
         """
         common = math.gcd(length, self.scaled)
-        margin = -(-self.scaled // length)  # so many pixels at a cut lack what they should be interpolated with
+        margin = -(-self.scaled // length)  # at a cut, this many pixels lack a neighbour for the interpolation
         count = max(0, self.inside.start - margin) // (self.scaled // common)
         return count * (self.scaled // common), count * (length // common)
 
     def nearest(self, length: int) -> NDArray[np.intp]:
-        """Index of the pixel, of ``length`` unscaled ones, whose centre is nearest to each one of the part inside."""
+        """For each pixel of the part inside, the index of the nearest of ``length`` unscaled ones, between centres."""
         ramp = np.arange(length, dtype=np.float32)[None]  # resized, it tells what cv2 takes, its rounding of ties too
         taken = cv2.resize(ramp, (self.scaled, 1), interpolation=cv2.INTER_NEAREST_EXACT)
         return taken[0, self.inside].astype(np.intp)
@@ -144,14 +144,14 @@ class Window:
         return _sample(image[rows, columns], positions, shown)
 
     def _filled(self, size: tuple[int, int]) -> tuple[float, float]:
-        """How many rows and columns of an image of that size show something: of a reduced one's last, a part may."""
+        """How many rows and columns of an image show something; the last one of a reduced image may in part."""
         for by in (1, *REDUCTIONS):
             if size == (-(-self.size[0] // by), -(-self.size[1] // by)):
                 return self.size[0] / by, self.size[1] / by
         return size
 
     def _anchors(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]] | None:
-        """Anchors of rows and columns where ``cv2.resize`` from there is the faster way; else None."""
+        """Anchors of rows and columns, if ``cv2.resize`` from there is faster; else None."""
         rows, columns = self.rows.anchor(size[0]), self.columns.anchor(size[1])
         resized = (self.rows.inside.stop - rows[0]) * (self.columns.inside.stop - columns[0])
         shown = (self.rows.inside.stop - self.rows.inside.start) * (

@@ -1,7 +1,6 @@
-"""Heads of Detectron2, of its projects and of this project, read through their own methods.
+"""Trains and evaluates the heads of Detectron2, of its projects and of this project through their own methods.
 
-They give logits at 1/``common_stride`` of the input, which is all that an evaluation needs: upsampling them in full is
-left to ``inference``.
+They return logits at 1/``common_stride`` of the input. An evaluation needs no more: ``inference`` upsamples them.
 """
 
 from torch import Tensor
@@ -20,41 +19,48 @@ from lightning_seg.models.adapters.foreign import losses_of_forward
 
 
 class Layered(Adapter):
-    """``SemSegFPNHead``, ``DeepLabV3PlusHead`` and the heads of this project: ``layers``, then losses or upsampling."""
+    """``SemSegFPNHead``, ``DeepLabV3PlusHead`` and this project's heads: ``layers``, then losses or upsampling."""
 
-    def logits(self, features: Features) -> Tensor:
-        """(N, K, h, w) at 1/``common_stride``."""
+    def layers(self, features: Features) -> Tensor:
+        """Logits (N, K, h, w) at 1/``common_stride``."""
         logits: Tensor = self.head.layers(features)
         return logits
 
     def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> dict[str, Tensor]:
-        logits = self.logits(features)
+        logits = self.layers(features)
         return zero_where_nothing_counts((criterion or self.own_losses)(logits, targets), logits)
 
-    def evaluate(self, features: Features, input_size: Size) -> list[Found]:
-        logits = self.logits(features)
-        return dense(logits, self.stride, logits)
+    def logits(self, features: Features, input_size: Size) -> tuple[Tensor, int]:
+        return self.layers(features), self.stride
 
 
 class DeepLabV3(Layered):
     """``DeepLabV3Head``, which has no ``layers``."""
 
-    def logits(self, features: Features) -> Tensor:
+    def layers(self, features: Features) -> Tensor:
         logits: Tensor = self.head.predictor(self.head.aspp(features[self.head.in_features[0]]))
         return logits
 
 
 class PointRend(Adapter):
-    """``PointRendSemSegHead``: its main loss is that of a coarse head, whose logits it refines in evaluation."""
+    """``PointRendSemSegHead``: its main loss is that of a coarse head; in evaluation it refines the coarse logits."""
 
     def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> dict[str, Tensor]:
         return losses_of_forward(self, features, targets, criterion)
 
+    def logits(self, features: Features, input_size: Size) -> tuple[Tensor, int]:
+        refined, stride, _ = self._refined(features)
+        return refined, stride
+
     def evaluate(self, features: Features, input_size: Size) -> list[Found]:
+        return dense(*self._refined(features))
+
+    def _refined(self, features: Features) -> tuple[Tensor, int, Tensor]:
+        """Refined logits, their stride, and the coarse ones."""
         coarse = self.head.coarse_sem_seg_head.layers(features)
         with replaced(self.head.coarse_sem_seg_head, "layers", lambda _: coarse):
             refined: Tensor = self.head(features)[0]
-        return dense(refined, self.stride * coarse.shape[-2] // refined.shape[-2], coarse)
+        return refined, self.stride // 2**self.head.subdivision_steps, coarse
 
 
 def known_adapters() -> dict[type, type[Adapter]]:

@@ -1,0 +1,117 @@
+"""A network with all that is around it as one graph: stored pixels in, label maps out, at any size."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_seg.models.segmentor import Segmentor
+
+UINT8_CLASSES = 256
+"""So many classes have ids that fit into uint8."""
+
+
+class Graph(nn.Module):
+    """Images as stored to label maps: normalisation, channel order, padding, upsampling, cropping and argmax inside.
+
+    The sizes stay free where this is traced: nothing here makes a number of a shape.
+
+    Args:
+        segmentor: in evaluation mode, on the CPU, in float32.
+        probabilities: whether to give these as well.
+        half: whether the network, which is made so, computes in float16; all around it stays float32.
+    """
+
+    def __init__(self, segmentor: Segmentor, *, probabilities: bool = False, half: bool = False) -> None:
+        super().__init__()
+        network: Any = segmentor.network
+        self.network = network
+        self.head = segmentor.head
+        self.padding = Padding(segmentor)
+        self.bgr = segmentor.bgr
+        self.probabilities = probabilities
+        self.half_network = half
+        self.pixel_mean = nn.Buffer(network.pixel_mean.clone().float())
+        self.pixel_std = nn.Buffer(network.pixel_std.clone().float())
+        if half:
+            _halve(network)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Label maps, and probabilities where they are asked for.
+
+        Args:
+            image: (N, C, H, W) uint8, the channels in the order of the file: RGB.
+
+        Returns:
+            mask: (N, H, W) uint8 class ids; int32 for more than 256 classes.
+            probabilities: (N, K, H, W) float32.
+        """
+        logits = self.upsampled(self.normalised(image))
+        labels = logits.argmax(1)
+        mask = labels.to(torch.uint8 if logits.shape[1] <= UINT8_CLASSES else torch.int32)
+        return (mask, logits.softmax(1)) if self.probabilities else (mask,)
+
+    def normalised(self, image: Tensor) -> Tensor:
+        """What the network sees of pixels as stored."""
+        pixels = image.flip(1) if self.bgr else image
+        return (pixels.float() - self.pixel_mean) / self.pixel_std
+
+    def upsampled(self, pixels: Tensor) -> Tensor:
+        """Logits (N, K, H, W) of normalised pixels."""
+        height, width = pixels.shape[-2:]
+        padded_height, padded_width = self.padding(height, width)
+        padded = F.pad(pixels, (0, padded_width - width, 0, padded_height - height))
+        if self.half_network:
+            padded = padded.half()
+        features = self.network.backbone(padded)
+        logits, stride = self.head.logits(features, (padded.shape[-2], padded.shape[-1]))
+        full = F.interpolate(logits.float(), scale_factor=float(stride), mode="bilinear", align_corners=False)
+        return full[..., :height, :width]
+
+
+def _halve(network: nn.Module) -> None:
+    """Make a network's numbers float16, but for running statistics: variances of pixels from 0 to 255 are beyond it."""
+    from detectron2.layers import FrozenBatchNorm2d
+
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm | FrozenBatchNorm2d):
+            continue
+        for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.half()
+
+
+class Padding:
+    """What :class:`Segmentor` pads an image to, in arithmetic that holds for sizes that are not known yet.
+
+    Args:
+        segmentor: whose backbone says what its input must be a multiple of.
+    """
+
+    def __init__(self, segmentor: Segmentor) -> None:
+        backbone = segmentor.network.backbone
+        constraints = dict(backbone.padding_constraints)
+        self.square = max(0, constraints.get("square_size", 0))
+        self.multiple = max(1, constraints.get("size_divisibility", backbone.size_divisibility))
+        self.coarsest = 0
+        if segmentor.whole_levels:
+            self.coarsest = max(shape.stride for shape in backbone.output_shape().values())
+        self.stride = segmentor.head.stride
+
+    def __call__(self, height: Any, width: Any) -> tuple[Any, Any]:
+        """Height and width of the padded image, of numbers or of symbols for them."""
+        needs_whole = 0
+        if self.coarsest:  # 1 where a side lacks a logit or more to a multiple of the coarsest stride, else 0
+            lacking = (-height % self.coarsest) // self.stride + (-width % self.coarsest) // self.stride
+            needs_whole = 1 - 1 // (1 + lacking)
+        sides = (self.square, self.square) if self.square else (height, width)
+        smaller, larger = ([_rounded_up(side, to) for side in sides] for to in (self.multiple, self.coarsest or 1))
+        if not self.coarsest:
+            return smaller[0], smaller[1]
+        both = [small + needs_whole * (large - small) for small, large in zip(smaller, larger, strict=True)]
+        return both[0], both[1]
+
+
+def _rounded_up(side: Any, multiple: int) -> Any:
+    return side if multiple == 1 else (side + multiple - 1) // multiple * multiple

@@ -1,0 +1,153 @@
+"""Traces a graph whose sizes stay free: what torch can only trace at one size gives way to what gives the same."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_seg.exporting.graph import Graph
+from lightning_seg.models.adapters.foreign import Foreign
+from lightning_seg.models.pooling import ClampedAveragePool
+from lightning_seg.models.segmentor import Segmentor
+
+EXAMPLE = (2, 1100, 1630)
+"""Images, height and width that a graph is traced with, without computing: no number in a network is like them."""
+
+MOST = (4096, 65536)
+"""Images of a batch, and pixels of a side, that a traced graph takes at the most."""
+
+
+def free_copy(segmentor: Segmentor) -> Segmentor:
+    """A copy in evaluation mode, in float32 on the CPU, that gives the same and can be traced at free sizes."""
+    twin = deepcopy(segmentor).float().cpu().eval().requires_grad_(False)
+    for module in list(twin.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, ClampedAveragePool):
+                setattr(module, name, _WindowPool(child.window))
+            elif isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
+                setattr(module, name, _GridPool(child.output_size))
+    if isinstance(twin.head, Foreign):
+        twin.head.by_losses = False  # reading logits on their way to the losses leaves the forward, which no tracer can
+    return twin
+
+
+def trace(graph: Graph) -> torch.export.ExportedProgram:
+    """Trace a graph with batch, height and width free, from 1 up to :data:`MOST`.
+
+    Raises:
+        Exception: torch's own, of many kinds, where the network asks for numbers that only one size has.
+    """
+    batch, side = MOST
+    dim = torch.export.Dim
+    shapes = {
+        0: dim("batch", min=1, max=batch),
+        2: dim("height", min=1, max=side),
+        3: dim("width", min=1, max=side),
+    }
+    number, height, width = EXAMPLE
+    example = torch.zeros(number, len(graph.pixel_mean), height, width, dtype=torch.uint8)
+    settings: Any = importlib.import_module("torch.fx.experimental._config")
+    # Sizes of 1 are sizes like any other: torch takes them for constants otherwise.
+    with torch.no_grad(), settings.patch(backed_size_oblivious=True), _traceable_points():
+        program = torch.export.export(
+            graph,
+            (example,),
+            dynamic_shapes=(shapes,),
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+    _let_sizes_be_equal(program)
+    _forget_tracing(program)
+    return program
+
+
+def _let_sizes_be_equal(program: torch.export.ExportedProgram) -> None:
+    """Take out assertions that sizes differ.
+
+    Where code has a short cut for equal sizes, such as a size of 1, torch traces what is done for different ones,
+    which gives the same for equal ones, and asserts that no others come. ONNX has no such assertions.
+    """
+    for node in list(program.graph.nodes):
+        if node.target is torch.ops.aten._assert_scalar.default and "expression Ne(" in node.args[1]:
+            program.graph.erase_node(node)
+    program.graph.eliminate_dead_code()
+    program.graph_module.recompile()
+
+
+def _forget_tracing(program: torch.export.ExportedProgram) -> None:
+    """Take out the example, which would be saved, and which lines of code on this machine a node comes from."""
+    program.example_inputs = None
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+
+
+class _GridPool(nn.Module):
+    """``nn.AdaptiveAvgPool2d`` as two products with matrices, which say what each cell averages."""
+
+    def __init__(self, cells: Any) -> None:
+        super().__init__()
+        self.cells = cells if isinstance(cells, tuple) else (cells, cells)
+
+    def forward(self, features: Tensor) -> Tensor:
+        matrices = []
+        for axis, given in zip((-2, -1), self.cells, strict=True):
+            size = features.shape[axis]
+            cells = size if given is None else given
+            edges = torch.arange(cells + 1, device=features.device) * size
+            matrices.append(_averages(edges[:-1] // cells, (edges[1:] + cells - 1) // cells, size, features))
+        return _averaged(features, *matrices)
+
+
+class _WindowPool(nn.Module):
+    """:class:`ClampedAveragePool` in the same way."""
+
+    def __init__(self, window: tuple[int, int]) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, features: Tensor) -> Tensor:
+        matrices = []
+        for axis, window in zip((-2, -1), self.window, strict=True):
+            size = features.shape[axis]
+            clamped = torch.sym_min(window, size)
+            ends = torch.arange(clamped, size + 1, device=features.device)
+            matrices.append(_averages(ends - clamped, ends, size, features))
+        return _averaged(features, *matrices)
+
+
+def _averaged(features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    return rows @ features @ columns.transpose(0, 1)
+
+
+def _averages(starts: Tensor, ends: Tensor, size: int, like: Tensor) -> Tensor:
+    """A matrix (cells, size) whose product with a vector is its mean from each start up to each end."""
+    index = torch.arange(size, device=like.device)
+    inside = (index >= starts[:, None]) & (index < ends[:, None])
+    return inside.to(like.dtype) / (ends - starts)[:, None].to(like.dtype)
+
+
+@contextmanager
+def _traceable_points() -> Iterator[None]:
+    """Let PointRend's points be found without a number for the size of the grid."""
+    from detectron2.projects.point_rend import semantic_seg
+
+    before = semantic_seg.get_uncertain_point_coords_on_grid
+    semantic_seg.get_uncertain_point_coords_on_grid = _uncertain_points
+    try:
+        yield
+    finally:
+        semantic_seg.get_uncertain_point_coords_on_grid = before
+
+
+def _uncertain_points(uncertainty: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
+    """Indices (N, P) of the most uncertain cells of (N, 1, H, W), and their centres (N, P, 2), x and y from 0 to 1."""
+    height, width = uncertainty.shape[-2:]
+    indices = torch.topk(uncertainty.flatten(1), k=torch.sym_min(height * width, num_points), dim=1)[1]
+    rows, columns = ((torch.arange(side, device=uncertainty.device) + 0.5) / side for side in (height, width))
+    x = columns[None, :].expand(height, width).flatten()[indices]
+    y = rows[:, None].expand(height, width).flatten()[indices]
+    return indices, torch.stack([x, y], dim=2)

@@ -1,0 +1,87 @@
+"""One image's prediction."""
+
+from collections.abc import Callable
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lightning_seg.callbacks.drawing import reduce
+from lightning_seg.predictions import Prediction, overlay, save
+from lightning_seg.structures import Colour, DatasetInfo
+
+_LONGEST_SHOWN = 1024
+"""Pixels of a side in a notebook."""
+
+_NAMED = 3
+"""Classes in a result's short text."""
+
+
+class Result:
+    """The label map of one image, and what can be made of it. A notebook shows its overlay.
+
+    Attributes:
+        name: of its files: that of the image without suffix, or ``image``.
+        image: (H, W, 3) uint8 RGB, upright, as it was read.
+        mask: (H, W) class ids at that size, of the smallest integer type that holds them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        image: NDArray[np.uint8],
+        mask: NDArray[Any],
+        info: DatasetInfo,
+        compute: Callable[[], NDArray[np.float32]],
+    ) -> None:
+        self.name = name
+        self.image = image
+        self.mask = mask
+        self._info = info
+        self._compute = compute
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names in id order."""
+        return self._info.names
+
+    @property
+    def palette(self) -> tuple[Colour, ...]:
+        """A colour (red, green, blue) of 0 to 255 for each class, in id order."""
+        return self._info.palette
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float32]:
+        """(K, H, W) float32 that sum to 1 at each pixel.
+
+        They take 4·K bytes a pixel and a pass of the network when they are first asked for, and are kept from then on.
+        """
+        return self._compute()
+
+    def overlay(self, opacity: float = 0.55) -> Image.Image:
+        """The image with the classes' colours over it, at the same size; ``opacity`` of the colours: 0 to 1."""
+        return Image.fromarray(overlay(self.image, self.mask, self._info, opacity))
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``masks/<name>.png`` and ``overlays/<name>.jpg`` into a folder, as ``predict`` does.
+
+        Files of before are replaced, so that results of one name go to different folders.
+        """
+        save(Prediction(self.name, self.mask, self._info, lambda: self.image, lambda: self.probabilities), Path(folder))
+
+    def __repr__(self) -> str:
+        ids, counts = np.unique(self.mask, return_counts=True)
+        most = np.argsort(-counts, kind="stable")[:_NAMED]
+        shares = [f"{self.class_names[ids[place]]} {counts[place] / self.mask.size:.1%}" for place in most]
+        height, width = self.mask.shape
+        return f"Result({self.name}, {width}×{height}: {', '.join(shares)}{', …' if len(ids) > _NAMED else ''})"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        buffer = BytesIO()
+        Image.fromarray(reduce(np.asarray(self.overlay()), _LONGEST_SHOWN)).save(buffer, "PNG")
+        return buffer.getvalue()
