@@ -26,7 +26,7 @@ from lightning_seg.errors import ConfigError, DataError, LaunchError, LightningS
 from lightning_seg.files import naming_full_disk, use_utf8
 from lightning_seg.launching.plan import resolve_processes
 from lightning_seg.launching.starters import late_rank
-from lightning_seg.lightning_internals import callbacks_of, kill_started_processes
+from lightning_seg.lightning_internals import kill_started_processes
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, without_missing
 from lightning_seg.module import SegmentationModule
 from lightning_seg.preflight.checks import Preflight
@@ -36,7 +36,6 @@ from lightning_seg.running.ending import (
     first_line,
     has_begun,
     own_error,
-    refuse_failures,
     say_results,
 )
 from lightning_seg.running.silence import silence_evaluation, silence_lightning
