@@ -26,7 +26,7 @@ from lightning_seg.errors import ConfigError, DataError, LaunchError, LightningS
 from lightning_seg.files import naming_full_disk, use_utf8
 from lightning_seg.launching.plan import resolve_processes
 from lightning_seg.launching.starters import late_rank
-from lightning_seg.lightning_internals import callbacks_of, kill_started_processes
+from lightning_seg.lightning_internals import kill_started_processes
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, without_missing
 from lightning_seg.module import SegmentationModule
 from lightning_seg.preflight.checks import Preflight
@@ -36,7 +36,6 @@ from lightning_seg.running.ending import (
     first_line,
     has_begun,
     own_error,
-    refuse_failures,
     say_results,
 )
 from lightning_seg.running.silence import silence_evaluation, silence_lightning
@@ -177,23 +176,21 @@ class SegmentationCLI(LightningCLI):
         """Build the trainer with all that every run has, except what the user replaces or switches off."""
         from lightning_seg.running.equipment import as_list, equip, own_loggers
 
-        trainer = self._get(self.config_init, "trainer")
-        if self.subcommand == "fit":
+        trainer, command = self._get(self.config_init, "trainer"), str(self.subcommand)
+        if command == "fit":
             self._check_training(as_list(trainer.callbacks))
         predictions = None
-        if self.subcommand == "predict":
+        if command == "predict":
             self.run, predictions = predicting.begin(self.choice, self.settings, self._dump(), self.datamodule.info)
         else:
             self.run = self.choice.begin()
-        kwargs |= equip(trainer, str(self.subcommand), self.settings, self.run, self.datamodule, predictions)
+        kwargs |= equip(trainer, command, self.settings, self.run, self.datamodule, predictions)
         if trainer.logger is not False:
             given = as_list(trainer.logger)
-            kwargs["logger"] = own_loggers(
-                given, str(self.subcommand), self.settings.ckpt_path, self.run, self.choice.step
-            )
+            kwargs["logger"] = own_loggers(given, command, self.settings.ckpt_path, self.run, self.choice.step)
         try:
             self.choice.claim(self.run)
-            trains = self.subcommand == "fit" and not self.settings.trainer.fast_dev_run
+            trains = command == "fit" and not self.settings.trainer.fast_dev_run
             prepare_folder(self.run, self._dump(), trains=trains)
             return self._build_trainer(**kwargs)
         except LightningSegError:
@@ -273,12 +270,7 @@ class SegmentationCLI(LightningCLI):
     after_validate = after_test = after_fit
 
     def after_predict(self) -> None:
-        """Say where the files are; exit with status 1 if images could not be predicted."""
-        from lightning_seg.callbacks import PredictionFiles
-
-        files = next(callback for callback in callbacks_of(self.trainer) if isinstance(callback, PredictionFiles))
-        say_results(files.predictions.path, "predict")
-        refuse_failures(files.failures, len(self.datamodule.datasets["predict"]))
+        predicting.end(self.trainer, self.datamodule)
 
 
 def _seed(seed_everything: bool | int) -> int:
