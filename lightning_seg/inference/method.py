@@ -64,6 +64,15 @@ class Inference(Described, ABC):
     def bands(self, ask: Ask, sample: Item) -> Bands:
         """Bands (K, rows, W) float32 that sum to 1 over the K classes, at the stored size of an image."""
 
+    def bands_from(self, ask: Ask, sample: Item, start: int) -> Bands:
+        """As :meth:`bands`, of which those above a row may be left out; the others are the same to the bit."""
+        return self.bands(ask, sample)
+
+    @property
+    def by_windows(self) -> bool:
+        """Whether images need not fit into memory."""
+        return False
+
     def for_image(self, sample: Item) -> "Inference":
         """What comes to the same for one image, with the least in between."""
         return self
@@ -77,13 +86,16 @@ class Inference(Described, ABC):
         yield from self.for_image(sample).bands(ask, sample)
 
     @torch.no_grad()
-    def label_bands(self, ask: Ask, sample: Item) -> Bands:
-        """First row and class ids (rows, W) of bands of rows, of the smallest type that holds them."""
-        yield from self.for_image(sample).bands_of_labels(ask, sample)
+    def label_bands(self, ask: Ask, sample: Item, start: int = 0) -> Bands:
+        """First row and class ids (rows, W) of bands of rows, of the smallest type that holds them.
 
-    def bands_of_labels(self, ask: Ask, sample: Item) -> Bands:
-        """The best classes of :meth:`bands`."""
-        for top, band in self.bands(ask, sample):
+        Rows above ``start`` may be left out.
+        """
+        yield from self.for_image(sample).bands_of_labels(ask, sample, start)
+
+    def bands_of_labels(self, ask: Ask, sample: Item, start: int = 0) -> Bands:
+        """The best classes of :meth:`bands_from`."""
+        for top, band in self.bands_from(ask, sample, start):
             yield top, first_best(band, label_dtype(len(band)))
 
     @torch.no_grad()
@@ -124,7 +136,7 @@ class Whole(Inference):
         size, place = stored_size(sample), sample.get("placement")
         yield from probability_bands(answer.scores[0], answer.input_sizes[0], size, place)
 
-    def bands_of_labels(self, ask: Ask, sample: Item) -> Bands:
+    def bands_of_labels(self, ask: Ask, sample: Item, start: int = 0) -> Bands:
         """The label map as one band."""
         yield 0, self.evaluate_each(ask, [in_memory(sample)])[0][0]
 

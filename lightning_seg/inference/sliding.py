@@ -56,17 +56,27 @@ class SlidingWindow(Inference):
         _, height, width = sample["image"].shape
         return WHOLE if height <= self.window[0] and width <= self.window[1] else self
 
-    def bands(self, ask: Ask, sample: Item) -> Bands:
-        _, height, width = sample["image"].shape
-        blended = self._blended(ask, sample, height, width)
-        yield from placed(blended, (height, width), stored_size(sample), sample.get("placement"))
+    @property
+    def by_windows(self) -> bool:
+        return True
 
-    def _blended(self, ask: Ask, sample: Item, height: int, width: int) -> Bands:
-        """Bands of the input, each as soon as no window that comes will add to it."""
+    def bands(self, ask: Ask, sample: Item) -> Bands:
+        return self.bands_from(ask, sample, 0)
+
+    def bands_from(self, ask: Ask, sample: Item, start: int) -> Bands:
+        _, height, width = sample["image"].shape
+        size, place = stored_size(sample), sample.get("placement")
+        is_as_stored = size == (height, width) and place is None
+        blended = self._blended(ask, sample, height, width, start if is_as_stored else 0)
+        yield from placed(blended, (height, width), size, place)
+
+    def _blended(self, ask: Ask, sample: Item, height: int, width: int, start: int) -> Bands:
+        """Bands of the input from a row on, each as soon as no window that comes will add to it."""
         below, across = (
             strips(size, side, self.overlap, self.blend)
             for size, side in zip((height, width), self.window, strict=True)
         )
+        below = [rows for rows in below if rows.pixels.stop > start]
         buffer: _Rows | None = None
         for index, rows in enumerate(below):
             for first in range(0, len(across), self.batch_size):
@@ -80,7 +90,9 @@ class SlidingWindow(Inference):
                         buffer.add(rows.pixels.start + top, each.pixels, band.mul_(weights.to(band.device)))
             assert buffer is not None  # every image has a window
             end = below[index + 1].pixels.start if index + 1 < len(below) else height
-            yield from buffer.take(rows.pixels.start, end)
+            for top, band in buffer.take(rows.pixels.start, end):
+                if (above := max(0, start - top)) < band.shape[1]:  # to rows above the first, other windows belong too
+                    yield top + above, band[:, above:]
 
 
 class Strip(NamedTuple):
