@@ -30,6 +30,7 @@ from lightning_seg.lightning_internals import callbacks_of, kill_started_process
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, without_missing
 from lightning_seg.module import SegmentationModule
 from lightning_seg.preflight.checks import Preflight
+from lightning_seg.running import predicting
 from lightning_seg.running.ending import (
     as_config_error,
     first_line,
@@ -95,6 +96,8 @@ class SegmentationCLI(LightningCLI):
                 default=False,
                 help="Print what would be trained and everything that is wrong with it; train nothing.",
             )
+        elif subcommand == "predict":
+            predicting.add_options(parser)
         return parser
 
     def parse_arguments(self, parser: Parser, args: Any) -> None:  # type: ignore[override]
@@ -177,8 +180,12 @@ class SegmentationCLI(LightningCLI):
         trainer = self._get(self.config_init, "trainer")
         if self.subcommand == "fit":
             self._check_training(as_list(trainer.callbacks))
-        self.run = self.choice.begin()
-        kwargs |= equip(trainer, str(self.subcommand), self.settings, self.run, self.datamodule)
+        predictions = None
+        if self.subcommand == "predict":
+            self.run, predictions = predicting.begin(self.choice, self.settings, self._dump(), self.datamodule.info)
+        else:
+            self.run = self.choice.begin()
+        kwargs |= equip(trainer, str(self.subcommand), self.settings, self.run, self.datamodule, predictions)
         if trainer.logger is not False:
             given = as_list(trainer.logger)
             kwargs["logger"] = own_loggers(
@@ -230,7 +237,7 @@ class SegmentationCLI(LightningCLI):
     def _dump(self) -> str:
         """The settings that a run is made with, as YAML."""
         settings = self.settings.clone()
-        for name in ("ckpt_path", "config", "dry_run"):
+        for name in ("ckpt_path", "config", "dry_run", *predicting.OPTIONS):
             settings.pop(name, None)
         return str(self._parser(self.subcommand).dump(settings, skip_unset=False))
 
@@ -261,20 +268,16 @@ class SegmentationCLI(LightningCLI):
         self.trainer.predict(**{**kwargs, "return_predictions": False})
 
     def after_fit(self) -> None:
-        say_results(self.run.path, "fit")
+        say_results(self.run.path, str(self.subcommand))
 
-    def after_validate(self) -> None:
-        say_results(self.run.path, "validate")
-
-    def after_test(self) -> None:
-        say_results(self.run.path, "test")
+    after_validate = after_test = after_fit
 
     def after_predict(self) -> None:
         """Say where the files are; status 1 where images could not be predicted."""
         from lightning_seg.callbacks import PredictionFiles
 
-        say_results(self.run.path, "predict")
         files = next(callback for callback in callbacks_of(self.trainer) if isinstance(callback, PredictionFiles))
+        say_results(files.predictions.path, "predict")
         refuse_failures(files.failures, len(self.datamodule.datasets["predict"]))
 
 

@@ -5,6 +5,7 @@ And none is written outside the folder that it belongs to.
 
 import codecs
 import errno
+import hashlib
 import io
 import locale
 import os
@@ -22,6 +23,8 @@ DRAFT_SUFFIX = ".part"
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """A full disk, a quota that is used up, a file larger than the process may write."""
+
+_BYTES_AT_ONCE = 2**22
 
 
 @contextmanager
@@ -104,6 +107,19 @@ def inside(folder: Path, name: str) -> Path:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def sha256(path: Path) -> str:
+    """Of all bytes of a file, in hexadecimal digits.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BYTES_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def use_utf8() -> None:

@@ -1,6 +1,7 @@
 """A trained model in two lines, from any place, on any image: the same as ``predict``."""
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -354,3 +355,25 @@ def test_devices_and_batches_that_are_not_there(tmp_path: Path) -> None:
             lightning_seg.load(tmp_path, device=device)
     with pytest.raises(ConfigError, match="batch_size is 0"):
         lightning_seg.load(tmp_path, batch_size=0)
+
+
+def test_threads_may_share_a_predictor(predictor: Predictor) -> None:
+    images = [noise(32 + seed % 3, 40, seed) for seed in range(12)]
+    expected = [result.mask for result in predictor(images)]
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(predictor, images))
+    assert all(np.array_equal(result.mask, mask) for result, mask in zip(results, expected, strict=True))
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda result: result.probabilities.argmax(0), results))
+    assert all((one == mask).mean() > 0.99 for one, mask in zip(found, expected, strict=True))
+
+
+def test_a_head_with_a_loss_of_its_own_needs_no_loss(tmp_path: Path, scenes: Path) -> None:
+    """Neither the class of a criterion nor its tensors are asked for."""
+    path = _trained_by_hand(tmp_path, scenes)
+    expected = lightning_seg.load(path, device="cpu")(noise(32, 40)).mask
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"]["criterion"] = {"class_path": "gone.Loss", "init_args": {}}
+    checkpoint["state_dict"]["segmentor.criterion.weight"] = torch.ones(6)
+    torch.save(checkpoint, path)
+    assert np.array_equal(lightning_seg.load(path, device="cpu")(noise(32, 40)).mask, expected)

@@ -10,6 +10,7 @@ from lightning_seg.checkpoints.evaluated import checkpoint_in
 from lightning_seg.checkpoints.lock import claim_folder, refuse_busy
 from lightning_seg.checkpoints.runs import (
     RunFolder,
+    announce_version,
     checkpoint_step,
     new_run,
     newest_checkpoint,
@@ -101,6 +102,11 @@ class RunChoice:
         newest = newest_training(self.root, self.name)
         if newest is not None and getattr(rank_zero_only, "rank", 0) == 0:
             (refuse_busy if dry else claim_folder)(newest.path)
+
+    def go_on_in(self, run: RunFolder) -> None:
+        """Let the command write to a folder that is there; the processes that this one starts find it."""
+        self.resumed = run
+        announce_version(run)
 
     def begin(self) -> RunFolder:
         """The resumed run, or a new one; the folder of a new run is made."""

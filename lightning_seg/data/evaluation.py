@@ -112,11 +112,13 @@ def evaluation_of_settings(
     parser.add_argument("--eval_transforms", type=list[Transform])
     try:
         parsed = parser.parse_object({"eval_transforms": settings.get("data.eval_transforms") or []})
-        transforms = parser.instantiate_classes(parsed).eval_transforms
+        transforms = parser.instantiate(parsed).eval_transforms
     except ArgumentError as error:
-        raise ConfigError(f"data.eval_transforms cannot be built: {error}") from error
+        raise ConfigError(f"data.eval_transforms cannot be built: {' '.join(str(error).split())}") from error
     prefix = "data.palette."
-    colours = parse_palette({key.removeprefix(prefix): value for key, value in settings.items() if prefix in key})
+    colours = parse_palette(
+        {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
+    )
     named = {name: colour for name, colour in colours.items() if name in class_names}
     rules = ReadingRules.of_settings(settings.get("data.value_range"), settings.get("data.max_pixels", MAX_PIXELS))
     info = dataset_info(class_names, ignore_index, named, set())
@@ -162,6 +164,8 @@ def _restored(described: Any, names: Sequence[str]) -> list[Transform]:
 def _import_class(name: str) -> None:
     """Have albumentations know a class, which it does once the module is there."""
     module = name.rpartition(".")[0]
+    if module.startswith("albumentations."):
+        return
     try:
         importlib.import_module(module)
     except ImportError as error:

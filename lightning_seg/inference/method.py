@@ -163,7 +163,12 @@ class _Recorder:
         return answer
 
     def mean(self) -> Losses:
-        return {name: torch.stack([losses[name].float() for losses in self.losses]).mean() for name in self.losses[0]}
+        names = self.losses[0]
+        return {name: torch.stack([_at_least_float32(losses[name]) for losses in self.losses]).mean() for name in names}
+
+
+def _at_least_float32(loss: Tensor) -> Tensor:
+    return loss.to(torch.promote_types(loss.dtype, torch.float32))
 
 
 def stored_size(sample: Item) -> Size:

@@ -32,13 +32,13 @@ def averaged(network: Network, image: Tensor, scales: list[float], flip: bool, s
     return F.interpolate(mean[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-@pytest.mark.parametrize("band_bytes", [1, 2**23])
+@pytest.mark.parametrize("band_bytes", [1, 2**20])
 @pytest.mark.parametrize("stored", [(33, 47), (50, 20)])
 @pytest.mark.parametrize(("scales", "flip"), [([0.75, 1.0, 1.3], True), ([1.0], True), ([0.5], False)])
 def test_equals_the_mean_of_whole_views(
     monkeypatch: pytest.MonkeyPatch, scales: list[float], flip: bool, stored: tuple[int, int], band_bytes: int
 ) -> None:
-    monkeypatch.setattr("lightning_seg.inference.whole._BAND_BYTES", (band_bytes, 1))
+    monkeypatch.setattr("lightning_seg.inference.whole._PROBABILITY_BYTES", (band_bytes, 1))
     network, image = Network(4), picture(33, 47)
     sample: Any = {"image": image, "height": stored[0], "width": stored[1]}
     way = Augmented(scales, flip)

@@ -1,0 +1,102 @@
+"""What ``predict`` is asked for beside its images, and the folder that it writes to or goes on in."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ActionYesNo
+from pytorch_lightning.cli import LightningArgumentParser
+from pytorch_lightning.utilities import rank_zero_only
+
+from lightning_seg.checkpoints.choosing import RunChoice
+from lightning_seg.checkpoints.lock import claim_folder
+from lightning_seg.checkpoints.resuming import flatten
+from lightning_seg.checkpoints.runs import RunFolder, newest_run
+from lightning_seg.files import sha256
+from lightning_seg.predictions import FORMATS, USUAL_FORMATS, formats_of
+from lightning_seg.predictions.folder import PredictionFolder
+from lightning_seg.predictions.record import read_record
+from lightning_seg.structures import DatasetInfo
+
+OPTIONS = ("save", "output", "overwrite")
+"""Of ``predict``; no other command has them."""
+
+_DECIDE = (
+    "model.", "data.root", "data.eval_transforms", "data.value_range", "data.eval_batch_size", "trainer.precision",
+)  # fmt: skip
+"""How the names of settings begin that decide what is predicted."""
+
+_SUBFOLDER = "predictions"
+"""Of a run's folder."""
+
+
+def add_options(parser: LightningArgumentParser) -> None:
+    """Add :data:`OPTIONS`."""
+    parser.add_argument(
+        "--save", type=str, nargs="+", default=[*USUAL_FORMATS], metavar="FORMAT",
+        help=f"What is written of each image: {', '.join(FORMATS)}.",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        default=None,
+        help="Folder of the predictions; null: predictions/ in a run folder. What is there and done is left as it is.",
+    )
+    parser.add_argument(
+        "--overwrite", action=ActionYesNo, nargs="?", default=False,
+        help="Predict anew what is done already.",
+    )  # fmt: skip
+
+
+def begin(choice: RunChoice, settings: Any, dumped: str, info: DatasetInfo) -> tuple[RunFolder, PredictionFolder]:
+    """Choose the folder: ``--output``, or that of the newest run that has predicted the same, or a new one.
+
+    Args:
+        choice: of the run, which goes on where such a folder is there.
+        settings: of the command, with the checkpoint as a file.
+        dumped: the same as YAML.
+        info: class names and palette.
+
+    Raises:
+        ConfigError: if a format is unknown, or ``--output`` holds something else.
+        BusyError: if another process predicts there.
+    """
+    formats, anew = formats_of(settings.save), bool(settings.overwrite)
+    if getattr(rank_zero_only, "rank", 0) != 0:  # the first tells it where
+        run = choice.begin()
+        return run, PredictionFolder(run.path, formats, {}, overwrite=anew)
+    made_with = _describe(settings, dumped, info)
+    if settings.output is not None:
+        path = Path(os.path.expandvars(settings.output)).expanduser()
+        predictions = PredictionFolder(path, formats, made_with, overwrite=anew)
+        predictions.refuse_others()
+        path.mkdir(parents=True, exist_ok=True)
+        choice.go_on_in(RunFolder(path.parent, "", path.name))
+        run = choice.begin()
+    else:
+        before = newest_run(choice.root, choice.name, lambda run: read_record(run.path / _SUBFOLDER) == made_with)
+        if before is not None:
+            choice.go_on_in(before)
+        run = choice.begin()
+        predictions = PredictionFolder(run.path / _SUBFOLDER, formats, made_with, overwrite=anew)
+    claim_folder(run.path, predicts=True)
+    return run, predictions
+
+
+def _describe(settings: Any, dumped: str, info: DatasetInfo) -> dict[str, Any]:
+    """What decides which files are written and what is in them, but for the images' own content."""
+    given = settings.data.predict or []
+    given = [given] if isinstance(given, str) else given
+    record: dict[str, Any] = {
+        "data.predict": [os.path.abspath(one) for one in given],  # noqa: PTH100  # resolve() would follow links
+        "checkpoint": None if settings.ckpt_path is None else sha256(Path(settings.ckpt_path)),
+        "classes": info.names,
+        "palette": info.palette,
+    }
+    found = flatten(yaml.safe_load(dumped))
+    record |= {name: value for name, value in found.items() if name.startswith(_DECIDE)}
+    if settings.ckpt_path is not None:
+        record.pop("model.weights", None)  # the checkpoint brings its own
+    return dict(json.loads(json.dumps(record)))  # as it is read again
