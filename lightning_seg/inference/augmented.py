@@ -40,6 +40,10 @@ class Augmented(Inference):
         ]
         self.of: Inference = WHOLE if of is None else of
 
+    @property
+    def by_windows(self) -> bool:
+        return self.of.by_windows
+
     def for_image(self, sample: Item) -> Inference:
         return self.of.for_image(sample) if self.views == [(1.0, False)] else self
 

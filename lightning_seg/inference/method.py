@@ -67,6 +67,11 @@ class Inference(Described, ABC):
         They begin at row ``first``, or above it where that is no more work, and do not depend on where they begin.
         """
 
+    @property
+    def by_windows(self) -> bool:
+        """Whether images need not fit into memory."""
+        return False
+
     def for_image(self, sample: Item) -> "Inference":
         """What comes to the same for one image, with the least in between."""
         return self

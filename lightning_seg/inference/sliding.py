@@ -52,6 +52,10 @@ class SlidingWindow(Inference):
         self.blend = blend
         self.batch_size = batch_size
 
+    @property
+    def by_windows(self) -> bool:
+        return True
+
     def for_image(self, sample: Item) -> Inference:
         _, height, width = sample["image"].shape
         return WHOLE if height <= self.window[0] and width <= self.window[1] else self
