@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any
 
 from lightning_seg.structures import Colour
@@ -63,11 +63,12 @@ class Metadata:
         content = json.loads(text)
         if not isinstance(content, dict):
             raise ValueError(f"{text[:40]!r} is no JSON object")
-        known = {name: content[name] for name in Metadata.__dataclass_fields__ if name in content}
+        fields = Metadata.__dataclass_fields__
+        known = {name: content[name] for name in fields if name in content}
+        needed = [name for name, one in fields.items() if one.default is MISSING and one.default_factory is MISSING]
+        if missing := [name for name in needed if name not in known]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
         for name in ("class_names", "channels", "outputs", "eval_transforms"):
             known[name] = tuple(known.get(name, ()))
-        known["palette"] = tuple(tuple(colour) for colour in known.get("palette", ()))
-        try:
-            return Metadata(**known)
-        except TypeError as error:
-            raise ValueError(str(error)) from None
+        known["palette"] = tuple(tuple(colour) for colour in known["palette"])
+        return Metadata(**known)
