@@ -84,7 +84,7 @@ def test_a_file_gives_what_the_checkpoint_gives(trained: Trained, suffix: str, t
 def test_windows_go_over_a_file(
     scenes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:  # fmt: skip
-    path = trained_by_hand(tmp_path, scenes, inference=SlidingWindow([32, 48], overlap=0.5))
+    path = trained_by_hand(tmp_path, scenes, {"inference": SlidingWindow([32, 48], overlap=0.5)})
     trained = load_trained(str(path))
     stand_in(trained, monkeypatch, probabilities=True)
     assert_alike(tmp_path / "model.onnx", path)
