@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lightning_seg.checkpoints.evaluated import checkpoint_in
@@ -46,8 +47,9 @@ def load(source: str | os.PathLike[str], device: str = "auto", batch_size: int |
     where, given = find_device(device), os.fspath(source)
     path = fetch_checkpoint(given, Path(DEFAULT_ROOT)) if given.startswith(SCHEME) else Path(given).expanduser()
     if path.suffix in SUFFIXES:
-        from lightning_seg.file_network import FileNetwork
+        from lightning_seg.file_network import FileNetwork, without_gpu
 
+        where = torch.device("cpu") if device == "auto" and without_gpu(path) else where
         return Predictor(FileNetwork(path, where), batch_size)
     return Predictor(load_checkpoint(checkpoint_in(path) if path.is_dir() else path, where), batch_size)
 
