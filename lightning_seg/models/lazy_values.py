@@ -11,7 +11,7 @@ from torch import nn
 from lightning_seg.errors import ConfigError
 
 _NAMED, _PARTIAL, _MAPPING = "named", "partial", "mapping"
-"""Kinds of values that are not plain: a class or function, a ``functools.partial``, a mapping with other keys than text."""
+"""Kinds of values that are not plain: a class or function, a ``functools.partial``, a mapping with foreign keys."""
 
 _KIND = "_recorded_"
 """The key that marks a mapping as one of these kinds."""
