@@ -10,6 +10,7 @@ from lightning_seg.structures import Colour
 KEY = "lightning_seg"
 """The name of the text: in ``metadata_props`` of an ONNX file, and with ``.json`` among a .pt2 file's extra files."""
 
+
 @dataclass(frozen=True)
 class Metadata:
     """What an exported file says of itself.
