@@ -253,17 +253,18 @@ class SegmentationModule(EvaluatingModule):
         """
         return self.inference.probabilities(self._ask, batch)
 
-    def label_bands(self, sample: Item) -> Bands:
-        """First row and class ids (rows, W) of bands of one label map, from the top.
+    def label_bands(self, sample: Item, first: int = 0) -> Bands:
+        """First row and class ids (rows, W) of bands of one label map, from a row to the last.
 
         Args:
             sample: as of :meth:`predict_step`; or ``image`` is a :class:`lightning_seg.inference.WindowedImage`.
+            first: row to begin with; what follows does not depend on it.
         """
-        return self.inference.label_bands(self._ask, sample)
+        return self.inference.label_bands(self._ask, sample, first)
 
-    def probability_bands(self, sample: Item) -> Bands:
+    def probability_bands(self, sample: Item, first: int = 0) -> Bands:
         """First row and probabilities (K, rows, W) float32 of bands of one image; as :meth:`label_bands`."""
-        return self.inference.probability_bands(self._ask, sample)
+        return self.inference.probability_bands(self._ask, sample, first)
 
     def configure_optimizers(self) -> Any:
         lr_scale = 1.0

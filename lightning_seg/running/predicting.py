@@ -28,7 +28,8 @@ OPTIONS = ("save", "output", "overwrite")
 """Of ``predict``; no other command has them."""
 
 _DECIDE = (
-    "model.", "data.root", "data.eval_transforms", "data.value_range", "data.eval_batch_size", "trainer.precision",
+    "model.", "data.predict.", "data.root", "data.eval_transforms", "data.value_range", "data.eval_batch_size",
+    "trainer.precision",
 )  # fmt: skip
 """How the names of settings begin that decide what is predicted."""
 
@@ -91,10 +92,10 @@ def begin(choice: RunChoice, settings: Any, dumped: str, info: DatasetInfo) -> t
 
 def _describe(settings: Any, dumped: str, info: DatasetInfo) -> dict[str, Any]:
     """What decides which files are written and what is in them, but for the images' own content."""
-    given = settings.data.predict or []
-    given = [given] if isinstance(given, str) else given
+    given = settings.data.predict  # paths, or the settings of a reader
+    paths = [given] if isinstance(given, str) else given if isinstance(given, list) else []
     record: dict[str, Any] = {
-        "data.predict": [os.path.abspath(one) for one in given],  # noqa: PTH100  # resolve() would follow links
+        "data.predict": [os.path.abspath(one) for one in paths],  # noqa: PTH100  # resolve() would follow links
         "checkpoint": None if settings.ckpt_path is None else sha256(Path(settings.ckpt_path)),
         "classes": info.names,
         "palette": info.palette,
