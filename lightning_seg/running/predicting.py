@@ -85,7 +85,7 @@ def begin(
         path = Path(os.path.expandvars(settings.output)).expanduser()
         predictions = PredictionFolder(path, formats, made_with, overwrite=anew)
         predictions.refuse_others()
-        path.mkdir(parents=True, exist_ok=True)
+        predictions.claim()
         choice.go_on_in(RunFolder(path.parent, "", path.name))
         run = choice.begin()
     else:
