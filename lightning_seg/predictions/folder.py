@@ -69,6 +69,15 @@ class PredictionFolder:
                 "--output, or --overwrite to put new ones in their place"
             )
 
+    def claim(self) -> None:
+        """Make the folder and say what its predictions are made with, where nothing says so yet.
+
+        It comes before all other files: one without it is taken for somebody else's.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.made_with is not None and read_record(self.path) is None:
+            write_record(self.path, self.made_with)
+
     def begin(self, samples: Sequence[Sample]) -> set[int]:
         """Make the folder ready, on one process and before any other writes.
 

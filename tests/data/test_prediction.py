@@ -99,10 +99,15 @@ def test_a_list_names_its_images_a_line_each(tmp_path: Path) -> None:
         names(tmp_path / "empty.txt")
 
 
-def test_several_at_once_each_file_once(tmp_path: Path) -> None:
+def test_several_at_once_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a/1.png", "a/2.png", "b/1.png")
     given = [str(tmp_path / "b"), str(tmp_path / "a/*.png"), str(tmp_path / "b/1.png"), str(tmp_path / "gone.png")]
     assert [sample.name for sample in images_to_predict(given, None, [])] == ["b/1", "a/1", "a/2", "gone"]
+    monkeypatch.chdir(tmp_path / "a")
+    mixed = images_to_predict(["1.png", str(tmp_path / "b"), "../a/2.png"], None, [])
+    assert [(sample.name, str(sample.image)) for sample in mixed] == [
+        ("a/1", "1.png"), ("b/1", f"{tmp_path}/b/1.png"), ("a/2", "../a/2.png")
+    ]  # fmt: skip
     assert names("a/1.png", root=tmp_path) == [sample.name for sample in images_to_predict(["a/1.png"], tmp_path, [])]
     for nothing in ("gone.png", ["gone.png"]):
         with pytest.raises(
