@@ -238,16 +238,12 @@ class SegmentationModule(EvaluatingModule):
             self.log(f"lr/{group.get('name', index)}", rate, batch_size=len(batch))
         return loss
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> list[Any]:
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
         """Label maps (height, width) at the stored size of each image, of the smallest type that holds the ids.
 
-        A sample needs ``image``, (3, H, W) uint8 RGB; ``height`` and ``width`` are its own without. Of an image that is
-        read by windows, in place of its label map: what predicts its bands from a row on, as :meth:`label_bands`.
+        A sample needs ``image``, (3, H, W) uint8 RGB; ``height`` and ``width`` are its own without.
         """
-        maps = iter(self._predict([sample for sample in batch if isinstance(sample["image"], Tensor)])[0])
-        return [
-            next(maps) if isinstance(sample["image"], Tensor) else partial(self.label_bands, sample) for sample in batch
-        ]
+        return self._predict(batch)[0]
 
     def probabilities(self, batch: Batch) -> list[Tensor]:
         """Of each image, (K, H, W) float32 at its stored size, which sum to 1 over the K classes.
@@ -257,18 +253,18 @@ class SegmentationModule(EvaluatingModule):
         """
         return self.inference.probabilities(self._ask, batch)
 
-    def label_bands(self, sample: Item, start: int = 0) -> Bands:
-        """First row and class ids (rows, W) of bands of one label map, from the top.
+    def label_bands(self, sample: Item, first: int = 0) -> Bands:
+        """First row and class ids (rows, W) of bands of one label map, from a row to the last.
 
         Args:
             sample: as of :meth:`predict_step`; or ``image`` is a :class:`lightning_seg.inference.WindowedImage`.
-            start: rows above it may be left out.
+            first: row to begin with; what follows does not depend on it.
         """
-        return self.inference.label_bands(self._ask, sample, start)
+        return self.inference.label_bands(self._ask, sample, first)
 
-    def probability_bands(self, sample: Item) -> Bands:
+    def probability_bands(self, sample: Item, first: int = 0) -> Bands:
         """First row and probabilities (K, rows, W) float32 of bands of one image; as :meth:`label_bands`."""
-        return self.inference.probability_bands(self._ask, sample)
+        return self.inference.probability_bands(self._ask, sample, first)
 
     def configure_optimizers(self) -> Any:
         lr_scale = 1.0

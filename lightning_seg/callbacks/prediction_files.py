@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_seg.callbacks.access import stored_image
-from lightning_seg.data.loading.ranks import gather
+from lightning_seg.data.loading.ranks import gather, this_rank
 from lightning_seg.predictions import Prediction, refuse_misfits
 from lightning_seg.predictions.folder import PredictionFolder
 from lightning_seg.structures import Batch, DatasetInfo, Item, Sample
@@ -37,7 +37,7 @@ class PredictionFiles(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Tell the data module what is done; it has listed its samples before."""
-        self.predictions.path = trainer.strategy.broadcast(self.predictions.path)
+        self.predictions.move_to(trainer.strategy.broadcast(self.predictions.path))
         samples = _samples(trainer)
         refuse_misfits(self.predictions.formats, self.info, [sample.name for sample in samples])
         done = self.predictions.begin(samples) if trainer.is_global_zero else set[int]()
@@ -59,7 +59,6 @@ class PredictionFiles(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         for sample, labels in zip(batch, outputs, strict=True):
-            file = Path(sample["file_name"])
             prediction = Prediction(
                 sample["name"],
                 labels.cpu().numpy(),
@@ -67,8 +66,8 @@ class PredictionFiles(pl.Callback):
                 image=partial(stored_image, trainer, sample, labels.shape),
                 probabilities=partial(_probabilities, trainer, pl_module, sample),
             )
-            rank = 0 if trainer is None else trainer.global_rank
-            self.predictions.write(prediction, Sample(sample["name"], file), rank)
+            file = sample.get("file_name")
+            self.predictions.write(prediction, None if file is None else Path(file), this_rank())
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.predictions.close()

@@ -91,7 +91,7 @@ def restore_evaluation(record: Mapping[str, Any], class_names: Sequence[str], ig
         _import_class(name)
     palette = tuple((red, green, blue) for red, green, blue in record["palette"])
     info = DatasetInfo(tuple(class_names), ignore_index, palette)
-    rules = ReadingRules(**record["rules"])
+    rules = ReadingRules(**{name: _in_tuples(value) for name, value in record["rules"].items()})
     return EvaluationImages(info, _restored(record["transforms"], record["transform_classes"]), rules, record["seed"])
 
 
@@ -159,6 +159,11 @@ def _restored(described: Any, names: Sequence[str]) -> list[Transform]:
                 f"{A.__version__}: {type(error).__name__}: {reason}"
             ) from error
     return list(pipeline.transforms)
+
+
+def _in_tuples(value: Any) -> Any:
+    """Lists as the tuples that they were, before JSON for one."""
+    return tuple(map(_in_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _import_class(name: str) -> None:

@@ -61,12 +61,11 @@ class Inference(Described, ABC):
     """
 
     @abstractmethod
-    def bands(self, ask: Ask, sample: Item) -> Bands:
-        """Bands (K, rows, W) float32 that sum to 1 over the K classes, at the stored size of an image."""
+    def bands(self, ask: Ask, sample: Item, first: int) -> Bands:
+        """Bands (K, rows, W) float32 that sum to 1 over the K classes, at the stored size of an image.
 
-    def bands_from(self, ask: Ask, sample: Item, start: int) -> Bands:
-        """As :meth:`bands`, of which those above a row may be left out; the others are the same to the bit."""
-        return self.bands(ask, sample)
+        They begin at row ``first``, or above it where that is no more work, and do not depend on where they begin.
+        """
 
     @property
     def by_windows(self) -> bool:
@@ -78,24 +77,21 @@ class Inference(Described, ABC):
         return self
 
     @torch.no_grad()
-    def probability_bands(self, ask: Ask, sample: Item) -> Bands:
-        """First row and probabilities (K, rows, W) float32 of bands of rows, from the top, at the stored size.
+    def probability_bands(self, ask: Ask, sample: Item, first: int = 0) -> Bands:
+        """First row and probabilities (K, rows, W) float32 of bands of rows, from row ``first``, at the stored size.
 
         They sum to 1 over the K classes. A height of more bands takes no more memory.
         """
-        yield from self.for_image(sample).bands(ask, sample)
+        yield from _from_row(first, self.for_image(sample).bands(ask, sample, first))
 
     @torch.no_grad()
-    def label_bands(self, ask: Ask, sample: Item, start: int = 0) -> Bands:
-        """First row and class ids (rows, W) of bands of rows, of the smallest type that holds them.
+    def label_bands(self, ask: Ask, sample: Item, first: int = 0) -> Bands:
+        """First row and class ids (rows, W) of bands from row ``first``, of the smallest type that holds them."""
+        yield from _from_row(first, self.for_image(sample).bands_of_labels(ask, sample, first))
 
-        Rows above ``start`` may be left out.
-        """
-        yield from self.for_image(sample).bands_of_labels(ask, sample, start)
-
-    def bands_of_labels(self, ask: Ask, sample: Item, start: int = 0) -> Bands:
-        """The best classes of :meth:`bands_from`."""
-        for top, band in self.bands_from(ask, sample, start):
+    def bands_of_labels(self, ask: Ask, sample: Item, first: int) -> Bands:
+        """The best classes of :meth:`bands`."""
+        for top, band in self.bands(ask, sample, first):
             yield top, first_best(band, label_dtype(len(band)))
 
     @torch.no_grad()
@@ -117,7 +113,7 @@ class Inference(Described, ABC):
         maps, losses = [], []
         for sample in batch:
             recorder = _Recorder(ask)
-            maps.append(joined(self.bands_of_labels(recorder, sample), stored_size(sample)[0]))
+            maps.append(joined(self.bands_of_labels(recorder, sample, 0), stored_size(sample)[0]))
             losses.append(recorder.mean())
         return maps, losses
 
@@ -131,17 +127,17 @@ class Inference(Described, ABC):
 class Whole(Inference):
     """The image as it is, in one piece, and with its batch where that is of one size."""
 
-    def bands(self, ask: Ask, sample: Item) -> Bands:
+    def bands(self, ask: Ask, sample: Item, first: int) -> Bands:
         answer = ask([in_memory(sample)])
         size, place = stored_size(sample), sample.get("placement")
         yield from probability_bands(answer.scores[0], answer.input_sizes[0], size, place)
 
-    def bands_of_labels(self, ask: Ask, sample: Item, start: int = 0) -> Bands:
+    def bands_of_labels(self, ask: Ask, sample: Item, first: int) -> Bands:
         """The label map as one band."""
-        yield 0, self.evaluate_each(ask, [in_memory(sample)])[0][0]
+        yield 0, self.evaluate_each(ask, [sample])[0][0]
 
     def evaluate_each(self, ask: Ask, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
-        answer = ask(batch)
+        answer = ask([in_memory(sample) for sample in batch])
         sizes, placements = [stored_size(sample) for sample in batch], [sample.get("placement") for sample in batch]
         return label_maps(answer.scores, answer.input_sizes, sizes, placements=placements), list(answer.losses)
 
@@ -171,6 +167,12 @@ def _at_least_float32(loss: Tensor) -> Tensor:
     return loss.to(torch.promote_types(loss.dtype, torch.float32))
 
 
+def _from_row(first: int, bands: Bands) -> Bands:
+    for top, band in bands:
+        if (above := max(0, first - top)) < band.shape[-2]:
+            yield top + above, band[..., above:, :]
+
+
 def stored_size(sample: Item) -> Size:
     """Height and width of the image as it is stored."""
     _, height, width = sample["image"].shape
@@ -179,6 +181,8 @@ def stored_size(sample: Item) -> Size:
 
 def in_memory(sample: Item) -> Item:
     """The sample with its image as a tensor."""
+    if isinstance(sample["image"], Tensor):
+        return sample
     _, height, width = sample["image"].shape
     return cast(Item, {**sample, "image": part_of(sample["image"], slice(0, height), slice(0, width))})
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_seg.inference.method import WHOLE, Ask, Inference, part_of, require, stored_size
-from lightning_seg.inference.placing import Bands, placed
+from lightning_seg.inference.placing import Bands, first_needed, placed
 from lightning_seg.inference.whole import affordable_rows, probability_bands
 from lightning_seg.structures import Item
 
@@ -52,35 +52,32 @@ class SlidingWindow(Inference):
         self.blend = blend
         self.batch_size = batch_size
 
-    def for_image(self, sample: Item) -> Inference:
-        _, height, width = sample["image"].shape
-        return WHOLE if height <= self.window[0] and width <= self.window[1] else self
-
     @property
     def by_windows(self) -> bool:
         return True
 
-    def bands(self, ask: Ask, sample: Item) -> Bands:
-        return self.bands_from(ask, sample, 0)
-
-    def bands_from(self, ask: Ask, sample: Item, start: int) -> Bands:
+    def for_image(self, sample: Item) -> Inference:
         _, height, width = sample["image"].shape
-        size, place = stored_size(sample), sample.get("placement")
-        is_as_stored = size == (height, width) and place is None
-        blended = self._blended(ask, sample, height, width, start if is_as_stored else 0)
-        yield from placed(blended, (height, width), size, place)
+        return WHOLE if height <= self.window[0] and width <= self.window[1] else self
 
-    def _blended(self, ask: Ask, sample: Item, height: int, width: int, start: int) -> Bands:
-        """Bands of the input from a row on, each as soon as no window that comes will add to it."""
+    def bands(self, ask: Ask, sample: Item, first: int) -> Bands:
+        _, height, width = sample["image"].shape
+        sizes = (height, width), stored_size(sample), sample.get("placement")
+        blended = self._blended(ask, sample, height, width, first_needed(first, *sizes))
+        yield from placed(blended, *sizes, first)
+
+    def _blended(self, ask: Ask, sample: Item, height: int, width: int, first: int) -> Bands:
+        """Bands of the input from row ``first``, each as soon as no window that comes will add to it."""
         below, across = (
             strips(size, side, self.overlap, self.blend)
             for size, side in zip((height, width), self.window, strict=True)
         )
-        below = [rows for rows in below if rows.pixels.stop > start]
         buffer: _Rows | None = None
         for index, rows in enumerate(below):
-            for first in range(0, len(across), self.batch_size):
-                columns = across[first : first + self.batch_size]
+            if rows.pixels.stop <= first:
+                continue
+            for start in range(0, len(across), self.batch_size):
+                columns = across[start : start + self.batch_size]
                 answer = ask([_part(sample, rows.pixels, each.pixels) for each in columns])
                 for scores, size, each in zip(answer.scores, answer.input_sizes, columns, strict=True):
                     for top, band in probability_bands(scores, size, size):
@@ -91,8 +88,8 @@ class SlidingWindow(Inference):
             assert buffer is not None  # every image has a window
             end = below[index + 1].pixels.start if index + 1 < len(below) else height
             for top, band in buffer.take(rows.pixels.start, end):
-                if (above := max(0, start - top)) < band.shape[1]:  # to rows above the first, other windows belong too
-                    yield top + above, band[:, above:]
+                if top + band.shape[1] > first:
+                    yield max(top, first), band[:, max(0, first - top) :]
 
 
 class Strip(NamedTuple):

@@ -43,6 +43,11 @@ class PredictionFolder:
         self.overwrite = overwrite
         self._inputs = Inputs(path)
 
+    def move_to(self, path: Path) -> None:
+        """Write to another folder than was said; nothing has been written."""
+        self.path = path
+        self._inputs = Inputs(path)
+
     def refuse_others(self) -> None:
         """Refuse a folder that holds something else, before anything is written.
 
@@ -98,14 +103,19 @@ class PredictionFolder:
                 path.unlink(missing_ok=True)
         return done
 
-    def write(self, prediction: Prediction, sample: Sample, rank: int) -> None:
+    def write(self, prediction: Prediction, file: Path | None, rank: int) -> None:
         """Write the files of one prediction, then note that they are there.
+
+        Args:
+            prediction: of an image.
+            file: of the image; None: it is not known, and the prediction is not noted.
+            rank: of this process.
 
         Raises:
             DataError: if the sample's name leads out of the folder.
             DiskFullError: if there is no room.
         """
-        before = Input.of(sample)
+        before = None if file is None else Input.of(Sample(prediction.name, file))
         save(prediction, self.path, self.formats)
         if before is not None and self.made_with is not None:
             self._inputs.note(before, rank)
@@ -151,8 +161,10 @@ class PredictionFolder:
         for name in inputs:
             self._remove_files(name)
         for form in FORMATS:
-            with suppress(OSError):  # it is not there, or holds something else
-                (self.path / form).rmdir()
+            folders = [path for path in (self.path / form).rglob("*") if path.is_dir()]
+            for folder in [*sorted(folders, reverse=True), self.path / form]:
+                with suppress(OSError):  # it is not there, or holds something else
+                    folder.rmdir()
         self._inputs.remove()
 
     def _remove_files(self, name: str) -> None:

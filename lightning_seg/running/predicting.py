@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import yaml
 from jsonargparse import ActionYesNo
 from pytorch_lightning.cli import LightningArgumentParser
@@ -14,17 +15,21 @@ from lightning_seg.checkpoints.choosing import RunChoice
 from lightning_seg.checkpoints.lock import claim_folder
 from lightning_seg.checkpoints.resuming import flatten
 from lightning_seg.checkpoints.runs import RunFolder, newest_run
+from lightning_seg.data import SegmentationDataModule
 from lightning_seg.files import sha256
+from lightning_seg.lightning_internals import callbacks_of
 from lightning_seg.predictions import FORMATS, USUAL_FORMATS, formats_of
 from lightning_seg.predictions.folder import PredictionFolder
 from lightning_seg.predictions.record import read_record
+from lightning_seg.running.ending import refuse_failures, say_results
 from lightning_seg.structures import DatasetInfo
 
 OPTIONS = ("save", "output", "overwrite")
 """Of ``predict``; no other command has them."""
 
 _DECIDE = (
-    "model.", "data.root", "data.eval_transforms", "data.value_range", "data.eval_batch_size", "trainer.precision",
+    "model.", "data.predict.", "data.root", "data.eval_transforms", "data.value_range", "data.eval_batch_size",
+    "trainer.precision",
 )  # fmt: skip
 """How the names of settings begin that decide what is predicted."""
 
@@ -87,10 +92,10 @@ def begin(choice: RunChoice, settings: Any, dumped: str, info: DatasetInfo) -> t
 
 def _describe(settings: Any, dumped: str, info: DatasetInfo) -> dict[str, Any]:
     """What decides which files are written and what is in them, but for the images' own content."""
-    given = settings.data.predict or []
-    given = [given] if isinstance(given, str) else given
+    given = settings.data.predict  # paths, or the settings of a reader
+    paths = [given] if isinstance(given, str) else given if isinstance(given, list) else []
     record: dict[str, Any] = {
-        "data.predict": [os.path.abspath(one) for one in given],  # noqa: PTH100  # resolve() would follow links
+        "data.predict": [os.path.abspath(one) for one in paths],  # noqa: PTH100  # resolve() would follow links
         "checkpoint": None if settings.ckpt_path is None else sha256(Path(settings.ckpt_path)),
         "classes": info.names,
         "palette": info.palette,
@@ -100,3 +105,16 @@ def _describe(settings: Any, dumped: str, info: DatasetInfo) -> dict[str, Any]:
     if settings.ckpt_path is not None:
         record.pop("model.weights", None)  # the checkpoint brings its own
     return dict(json.loads(json.dumps(record)))  # as it is read again
+
+
+def end(trainer: pl.Trainer, data: SegmentationDataModule) -> None:
+    """Say where the files are.
+
+    Raises:
+        DataError: with the images that could not be predicted.
+    """
+    from lightning_seg.callbacks import PredictionFiles
+
+    files = next(callback for callback in callbacks_of(trainer) if isinstance(callback, PredictionFiles))
+    say_results(files.predictions.path, "predict")
+    refuse_failures(files.failures, len(data.datasets["predict"]))

@@ -184,30 +184,3 @@ def test_the_loss_is_the_mean_of_the_windows_with_their_own_targets() -> None:
 def test_settings_out_of_range_are_refused(settings: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"model.inference.init_args.{message}")):
         SlidingWindow(**settings)
-
-
-@pytest.mark.parametrize("read", [torch.clone, Windowed])
-def test_bands_from_a_row_are_the_same_to_the_bit(read: Any) -> None:
-    draw = random.Random(1)
-    for _ in range(12):
-        network, image = Network(draw.choice([1, 4])), picture(draw.randint(20, 60), draw.randint(1, 40))
-        window, overlap = (draw.randint(2, 19), draw.randint(1, 30)), draw.choice([0, 0.25, 0.5, 0.7])
-        way = SlidingWindow(window, overlap, draw.choice(["hann", "uniform"]), draw.randint(1, 3))
-        sample: Any = {"image": read(image)}
-        whole = torch.cat([band for _, band in way.bands(network, sample)], 1)
-        start = draw.randint(1, image.shape[1] - 1)
-        asked = sum(network.batches)
-        bands = list(way.bands_from(network, sample, start))
-        assert bands[0][0] == start
-        assert [top for top, _ in bands[1:]] == [top + band.shape[1] for top, band in bands[:-1]]
-        assert torch.equal(torch.cat([band for _, band in bands], 1), whole[:, start:])
-        if start > window[0]:
-            assert sum(network.batches) - asked < asked  # windows above are left out
-        labels = torch.cat([band for _, band in way.label_bands(network, sample, start)])
-        assert torch.equal(labels, whole[:, start:].argmax(0).to(labels.dtype))
-
-
-def test_resized_images_begin_at_the_top() -> None:
-    network, sample = Network(), {"image": picture(40, 30), "height": 80, "width": 60}
-    way = SlidingWindow((16, 16))
-    assert next(iter(way.bands_from(network, sample, 50)))[0] == 0  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tests.predictions.videos import write_video
 
 INFO = DatasetInfo(("x", "y"), 255, default_palette(2))
 IMAGE = np.zeros((4, 6, 3), np.uint8)
+SCORES = np.zeros((2, 4, 6), np.float32)
 MADE_WITH = {"checkpoint": "abc", "trainer.precision": "32-true"}
 
 
@@ -37,9 +39,7 @@ def predict(into: PredictionFolder, samples: list[Sample], *places: int, value: 
     labels = np.full((4, 6), value, np.uint8)
     for place in places:
         sample = samples[place]
-        into.write(
-            Prediction(sample.name, labels, INFO, lambda: IMAGE, lambda: np.zeros((2, 4, 6), np.float32)), sample, rank
-        )
+        into.write(Prediction(sample.name, labels, INFO, lambda: IMAGE, lambda: SCORES), Path(str(sample.image)), rank)
     into.close()
 
 
@@ -68,10 +68,10 @@ def test_a_line_that_was_cut_off_does_not_count(tmp_path: Path, samples: list[Sa
 def test_a_file_that_has_changed_is_predicted_again_in_every_format(tmp_path: Path, samples: list[Sample]) -> None:
     folder(tmp_path).begin(samples)
     predict(folder(tmp_path, "masks", "overlays"), samples, 0, 1)
-    os.utime(samples[0].image, ns=(1, 1))
+    os.utime(tmp_path / "in/b.png", ns=(1, 1))
     assert folder(tmp_path).begin(samples) == {1}
     assert not (tmp_path / "out/overlays/b.jpg").exists()  # of the old one, which --save masks would leave
-    samples[1].image.unlink()
+    (tmp_path / "in/a.png").unlink()
     assert folder(tmp_path).begin(samples) == set()
 
 
@@ -84,7 +84,7 @@ def test_the_table_is_in_the_order_of_the_inputs(tmp_path: Path, samples: list[S
         rows = [*csv.DictReader(file)]
     assert [row["name"] for row in rows] == ["b", "a", "c"]
     assert rows[0]["file"] == str(samples[0].image)
-    assert int(rows[0]["bytes"]) == samples[0].image.stat().st_size
+    assert int(rows[0]["bytes"]) == (tmp_path / "in/b.png").stat().st_size
     assert not list((tmp_path / "out").glob("inputs-*"))
     assert json.loads((tmp_path / "out/made_with.json").read_text()) == MADE_WITH
 
@@ -171,7 +171,11 @@ def test_overlays_of_a_video_become_a_video(tmp_path: Path) -> None:
     for number, frame in enumerate(frames):
         image = np.full((33, 45, 3), 40 * number, np.uint8)
         labels = np.zeros((33, 45), np.uint8)
-        into.write(Prediction(frame.name, labels, INFO, lambda image=image: image, lambda: IMAGE), frame, number % 2)  # type: ignore[misc]
+        into.write(
+            Prediction(frame.name, labels, INFO, partial(np.copy, image), lambda: SCORES),
+            Path(str(frame.image)),
+            number % 2,
+        )
     into.close()
     into.end(frames, INFO.names)
     video = cv2.VideoCapture(str(tmp_path / "out/videos/x/clip.mp4"))

@@ -121,7 +121,7 @@ def test_coco_reads_its_own(tmp_path: Path) -> None:
         assert image["file_name"] == f"{one.name}.jpg"
         for source in (read, results):
             found = source.loadAnns(source.getAnnIds([image_id]))
-            assert np.array_equal(label_map(found, one.labels.shape), one.labels)  # type: ignore[arg-type]
+            assert np.array_equal(label_map(found, one.labels.shape), one.labels)
     assert {*json.loads((tmp_path / "coco_results.json").read_text())[0]} == {"image_id", "category_id", "segmentation"}
 
 
