@@ -1,5 +1,6 @@
 """Images that ``predict`` reads by windows, and GeoTIFFs: which they are, and what is written of them."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from torch import Tensor
 
-from lightning_seg.data.reading import ReadingRules
+from lightning_seg.data.reading import USUAL, ReadingRules
 from lightning_seg.data.reading.headers import header_of
 from lightning_seg.data.reading.storage import named, open_file
 from lightning_seg.data.reading.tiff import is_georeferenced
@@ -23,6 +24,11 @@ if TYPE_CHECKING:  # of an extra
 
 SUFFIXES = {"masks": ".tif", "overlays": ".jpg", "polygons": ".gpkg"}
 """Of the formats that a label map of any size is written in."""
+
+PLACED = ("masks", "polygons")
+"""Those that say where an image lies."""
+
+_TIFF = (".tif", ".tiff")
 
 _LARGE = 2**26
 """Pixels of a plain TIFF from which it is read by windows."""
@@ -43,7 +49,7 @@ class RasterRules:
         memory: bytes that evaluating may take; None: it is not known.
     """
 
-    def __init__(self, rules: ReadingRules, by_windows: bool, memory: int | None) -> None:
+    def __init__(self, rules: ReadingRules = USUAL, by_windows: bool = False, memory: int | None = None) -> None:
         self.rules = rules
         self.by_windows = by_windows
         self.memory = memory
@@ -76,14 +82,27 @@ class RasterRules:
                 )
         return None
 
-    def geotiff(self, file: Path) -> "WindowedImage | None":
-        """Open a GeoTIFF, for its place; None: it is none, or the libraries of the extra ``geo`` are not there."""
+    def place(self, file: Path) -> "WindowedImage | None":
+        """Open a GeoTIFF that was read as a whole, for its place; None: it is none, or its place cannot be kept."""
+        if file.suffix.lower() not in _TIFF or not file.is_file():  # a frame of a video, a member of an archive
+            return None
         with open_file(file) as opened:
-            if not is_georeferenced(opened) or not has_libraries():
+            if not is_georeferenced(opened):
                 return None
+        if not has_libraries():
+            warnings.warn(
+                "The label maps of GeoTIFFs are written as PNGs, which do not say where they lie: "
+                "pip install 'lightning_seg[geo]'",
+                stacklevel=2,
+            )
+            return None
         from lightning_seg.geo.windows import WindowedImage
 
-        return WindowedImage(file, self.rules)
+        try:
+            return WindowedImage(file, self.rules)
+        except UnfitImageError as error:
+            warnings.warn(f"A label map is written as a PNG, which does not say where it lies: {error}", stacklevel=2)
+            return None
 
     def _check_memory(self, file: AnyFile, height: int, width: int) -> None:
         least = height * width * _BYTES_OF_A_PIXEL
@@ -100,9 +119,9 @@ def has_libraries() -> bool:
     return all(find_spec(name) is not None for name in ("rasterio", "pyogrio", "shapely"))
 
 
-def file_of(folder: Path, form: str, name: str) -> Path:
-    """Where a raster's prediction lies."""
-    return folder / form / (name + SUFFIXES[form])
+def files_of(folder: Path, form: str, name: str) -> list[Path]:
+    """Where a raster's prediction lies, if it has the format."""
+    return [folder / form / (name + SUFFIXES[form])] if form in SUFFIXES else []
 
 
 def save_raster(
@@ -112,9 +131,9 @@ def save_raster(
     info: DatasetInfo,
     folder: Path,
     formats: Sequence[str],
-    made_with: Mapping[str, Any],
+    made_with: Mapping[str, Any] | None = None,
     *,
-    overwrite: bool = False,
+    overwrite: bool = True,
 ) -> None:
     """Write ``masks/<name>.tif`` with the image's place, and of it ``polygons/<name>.gpkg`` and a small overlay.
 
@@ -124,7 +143,7 @@ def save_raster(
         name: the files' relative path without suffix.
         info: class names and palette.
         folder: in which each format has a folder.
-        formats: names of :data:`SUFFIXES`; the label map is written in any case, since the others are made of it.
+        formats: names of :data:`SUFFIXES`; where there is one, the label map is written too: the others are made of it.
         made_with: what decides the labels, beside the image.
         overwrite: forget rows of a label map that a process left that was killed.
 
@@ -140,8 +159,10 @@ def save_raster(
             f"image {image.path} is read by windows, of which --save writes {', '.join(SUFFIXES)}, but not "
             f"{', '.join(others)}: leave it out, or evaluate whole images (--model.inference null)"
         )
+    if not formats:
+        return
     labels = inside(folder / "masks", name + SUFFIXES["masks"])
-    predict_label_map(image, label_bands, labels, info, made_with, overwrite)
+    predict_label_map(image, label_bands, labels, info, made_with or {}, overwrite)
     if "polygons" in formats:
         polygons_of(labels, inside(folder / "polygons", name + SUFFIXES["polygons"]))
     if "overlays" in formats:

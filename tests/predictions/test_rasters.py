@@ -17,7 +17,7 @@ from lightning_seg.data.reading import ReadingRules
 from lightning_seg.errors import DataError, UnfitImageError, UnreadableError
 from lightning_seg.geo.windows import WindowedImage
 from lightning_seg.predictions import overlay, rasters
-from lightning_seg.predictions.rasters import RasterRules, file_of, save_raster
+from lightning_seg.predictions.rasters import RasterRules, files_of, save_raster
 from tests.geo.rasters import INFO, UTM, scene, threshold, threshold_bands, write
 
 RULES = ReadingRules()
@@ -59,7 +59,7 @@ def test_without_the_libraries_small_files_are_read_as_ever(
     monkeypatch.setattr(rasters, "has_libraries", lambda: False)
     opens = RasterRules(RULES, True, None)
     assert not any(opens(path) for path in files.values())
-    assert opens.geotiff(files["geotiff"]) is None
+    assert opens.place(files["geotiff"]) is None
     monkeypatch.setattr(rasters, "_LARGE", 1)
     with pytest.raises(UnfitImageError, match=r"plain\.tif is 70×90 pixels, .* pip install 'lightning_seg\[geo\]'"):
         opens(files["tiff"])
@@ -67,9 +67,9 @@ def test_without_the_libraries_small_files_are_read_as_ever(
 
 def test_a_place_is_found_in_geotiffs_alone(files: dict[str, Path]) -> None:
     opens = RasterRules(RULES, False, None)
-    assert opens.geotiff(files["png"]) is None
-    assert opens.geotiff(files["tiff"]) is None
-    with opens.geotiff(files["geotiff"]) as image:  # type: ignore[union-attr]
+    assert opens.place(files["png"]) is None
+    assert opens.place(files["tiff"]) is None
+    with opens.place(files["geotiff"]) as image:  # type: ignore[union-attr]
         assert image.georeference.transform == UTM["transform"]
 
 
@@ -90,7 +90,7 @@ def test_label_map_polygons_and_overlay(by_windows: bool, tmp_path: Path) -> Non
     with WindowedImage(write(tmp_path / "a.tif", pixels, nodata=0, **UTM)) as image:
         bands = (lambda start: threshold_bands(image, start)) if by_windows else whole
         save_raster(image, bands, "deep/a", INFO, tmp_path / "out", ["masks", "overlays", "polygons"], {})
-    found = {form: file_of(tmp_path / "out", form, "deep/a") for form in ("masks", "overlays", "polygons")}
+    found = {form: files_of(tmp_path / "out", form, "deep/a")[0] for form in ("masks", "overlays", "polygons")}
     with rasterio.open(found["masks"]) as file:
         np.testing.assert_array_equal(file.read(1)[20:], labels.numpy()[20:])
         assert (file.read(1)[:20] == 255).all()
