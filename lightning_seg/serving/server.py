@@ -1,5 +1,6 @@
 """Loads a model, listens, and serves until a signal."""
 
+import errno
 import ipaddress
 import logging
 import signal
@@ -18,6 +19,8 @@ from lightning_seg.serving.service import Limits, Service
 STOPPING_SECONDS = 60
 """How long requests that were taken may still need after a signal."""
 
+_HOSTS = "give an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them"
+
 
 def serve(given: Namespace) -> None:
     """Serve what the command line names, in the main thread.
@@ -33,18 +36,11 @@ def serve(given: Namespace) -> None:
         service = Service(predictor, name_of(given.ckpt_path), str(device), limits)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)  # uvicorn raises it once more at its end
-        config = uvicorn.Config(
-            application(service),
-            log_level="warning",
-            server_header=False,
-            ws="none",
-            timeout_graceful_shutdown=STOPPING_SECONDS,
-        )
-        logging.getLogger("uvicorn.access").setLevel(logging.INFO)  # a line a request
+        config = configured(service)
         try:
             listener.listen(config.backlog)
         except OSError as error:  # another process was faster
-            raise _taken(given.host, given.port, error) from None
+            raise _cannot_listen(given.host, given.port, error) from None
         host, port = listener.getsockname()[:2]
         print(
             f"Serving {service.name} at http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl+C stops it)",
@@ -54,6 +50,19 @@ def serve(given: Namespace) -> None:
             print("Whoever reaches this machine can use it: there is no password.", flush=True)
         uvicorn.Server(config).run(sockets=[listener])
         print("Stopped.")
+
+
+def configured(service: Service) -> uvicorn.Config:
+    """How a service is run: a line a request, and otherwise what goes wrong."""
+    config = uvicorn.Config(
+        application(service),
+        log_level="warning",
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=STOPPING_SECONDS,
+    )
+    logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+    return config
 
 
 def name_of(given: str) -> str:
@@ -73,19 +82,23 @@ def _bound(host: str, port: int) -> socket.socket:
     """A socket that takes a port, so that a mistake is found before a model is loaded; nobody can connect yet."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"--host {host} is no address of this machine ({error}): give 127.0.0.1 or 0.0.0.0") from None
+        raise ConfigError(f"--host {host} is not known ({error}): {_HOSTS}") from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a port rests for a minute after a server
         listener.bind(address)
-        return listener
     except OSError as error:
         listener.close()
-        raise _taken(host, port, error) from None
+        raise _cannot_listen(host, port, error) from None
+    return listener
 
 
-def _taken(host: str, port: int, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"port {port} of {host} cannot be listened to ({error.strerror}): give a free one by --port, or 0 for any"
-    )
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    remedies = {
+        errno.EADDRINUSE: "another program uses it; give another --port, or 0 for any that is free",
+        errno.EACCES: "give a --port above 1023, or 0 for any that is free",
+        errno.EADDRNOTAVAIL: _HOSTS,
+    }
+    remedy = remedies.get(error.errno or 0, "give another --host or --port")
+    return ConfigError(f"port {port} of {host} cannot be listened to ({error.strerror}): {remedy}")

@@ -62,7 +62,7 @@ class Service:
         cpus = usable_cpus()
         self._threads = ThreadPoolExecutor(cpus, "reading")
         self._batcher = Batcher(predictor, predictor.batch_size)
-        self._decoded = asyncio.Semaphore(predictor.batch_size + 2 * cpus)  # images that are decoded at once
+        self._decoded = asyncio.Semaphore(2 * predictor.batch_size + 2 * cpus)  # images in memory at once
 
     def close(self) -> None:
         """Answer what has been asked, and end all threads."""
@@ -142,4 +142,4 @@ class _Body(ByteSource):
         return BytesIO(self._data)
 
     def __str__(self) -> str:
-        return "of the request"
+        return "that you sent"
