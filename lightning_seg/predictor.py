@@ -15,6 +15,7 @@ from lightning_seg.checkpoints.evaluated import checkpoint_in
 from lightning_seg.checkpoints.runs import DEFAULT_ROOT
 from lightning_seg.data.readers.names import common_folder, unique_names
 from lightning_seg.data.reading.given import path_of, read_given, refuse_given
+from lightning_seg.data.reading.rules import ReadingRules
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.exporting.running import SUFFIXES
 from lightning_seg.loggers import SCHEME, fetch_checkpoint
@@ -68,6 +69,16 @@ class Predictor:
         self._network = network
         self._batch_size = batch_size or network.batch_size
         self._lock = threading.Lock()
+
+    @property
+    def batch_size(self) -> int:
+        """Images at most that go through the network at once."""
+        return self._batch_size
+
+    @property
+    def rules(self) -> ReadingRules:
+        """What may be read, and how: ``data.max_pixels`` and ``data.value_range`` of the training."""
+        return self._network.images.rules
 
     @property
     def class_names(self) -> tuple[str, ...]:
