@@ -100,7 +100,7 @@ def _divide_whole(program: torch.export.ExportedProgram) -> None:
 
 def _call(program: torch.export.ExportedProgram, function: Callable[..., Any], *given: Any) -> torch.fx.Node:
     """A node that applies a function to numbers and to nodes of numbers."""
-    node = program.graph.call_function(function, given)
+    node: torch.fx.Node = program.graph.call_function(function, given)
     node.meta["val"] = function(*(one.meta["val"] if isinstance(one, torch.fx.Node) else one for one in given))
     return node
 
