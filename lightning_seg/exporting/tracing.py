@@ -29,6 +29,7 @@ _ASSUMED = ("expression Ne(", "expression 0 < (Mod(")
 def free_copy(segmentor: Segmentor) -> Segmentor:
     """A copy in evaluation mode, in float32 on the CPU, that gives the same and can be traced at free sizes."""
     twin = deepcopy(segmentor).float().cpu().eval().requires_grad_(False)
+    twin.to(memory_format=torch.contiguous_format)  # the other order depends on whether a size is 1
     for module in list(twin.modules()):
         for name, child in module.named_children():
             if isinstance(child, ClampedAveragePool):
