@@ -18,8 +18,8 @@ BACKBONE = "timm resnet"
 UNIFORM = {"INPUT.CROP.ENABLED": True, "INPUT.CROP.TYPE": "absolute", "INPUT.CROP.SIZE": [64, 96]}
 """For DeepLab to pool over windows, which most sizes are no multiple of and some are smaller than."""
 
-IN_SUITE = ("DeepLabV3PlusHead", "UPerNetHead")
-"""Those that pool, over windows and over grids; what is slow tries all."""
+IN_SUITE = ("UPerNetHead",)
+"""It pools over grids that no size divides; what is slow tries all."""
 
 UNTRACEABLE = {"timm mambaout, NHWC", "mvit", "mvit FPN", "vit pyramid"}
 """Backbones whose code makes numbers of sizes; Detectron2's file is the only one for them."""
