@@ -1,5 +1,6 @@
 """An exported file predicts what the checkpoint predicts, with the transforms and windows that are not in it."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def test_the_command_predict_takes_a_file(
 def test_windows_go_over_a_file(
     scenes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:  # fmt: skip
-    path = trained_by_hand(tmp_path, scenes, inference=SlidingWindow([32, 48], overlap=0.5))
+    path = trained_by_hand(tmp_path, scenes, {"inference": SlidingWindow([32, 48], overlap=0.5)})
     trained = load_trained(str(path))
     stand_in(trained, monkeypatch, probabilities=True)
     assert_alike(tmp_path / "model.onnx", path)
@@ -180,3 +181,18 @@ def test_what_a_file_needs_and_is_not_there_is_named(
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match=r"gone.pt2 does not exist"):
         lightning_seg.load(tmp_path / "gone.pt2", device="cpu")
+
+
+def test_a_gpu_is_used_where_the_file_can(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:  # fmt: skip
+    """The usual ONNX Runtime has none, so that ``auto`` is the CPU there."""
+    stand_in(trained, monkeypatch, probabilities=False)
+    files = sys.modules["lightning_seg.file_network"]
+    asked: list[str] = []
+    made = files.ExportedNetwork
+    monkeypatch.setattr(files, "ExportedNetwork", lambda path, device: asked.append(device) or made(path, device))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    lightning_seg.load(tmp_path / "m.pt2")
+    lightning_seg.load(tmp_path / "m.onnx")
+    assert asked == ["cuda", "cpu"]
