@@ -238,12 +238,16 @@ class SegmentationModule(EvaluatingModule):
             self.log(f"lr/{group.get('name', index)}", rate, batch_size=len(batch))
         return loss
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Any]:
         """Label maps (height, width) at the stored size of each image, of the smallest type that holds the ids.
 
-        A sample needs ``image``, (3, H, W) uint8 RGB; ``height`` and ``width`` are its own without.
+        A sample needs ``image``, (3, H, W) uint8 RGB; ``height`` and ``width`` are its own without. Of an image that is
+        read by windows, :meth:`label_bands` from a row on stands in place of its label map.
         """
-        return self._predict(batch)[0]
+        maps = iter(self._predict([sample for sample in batch if isinstance(sample["image"], Tensor)])[0])
+        return [
+            next(maps) if isinstance(sample["image"], Tensor) else partial(self.label_bands, sample) for sample in batch
+        ]
 
     def probabilities(self, batch: Batch) -> list[Tensor]:
         """Of each image, (K, H, W) float32 at its stored size, which sum to 1 over the K classes.
