@@ -1,7 +1,7 @@
 """Semantic segmentation with Detectron2's models, trained by PyTorch Lightning.
 
-The names below are imported when they are first used: ``import lightning_seg`` itself loads nothing. Images are RGB
-everywhere, whatever the network's own order of channels.
+The names below are imported when they are first used, so ``import lightning_seg`` itself loads nothing. Images are
+always RGB, for every network.
 """
 
 from importlib import import_module

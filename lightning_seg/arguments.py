@@ -1,4 +1,4 @@
-"""The command line's parser: dotted Detectron2 keys, the user's own classes, and a suggestion for every typo."""
+"""Parses the command line: dotted Detectron2 keys, the user's own classes, and a suggestion for every typo."""
 
 import argparse
 import inspect
@@ -26,7 +26,7 @@ from lightning_seg.lightning_internals import options_of, variable_of
 OVERRIDES = "model.overrides"
 
 _DOT = "\u2024"
-"""Stands for the dots of a Detectron2 key while jsonargparse, which would nest the key at each dot, has it."""
+"""Replaces the dots of a Detectron2 key inside jsonargparse, which would nest the key at each dot."""
 
 _UNKNOWN_KEY = (
     re.compile(r"unrecognized arguments: -*(?P<key>[^\s=]+)"),
@@ -62,9 +62,9 @@ def escape_overrides(arguments: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _adding_up(config: Namespace) -> Iterator[None]:
-    """Let overrides that are set in the block add to those before it, where jsonargparse would replace them all.
+    """Add overrides that are set in the block to those from before it; jsonargparse would replace them all.
 
-    A later setting of a key wins. ``null`` alone, given as such, empties them.
+    A later value of a key wins. An explicit ``null`` removes all overrides.
     """
     before = _overrides(config)
     yield
@@ -78,7 +78,7 @@ def _add_overrides(config: Namespace, before: Mapping[str, dict[str, Any] | None
 
 
 def _overrides(config: Namespace) -> dict[str, dict[str, Any] | None]:
-    """The overrides in a command's settings, or in those of several commands; their keys with the dots restored."""
+    """The overrides in the settings of a command or of several commands, with the dots of their keys restored."""
     found = {}
     for name in (OVERRIDES, *(f"{key}.{OVERRIDES}" for key, value in vars(config).items() if key != "model")):
         if name in config:
@@ -90,13 +90,13 @@ def _overrides(config: Namespace) -> dict[str, dict[str, Any] | None]:
 
 
 class MergingConfigFile(ActionConfigFile):
-    """Reads a config file, whose overrides add to those given before.
+    """Reads a config file; its overrides add to those given before.
 
-    Its ``imports`` are run before its classes are looked up, and may lie beside it.
+    Its ``imports`` run before its classes are looked up. Their paths may be relative to the file's folder.
     """
 
     reading: ClassVar[str | None] = None
-    """The file that is being read, for an error to name."""
+    """The file that is being read, for errors."""
 
     @staticmethod
     def apply_config(parser: Any, cfg: Namespace, dest: str, value: Any) -> None:
@@ -111,9 +111,9 @@ class MergingConfigFile(ActionConfigFile):
 
 
 def _plain(value: Any) -> Any:
-    """Settings with texts in place of devices and of enumerations of texts, which are defaults of some callbacks.
+    """Replace devices and enumerations of texts by texts; some callbacks have them as defaults.
 
-    jsonargparse can write neither so that it can be read again.
+    jsonargparse cannot write them in a form that it reads again.
     """
     if isinstance(value, Namespace):
         return Namespace(**{key: _plain(each) for key, each in vars(value).items()})  # type: ignore[no-untyped-call]
@@ -127,7 +127,7 @@ def _plain(value: Any) -> Any:
 
 
 def _add_up(action: argparse.Action) -> None:
-    """Let an option's overrides add to those given before."""
+    """Make an option add its overrides to those given before."""
     kind: Any = type(action)
 
     class Adding(kind):  # type: ignore[misc]
@@ -141,10 +141,10 @@ def _add_up(action: argparse.Action) -> None:
 
 
 class UsageError(SystemExit):
-    """Ends a command whose arguments cannot be read, with status 2; who called it from Python can catch it.
+    """Ends a command whose arguments cannot be read, with status 2; a caller in Python can catch it.
 
     Attributes:
-        problem: the message, which has been printed.
+        problem: the message; it has been printed.
     """
 
     def __init__(self, problem: str) -> None:
@@ -153,7 +153,7 @@ class UsageError(SystemExit):
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's parser with the behaviour that the module's first line names."""
+    """Lightning's parser with the features of this module's first line."""
 
     _read: Callable[[str], str] = str
 
@@ -161,7 +161,7 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})
 
     def let_overrides_add_up(self) -> None:
-        """However ``model.overrides`` are given: ``--model.overrides '{…}'``, ``--model FILE``; variables always do."""
+        """Add up overrides of ``--model.overrides '{…}'`` and ``--model FILE``; those of variables always add up."""
         for action in options_of(self):
             if action.dest in (OVERRIDES, "model"):
                 _add_up(action)
@@ -176,7 +176,7 @@ class Parser(LightningArgumentParser):
         return config
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Parse a file, whose paths that begin with ``./`` or ``../`` are relative to its folder."""
+        """Parse a file; its paths that begin with ``./`` or ``../`` are relative to its folder."""
         file = Path(str(path)).expanduser().absolute()
         self._read = partial(with_paths_from, file.parent, working=Path.cwd())
         try:
@@ -185,11 +185,11 @@ class Parser(LightningArgumentParser):
             self._read = str
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Any:
-        """Parse a text; :meth:`parse_path` has set how that of a file is read."""
+        """Parse a text, after the change that :meth:`parse_path` has set for that of a file."""
         return super().parse_string(self._read(content), *args, **kwargs)
 
     def _load_env_vars(self, env: Any, defaults: bool) -> Namespace:
-        """Variables one layer after the other, where jsonargparse's later ones replace whole groups."""
+        """Read environment variables layer by layer; in jsonargparse, later ones would replace whole groups."""
         layers = [variable_of(self, action) for action in options_of(self) if action.dest in ("config", "model")]
         config = Namespace()  # type: ignore[no-untyped-call]
         for layer in [{name} for name in layers] + [set(env) - set(layers)]:
@@ -202,7 +202,7 @@ class Parser(LightningArgumentParser):
         return str(super().dump(_plain(cfg), *args, **kwargs)).replace(_DOT, ".")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print what is wrong and what may have been meant, without a page of usage, and exit with status 2."""
+        """Print what is wrong and what may have been meant, without the usage, and exit with status 2."""
         if not self.exit_on_error:
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
@@ -213,7 +213,7 @@ class Parser(LightningArgumentParser):
 
 
 def _explain(message: str, parser: argparse.ArgumentParser) -> str:
-    """A message of jsonargparse's, shortened to its cause, with the nearest names for an unknown one."""
+    """Shorten a message of jsonargparse to its cause, and add the nearest names to an unknown one."""
     for pattern in _UNKNOWN_KEY:
         if match := pattern.search(message):
             key = ".".join(part for part in (match.groupdict().get("group"), match["key"]) if part)
@@ -225,7 +225,7 @@ def _explain(message: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _explain_class(message: str) -> str | None:
-    """What is wrong with the innermost ``class_path`` that a message is about; None where it is about none."""
+    """What is wrong with the innermost ``class_path`` of a message; None if the message is not about a class."""
     if wrong := [*_WRONG_CLASS.finditer(message)]:
         path, reason = wrong[-1]["path"], wrong[-1]["reason"].strip()
         if option := _UNKNOWN_OPTION.search(reason):
@@ -244,7 +244,7 @@ def _explain_class(message: str) -> str | None:
 
 
 def _explain_union(message: str) -> str | None:
-    """What a value should have been, where jsonargparse lists each type that it is not; None for other messages."""
+    """Say what a value should be, if jsonargparse lists every type that it is not; None for other messages."""
     key, given, types = (pattern.search(message) for pattern in (_KEY, _GIVEN, _SUBTYPES))
     if not (key and given and types):
         return None
@@ -260,7 +260,7 @@ def _explain_union(message: str) -> str | None:
 
 
 def _classes(bases: Iterable[str]) -> set[str]:
-    """Names of the classes that fit one of some types, and of those that stand beside it in its package."""
+    """Names of the classes that fit one of some types, and of other classes in the packages of these types."""
     names: set[str] = set()
     for path in bases:
         try:
@@ -277,6 +277,6 @@ def _classes(bases: Iterable[str]) -> set[str]:
 
 
 def configured_by_environment(parser: Parser) -> bool:
-    """Whether a variable of the environment names a config, for all commands or for one."""
+    """Whether an environment variable names a config, for all commands or for one."""
     pattern = re.compile(rf"{re.escape(variable_of(parser))}([A-Z]+__)?CONFIG")
     return any(pattern.fullmatch(name) for name in os.environ)

@@ -1,4 +1,4 @@
-"""``python -m lightning_seg.audit --config C``: what is wrong with a data set, before an expensive job finds out."""
+"""Finds what is wrong with a data set before an expensive job does: ``python -m lightning_seg.audit --config C``."""
 
 import json
 import sys
@@ -30,17 +30,17 @@ from lightning_seg.module import SegmentationModule
 from lightning_seg.preflight.problems import folder_problem
 
 SHOWN = 10
-"""Defects of each kind that are printed."""
+"""How many defects of each kind are printed."""
 
 SHOWN_LABELS = 24
-"""Stored values that are printed."""
+"""How many stored values are printed."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Audit the data of an experiment.
 
     Returns:
-        exit status: 1 where there is a defect, else 0. Wrong usage exits with 2 by itself.
+        The exit status: 1 if there is a defect, else 0. Wrong usage exits with 2.
     """
     use_utf8()
     config = parse(args)
@@ -114,7 +114,7 @@ def _open_data(settings: Namespace, source: str) -> tuple[SegmentationDataModule
         data = build()
     except IgnoreIsClassError as error:
         known.append(Defect("ignore_is_class", "train", source, str(error)))
-        changes["ignore_index"] = -1  # what no file stores
+        changes["ignore_index"] = -1  # no file stores it
         data = build()
     data.prepare_data()
     try:
@@ -174,7 +174,7 @@ def _print_figures(console: Console, result: Audit, weights: str) -> None:
 
 
 def _describe_sizes(sizes: Counter[tuple[int, int]]) -> str:
-    """A few sizes with their images; of many the ranges and the most frequent."""
+    """A few sizes with their numbers of images; if there are many, their ranges and the most frequent ones."""
     listed = ", ".join(f"{width}×{height} ({count})" for (height, width), count in sizes.most_common(5))
     if len(sizes) <= 5:
         return listed
@@ -186,7 +186,7 @@ def _describe_sizes(sizes: Counter[tuple[int, int]]) -> str:
 
 
 def _print_labels(console: Console, result: Audit) -> None:
-    """Values seen in mask files, with their shares; those that differ in meaning between splits have a row each."""
+    """Print the values in mask files and their shares; a value with a meaning for each split has a row for each."""
     totals = {split: max(1, sum(label.pixels for label in labels)) for split, labels in result.labels.items()}
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for split, labels in result.labels.items():
@@ -217,7 +217,7 @@ def _print_defects(console: Console, defects: Sequence[Defect]) -> None:
 
 
 def _print(console: Console, text: str, style: str | None = None) -> None:
-    """Print as it is, a path in one piece; names of files may be no text."""
+    """Print a text unchanged and without breaking paths; a file name may be no valid text."""
     plain = text.encode(errors="replace").decode()
     console.print(plain, style=style, markup=False, highlight=False, soft_wrap=True)
 

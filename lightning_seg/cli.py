@@ -1,4 +1,4 @@
-"""The command line: ``fit``, ``validate``, ``test`` and ``predict`` over one YAML."""
+"""Runs the commands ``fit``, ``validate``, ``test`` and ``predict`` on one YAML."""
 
 import os
 import signal
@@ -26,23 +26,22 @@ from lightning_seg.errors import ConfigError, DataError, LaunchError, LightningS
 from lightning_seg.files import naming_full_disk, use_utf8
 from lightning_seg.launching.plan import resolve_processes
 from lightning_seg.launching.starters import late_rank
-from lightning_seg.lightning_internals import callbacks_of, kill_started_processes
+from lightning_seg.lightning_internals import kill_started_processes
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, without_missing
-from lightning_seg.module import SegmentationModule
 from lightning_seg.preflight.checks import Preflight
+from lightning_seg.running import exported, predicting
 from lightning_seg.running.ending import (
     as_config_error,
     first_line,
     has_begun,
     own_error,
-    refuse_failures,
     say_results,
 )
 from lightning_seg.running.silence import silence_evaluation, silence_lightning
 from lightning_seg.strategies import register_strategies
 
 _INTERRUPTED = 128 + signal.SIGINT
-"""Exit status after Ctrl-C, as a shell shows it."""
+"""The exit status after Ctrl-C, as shells have it."""
 
 
 class SegmentationCLI(LightningCLI):
@@ -57,7 +56,7 @@ class SegmentationCLI(LightningCLI):
         environment = {"default_env": True}
         try:
             super().__init__(
-                SegmentationModule,
+                exported.module_for(sys.argv[1:] if args is None else args),
                 SegmentationDataModule,
                 save_config_callback=None,  # instantiate_trainer saves it
                 parser_class=Parser,
@@ -95,11 +94,13 @@ class SegmentationCLI(LightningCLI):
                 default=False,
                 help="Print what would be trained and everything that is wrong with it; train nothing.",
             )
+        elif subcommand == "predict":
+            predicting.add_options(parser)
         return parser
 
     def parse_arguments(self, parser: Parser, args: Any) -> None:  # type: ignore[override]
-        """Parse; Lightning's own warns where a caller in Python, a test say, has arguments of its own."""
-        arguments = list(sys.argv[1:] if args is None else args)
+        """Parse the arguments. Lightning's method would warn if a caller in Python gives arguments."""
+        arguments = exported.complete(sys.argv[1:] if args is None else args)
         found = None if configured_by_environment(parser) else config_of_checkpoint(arguments)
         if found is not None:
             arguments[1:1] = ["--config", str(found)]  # so that flags win over it
@@ -109,14 +110,14 @@ class SegmentationCLI(LightningCLI):
         if not isinstance(seed, bool) and not 0 <= seed < 2**32:
             raise ConfigError(f"seed_everything is {seed}, but must be from 0 to {2**32 - 1}")
         if trainer.barebones:
-            raise ConfigError("trainer.barebones switches off figures, files and checkpoints: leave it out")
+            raise ConfigError("trainer.barebones turns off figures, files and checkpoints: leave it out")
         if (rank := late_rank(os.environ, resolve_processes(trainer))) is not None:
             rank_zero_only.rank = rank  # type: ignore[attr-defined]  # Lightning's own way to say so
         if found is not None:
-            rank_zero_info(f"Configuration: {found}, where flags say nothing else")
+            rank_zero_info(f"Configuration: {found}, unless flags say otherwise")
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the config as it is: Lightning would let the checkpoint's settings win over explicit flags."""
+        """Leave the config alone: Lightning would let the checkpoint's settings win over explicit flags."""
 
     @property
     def settings(self) -> Any:
@@ -124,7 +125,7 @@ class SegmentationCLI(LightningCLI):
         return self.config[self.subcommand]
 
     def before_instantiate_classes(self) -> None:
-        """Settle name and checkpoint, and look for mistakes, before anything slow begins or waits for others."""
+        """Choose name and checkpoint, and look for mistakes, before anything slow begins or waits for others."""
         settings = self.settings
         if settings.name is None:
             configs = [*(settings.config or []), *(self.config.get("config") or [])]  # after the command, and before it
@@ -150,7 +151,7 @@ class SegmentationCLI(LightningCLI):
         return Path(os.path.expandvars(self.settings.trainer.default_root_dir or DEFAULT_ROOT)).expanduser()
 
     def _resolve_checkpoint(self) -> None:
-        """Turn ``ckpt_path`` into a file that can be loaded; ``fit`` goes on in the run of ``last``."""
+        """Turn ``ckpt_path`` into a file that can be loaded; with ``last``, ``fit`` resumes its run."""
         settings = self.settings
         if settings.ckpt_path is None:
             return
@@ -168,25 +169,29 @@ class SegmentationCLI(LightningCLI):
                 raise
             raise LaunchError([*self.preflight.problems, str(own)]) from error
         if self.settings.ckpt_path is not None:
-            self.model.weights = ""  # the checkpoint brings its own
+            self.model.weights = ""  # the checkpoint brings its weights
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Build the trainer with what every run has, but for what the user replaces or switches off."""
+        """Build the trainer with all that every run has, except what the user replaces or switches off."""
         from lightning_seg.running.equipment import as_list, equip, own_loggers
 
-        trainer = self._get(self.config_init, "trainer")
-        if self.subcommand == "fit":
+        trainer, command = self._get(self.config_init, "trainer"), str(self.subcommand)
+        if command == "fit":
             self._check_training(as_list(trainer.callbacks))
-        self.run = self.choice.begin()
-        kwargs |= equip(trainer, str(self.subcommand), self.settings, self.run, self.datamodule)
+        predictions = None
+        if command == "predict":
+            self.run, predictions = predicting.begin(
+                self.choice, self.settings, self._dump(), self.datamodule, self.model
+            )
+        else:
+            self.run = self.choice.begin()
+        kwargs |= equip(trainer, command, self.settings, self.run, self.datamodule, predictions)
         if trainer.logger is not False:
             given = as_list(trainer.logger)
-            kwargs["logger"] = own_loggers(
-                given, str(self.subcommand), self.settings.ckpt_path, self.run, self.choice.step
-            )
+            kwargs["logger"] = own_loggers(given, command, self.settings.ckpt_path, self.run, self.choice.step)
         try:
             self.choice.claim(self.run)
-            trains = self.subcommand == "fit" and not self.settings.trainer.fast_dev_run
+            trains = command == "fit" and not self.settings.trainer.fast_dev_run
             prepare_folder(self.run, self._dump(), trains=trains)
             return self._build_trainer(**kwargs)
         except LightningSegError:
@@ -213,11 +218,11 @@ class SegmentationCLI(LightningCLI):
             return super().instantiate_trainer(**kwargs)
         except LightningSegError:
             raise
-        except Exception as error:  # Lightning's own of many kinds, of settings that do not go together
+        except Exception as error:  # Lightning raises many kinds for settings that contradict each other
             raise ConfigError(f"trainer: {first_line(error)}") from error
 
     def _try_trainer(self, callbacks: list[pl.Callback]) -> None:
-        """Build a trainer that is not used; on the CPU where this machine lacks what the run will have."""
+        """Build a trainer only to see whether it works; on the CPU if this machine lacks the devices of the run."""
         from lightning_seg.running.equipment import as_list, own_plugins
 
         trainer = self._get(self.config_init, "trainer")
@@ -228,14 +233,14 @@ class SegmentationCLI(LightningCLI):
         self._build_trainer(**kwargs)
 
     def _dump(self) -> str:
-        """The settings that a run is made with, as YAML."""
+        """The settings of the run as YAML."""
         settings = self.settings.clone()
-        for name in ("ckpt_path", "config", "dry_run"):
+        for name in ("ckpt_path", "config", "dry_run", *predicting.OPTIONS):
             settings.pop(name, None)
         return str(self._parser(self.subcommand).dump(settings, skip_unset=False))
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run; an error of this process also ends those that it started, which may wait for it for ever."""
+        """Run; an error of this process also ends the processes that it started, since they would wait for ever."""
         try:
             with naming_full_disk(self.run.path):
                 super()._run_subcommand(subcommand)
@@ -249,44 +254,35 @@ class SegmentationCLI(LightningCLI):
             raise
 
     def validate(self, **kwargs: Any) -> None:
-        """Validate; ``verbose`` switches the table of results here, not Lightning's list of all that is logged."""
+        """Validate; ``verbose`` switches the table of results, not Lightning's list of logged figures."""
         self.trainer.validate(**{**kwargs, "verbose": False})
 
     def test(self, **kwargs: Any) -> None:
-        """Test, in the manner of :meth:`validate`."""
+        """Test as :meth:`validate` validates."""
         self.trainer.test(**{**kwargs, "verbose": False})
 
     def predict(self, **kwargs: Any) -> None:
-        """Predict without keeping every label map in memory: the files are the result."""
-        self.trainer.predict(**{**kwargs, "return_predictions": False})
+        """Predict; label maps are not kept in memory, since the files are the result."""
+        self.trainer.predict(**predicting.arguments(kwargs, self.model))
 
     def after_fit(self) -> None:
-        say_results(self.run.path, "fit")
+        say_results(self.run.path, str(self.subcommand))
 
-    def after_validate(self) -> None:
-        say_results(self.run.path, "validate")
-
-    def after_test(self) -> None:
-        say_results(self.run.path, "test")
+    after_validate = after_test = after_fit
 
     def after_predict(self) -> None:
-        """Say where the files are; status 1 where images could not be predicted."""
-        from lightning_seg.callbacks import PredictionFiles
-
-        say_results(self.run.path, "predict")
-        files = next(callback for callback in callbacks_of(self.trainer) if isinstance(callback, PredictionFiles))
-        refuse_failures(files.failures, len(self.datamodule.datasets["predict"]))
+        predicting.end(self.trainer, self.datamodule)
 
 
 def _seed(seed_everything: bool | int) -> int:
-    """The data's seed: that of ``seed_everything``, and Lightning's default where it is only switched."""
+    """The data's seed: that of ``seed_everything``, or Lightning's default if it is true or false."""
     if isinstance(seed_everything, bool):
         return int(os.environ.get("PL_GLOBAL_SEED", "0"))
     return seed_everything
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command; a mistake of the user's ends it with one message and status 1, Ctrl-C with status 130."""
+    """Run a command. A user's mistake ends it with one message and status 1, Ctrl-C with status 130."""
     use_utf8()
     silence_lightning()
     try:
@@ -297,6 +293,6 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning's exit from the midst of a run
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning exits so in the midst of a run
             raise SystemExit(_INTERRUPTED) from None
         raise

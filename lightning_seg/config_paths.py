@@ -1,4 +1,4 @@
-"""Paths in an experiment's YAML that begin with ``./`` or ``../``: they are relative to the folder of that YAML."""
+"""Resolves paths in a YAML that begin with ``./`` or ``../``: they are relative to the folder of that YAML."""
 
 import json
 import os
@@ -8,26 +8,26 @@ from pathlib import Path
 import yaml
 
 _HERE = ("./", "../")
-"""How a path begins that is relative to the file that names it."""
+"""How a path begins that is relative to the file that contains it."""
 
 SETTLED = "paths that begin with ./ are relative to the working directory"
-"""A line of comment in a YAML that a command wrote: its paths are settled, as those of flags are."""
+"""A comment in a YAML that a command wrote: its paths are relative to the working directory, as those of flags are."""
 
 _GROUPS = ("model", "data", "trainer")
-"""Where one of these is a path, it is a file of the group's settings, which jsonargparse finds beside the YAML."""
+"""Groups of settings. If one is a path, jsonargparse reads the group from that file, relative to the YAML."""
 
 
 def with_paths_from(folder: Path, text: str, working: Path) -> str:
-    """The text of a YAML whose ``./`` and ``../`` paths hold without knowing its folder; nothing else changes.
+    """Change the ``./`` and ``../`` paths in a YAML so that they no longer depend on its folder; nothing else changes.
 
     A path below the working directory becomes relative to that, so that a run's ``config.yaml`` and checkpoints stay
-    valid in a copy of the repository. Within ``data``, whose relative paths start from ``data.root``, it becomes
-    absolute.
+    valid in a copy of the repository. Within ``data``, paths become absolute, since relative ones start from
+    ``data.root``.
 
     Args:
         folder: of the YAML, absolute.
-        text: of the YAML; returned as it is if it says that its paths are settled, or if it cannot be read, which is
-            left to who reads it for good.
+        text: of the YAML. It is returned unchanged if it has the comment :data:`SETTLED`, or if it cannot be parsed:
+            then the parser will report it.
         working: the working directory, absolute.
 
     >>> print(with_paths_from(Path("/home/me/configs"), "model: {config: ./base.yaml, weights: ''}", Path("/home/me")))
@@ -60,7 +60,7 @@ def _placed(value: str, keys: tuple[str, ...], folder: Path, working: Path) -> s
 
 
 def _scalars(node: yaml.Node | None, keys: tuple[str, ...]) -> Iterator[tuple[yaml.ScalarNode, tuple[str, ...]]]:
-    """Each value that is a text, and the keys that lead to it."""
+    """Find each value that is a text, and the keys that lead to it."""
     if isinstance(node, yaml.ScalarNode):
         yield node, keys
     elif isinstance(node, yaml.SequenceNode):

@@ -16,7 +16,7 @@ class LightningSegError(Exception):
 
 
 class ConfigError(LightningSegError):
-    """A setting that cannot work: an unknown Detectron2 key, two settings that contradict each other."""
+    """A setting that cannot work, such as an unknown Detectron2 key, or two settings that contradict each other."""
 
 
 class DataError(LightningSegError):
@@ -28,7 +28,7 @@ class UnreadableError(DataError):
 
 
 class UnfitImageError(DataError):
-    """An image of more bits, bands, pages or pixels than the settings allow."""
+    """An image with more bits, bands, pages or pixels than the settings allow."""
 
 
 class LossyMaskError(DataError):
@@ -36,7 +36,7 @@ class LossyMaskError(DataError):
 
 
 class IgnoreIsClassError(ConfigError):
-    """What should mean ignored pixels means a class as well."""
+    """The ignore index is also the id of a class."""
 
 
 class CheckpointError(LightningSegError):
@@ -52,7 +52,7 @@ class BusyError(LightningSegError):
 
 
 class DiskFullError(LightningSegError):
-    """A file for which there is no room."""
+    """A file that cannot be written for lack of room."""
 
 
 class DependencyError(LightningSegError):
@@ -60,7 +60,7 @@ class DependencyError(LightningSegError):
 
 
 class LaunchError(LightningSegError):
-    """Everything that keeps a run from starting, one line each.
+    """All problems that keep a run from starting, one line for each.
 
     Args:
         problems: at least one.
@@ -71,10 +71,10 @@ class LaunchError(LightningSegError):
 
 
 def describe(error: BaseException) -> str:
-    """Kind and message of an error of someone else's code, and the line of that code where it arose.
+    """The kind and the message of an error in foreign code, and the line that raised it.
 
-    The line is the innermost outside torch, whose own says nothing of which layer or setting it was, and outside
-    Python's imports. A syntax error's message names its line itself.
+    The line is the innermost one outside torch and outside Python's imports: a line of torch would not tell which layer
+    or setting is wrong. A syntax error's message names its line itself.
     """
     frames = [
         frame
@@ -89,7 +89,7 @@ def describe(error: BaseException) -> str:
 
 
 class Forgiving:
-    """A ``with`` block whose errors become one warning: for what a run can do without, such as pictures of it.
+    """A ``with`` block whose errors become one warning, for work that a run can do without, such as drawing pictures.
 
     >>> pictures = Forgiving("drawing pictures")
     >>> with warnings.catch_warnings(record=True) as said:
@@ -100,7 +100,7 @@ class Forgiving:
     (1, True)
 
     Args:
-        what: is tried, for the warning.
+        what: the work, as the warning names it.
     """
 
     def __init__(self, what: str) -> None:
@@ -122,7 +122,7 @@ class Forgiving:
 
 
 def operation_without_determinism(error: BaseException) -> str | None:
-    """The operation that torch refuses under deterministic algorithms, where that is what an error says.
+    """The operation that torch refuses under deterministic algorithms, if an error says that; else None.
 
     >>> refused = "nll_loss2d_forward does not have a deterministic implementation, but you set …"
     >>> operation_without_determinism(RuntimeError(refused))

@@ -1,10 +1,11 @@
-"""Files that are whole at every moment: the old one or the new one, also where the process or the machine dies.
+"""Writes files that are whole at every moment, old or new, even if the process or the machine dies.
 
-And none is written outside the folder that it belongs to.
+It also keeps files from being written outside their folder.
 """
 
 import codecs
 import errno
+import hashlib
 import io
 import locale
 import os
@@ -18,21 +19,23 @@ from typing import IO, Any
 from lightning_seg.errors import DataError, DiskFullError
 
 DRAFT_SUFFIX = ".part"
-"""How the name of a file ends that is still being written."""
+"""The end of the name of a file that is being written."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""A full disk, a quota that is used up, a file larger than the process may write."""
+"""Error numbers of a full disk, a used-up quota, and a file larger than the process may write."""
+
+_BYTES_AT_ONCE = 2**22
 
 
 @contextmanager
 def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """A file to write to, which takes the place of ``path`` at the end, or vanishes where writing fails.
+    """Open a file to write to. At the end it replaces ``path``; if writing fails, it vanishes.
 
-    It lies in the same folder, since a rename is only atomic within a file system, and is synced before it is renamed,
+    It lies in the same folder, since a rename is only atomic within a file system. It is synced before it is renamed,
     since the rename could reach the disk first. Only one process may write a path.
 
     Args:
-        path: of the file; its folder is made where it is missing.
+        path: of the file; its folder is made if it is missing.
         mode: ``wb`` or ``w``; line ends are left as they are written.
 
     Raises:
@@ -57,10 +60,10 @@ def naming_full_disk(path: Path) -> Iterator[None]:
     """Name the file where a write fails for want of room; torch, whose own message is ``unexpected pos``, included.
 
     Args:
-        path: of the file, or of a folder where it is not known which.
+        path: of the file, or of its folder if the file is not known.
 
     Raises:
-        DiskFullError: says how much room there is, and whether the file of before is there.
+        DiskFullError: says how much room there is, and whether the earlier file is still there.
     """
     try:
         yield
@@ -69,7 +72,7 @@ def naming_full_disk(path: Path) -> Iterator[None]:
     except Exception as error:
         if (code := lacks_room(error)) is None:
             raise
-        kept = f" The {path.name} of before is there and whole." if path.is_file() else ""
+        kept = f" The earlier {path.name} is still there and whole." if path.is_file() else ""
         raise DiskFullError(
             f"{path} cannot be written: {os.strerror(code)} ({_describe_room(path)}).{kept} Make room and give the "
             "command again; a training goes on with --ckpt_path last"
@@ -77,7 +80,7 @@ def naming_full_disk(path: Path) -> Iterator[None]:
 
 
 def lacks_room(error: BaseException | None) -> int | None:
-    """The number of the system's error where a write failed for want of room, be it behind another error."""
+    """The system's error number if a write failed for lack of room, also if another error hides it; else None."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             return error.errno
@@ -91,10 +94,10 @@ def _describe_room(path: Path) -> str:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a file that is named after a sample; its folder is made where it is missing.
+    """The path of a file that is named after a sample; its folder is made if it is missing.
 
     Raises:
-        DataError: if it would not lie in ``folder``, as ``../b.png``.
+        DataError: if it would lie outside ``folder``, as with ``../b.png``.
     """
     path = Path(os.path.abspath(folder / name))  # noqa: PTH100  # resolve() would follow links, which may lead out
     if Path(os.path.abspath(folder)) not in path.parents:  # noqa: PTH100
@@ -106,10 +109,23 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def use_utf8() -> None:
-    """Read and write text as UTF-8 where the environment's locale says otherwise, and let no print fail.
+def sha256(path: Path) -> str:
+    """Of all bytes of a file, in hexadecimal digits.
 
-    A configuration is UTF-8 on every machine, and names of files may be no text at all.
+    Raises:
+        OSError: if it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BYTES_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def use_utf8() -> None:
+    """Read and write text as UTF-8 with every locale, and let no print fail.
+
+    A configuration is UTF-8 on every machine, and a file name may be no valid text.
     """
     if codecs.lookup(locale.getpreferredencoding(False)).name != "utf-8":
         for name in ("C.UTF-8", "en_US.UTF-8", "UTF-8"):
@@ -124,7 +140,7 @@ def use_utf8() -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names in a folder last: a renamed file may have its old name after a power cut otherwise."""
+    """Sync the names in a folder; else a renamed file may have its old name after a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -133,6 +149,6 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_drafts(folder: Path) -> None:
-    """Remove what a killed process left half written below ``folder``."""
+    """Remove files below ``folder`` that a killed process left half written."""
     for draft in folder.rglob(f"*{DRAFT_SUFFIX}"):
         draft.unlink(missing_ok=True)

@@ -1,14 +1,14 @@
-"""What a user may have meant."""
+"""Guesses which name a user may have meant."""
 
 import difflib
 from collections.abc import Iterable
 
 _CUTOFF = 0.5
-"""Least similarity of two names, as difflib counts it, at which one is taken for a slip of the other."""
+"""How similar two names must be at least, as difflib counts it, for one to be a typo of the other."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """What an error of an unknown name ends with: the nearest known names, or nothing.
+    """The end of an error about an unknown name: the nearest known names, or nothing.
 
     >>> did_you_mean("vehicel", ["road", "vehicle"])
     '; did you mean vehicle?'

@@ -1,4 +1,4 @@
-"""Runs the user's own files: they register parts with Detectron2, and hold classes that a config names."""
+"""Runs the user's own files, which register parts with Detectron2 and hold classes that a config names."""
 
 import hashlib
 import importlib
@@ -20,16 +20,16 @@ _imported: set[Path] = set()
 
 
 def import_user_code(sources: Sequence[str], setting: str) -> None:
-    """Import Python files and modules, each once a process.
+    """Import Python files and modules, each once in a process.
 
-    The classes of a file ``path/to/mine.py`` are then found as ``mine.Class``, unless another module has that name.
+    A class of a file ``path/to/mine.py`` is then found as ``mine.Class``, unless another module has that name.
 
     Args:
         sources: paths that end in ``.py``, or dotted names of installed modules.
-        setting: where they are named, for messages.
+        setting: the setting that names them, for messages.
 
     Raises:
-        ConfigError: if one does not exist or raises, naming the file and line at fault.
+        ConfigError: if one does not exist or raises; names the file and the line.
     """
     for source in sources:
         path = Path(source).expanduser().resolve() if source.endswith(".py") else None
@@ -47,7 +47,7 @@ def import_user_code(sources: Sequence[str], setting: str) -> None:
 def import_files_of(config: str) -> None:
     """Import the user's files that a config names, before the classes in them are looked up.
 
-    What cannot be read is left to who reads the config for good.
+    A config that cannot be read is ignored here; the parser will report it.
     """
     try:
         folder, text = Path(config).absolute().parent, Path(config).read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def import_files_of(config: str) -> None:
 
 
 def import_files_of_flags(arguments: Sequence[str]) -> None:
-    """The same for ``--data.imports FILE``."""
+    """Import the user's files that flags such as ``--data.imports FILE`` name."""
     flags = {f"--{key}{plus}": key for key in IMPORTS for plus in ("", "+")}
     for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         name, equals, value = argument.partition("=")
@@ -68,7 +68,7 @@ def import_files_of_flags(arguments: Sequence[str]) -> None:
 
 
 def beside(source: str, config: str) -> str:
-    """The path of a user's file: as it is given or, where it is not there, relative to the config's folder."""
+    """The path of a user's file: as it is given or, if there is no such file, relative to the config's folder."""
     there = Path(config).parent / source
     return str(there) if not Path(source).expanduser().is_file() and there.is_file() else source
 
@@ -84,7 +84,7 @@ def _imports_in(content: Any) -> Iterator[tuple[str, list[str]]]:
 
 
 def _as_sources(value: Any) -> list[str]:
-    """Names of files and modules; none in what is no list of texts, which the parser refuses."""
+    """Names of files and modules; empty if ``value`` is no list of texts, which the parser refuses."""
     try:
         value = yaml.safe_load(value) if isinstance(value, str) else value
     except yaml.YAMLError:

@@ -1,4 +1,4 @@
-"""``python -m lightning_seg.installation``: checks that what pip cannot promise holds, and says what to do if not."""
+"""Checks what pip cannot guarantee, and says what to do if it fails: ``python -m lightning_seg.installation``."""
 
 import importlib
 import sys
@@ -8,7 +8,7 @@ from lightning_seg.errors import DependencyError
 from lightning_seg.models.config import require_detectron2
 
 _REMEDIES = {
-    "torch": "run `make clean install`; on an unusual platform, install torch as pytorch.org says first",
+    "torch": "run `make clean install`; on an unusual platform, first install torch as pytorch.org says",
     "torchvision": (
         "torch and torchvision must be of one kind and of releases that belong together (a CPU-only torch does not go "
         "with torchvision from PyPI): uninstall both, then run `make install`"
@@ -33,7 +33,7 @@ def main() -> None:
                 module = importlib.import_module(name)
         except DependencyError as error:
             sys.exit(f"error: {error}")
-        except Exception as error:  # a broken binary raises anything
+        except Exception as error:  # a broken binary may raise anything
             sys.exit(f"error: import {name} failed ({type(error).__name__}: {error}): {remedy}")
         versions.append(f"{name} {module.__version__}")
     import torch

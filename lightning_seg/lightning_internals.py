@@ -60,37 +60,37 @@ def variable_of(parser: Any, option: Action | None = None) -> str:
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
-    """The trainer's callbacks, whose attribute Lightning sets without declaring it."""
+    """The trainer's callbacks; Lightning sets that attribute without declaring it."""
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return callbacks
 
 
 def logged_step(trainer: pl.Trainer) -> int:
-    """The step that Lightning logs a figure of this moment at, from 0: a callback's figures belong there too."""
+    """The step, from 0, at which Lightning logs now; the figures of callbacks belong there, too."""
     step: int = trainer.fit_loop.epoch_loop._batches_that_stepped
     return step
 
 
 def log_from(trainer: pl.Trainer, step: int) -> None:
-    """Log at ``step`` from now on: where a run goes on between two validations, Lightning counts wrongly."""
+    """Log at ``step`` from now on: Lightning counts wrongly if a run goes on between two validations."""
     trainer.fit_loop.epoch_loop._batches_that_stepped = step
 
 
 def all_batches_used(trainer: pl.Trainer) -> bool:
-    """Whether the epoch has no further batch: one that ``max_steps`` cuts goes on in a resumed run."""
+    """Whether the epoch has no further batch; an epoch that ``max_steps`` cuts goes on in a resumed run."""
     return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
 
 def validation_is_due(trainer: pl.Trainer) -> bool:
-    """Whether Lightning would validate after the batch that is done: then a resumed epoch is not over yet."""
-    fetcher: Any = trainer.fit_loop._data_fetcher  # there since the data have been set up
+    """Whether Lightning will validate after this batch; if so, a resumed epoch is not over yet."""
+    fetcher: Any = trainer.fit_loop._data_fetcher  # it exists once the data is set up
     return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
 
 
 def kill_started_processes(trainer: pl.Trainer) -> None:
-    """End the processes that Lightning started for this run: they may wait for this one for ever.
+    """End the processes that Lightning started for this run, since they may wait for this one for ever.
 
-    By SIGKILL, since a training answers SIGTERM only at the end of a step.
+    It sends SIGKILL: a training answers SIGTERM only at the end of a step.
     """
     from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
@@ -100,26 +100,26 @@ def kill_started_processes(trainer: pl.Trainer) -> None:
 
 
 def checkpoint_io_of(strategy: Any) -> Any:
-    """How a strategy was told to write checkpoints; None where it was not: its property makes one up."""
+    """The plugin for checkpoints that a strategy was given, or None; the strategy's own property would make one up."""
     return getattr(strategy, "_checkpoint_io", None)
 
 
 def wandb_arguments(logger: Any) -> dict[str, Any]:
-    """What a ``WandbLogger`` will call ``wandb.init`` with: the run folder decides about some of it later."""
+    """The arguments with which a ``WandbLogger`` will call ``wandb.init``; the run folder decides some of them."""
     arguments: dict[str, Any] = logger._wandb_init
     return arguments
 
 
 def set_wandb_id(logger: Any, run_id: str | None) -> None:
-    """Give a ``WandbLogger`` the id that its run will have: a resumed run keeps its own."""
+    """Give a ``WandbLogger`` the id of its run, since a resumed run keeps its id."""
     logger._id = logger._wandb_init["id"] = run_id
 
 
 def tensorboard_place(logger: Any) -> tuple[str, str | None, Any]:
-    """Where a ``TensorBoardLogger`` writes, as it was given: its properties make a version up."""
+    """Root, name and version that a ``TensorBoardLogger`` was given; its properties would make a version up."""
     return logger._root_dir, logger._name, logger._version
 
 
 def place_tensorboard(logger: Any, root: str, name: str, version: str) -> None:
-    """Let a ``TensorBoardLogger`` write to ``root/name/version``: the run folder is known after the logger is made."""
+    """Let a ``TensorBoardLogger`` write to ``root/name/version``; the run folder is chosen after the logger is made."""
     logger._root_dir, logger._name, logger._version = root, name, version

@@ -1,8 +1,9 @@
-"""What this process may use of the machine: a container, a scheduler and other ranks may leave it less than all."""
+"""Counts the CPUs and the memory that this process may use; a container, a scheduler and other ranks take some away."""
 
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path("/")
 
@@ -10,11 +11,11 @@ ROOT = Path("/")
 def usable_cpus(
     local_processes: int | None = None, environment: Mapping[str, str] = os.environ, root: Path = ROOT
 ) -> int:
-    """CPUs for one training process, at least 1.
+    """Count the CPUs for one training process, at least 1.
 
-    The least of what the kernel lets it run on, the quota of its cgroups (version 1 or 2) and what Slurm gave to its
-    task (``SLURM_CPUS_PER_TASK``, else ``SLURM_CPUS_ON_NODE`` over ``SLURM_NTASKS_PER_NODE``), divided by the
-    training processes that share it.
+    It is the least of three numbers, divided by the training processes that share it: the CPUs that the kernel lets the
+    process run on, the quota of its cgroups (version 1 or 2), and what Slurm gave to its task
+    (``SLURM_CPUS_PER_TASK``, else ``SLURM_CPUS_ON_NODE`` over ``SLURM_NTASKS_PER_NODE``).
 
     Args:
         local_processes: training processes on this machine; None: ``LOCAL_WORLD_SIZE``, which torchrun sets, or one.
@@ -29,15 +30,15 @@ def usable_cpus(
     of_task = _number(environment, "SLURM_CPUS_PER_TASK")
     if of_task is None and (of_node := _number(environment, "SLURM_CPUS_ON_NODE")):
         of_task = of_node // tasks
-    if of_task is not None:  # Slurm binds each task to CPUs of its own
+    if of_task is not None:  # Slurm binds each task to its own CPUs
         allowed, sharing = min(allowed, of_task), -(-sharing // tasks)
     return max(1, allowed // sharing)
 
 
 def usable_memory(root: Path = ROOT) -> int | None:
-    """Bytes that are free for this process, of the machine and of its cgroups; None where nothing says so.
+    """Count the bytes that the machine and the cgroups leave free for this process; None if that is unknown.
 
-    Files that the kernel only keeps for later count as free.
+    Files that the kernel only caches count as free.
     """
     free = [
         int(line.split()[1]) * 1024
@@ -57,8 +58,17 @@ def usable_memory(root: Path = ROOT) -> int | None:
     return min(free, default=None)
 
 
+def memory_of(device: Any) -> int | None:
+    """Bytes that a ``torch.device`` has: all of a GPU's, those of the machine that are free; None: it is not known."""
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return usable_memory() if device.type == "cpu" else None
+
+
 def _cpu_quotas(root: Path) -> Iterator[float]:
-    """CPUs' worth of time that each cgroup around this process may use."""
+    """How many CPUs' time each cgroup around this process may use."""
     for folder in _cgroups(root, "cpu"):
         quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
         if (both := _read(folder / "cpu.max")) is not None:
@@ -68,9 +78,9 @@ def _cpu_quotas(root: Path) -> Iterator[float]:
 
 
 def _cgroups(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of this process's cgroups and all around them, of version 2 and of one controller of version 1.
+    """Folders of this process's cgroups and of those around them, of version 2 and of one controller of version 1.
 
-    In a container the folder may be the root of what is seen, although ``/proc`` names a longer path.
+    In a container, the folder may be the root of what is visible, although ``/proc`` names a longer path.
     """
     for line in (_read(root / "proc/self/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)

@@ -102,7 +102,9 @@ def load_checkpoint(path: Path, device: torch.device) -> ModuleNetwork:
     try:
         module = restore_module(checkpoint, what)
         images = _restore_images(checkpoint, module, what)
-    except ConfigError as error:
+    except (ConfigError, CheckpointError) as error:
+        if str(error).startswith(what):
+            raise
         raise CheckpointError(f"{what} cannot be used here: {error}") from error
     return ModuleNetwork(module, images, device)
 

@@ -1,6 +1,6 @@
-"""Curves, figures, settings and pictures of runs, compared: ``python -m lightning_seg.plot RUN [RUN …]``.
+"""Compares curves, figures, settings and pictures of runs: ``python -m lightning_seg.plot RUN [RUN …]``.
 
-Draws from the files that every run folder has, so that no service is needed.
+It reads the files that every run folder has, and needs no service.
 """
 
 import argparse
@@ -17,14 +17,14 @@ from lightning_seg.plotting.runs import Run, read_run, with_distinct_names
 
 
 def write_report(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Write ``curves.png`` of trainings, ``classes.png`` and, of one run alone, ``confusion.png``; ``report.html``.
+    """Write ``curves.png`` for trainings, ``classes.png``, ``confusion.png`` for a single run, and ``report.html``.
 
     Args:
         runs: at least one.
-        folder: is made where it is missing.
+        folder: is made if it is missing.
 
     Returns:
-        The files; the last one holds the pictures itself.
+        The files; the last one, the page, contains all pictures.
     """
     figures = {"curves": draw_curves(runs)} if any(run.trained and run.curves for run in runs) else {}
     evaluated = [run for run in runs if run.metrics]
@@ -44,7 +44,7 @@ def write_report(runs: Sequence[Run], folder: Path) -> list[Path]:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command; folders that are no runs are named, and end it with status 1 where nothing else is given."""
+    """Run the command. It names folders that are no runs, and ends with status 1 if no run is left."""
     use_utf8()
     parser = argparse.ArgumentParser(prog="python -m lightning_seg.plot", description="Draw and compare runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, runs/<name>/version_<n>")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lightning_seg.checkpoints.evaluated import checkpoint_in
@@ -16,6 +17,7 @@ from lightning_seg.data.readers.names import common_folder, unique_names
 from lightning_seg.data.reading.given import path_of, read_given, refuse_given
 from lightning_seg.data.reading.rules import ReadingRules
 from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.exporting.running import SUFFIXES
 from lightning_seg.loggers import SCHEME, fetch_checkpoint
 from lightning_seg.network import Network, find_device, load_checkpoint
 from lightning_seg.result import Result
@@ -29,8 +31,9 @@ def load(source: str | os.PathLike[str], device: str = "auto", batch_size: int |
     """Load a trained model; its own evaluation transforms, reading rules, class names and colours come with it.
 
     Args:
-        source: a run folder (its best checkpoint, else its last), a checkpoint, or one that lies in W&B,
-            ``wandb://ENTITY/PROJECT/model-ID:best``.
+        source: a run folder (its best checkpoint, else its last), a checkpoint, one that lies in W&B,
+            ``wandb://ENTITY/PROJECT/model-ID:best``, or an exported ``.onnx`` or ``.pt2`` file. **A .pt2 file is a
+            program**, and files of ``model.imports`` are run: only give what you trust.
         device: ``auto``: a GPU where there is one, else the CPU; or ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         batch_size: images that go through the network at once, where they are of one size, which changes nothing but
             rounding; None: 1 on a CPU, 8 on a GPU.
@@ -38,11 +41,17 @@ def load(source: str | os.PathLike[str], device: str = "auto", batch_size: int |
     Raises:
         CheckpointError: if there is no checkpoint, or it needs what is not there, such as a file of ``model.imports``.
         ConfigError: if there is no such device.
+        DependencyError: if ONNX Runtime is missing.
     """
     if batch_size is not None and batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}, but must be at least 1")
     where, given = find_device(device), os.fspath(source)
     path = fetch_checkpoint(given, Path(DEFAULT_ROOT)) if given.startswith(SCHEME) else Path(given).expanduser()
+    if path.suffix in SUFFIXES:
+        from lightning_seg.file_network import FileNetwork, without_gpu
+
+        where = torch.device("cpu") if device == "auto" and without_gpu(path) else where
+        return Predictor(FileNetwork(path, where), batch_size)
     return Predictor(load_checkpoint(checkpoint_in(path) if path.is_dir() else path, where), batch_size)
 
 

@@ -1,4 +1,4 @@
-"""How several processes train: ``ddp`` as these models want it, and ``sharded``."""
+"""Lets several processes train: registers ``ddp`` with the options that these models need, and ``sharded``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,12 +23,12 @@ from lightning_seg.module import SegmentationModule
 class ShardedStrategy(ModelParallelStrategy):
     """FSDP2: each process holds its part of weights, gradients and optimiser states.
 
-    Checkpoints are single files that any strategy reads, and those of any strategy are read: Lightning's own numbers
-    the optimiser's parameters in another order. In evaluation each process holds all weights, since processes may have
-    different numbers of batches.
+    Checkpoints are single files. Every strategy can read them, and this one reads those of every strategy; Lightning's
+    own strategy numbers the optimiser's parameters differently. In evaluation, each process holds all weights, since
+    processes may have different numbers of batches.
 
     Raises:
-        ConfigError: when a run starts whose weights are averaged, or whose network cannot be spread, see
+        ConfigError: when a run starts, if its weights are averaged, or if its network cannot be spread, see
             :func:`lightning_seg.models.sharding.shard`.
     """
 
@@ -39,16 +39,16 @@ class ShardedStrategy(ModelParallelStrategy):
         super().setup_environment()
 
     def setup(self, trainer: pl.Trainer) -> None:
-        """As Lightning's, but what to spread is known here: ``configure_model`` would change how EMA begins."""
+        """Spread the network, then do what Lightning does. Its ``configure_model`` would change how EMA begins."""
         if any(isinstance(callback, WeightAveraging) for callback in callbacks_of(trainer)):
             raise ConfigError(
-                "trainer.strategy sharded does not go with averaged weights: leave out EMA or the strategy"
+                "trainer.strategy sharded does not work with averaged weights: leave out EMA or the strategy"
             )
         assert self.accelerator is not None
         self.accelerator.setup(trainer)
         assert self.model is not None
         segmentor = cast(SegmentationModule, self.model).segmentor
-        if not isinstance(segmentor, FSDPModule):  # which it is in the second command of one trainer
+        if not isinstance(segmentor, FSDPModule):  # it is one in a trainer's second command
             shard(segmentor, self.device_mesh["data_parallel"])
         self.model = self.precision_plugin.convert_module(self.model)
         self.model_to_device()
@@ -58,7 +58,7 @@ class ShardedStrategy(ModelParallelStrategy):
         self.setup_precision_plugin()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """All weights, on the main process; the others give their part for them."""
+        """All weights, on the main process; the other processes contribute their parts."""
         assert self.lightning_module is not None
         state: dict[str, Any] = self._whole(self.lightning_module.state_dict())
         return state
@@ -105,7 +105,7 @@ class ShardedStrategy(ModelParallelStrategy):
     def _whole(self, state: Any) -> Any:
         def whole(value: Any) -> Any:
             if isinstance(value, DTensor):
-                full = value.full_tensor()  # with all processes
+                full = value.full_tensor()  # all processes take part
                 return full.cpu() if self.is_global_zero else None
             return value
 
@@ -113,7 +113,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 def _part(whole: Any, own: Any) -> Any:
-    """Of a tensor that all processes have, this one's part, spread as ``own`` is."""
+    """This process's part of a tensor that all processes have, spread like ``own``."""
     if not isinstance(own, DTensor):
         return whole
     return distribute_tensor(whole.to(own.device), own.device_mesh, own.placements)
@@ -124,10 +124,10 @@ def _is_like(value: Any, parameter: Tensor) -> bool:
 
 
 def register_strategies() -> None:
-    """Let ``Trainer(strategy=...)`` know ``sharded``, and let ``ddp``, also by ``auto``, hold gradients only once.
+    """Register ``sharded`` for ``Trainer(strategy=...)``, and let ``ddp`` hold gradients once, also with ``auto``.
 
-    Buffers stay broadcast, which Detectron2 switches off: every process then validates with the statistics of the
-    same BatchNorms, those of the first process, which the checkpoint holds.
+    Buffers are broadcast, although Detectron2 switches that off. So every process validates with the BatchNorm
+    statistics of the first process, which are those in the checkpoint.
     """
     StrategyRegistry.register("sharded", ShardedStrategy, override=True)
     StrategyRegistry.register("ddp", DDPStrategy, override=True, start_method="popen", gradient_as_bucket_view=True)

@@ -1,4 +1,4 @@
-"""Defines what every part of the project talks about: samples, batches, what a data set knows, what a network says."""
+"""Defines what all parts of the project share: samples, batches, facts of a data set, scores of a network."""
 
 import colorsys
 import re
@@ -26,7 +26,7 @@ class Item(_HasImage, total=False):
         truth: (height, width), the label map at the stored size; in evaluation.
         position: index of the sample in its data set; in evaluation and prediction.
         height, width: of the image as it is stored; else those of ``image``.
-        placement: where ``image`` shows the stored image, where a transform has moved it.
+        placement: where ``image`` shows the stored image, if a transform has moved it.
         name: of the sample, without folder and suffix.
         file_name, sem_seg_file_name: names of image and mask for messages: their paths, where they are files.
         unreadable: messages of samples that this one stands in for.
@@ -51,10 +51,10 @@ Colour = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""
 
 IGNORE_COLOURS: tuple[Colour, ...] = ((0, 0, 0), (0, 255, 255), (255, 255, 0), (112, 112, 112))
-"""What pictures show where the ground truth says nothing: the first, or another where a class looks like it."""
+"""Colours for ignored pixels in pictures: the first one, or the next that looks like no class."""
 
 _ALIKE = 64
-"""Colours whose channels all differ by less are hard to tell apart."""
+"""Two colours are hard to tell apart if all their channels differ by less than this."""
 
 
 class Segment(NamedTuple):
@@ -123,7 +123,7 @@ class Sample:
     Attributes:
         name: the image's path relative to its folder, without suffix; unique within a data set.
         image: the image file: its path, or where else its bytes are.
-        mask: the label file, or the annotated regions; None where there is no ground truth.
+        mask: the label file, or the annotated regions; None without ground truth.
     """
 
     name: str
@@ -132,13 +132,13 @@ class Sample:
 
     @property
     def mask_file(self) -> AnyFile | None:
-        """The mask, where it is a file."""
+        """The mask, if it is a file."""
         return None if isinstance(self.mask, Annotations) else self.mask
 
 
 @dataclass(frozen=True)
 class SourceLabels:
-    """What a source says of its own labels.
+    """The labels of a source, as the source describes them.
 
     Attributes:
         names: its classes, in the order that they are trained in where ``data.classes`` does not say.
@@ -187,13 +187,13 @@ Scores = DenseScores
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a data set knows about its labels.
+    """The facts of a data set's labels.
 
     Attributes:
         names: class names in id order; class ``i`` is stored as value ``i``.
         ignore_index: the mask value of pixels that count neither in the loss nor in the metric.
-        palette: one colour a class, in id order.
-        channels: of every image.
+        palette: one colour for each class, in id order.
+        channels: how many channels every image has.
     """
 
     names: tuple[str, ...]
@@ -207,7 +207,7 @@ class DatasetInfo:
 
     @cached_property
     def ignore_colour(self) -> Colour:
-        """What pictures show where the ground truth says nothing: black, unless a class is black too."""
+        """The colour of ignored pixels in pictures: black, unless a class looks like it."""
         return free_colour(IGNORE_COLOURS, self.palette)
 
 
@@ -230,7 +230,7 @@ def default_palette(num_classes: int) -> tuple[Colour, ...]:
 
 
 def free_colour(candidates: Sequence[Colour], taken: Sequence[Colour]) -> Colour:
-    """The first candidate where it is easy to tell from all colours that are taken, else the one furthest from them.
+    """The first candidate that is easy to tell from all taken colours; without one, the furthest from them.
 
     >>> free_colour([(0, 0, 0), (80, 80, 80), (0, 255, 255)], taken=[(10, 0, 0), (255, 0, 0)])
     (0, 255, 255)
@@ -283,7 +283,7 @@ def summarise(items: Sequence[object], limit: int = 5) -> str:
 
 
 def over_classes(averaged: int, classes: int) -> str:
-    """What stands behind a mean over classes where it leaves some out.
+    """A text to follow a mean over classes: over how many it is, if it leaves some out.
 
     >>> over_classes(1, 2)
     ' over 1 of 2 classes'

@@ -1,4 +1,4 @@
-"""The command ``fit`` from Python: the same run, in this process."""
+"""Runs the command ``fit`` from Python, in this process."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from lightning_seg.running.silence import silence_lightning
 
 @dataclass(frozen=True)
 class Run:
-    """What a training leaves.
+    """The results of a training.
 
     Attributes:
         path: the run folder.
-        checkpoint: the best one by val mIoU, else the last one, or None where none was written.
+        checkpoint: the best one by val mIoU, else the last one, or None if none was written.
         report: the figures of the last validation, or None without validation data.
     """
 
@@ -32,8 +32,8 @@ def fit(config: str | Path | Sequence[str | Path], overrides: Mapping[str, Any] 
     """Train as ``python train.py fit --config CONFIG --KEY VALUE`` does, with its callbacks and its run folder.
 
     Args:
-        config: a YAML file, or several, of which later ones win.
-        overrides: options by their names on the command line, such as ``{"trainer.max_epochs": 3}``; values are those
+        config: a YAML file, or several; later ones win.
+        overrides: options by their names on the command line, such as ``{"trainer.max_epochs": 3}``. Values are those
             of YAML: numbers, strings, lists, mappings, True, False and None.
 
     Raises:
@@ -53,5 +53,5 @@ def fit(config: str | Path | Sequence[str | Path], overrides: Mapping[str, Any] 
 
 
 def _as_option(value: Any) -> str:
-    """As the command line is given it: text as it is, all else in JSON, which YAML reads."""
+    """A value as a command line has it: text unchanged, anything else in JSON, which YAML reads."""
     return str(value) if isinstance(value, str | Path) else json.dumps(value)

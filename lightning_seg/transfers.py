@@ -1,4 +1,4 @@
-"""Values that a device computes, read on the CPU without holding the device up."""
+"""Reads values that a device computes on the CPU, without holding up the device; ``tensor.item()`` is the plain way."""
 
 import torch
 from torch import Tensor
@@ -7,12 +7,12 @@ from torch import Tensor
 class Later:
     """A copy of a tensor on its way to the CPU.
 
-    ``tensor.item()`` makes the CPU wait for everything that a GPU was given to do, and the GPU then has nothing to do
-    until the CPU has launched more. This waits only for what came before it, and what is launched between making and
-    reading it keeps the GPU busy.
+    ``tensor.item()`` makes the CPU wait for everything that was launched on a GPU, and then the GPU is idle until the
+    CPU launches more. This waits only for what was launched before it was made; what is launched until it is read keeps
+    the GPU busy.
 
     Args:
-        tensor: of any device; its values at this moment are what counts.
+        tensor: on any device; its values at this moment are copied.
     """
 
     def __init__(self, tensor: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Work that is not waited for longer than a given time, such as looking up a name, which has no limit of its own."""
+"""Waits for work at most a given time, for example for looking up a name, which has no time limit of its own."""
 
 import threading
 from collections.abc import Callable
@@ -8,9 +8,9 @@ Result = TypeVar("Result")
 
 
 def within(seconds: float, work: Callable[[], Result]) -> list[Result]:
-    """What ``work`` returns, alone in a list; an empty list where that takes longer.
+    """What ``work`` returns, alone in a list; an empty list if it takes longer.
 
-    It goes on in a thread that does not keep the process alive. An error of ``work`` is raised here.
+    Then it goes on in a thread that does not keep the process alive. An error of ``work`` is raised here.
     """
     results: list[Result] = []
     errors: list[BaseException] = []

@@ -171,7 +171,7 @@ def test_commands_on_a_run_folder(
     capsys.readouterr()
     for command, message in (
         (["fit", "--config", saved_config, "--ckpt_path", str(run)], "is a folder, but a training goes on from a file"),
-        (["validate", "--ckpt_path", "runs/tiny/version_1"], "version_1 holds no checkpoint that can be read, so"),
+        (["validate", "--ckpt_path", "runs/tiny/version_1"], "version_1 holds no checkpoint that can be read"),
         (["validate", "--ckpt_path", "runs"], "error: runs is no run folder"),
     ):
         with pytest.raises(SystemExit) as caught:

@@ -47,7 +47,7 @@ def file_limit(size: int) -> Iterator[None]:
 def test_a_full_disk_is_named_and_takes_nothing_away(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     io = DurableCheckpointIO()
-    for size, kept in ((50_000, ""), (200_000, r" The last.ckpt of before is there and whole\.")):
+    for size, kept in ((50_000, ""), (200_000, r" The earlier last.ckpt is still there and whole\.")):
         error = rf"last.ckpt cannot be written: File too large \(\d+ of \d+ MiB are free\)\.{kept} Make room and give"
         with pytest.raises(DiskFullError, match=error), file_limit(size):
             io.save_checkpoint({"a": torch.zeros(size)}, path)  # torch: "unexpected pos"

@@ -181,7 +181,7 @@ def test_classes_in_another_order_are_refused(tmp_path: Path) -> None:
 
 def test_renamed_classes_are_said(tmp_path: Path) -> None:
     module, names = make(), ["a", "bee", "c", "d", "sea"]
-    message = r"calls 2 of its classes by other names \(1: bee → b, 4: sea → e\): right only where they mean the same"
+    message = r"calls 2 of its classes by other names \(1: bee → b, 4: sea → e\)\. If they do not mean the same"
     with pytest.warns(UserWarning, match=f"WARNING: the checkpoint {message}"):
         module.on_load_checkpoint(stored_with(module, names))
     torch.save(stored_with(module, names), tmp_path / "m.ckpt")

@@ -1,22 +1,23 @@
 """A trained model in two lines, from any place, on any image: the same as ``predict``."""
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 import lightning_seg
-from lightning_seg import Predictor, SegmentationDataModule, SegmentationModule
+from lightning_seg import Predictor, SegmentationModule
 from lightning_seg.cli import main
-from lightning_seg.data import Folder
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, UnfitImageError, UnreadableError
 from tests.conftest import CLASSES, TINY_OVERRIDES
 from tests.helpers.python import python
+from tests.models.lazy_configs import OPTIMIZER, TINY
+from tests.predictors import noise, trained_by_hand
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,11 +25,6 @@ RESIZED: list[dict[str, Any]] = [
     {"class_path": "albumentations.LongestMaxSize", "init_args": {"max_size": 96}},
     {"class_path": "albumentations.PadIfNeeded", "init_args": {"min_height": 96, "min_width": 96}},
 ]
-ROADS = {"road": "#804080", "sky": "#4682b4"}
-
-
-def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -236,30 +232,13 @@ def test_files_that_are_no_images_are_named_before_anything_is_computed(
 
 
 def test_wide_values_and_large_images_go_by_the_checkpoints_rules(tmp_path: Path, scenes: Path) -> None:
-    predictor = lightning_seg.load(_trained_by_hand(tmp_path, scenes, max_pixels=3072), device="cpu")
+    predictor = lightning_seg.load(trained_by_hand(tmp_path, scenes, max_pixels=3072), device="cpu")
     assert predictor(noise(48, 64)).mask.shape == (48, 64)
     for given in (noise(48, 65), Image.fromarray(noise(48, 65)), torch.zeros(3, 48, 65, dtype=torch.uint8)):
         with pytest.raises(UnfitImageError, match=r"65×48 pixels, but data.max_pixels allows 3072"):
             predictor(given)
     with pytest.raises(UnfitImageError, match=r"\(in memory\) has 1 band of uint16 .* set data.value_range"):
         predictor(Image.fromarray(np.full((20, 20), 300, np.uint16)))
-
-
-def _trained_by_hand(folder: Path, scenes: Path, name: str = "m.ckpt", **settings: Any) -> Path:
-    """A checkpoint that a plain Trainer wrote."""
-    import pytorch_lightning as pl
-
-    reader = Folder(images=str(scenes / "val/images"), masks=str(scenes / "val/masks"))
-    data = SegmentationDataModule(CLASSES, reader, reader, batch_size=2, num_workers=0, **settings)
-    overrides: dict[str, Any] = TINY_OVERRIDES
-    module = SegmentationModule("Misc/semantic_R_50_FPN_1x.yaml", CLASSES, weights="", overrides=overrides)
-    trainer = pl.Trainer(
-        max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
-    )  # fmt: skip
-    trainer.fit(module, data)
-    trainer.save_checkpoint(folder / name, weights_only=True)
-    return folder / name
 
 
 def test_one_checkpoint_alone_is_enough(run: Path, photos: Path, predictor: Predictor, tmp_path: Path) -> None:
@@ -354,3 +333,54 @@ def test_devices_and_batches_that_are_not_there(tmp_path: Path) -> None:
             lightning_seg.load(tmp_path, device=device)
     with pytest.raises(ConfigError, match="batch_size is 0"):
         lightning_seg.load(tmp_path, batch_size=0)
+
+
+def test_threads_may_share_a_predictor(predictor: Predictor) -> None:
+    images = [noise(32 + seed % 3, 40, seed) for seed in range(12)]
+    expected = [result.mask for result in predictor(images)]
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(predictor, images))
+    assert all(np.array_equal(result.mask, mask) for result, mask in zip(results, expected, strict=True))
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda result: result.probabilities.argmax(0), results))
+    assert all((one == mask).mean() > 0.99 for one, mask in zip(found, expected, strict=True))
+
+
+def test_a_head_with_a_loss_of_its_own_needs_no_loss(tmp_path: Path, scenes: Path) -> None:
+    """Neither the class of a criterion nor its tensors are asked for."""
+    path = trained_by_hand(tmp_path, scenes)
+    expected = lightning_seg.load(path, device="cpu")(noise(32, 40)).mask
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"]["criterion"] = {"class_path": "gone.Loss", "init_args": {}}
+    checkpoint["state_dict"]["segmentor.criterion.weight"] = torch.ones(6)
+    torch.save(checkpoint, path)
+    assert np.array_equal(lightning_seg.load(path, device="cpu")(noise(32, 40)).mask, expected)
+
+
+def test_a_lazy_config_comes_with_its_checkpoint(tmp_path: Path, scenes: Path) -> None:
+    """But for one whose model only the file can name."""
+    file, image = tmp_path / "tiny.py", noise(32, 40)
+    file.write_text(TINY + OPTIMIZER)
+    path = trained_by_hand(tmp_path, scenes, {"config": str(file), "overrides": {}})
+    expected = SegmentationModule.load_from_checkpoint(path, config=str(file), map_location="cpu").eval()
+    with torch.no_grad():
+        mask = expected(torch.from_numpy(image).permute(2, 0, 1)[None])[0].numpy()
+    file.write_text(
+        TINY + OPTIMIZER + "\nmodel.sem_seg_head.norm = lambda channels: __import__('torch').nn.Identity()\n"
+    )
+    (tmp_path / "own").mkdir()
+    own = trained_by_hand(tmp_path / "own", scenes, {"config": str(file), "overrides": {}})
+    file.unlink()
+    assert np.array_equal(lightning_seg.load(path, device="cpu")(image).mask, mask)
+    with pytest.raises(
+        CheckpointError, match=r"m.ckpt cannot be used here: model.config '.*tiny.py' is neither a file"
+    ):
+        lightning_seg.load(own, device="cpu")
+
+
+def test_a_checkpoint_of_wandb_is_fetched(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    best = run / "checkpoints/best.ckpt"
+    monkeypatch.setattr("lightning_seg.predictor.fetch_checkpoint", lambda *given: asked.append(given) or best)
+    assert lightning_seg.load("wandb://a/b/model-c:best", device="cpu").class_names == tuple(CLASSES)
+    assert asked == [("wandb://a/b/model-c:best", Path("runs"))]

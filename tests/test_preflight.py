@@ -271,7 +271,7 @@ def test_dry_run_finds_what_fit_finds(
         (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch is 0, but must be at least 1"),
         (["--trainer.val_check_interval", "9"], "trainer.val_check_interval is 9, but an epoch has 3 batches"),
         (["--trainer.devices", "0"], "trainer.devices 0 × trainer.num_nodes 1 = 0 processes: both must be at least 1"),
-        (["--trainer.barebones", "true"], "trainer.barebones switches off figures, files and checkpoints"),
+        (["--trainer.barebones", "true"], "trainer.barebones turns off figures, files and checkpoints"),
         (["--seed_everything", "-1"], "seed_everything is -1, but must be from 0 to 4294967295"),
         (["--trainer.strategy", "foo"], "trainer: You selected an invalid strategy name"),
         (["--trainer.profiler", "foo"], "trainer: When passing string value for the `profiler` parameter"),

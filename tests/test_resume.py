@@ -222,7 +222,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_once_there_is_room(
     assert ended.value.code == 1
     said = capsys.readouterr().err
     assert "version_0/checkpoints/last.ckpt cannot be written: File too large (" in said
-    assert "The last.ckpt of before is there and whole. Make room and give the command again" in said
+    assert "The earlier last.ckpt is still there and whole. Make room and give the command again" in said
     assert "Traceback" not in said
     assert torch.load(checkpoints / "last.ckpt")["global_step"] == 1
     assert not list(checkpoints.glob("*.part"))

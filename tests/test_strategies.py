@@ -150,7 +150,7 @@ def test_processes_hold_parts_and_evaluate_alone(tmp_path: Path) -> None:
 
 
 def test_averaged_weights_are_refused() -> None:
-    with pytest.raises(ConfigError, match="sharded does not go with averaged weights: leave out EMA or"):
+    with pytest.raises(ConfigError, match="sharded does not work with averaged weights: leave out EMA or"):
         ShardedStrategy().setup(pl.Trainer(callbacks=[EMA()], accelerator="cpu", logger=False))
 
 

@@ -1,6 +1,5 @@
 """Writes the figures of the last evaluation to ``metrics.json``, and which weights they belong to."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lightning_seg.files import replacing
+from lightning_seg.files import replacing, sha256
 from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
-
-_BYTES_AT_ONCE = 2**22
 
 
 class MetricsFile(pl.Callback):
@@ -71,14 +68,11 @@ def digest_of(path: Path, loaded: dict[str, int]) -> str | None:
         loaded: ``global_step`` and ``epoch`` of the checkpoint that was loaded from this path.
     """
     try:
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(_BYTES_AT_ONCE):
-                digest.update(block)
+        digest = sha256(path)
         found = read_checkpoint(path, f"checkpoint {path}")
     except OSError:
         found = {}
     if any(found.get(name, 0) != value for name, value in loaded.items()):
         rank_zero_warn(f"checkpoint {path} was replaced after it was loaded: metrics.json does not say its digest")
         return None
-    return digest.hexdigest()
+    return digest

@@ -9,7 +9,11 @@ import torch
 from pytorch_lightning.callbacks import RichProgressBar
 from rich import get_console
 from rich.logging import RichHandler
+from rich.progress import ProgressColumn, Task
+from rich.style import Style
+from rich.text import Text
 
+from lightning_seg.data import SegmentationDataModule
 from lightning_seg.lightning_internals import logged_step
 from lightning_seg.module import SegmentationModule
 from lightning_seg.structures import Batch
@@ -19,11 +23,23 @@ _SECONDS_BETWEEN_FIGURES = 0.5
 """How often a figure of a GPU is read, since each reading may hold it up; a CPU's figures are read at every batch."""
 
 
+class _Speed(ProgressColumn):
+    """What is done in a second: images where a task says so, else batches."""
+
+    def __init__(self, style: str | Style) -> None:
+        self.style = style
+        super().__init__()
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:.2f} {task.fields.get('unit', 'it')}/s", style=self.style)
+
+
 class ProgressBar(RichProgressBar):
     """Lightning's rich bar with loss and mIoU; the mIoU follows a running validation image by image.
 
     One line for each validation stays above the bar, also if the output is no terminal. The bar reads the loss itself:
-    to show a logged loss, Lightning waits for the GPU after every step.
+    to show a logged loss, Lightning waits for the GPU after every step. ``predict`` counts the images of all processes
+    as if each had done as many as this one.
     """
 
     reads_loss = True
@@ -35,6 +51,8 @@ class ProgressBar(RichProgressBar):
         self._loss: float | None = None
         self._coming_loss: Later | None = None
         self._looked_at = 0.0
+        self._images_left: int | None = None
+        self._images = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Send Lightning's messages through the bar's console; written straight to the terminal, they break the bar."""
@@ -55,6 +73,42 @@ class ProgressBar(RichProgressBar):
         ready, factor = trainer.fit_loop.epoch_loop.batch_progress.current.ready, trainer.accumulate_grad_batches
         done = 0 if ready >= batches else ready  # not 0 if the run goes on inside an epoch
         return min(batches, (done // factor + trainer.max_steps - trainer.global_step) * factor)
+
+    def configure_columns(self, trainer: pl.Trainer) -> list[Any]:
+        return [*super().configure_columns(trainer)[:-1], _Speed(self.theme.processing_speed)]
+
+    def on_predict_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        super().on_predict_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
+        data = getattr(trainer, "datamodule", None)
+        if (
+            self.progress is None
+            or self.predict_progress_bar_id is None
+            or not isinstance(data, SegmentationDataModule)
+        ):
+            return
+        if batch_idx == 0:
+            self._images_left = len(data.datasets["predict"]) - len(data.predicted)
+            self.progress.update(self.predict_progress_bar_id, total=self._images_left, unit="images")
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._images_left is None or self.progress is None or self.predict_progress_bar_id is None:
+            super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+            return
+        self._images += len(batch) * trainer.world_size
+        last = batch_idx + 1 == self.total_predict_batches_current_dataloader
+        done = self._images_left if last else min(self._images, self._images_left)
+        self.progress.update(self.predict_progress_bar_id, completed=done)
+        self.refresh()
 
     def _get_train_description(self, current_epoch: int) -> str:
         if self.trainer.max_epochs != -1:

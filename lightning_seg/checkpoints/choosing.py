@@ -6,10 +6,11 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from lightning_seg.checkpoints.evaluated import checkpoint_in
+from lightning_seg.checkpoints.evaluated import EXPORTED, checkpoint_in
 from lightning_seg.checkpoints.lock import claim_folder, refuse_busy
 from lightning_seg.checkpoints.runs import (
     RunFolder,
+    announce_version,
     checkpoint_step,
     new_run,
     newest_checkpoint,
@@ -92,7 +93,8 @@ class RunChoice:
                 )
             which = str(checkpoint_in(Path(which)))
             rank_zero_info(f"Checkpoint: {which}")
-        checkpoint_step(Path(which), to_train=self.trains)
+        if not which.endswith(EXPORTED):
+            checkpoint_step(Path(which), to_train=self.trains)
         return which
 
     def _claim_newest(self, *, dry: bool) -> None:
@@ -101,6 +103,11 @@ class RunChoice:
         newest = newest_training(self.root, self.name)
         if newest is not None and getattr(rank_zero_only, "rank", 0) == 0:
             (refuse_busy if dry else claim_folder)(newest.path)
+
+    def go_on_in(self, run: RunFolder) -> None:
+        """Let the command write to a folder that is there; the processes that this one starts find it."""
+        self.resumed = run
+        announce_version(run)
 
     def begin(self) -> RunFolder:
         """The resumed run, or a new one; the folder of a new run is made."""

@@ -1,4 +1,4 @@
-"""Locks a run folder, so that one training at a time uses it, also across machines with a network file system.
+"""Locks a run folder, so that one training or prediction at a time uses it, also over a network file system.
 
 The lock is a POSIX lock (``fcntl``) on a file in the folder. The kernel, or the NFS server, releases it when the
 process ends, however it ends. Its children, such as loading processes, never hold it. The file stays: its text says
@@ -30,10 +30,14 @@ _held: dict[Path, IO[str]] = {}
 """The locks of this process. No other open file of the same path may be closed: POSIX would release the lock."""
 
 
-def claim_folder(folder: Path) -> None:
+def claim_folder(folder: Path, *, predicts: bool = False) -> None:
     """Keep other trainings out of a folder until this process ends, or :func:`release_folders`.
 
     Nothing is written unless the folder is free. The first process of a run claims it for all.
+
+    Args:
+        folder: of the run.
+        predicts: whether it holds predictions, and others that predict are kept out.
 
     Raises:
         BusyError: if another process holds it; names that process.
@@ -57,7 +61,7 @@ def claim_folder(folder: Path) -> None:
         if _was_this_job(holder):
             path.unlink(missing_ok=True)  # a server may keep its lock for minutes; a new file has none
         elif time.monotonic() > end:
-            raise BusyError(_describe(folder, path, holder))
+            raise BusyError(_describe(folder, path, holder, predicts=predicts))
         else:
             time.sleep(0.1)
 
@@ -144,12 +148,13 @@ def _restart(environment: Mapping[str, str]) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _describe(folder: Path, path: Path, holder: Mapping[str, Any]) -> str:
+def _describe(folder: Path, path: Path, holder: Mapping[str, Any], *, predicts: bool = False) -> str:
     pid, host, job = holder.get("pid", "?"), holder.get("host", "?"), holder.get("slurm_job")
     who = f"process {pid} on {host}" + (f", Slurm job {job}" if job else "") if holder else "another process"
     since = f", since {holder['since']}" if "since" in holder else ""
     stop = f"scancel {job}" if job else f"kill {pid} on {host}" if holder else "look for it"
+    use, option = ("written to", "--output FOLDER to predict") if predicts else ("trained", "--name NAME to train")
     return (
-        f"{folder} is being trained by {who}{since}: wait for its end, stop it ({stop}), or give --name NAME to train "
+        f"{folder} is being {use} by {who}{since}: wait for its end, stop it ({stop}), or give {option} "
         f"in another folder (only if its machine is down for good: delete {path})"
     )

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,13 @@ def new_run(root: Path, name: str) -> RunFolder:
         except FileExistsError:
             number += 1
             continue
-        os.environ[_FOLDER_VARIABLE] = run.version
+        announce_version(run)
         return run
+
+
+def announce_version(run: RunFolder) -> None:
+    """Tell the processes that this one starts which version it has."""
+    os.environ[_FOLDER_VARIABLE] = run.version
 
 
 @rank_zero_only
@@ -80,6 +85,12 @@ def newest_training(root: Path, name: str) -> RunFolder | None:
     """The newest training of a name, with or without a checkpoint."""
     trainings = [pair for pair in _versions(root, name) if pair[1].checkpoints.is_dir()]
     return max(trainings, key=lambda pair: pair[0])[1] if trainings else None
+
+
+def newest_run(root: Path, name: str, fits: Callable[[RunFolder], bool]) -> RunFolder | None:
+    """The newest run of that name that fits."""
+    runs = (run for _, run in sorted(_versions(root, name), reverse=True, key=lambda pair: pair[0]))
+    return next(filter(fits, runs), None)
 
 
 def newest_checkpoint(root: Path, name: str, which: str, *, to_train: bool = False) -> tuple[RunFolder, Path] | None:

@@ -1,6 +1,6 @@
 """Holds the data of one experiment: readers, transforms and loaders for every stage."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -50,7 +50,8 @@ class SegmentationDataModule(ResumableDataModule):
         train: reader of the training samples.
         val: reader of the samples that every epoch is validated on.
         test: reader of the samples for ``test``.
-        predict: an image, a folder or a glob pattern for ``predict``, without the masks among them; or a reader.
+        predict: an image, a folder of images, a glob, a list file (``.txt``) or a video for ``predict``, or several;
+            or a reader.
         root: folder that relative paths of the readers start from; the working directory if null.
         ignore_index: mask value of pixels that count neither in the loss nor in the metric; null: 255, but refused
             where a class may be stored so.
@@ -95,7 +96,7 @@ class SegmentationDataModule(ResumableDataModule):
         train: Reader | None = None,
         val: Reader | None = None,
         test: Reader | None = None,
-        predict: str | Reader | None = None,
+        predict: list[str] | str | Reader | None = None,
         root: str | None = None,
         ignore_index: int | None = None,
         imports: list[str] | None = None,
@@ -147,6 +148,8 @@ class SegmentationDataModule(ResumableDataModule):
         self._seen: dict[str, SplitStatistics] = {}
         self.failures: list[str] = []
         """What this process could not predict, and why."""
+        self.predicted: Collection[int] = ()
+        """Positions of samples of ``predict`` that are done already."""
         self.class_pixels: NDArray[np.int64] | None = None
 
     def describe_evaluation(self) -> dict[str, Any]:
@@ -293,13 +296,12 @@ class SegmentationDataModule(ResumableDataModule):
         return self._evaluation_loader("test")
 
     def predict_dataloader(self) -> SegmentationLoader:
-        return self._evaluation_loader("predict")
+        return self._evaluation_loader("predict", self.predicted, self.failures)
 
-    def _evaluation_loader(self, part: str) -> SegmentationLoader:
-        world_size, rank = self._processes()
+    def _evaluation_loader(
+        self, part: str, left_out: Collection[int] = (), failures: list[str] | None = None
+    ) -> SegmentationLoader:
+        (replicas, rank), size = self._processes(), self.eval_batch_size
         dataset = self.datasets[part]
-        sampler = EvaluationSampler(dataset, num_replicas=world_size, rank=rank)
-        failures = self.failures if part == "predict" else None
-        return build_loader(
-            dataset, sampler, batch_size=self.eval_batch_size, num_workers=self._workers(), failures=failures
-        )
+        sampler = EvaluationSampler(dataset, num_replicas=replicas, rank=rank, batch_size=size, left_out=left_out)
+        return build_loader(dataset, sampler, batch_size=size, num_workers=self._workers(), failures=failures)

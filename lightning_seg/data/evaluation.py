@@ -38,6 +38,7 @@ class EvaluationImages:
         self.info = info
         self.rules = rules
         self.seed = seed
+        self.transforms = transforms
         self._transforms = transforms_of("predict", (), transforms, info.ignore_index)
 
     def item(self, image: NDArray[np.uint8], source: Path, position: int) -> Item:
@@ -91,7 +92,7 @@ def restore_evaluation(record: Mapping[str, Any], class_names: Sequence[str], ig
         _import_class(name)
     palette = tuple((red, green, blue) for red, green, blue in record["palette"])
     info = DatasetInfo(tuple(class_names), ignore_index, palette)
-    rules = ReadingRules(**record["rules"])
+    rules = ReadingRules(**{name: _in_tuples(value) for name, value in record["rules"].items()})
     return EvaluationImages(info, _restored(record["transforms"], record["transform_classes"]), rules, record["seed"])
 
 
@@ -112,11 +113,13 @@ def evaluation_of_settings(
     parser.add_argument("--eval_transforms", type=list[Transform])
     try:
         parsed = parser.parse_object({"eval_transforms": settings.get("data.eval_transforms") or []})
-        transforms = parser.instantiate_classes(parsed).eval_transforms
+        transforms = parser.instantiate(parsed).eval_transforms
     except ArgumentError as error:
-        raise ConfigError(f"data.eval_transforms cannot be built: {error}") from error
+        raise ConfigError(f"data.eval_transforms cannot be built: {' '.join(str(error).split())}") from error
     prefix = "data.palette."
-    colours = parse_palette({key.removeprefix(prefix): value for key, value in settings.items() if prefix in key})
+    colours = parse_palette(
+        {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
+    )
     named = {name: colour for name, colour in colours.items() if name in class_names}
     rules = ReadingRules.of_settings(settings.get("data.value_range"), settings.get("data.max_pixels", MAX_PIXELS))
     info = dataset_info(class_names, ignore_index, named, set())
@@ -159,9 +162,16 @@ def _restored(described: Any, names: Sequence[str]) -> list[Transform]:
     return list(pipeline.transforms)
 
 
+def _in_tuples(value: Any) -> Any:
+    """Lists as the tuples that they were, before JSON for one."""
+    return tuple(map(_in_tuples, value)) if isinstance(value, list | tuple) else value
+
+
 def _import_class(name: str) -> None:
     """Have albumentations know a class, which it does once the module is there."""
     module = name.rpartition(".")[0]
+    if module.startswith("albumentations."):
+        return
     try:
         importlib.import_module(module)
     except ImportError as error:

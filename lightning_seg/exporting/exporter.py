@@ -22,7 +22,7 @@ from lightning_seg.exporting.running import ONNX_LIBRARIES, SUFFIXES, ExportedNe
 from lightning_seg.exporting.tracing import free_copy, trace
 from lightning_seg.exporting.writing import write_onnx, write_pt2
 from lightning_seg.files import DRAFT_SUFFIX, naming_full_disk
-from lightning_seg.structures import default_palette
+from lightning_seg.structures import Colour, default_palette
 
 EXACT = 1e-4
 """Share of pixels that may be wrong in a file that computes in float32."""
@@ -163,7 +163,7 @@ def _metadata(trained: Trained, wish: Wish, labelled: SegmentationDataset | None
     libraries = ["lightning_seg", "torch", *(ONNX_LIBRARIES if wish.output.suffix == ".onnx" else ())]
     return Metadata(
         class_names=names,
-        palette=default_palette(len(names)) if labelled is None else labelled.table.info.palette,
+        palette=_palette(trained, labelled),
         ignore_index=int(module.hparams["ignore_index"]),
         channels=("red", "green", "blue"),
         outputs=("mask", "probabilities") if wish.probabilities else ("mask",),
@@ -174,8 +174,16 @@ def _metadata(trained: Trained, wish: Wish, labelled: SegmentationDataset | None
         step=module.loaded.get("global_step", 0),
         inference=module.hparams.get("inference"),
         eval_transforms=tuple(settings.get("eval_transforms") or ()),
+        evaluation=trained.evaluation,
         made_with={name: _version(name) for name in libraries},
     )
+
+
+def _palette(trained: Trained, labelled: SegmentationDataset | None) -> tuple[Colour, ...]:
+    """The run's colours; colours chosen for the classes where neither checkpoint nor data say them."""
+    if trained.evaluation is not None:
+        return tuple((red, green, blue) for red, green, blue in trained.evaluation["palette"])
+    return default_palette(len(trained.module.class_names)) if labelled is None else labelled.table.info.palette
 
 
 def _version(name: str) -> str:

@@ -35,7 +35,7 @@ class Graph(nn.Module):
         self.pixel_mean = nn.Buffer(network.pixel_mean.clone().float())
         self.pixel_std = nn.Buffer(network.pixel_std.clone().float())
         if half:
-            network.half()
+            _halve(network)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Label maps, and probabilities where they are asked for.
@@ -68,6 +68,18 @@ class Graph(nn.Module):
         logits, stride = self.head.logits(features, (padded.shape[-2], padded.shape[-1]))
         full = F.interpolate(logits.float(), scale_factor=float(stride), mode="bilinear", align_corners=False)
         return full[..., :height, :width]
+
+
+def _halve(network: nn.Module) -> None:
+    """Make a network's numbers float16, but for running statistics: variances of pixels from 0 to 255 are beyond it."""
+    from detectron2.layers import FrozenBatchNorm2d
+
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm | FrozenBatchNorm2d):
+            continue
+        for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.half()
 
 
 class Padding:

@@ -17,6 +17,7 @@ from lightning_seg.errors import CheckpointError, ConfigError, LightningSegError
 from lightning_seg.imports import import_files_of
 from lightning_seg.loggers import SCHEME, fetch_checkpoint
 from lightning_seg.models.normalisation import without_sync
+from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
 
 
@@ -28,11 +29,13 @@ class Trained:
         module: it.
         checkpoint: the file that the weights come from.
         config: the ``config.yaml`` of the run that wrote it; None where it lies in no run folder.
+        evaluation: how the checkpoint says that images are read and transformed; None: it does not.
     """
 
     module: SegmentationModule
     checkpoint: Path
     config: Path | None
+    evaluation: dict[str, Any] | None = None
 
 
 def load_trained(given: str) -> Trained:
@@ -62,7 +65,7 @@ def load_trained(given: str) -> Trained:
         rank_zero_info("SyncBN is exported as BN, which is the same in evaluation")
     configs = [place / "config.yaml" for place in (path.parent.parent, path.parent)]
     config = next((file for file in configs if file.is_file()), None)
-    return Trained(module.float().eval(), path, config)
+    return Trained(module.float().eval(), path, config, read_checkpoint(path, f"checkpoint {path}").get("evaluation"))
 
 
 def settings_of(config: Path | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any
 
 from lightning_seg.structures import Colour
@@ -30,6 +30,7 @@ class Metadata:
             such as a sliding window; None: images as a whole. It is not in the graph.
         eval_transforms: the run's ``data.eval_transforms``, each with ``class_path`` and ``init_args``; they are not in
             the graph either.
+        evaluation: how images are read and transformed in evaluation, as the checkpoint holds it; None: it does not.
         made_with: versions of the libraries.
     """
 
@@ -45,6 +46,7 @@ class Metadata:
     step: int
     inference: Mapping[str, Any] | None = None
     eval_transforms: tuple[Mapping[str, Any], ...] = ()
+    evaluation: Mapping[str, Any] | None = None
     made_with: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -61,11 +63,12 @@ class Metadata:
         content = json.loads(text)
         if not isinstance(content, dict):
             raise ValueError(f"{text[:40]!r} is no JSON object")
-        known = {name: content[name] for name in Metadata.__dataclass_fields__ if name in content}
+        fields = Metadata.__dataclass_fields__
+        known = {name: content[name] for name in fields if name in content}
+        needed = [name for name, one in fields.items() if one.default is MISSING and one.default_factory is MISSING]
+        if missing := [name for name in needed if name not in known]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
         for name in ("class_names", "channels", "outputs", "eval_transforms"):
             known[name] = tuple(known.get(name, ()))
-        known["palette"] = tuple(tuple(colour) for colour in known.get("palette", ()))
-        try:
-            return Metadata(**known)
-        except TypeError as error:
-            raise ValueError(str(error)) from None
+        known["palette"] = tuple(tuple(colour) for colour in known["palette"])
+        return Metadata(**known)

@@ -47,8 +47,20 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: Meta
     _name_sizes(made)
     for node in made.model.graph.all_nodes():
         node.metadata_props.clear()  # lines of code of the machine that exports
+        if metadata.precision == "float16" and node.op_type in ("Conv", "ConvTranspose"):
+            _halve_constants(node)
     made.model.metadata_props[KEY] = metadata.to_json()
     made.save(path)
+
+
+def _halve_constants(node: Any) -> None:
+    """Give a convolution float16 weights: where a float32 BN was folded into them, the exporter leaves float32."""
+    from onnx_ir import DataType, tensor
+
+    for value in node.inputs[1:]:
+        if value is not None and value.const_value is not None and value.dtype == DataType.FLOAT:
+            value.const_value = tensor(value.const_value.numpy().astype("float16"), name=value.name)
+            value.dtype = DataType.FLOAT16
 
 
 def _name_sizes(made: Any) -> None:

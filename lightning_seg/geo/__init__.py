@@ -2,8 +2,8 @@
 
 ``predicting`` goes from an image to its label map: ``windows`` reads, ``journal`` keeps the rows that are done, ``cog``
 makes a Cloud-Optimised GeoTIFF of them. ``tracing`` goes from a label map to polygons: ``polygons`` traces regions,
-``vectors`` writes them. This room is imported only where it is used, since the libraries of the extra ``geo`` need not
-be installed.
+``joining`` joins those of neighbouring bands, ``vectors`` writes them. This room is imported only where it is used,
+since the libraries of the extra ``geo`` need not be installed.
 """
 
 from importlib import import_module

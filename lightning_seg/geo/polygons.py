@@ -8,7 +8,8 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import shapes
 from rasterio.transform import Affine
-from shapely.geometry import shape
+
+from lightning_seg.geo.joining import Rings, joined
 
 _NONE = -1
 
@@ -44,26 +45,26 @@ def label_polygons(bands: Iterable[NDArray[Any]], nodata: int) -> Iterator[Label
     above: tuple[NDArray[Any], NDArray[np.int64]] | None = None
     row = 0
     for labels in bands:
-        pieces = _pieces(labels, nodata, row)
+        end = row + len(labels)
         top, bottom = (np.full(labels.shape[1], _NONE) for _ in range(2))
-        for label, piece in pieces:
-            _, first, _, last = piece.bounds
-            at_top, at_bottom = row > 0 and first == row, last == row + len(labels)
+        for label, rings in _pieces(labels, nodata, row):
+            first, last = rings[0][:, 1].min(), rings[0][:, 1].max()
+            at_top, at_bottom = row > 0 and first == row, last == end
             if not at_top and not at_bottom:
-                yield _polygon(label, [piece])
+                yield _polygon(label, rings)
                 continue
-            region = growing.add(label, piece)
-            for is_there, line, regions in ((at_top, row, top), (at_bottom, row + len(labels), bottom)):
-                for left, right in _runs_on(piece, line) if is_there else ():
+            region = growing.add(label, rings)
+            for is_there, line, regions in ((at_top, row, top), (at_bottom, end, bottom)):
+                for left, right in _runs_on(rings[0], line) if is_there else ():
                     regions[left:right] = region
         if above is not None:
             same = (above[0] == labels[0]) & (top != _NONE)
             for pair in np.unique(np.stack([above[1][same], top[same]], 1), axis=0).tolist():
                 growing.join(*pair)
-        yield from growing.all_but(set(bottom[bottom != _NONE].tolist()))
+        yield from growing.all_but(set(bottom[bottom != _NONE].tolist()), row)
         above = labels[-1], bottom
-        row += len(labels)
-    yield from growing.all_but(set())
+        row = end
+    yield from growing.all_but(set(), row)
 
 
 class _Regions:
@@ -71,11 +72,12 @@ class _Regions:
 
     def __init__(self) -> None:
         self._parents: dict[int, int] = {}
-        self._pieces: dict[int, list[shapely.Polygon]] = {}
+        self._pieces: dict[int, list[Rings]] = {}
         self._labels: dict[int, int] = {}
         self._count = 0
+        self._lines = [0]
 
-    def add(self, label: int, piece: shapely.Polygon) -> int:
+    def add(self, label: int, piece: Rings) -> int:
         """A new region of one piece, by its number."""
         number, self._count = self._count, self._count + 1
         self._parents[number], self._pieces[number], self._labels[number] = number, [piece], label
@@ -88,12 +90,13 @@ class _Regions:
             self._parents[given] = kept
             self._pieces[kept] += self._pieces.pop(given)
 
-    def all_but(self, open_numbers: set[int]) -> Iterator[LabelPolygon]:
-        """Give away all regions but those that still grow."""
+    def all_but(self, open_numbers: set[int], line: int) -> Iterator[LabelPolygon]:
+        """Give away all regions but those that still grow, by the pieces of a band that begins at a line."""
+        self._lines.append(line)
         numbers = {number: self._root(number) for number in open_numbers}
         still = set(numbers.values())
         for root in sorted(self._pieces.keys() - still):
-            yield _polygon(self._labels[root], self._pieces.pop(root))
+            yield _polygon(self._labels[root], joined(self._pieces.pop(root), self._lines))
         self._parents = {**numbers, **{root: root for root in still}}
         self._labels = {root: self._labels[root] for root in still}
 
@@ -104,30 +107,17 @@ class _Regions:
         return number
 
 
-def _pieces(labels: NDArray[Any], nodata: int, row: int) -> Iterator[tuple[int, shapely.Polygon]]:
+def _pieces(labels: NDArray[Any], nodata: int, row: int) -> Iterator[tuple[int, Rings]]:
     for outline, label in shapes(labels, labels != nodata, 4, Affine.translation(0, row)):
-        yield int(label), shape(outline)
+        yield int(label), [np.array(ring, np.int64) for ring in outline["coordinates"]]
 
 
-def _polygon(label: int, pieces: list[shapely.Polygon]) -> LabelPolygon:
-    whole = shapely.union_all(pieces) if len(pieces) > 1 else pieces[0]
-    if not whole.is_valid:  # an outline that touches itself in a point is to be an outline with a hole
-        whole = shapely.make_valid(whole)
-    if len(pieces) > 1:
-        whole = shapely.Polygon(_corners(whole.exterior), [_corners(hole) for hole in whole.interiors])
-    return LabelPolygon(label, whole, round(whole.area))
+def _polygon(label: int, rings: Rings) -> LabelPolygon:
+    outline = shapely.Polygon(rings[0], rings[1:])
+    return LabelPolygon(label, outline, round(outline.area))
 
 
-def _corners(ring: shapely.LinearRing) -> NDArray[np.float64]:
-    """Points of a ring but those that two pieces met in on a straight line."""
-    points = shapely.get_coordinates(ring)[:-1]
-    before, after = points - np.roll(points, 1, 0), np.roll(points, -1, 0) - points
-    turns: NDArray[np.float64] = points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
-    return turns
-
-
-def _runs_on(piece: shapely.Polygon, line: int) -> list[tuple[int, int]]:
-    """From which to before which column a piece has a border on a horizontal line."""
-    points = shapely.get_coordinates(piece.exterior).astype(np.int64)
-    flat = (points[:-1, 1] == line) & (points[1:, 1] == line)
-    return [(min(pair), max(pair)) for pair in zip(points[:-1, 0][flat], points[1:, 0][flat], strict=True)]
+def _runs_on(ring: NDArray[np.int64], line: int) -> list[tuple[int, int]]:
+    """From which to before which column a ring runs along a horizontal line."""
+    flat = (ring[:-1, 1] == line) & (ring[1:, 1] == line)
+    return [(min(pair), max(pair)) for pair in zip(ring[:-1, 0][flat], ring[1:, 0][flat], strict=True)]

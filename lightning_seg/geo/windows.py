@@ -102,16 +102,24 @@ class WindowedImage:
         Raises:
             UnreadableError: if the file is damaged there.
         """
-        header = self._header
         with named(self.path, "image"):
-            values = self._read(rows, columns)
-            if header.is_deep:
-                stacked = values[0] if len(values) == 1 else values.transpose(1, 2, 0)
-                pixels = self._rules.as_bytes(stacked, self.path, header.described)
-                pixels = (255 - pixels if header.inverted else pixels).transpose(2, 0, 1)
-            else:
-                pixels = self._as_rgb(values)
-        return torch.from_numpy(np.ascontiguousarray(pixels))
+            return torch.from_numpy(np.ascontiguousarray(self._as_rgb(self._read(rows, columns))))
+
+    def preview(self, longest: int) -> NDArray[np.uint8]:
+        """The image in small, (h, w, 3) RGB uint8, by the nearest pixel; memory holds no more of it.
+
+        Args:
+            longest: of its sides, in pixels.
+
+        Raises:
+            UnreadableError: if the file is damaged.
+        """
+        scale = min(1.0, longest / max(self.size))
+        small = [max(1, round(side * scale)) for side in self.size]
+        with named(self.path, "image"):
+            with gdal(self._cache):
+                values = self._file.read(self._bands, out_shape=(len(self._bands), *small))
+            return np.ascontiguousarray(self._as_rgb(values).transpose(1, 2, 0))
 
     def nodata(self, rows: slice, columns: slice) -> NDArray[np.bool_] | None:
         """Where some rows and columns hold nothing, (rows, columns); None: nowhere in the file.
@@ -153,16 +161,21 @@ class WindowedImage:
         return values
 
     def _as_rgb(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        """(3, H, W) bytes of stored (bands, H, W) values."""
+        header = self._header
+        if header.is_deep:
+            stacked = values[0] if len(values) == 1 else values.transpose(1, 2, 0)
+            pixels = self._rules.as_bytes(stacked, self.path, header.described).transpose(2, 0, 1)
+            return 255 - pixels if header.inverted else pixels
         if len(values) == 3:
             return values
         if self._kind == _PALETTE:
-            colours = self._file.colormap(1)
             table = np.zeros((256, 3), np.uint8)
-            for index, colour in colours.items():
+            for index, colour in self._file.colormap(1).items():
                 table[index] = colour[:3]
             return np.asarray(table[values[0]].transpose(2, 0, 1))
-        grey: NDArray[np.uint8] = values[0] * np.uint8(_BYTE_GREYS[self._header.bits])
-        return np.broadcast_to(255 - grey if self._header.inverted else grey, (3, *grey.shape))
+        grey: NDArray[np.uint8] = values[0] * np.uint8(_BYTE_GREYS[header.bits])
+        return np.broadcast_to(255 - grey if header.inverted else grey, (3, *grey.shape))
 
     def _refuse_what_has_no_windows(self) -> None:
         header = self._header

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_seg.inference.kernel import interpolate_columns, interpolate_rows
 from lightning_seg.inference.method import WHOLE, Ask, Inference, part_of, require, stored_size
-from lightning_seg.inference.placing import Bands, placed
+from lightning_seg.inference.placing import Bands, first_needed, placed
 from lightning_seg.inference.taps import Taps, bilinear_taps
 from lightning_seg.structures import Item, Placement
 
@@ -40,13 +40,19 @@ class Augmented(Inference):
         ]
         self.of: Inference = WHOLE if of is None else of
 
+    @property
+    def by_windows(self) -> bool:
+        return self.of.by_windows
+
     def for_image(self, sample: Item) -> Inference:
         return self.of.for_image(sample) if self.views == [(1.0, False)] else self
 
-    def bands(self, ask: Ask, sample: Item) -> Bands:
+    def bands(self, ask: Ask, sample: Item, first: int) -> Bands:
         _, height, width = sample["image"].shape
-        streams = [self.of.probability_bands(ask, view_of(sample, *view)) for view in self.views]
-        yield from placed(_mean(streams, height), (height, width), stored_size(sample), sample.get("placement"))
+        sizes = (height, width), stored_size(sample), sample.get("placement")
+        top = first_needed(first, *sizes)
+        streams = [self.of.probability_bands(ask, view_of(sample, *view), top) for view in self.views]
+        yield from placed(_mean(streams, top, height), *sizes, first)
 
 
 class View:
@@ -113,10 +119,9 @@ def view_of(sample: Item, scale: float, mirrored: bool) -> Item:
     return cast(Item, view)
 
 
-def _mean(streams: Sequence[Bands], height: int) -> Bands:
-    """The mean of streams of bands (K, rows, W) whose bands may begin and end elsewhere."""
+def _mean(streams: Sequence[Bands], top: int, height: int) -> Bands:
+    """The mean of streams from row ``top`` to the last, whose bands (K, rows, W) may end at different rows."""
     held: list[Tensor | None] = [None] * len(streams)
-    top = 0
     while top < height:
         given = [band if band is not None else next(stream)[1] for band, stream in zip(held, streams, strict=True)]
         rows = min(band.shape[1] for band in given)

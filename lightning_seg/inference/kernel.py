@@ -32,10 +32,13 @@ def label_dtype(num_classes: int) -> torch.dtype:
 
 
 def interpolate_columns(logits: Tensor, indices: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-    """Interpolate (K, rows, w) float32 along the last axis to (K, rows, width)."""
-    total = logits.index_select(2, indices[0]).mul_(weights[0])
+    """Interpolate (K, rows, w) float32 along the last axis to (K, rows, width).
+
+    On a CPU, ``index_select`` along the last axis takes several times as long as ``gather``.
+    """
+    total = logits.gather(2, indices[0].expand(*logits.shape[:2], -1)).mul_(weights[0])
     for index, weight in zip(indices[1:], weights[1:], strict=True):
-        total.add_(logits.index_select(2, index).mul_(weight))
+        total.add_(logits.gather(2, index.expand(*logits.shape[:2], -1)).mul_(weight))
     return total
 
 

@@ -61,29 +61,37 @@ class Inference(Described, ABC):
     """
 
     @abstractmethod
-    def bands(self, ask: Ask, sample: Item) -> Bands:
-        """Bands (K, rows, W) float32 that sum to 1 over the K classes, at the stored size of an image."""
+    def bands(self, ask: Ask, sample: Item, first: int) -> Bands:
+        """Bands (K, rows, W) float32 that sum to 1 over the K classes, at the stored size of an image.
+
+        They begin at row ``first``, or above it where that is no more work, and do not depend on where they begin.
+        """
+
+    @property
+    def by_windows(self) -> bool:
+        """Whether images need not fit into memory."""
+        return False
 
     def for_image(self, sample: Item) -> "Inference":
         """What comes to the same for one image, with the least in between."""
         return self
 
     @torch.no_grad()
-    def probability_bands(self, ask: Ask, sample: Item) -> Bands:
-        """First row and probabilities (K, rows, W) float32 of bands of rows, from the top, at the stored size.
+    def probability_bands(self, ask: Ask, sample: Item, first: int = 0) -> Bands:
+        """First row and probabilities (K, rows, W) float32 of bands of rows, from row ``first``, at the stored size.
 
         They sum to 1 over the K classes. A height of more bands takes no more memory.
         """
-        yield from self.for_image(sample).bands(ask, sample)
+        yield from _from_row(first, self.for_image(sample).bands(ask, sample, first))
 
     @torch.no_grad()
-    def label_bands(self, ask: Ask, sample: Item) -> Bands:
-        """First row and class ids (rows, W) of bands of rows, of the smallest type that holds them."""
-        yield from self.for_image(sample).bands_of_labels(ask, sample)
+    def label_bands(self, ask: Ask, sample: Item, first: int = 0) -> Bands:
+        """First row and class ids (rows, W) of bands from row ``first``, of the smallest type that holds them."""
+        yield from _from_row(first, self.for_image(sample).bands_of_labels(ask, sample, first))
 
-    def bands_of_labels(self, ask: Ask, sample: Item) -> Bands:
+    def bands_of_labels(self, ask: Ask, sample: Item, first: int) -> Bands:
         """The best classes of :meth:`bands`."""
-        for top, band in self.bands(ask, sample):
+        for top, band in self.bands(ask, sample, first):
             yield top, first_best(band, label_dtype(len(band)))
 
     @torch.no_grad()
@@ -94,7 +102,7 @@ class Inference(Described, ABC):
         """
         ways = [self.for_image(sample) for sample in batch]
         found: dict[int, tuple[Tensor, Losses]] = {}
-        for way in dict.fromkeys(ways):
+        for way in {id(way): way for way in ways}.values():
             places = [place for place, other in enumerate(ways) if other is way]
             maps, losses = way.evaluate_each(ask, [batch[place] for place in places])
             found.update(zip(places, zip(maps, losses, strict=True), strict=True))
@@ -105,7 +113,7 @@ class Inference(Described, ABC):
         maps, losses = [], []
         for sample in batch:
             recorder = _Recorder(ask)
-            maps.append(joined(self.bands_of_labels(recorder, sample), stored_size(sample)[0]))
+            maps.append(joined(self.bands_of_labels(recorder, sample, 0), stored_size(sample)[0]))
             losses.append(recorder.mean())
         return maps, losses
 
@@ -119,17 +127,17 @@ class Inference(Described, ABC):
 class Whole(Inference):
     """The image as it is, in one piece, and with its batch where that is of one size."""
 
-    def bands(self, ask: Ask, sample: Item) -> Bands:
+    def bands(self, ask: Ask, sample: Item, first: int) -> Bands:
         answer = ask([in_memory(sample)])
         size, place = stored_size(sample), sample.get("placement")
         yield from probability_bands(answer.scores[0], answer.input_sizes[0], size, place)
 
-    def bands_of_labels(self, ask: Ask, sample: Item) -> Bands:
+    def bands_of_labels(self, ask: Ask, sample: Item, first: int) -> Bands:
         """The label map as one band."""
-        yield 0, self.evaluate_each(ask, [in_memory(sample)])[0][0]
+        yield 0, self.evaluate_each(ask, [sample])[0][0]
 
     def evaluate_each(self, ask: Ask, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
-        answer = ask(batch)
+        answer = ask([in_memory(sample) for sample in batch])
         sizes, placements = [stored_size(sample) for sample in batch], [sample.get("placement") for sample in batch]
         return label_maps(answer.scores, answer.input_sizes, sizes, placements=placements), list(answer.losses)
 
@@ -151,7 +159,18 @@ class _Recorder:
         return answer
 
     def mean(self) -> Losses:
-        return {name: torch.stack([losses[name].float() for losses in self.losses]).mean() for name in self.losses[0]}
+        names = self.losses[0]
+        return {name: torch.stack([_at_least_float32(losses[name]) for losses in self.losses]).mean() for name in names}
+
+
+def _at_least_float32(loss: Tensor) -> Tensor:
+    return loss.to(torch.promote_types(loss.dtype, torch.float32))
+
+
+def _from_row(first: int, bands: Bands) -> Bands:
+    for top, band in bands:
+        if (above := max(0, first - top)) < band.shape[-2]:
+            yield top + above, band[..., above:, :]
 
 
 def stored_size(sample: Item) -> Size:
@@ -162,6 +181,8 @@ def stored_size(sample: Item) -> Size:
 
 def in_memory(sample: Item) -> Item:
     """The sample with its image as a tensor."""
+    if isinstance(sample["image"], Tensor):
+        return sample
     _, height, width = sample["image"].shape
     return cast(Item, {**sample, "image": part_of(sample["image"], slice(0, height), slice(0, width))})
 

@@ -14,22 +14,32 @@ Bands = Iterator[tuple[int, Tensor]]
 """First row and content of bands of rows, from the top and without a gap."""
 
 
-def placed(bands: Bands, input_size: Size, output_size: Size, place: Placement | None = None) -> Bands:
+def first_needed(first: int, input_size: Size, output_size: Size, place: Placement | None = None) -> int:
+    """The row of the input from which :func:`placed` needs bands for those from row ``first`` of the result."""
+    place = place or Placement(0, 0, *input_size)
+    if place.upside_down:
+        return 0
+    scaled = first * place.height // output_size[0]
+    return max(0, place.top + scaled - (place.height != output_size[0]) * 2)  # rounding, and one that it is made of
+
+
+def placed(bands: Bands, input_size: Size, output_size: Size, place: Placement | None = None, first: int = 0) -> Bands:
     """Cut out what shows the image, resize it bilinearly and mirror it, band by band.
 
     Where the input shows the image upside down, all bands become one.
 
     Args:
-        bands: (K, rows, w) float32, of an input of this height and width.
+        bands: (K, rows, w) float32, of an input of this height and width, from its row :func:`first_needed`.
         input_size: height and width of the input.
         output_size: of the result, usually the image's stored size.
         place: where the input shows the image; None: everywhere.
+        first: row of the result to begin with.
 
     Yields:
         First row and content (K, rows, W) of bands of the result.
     """
     place = place or Placement(0, 0, *input_size)
-    shown = _rows(_columns(bands, place, input_size, output_size), place, input_size, output_size)
+    shown = _rows(_columns(bands, place, input_size, output_size), place, input_size, output_size, first)
     if place.upside_down:
         shown = iter([(0, joined(shown, output_size[0]).flip(-2))])
     for top, band in shown:
@@ -57,7 +67,7 @@ def _columns(bands: Bands, place: Placement, input_size: Size, output_size: Size
             yield top, interpolate_columns(band, *taps)
 
 
-def _rows(bands: Bands, place: Placement, input_size: Size, output_size: Size) -> Bands:
+def _rows(bands: Bands, place: Placement, input_size: Size, output_size: Size, begin: int) -> Bands:
     height = output_size[0]
     if place.height == height:
         for top, band in bands:
@@ -65,8 +75,10 @@ def _rows(bands: Bands, place: Placement, input_size: Size, output_size: Size) -
             if start < end:
                 yield start - place.top, band[:, start - top : end - top]
         return
-    done, held_from, held = 0, 0, None
+    done, held_from, held = 0 if place.upside_down else begin, 0, None
     for top, band in bands:
+        if held is None:
+            held_from = top
         held = band if held is None else torch.cat([held, band], 1)
         of_rows = (input_size[0], 1, place.height, height, band.device, place.top)
         first, last = reach(*of_rows)

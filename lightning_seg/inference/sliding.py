@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_seg.inference.method import WHOLE, Ask, Inference, part_of, require, stored_size
-from lightning_seg.inference.placing import Bands, placed
+from lightning_seg.inference.placing import Bands, first_needed, placed
 from lightning_seg.inference.whole import affordable_rows, probability_bands
 from lightning_seg.structures import Item
 
@@ -52,25 +52,32 @@ class SlidingWindow(Inference):
         self.blend = blend
         self.batch_size = batch_size
 
+    @property
+    def by_windows(self) -> bool:
+        return True
+
     def for_image(self, sample: Item) -> Inference:
         _, height, width = sample["image"].shape
         return WHOLE if height <= self.window[0] and width <= self.window[1] else self
 
-    def bands(self, ask: Ask, sample: Item) -> Bands:
+    def bands(self, ask: Ask, sample: Item, first: int) -> Bands:
         _, height, width = sample["image"].shape
-        blended = self._blended(ask, sample, height, width)
-        yield from placed(blended, (height, width), stored_size(sample), sample.get("placement"))
+        sizes = (height, width), stored_size(sample), sample.get("placement")
+        blended = self._blended(ask, sample, height, width, first_needed(first, *sizes))
+        yield from placed(blended, *sizes, first)
 
-    def _blended(self, ask: Ask, sample: Item, height: int, width: int) -> Bands:
-        """Bands of the input, each as soon as no window that comes will add to it."""
+    def _blended(self, ask: Ask, sample: Item, height: int, width: int, first: int) -> Bands:
+        """Bands of the input from row ``first``, each as soon as no window that comes will add to it."""
         below, across = (
             strips(size, side, self.overlap, self.blend)
             for size, side in zip((height, width), self.window, strict=True)
         )
         buffer: _Rows | None = None
         for index, rows in enumerate(below):
-            for first in range(0, len(across), self.batch_size):
-                columns = across[first : first + self.batch_size]
+            if rows.pixels.stop <= first:
+                continue
+            for start in range(0, len(across), self.batch_size):
+                columns = across[start : start + self.batch_size]
                 answer = ask([_part(sample, rows.pixels, each.pixels) for each in columns])
                 for scores, size, each in zip(answer.scores, answer.input_sizes, columns, strict=True):
                     for top, band in probability_bands(scores, size, size):
@@ -80,7 +87,9 @@ class SlidingWindow(Inference):
                         buffer.add(rows.pixels.start + top, each.pixels, band.mul_(weights.to(band.device)))
             assert buffer is not None  # every image has a window
             end = below[index + 1].pixels.start if index + 1 < len(below) else height
-            yield from buffer.take(rows.pixels.start, end)
+            for top, band in buffer.take(rows.pixels.start, end):
+                if top + band.shape[1] > first:
+                    yield max(top, first), band[:, max(0, first - top) :]
 
 
 class Strip(NamedTuple):

@@ -16,6 +16,9 @@ Size = tuple[int, int]
 _BAND_BYTES = (2**23, 2**27)
 """Of logits at the label map's width: what stays in a CPU's cache, and what keeps a GPU busy."""
 
+_PROBABILITY_BYTES = (2**20, 2**27)
+"""Of probabilities at full size: they take many operations, whose memory a CPU's system does not hand out anew."""
+
 _SHALLOWEST = 8
 """Rows of logits of a band at the least: neighbours share three."""
 
@@ -59,7 +62,9 @@ def _label_map(scores: DenseScores, place: Placement, output_size: Size, kernel:
         return upsampled_label_map(logits, stride, output_size)
     height, width = output_size
     labels = torch.empty(output_size, dtype=label_dtype(len(logits)), device=logits.device)
-    band = max(1, (affordable_rows(logits, width) - 3) * height * stride // place.height)  # it reaches further
+    band = max(
+        1, (_rows_within(_BAND_BYTES, logits, width) - 3) * height * stride // place.height
+    )  # it reaches further
     for start in range(0, height, band):
         end = min(start + band, height)
         labels[start:end] = kernel.label_band(*_slab(scores, place, output_size, start, end))
@@ -121,7 +126,9 @@ def upsampled_label_map(logits: Tensor, stride: int, size: Size) -> Tensor:
     """
     height, width = size
     labels = torch.empty(size, dtype=label_dtype(len(logits)), device=logits.device)
-    band = max(1, affordable_rows(logits, width) // stride - 2)  # rows of logits, beside one more above and below
+    band = max(
+        1, _rows_within(_BAND_BYTES, logits, width) // stride - 2
+    )  # rows of logits, beside one more above and below
     for top in range(0, -(-height // stride), band):
         above, below = max(0, top - 1), min(top + band + 1, logits.shape[1])
         slab = logits[None, :, above:below].float()
@@ -133,12 +140,15 @@ def upsampled_label_map(logits: Tensor, stride: int, size: Size) -> Tensor:
 
 
 def affordable_rows(values: Tensor, width: int | None = None) -> int:
-    """Rows of float32 of all classes that are held at once.
+    """Rows of probabilities of all classes that are held at once.
 
     Args:
         values: (K, h, w), whose classes and device count.
         width: of a row; None: w.
     """
-    return max(
-        _BAND_BYTES[values.device.type == "cuda"] // (4 * len(values) * (width or values.shape[-1])), _SHALLOWEST
-    )
+    return _rows_within(_PROBABILITY_BYTES, values, width or values.shape[-1])
+
+
+def _rows_within(sizes: tuple[int, int], values: Tensor, width: int) -> int:
+    """Rows of float32 of all classes, on this device, that so many bytes hold."""
+    return max(sizes[values.device.type == "cuda"] // (4 * len(values) * width), _SHALLOWEST)

@@ -1,1 +1,1 @@
-"""Detectron2 networks: from a config to losses and logits."""
+"""Builds Detectron2 networks from a config, and computes their losses and logits."""

@@ -1,4 +1,4 @@
-"""A second, simple head on an inner stage, which helps training and is not used in prediction."""
+"""Adds a second, simple head on an inner stage; it helps training, and predictions do not use it."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from lightning_seg.errors import ConfigError
 class AuxiliaryHead(nn.Module):
     """A fully convolutional head: 3×3 convolution, BatchNorm, ReLU, dropout, 1×1 convolution.
 
-    The deep supervision of PSPNet (Zhao et al. 2017), with the layers of mmsegmentation's FCNHead at one
+    It is the deep supervision of PSPNet (Zhao et al. 2017), with the layers of mmsegmentation's FCNHead with one
     convolution.
 
     Args:
-        backbone: a Detectron2 backbone. Under an FPN, the stage is one of its ``bottom_up``.
+        backbone: a Detectron2 backbone. For an FPN, the stage is one of its ``bottom_up``.
         stage: name of the stage's output, such as ``res4``.
         num_classes: K.
 
@@ -44,7 +44,7 @@ class AuxiliaryHead(nn.Module):
         source.register_forward_hook(self._keep)
 
     def forward(self) -> Tensor:
-        """Logits (N, K, h, w), at the size of the stage, of the batch that the backbone has just seen."""
+        """Logits (N, K, h, w) for the batch that the backbone has just seen; h and w are those of the stage."""
         assert self._features is not None
         features, self._features = self._features, None
         logits: Tensor = self.layers(features)

@@ -1,4 +1,4 @@
-"""Compiling a network in place: names of modules and tensors stay, so checkpoints fit with and without."""
+"""Compiles a network in place. Names of modules and tensors stay, so checkpoints fit compiled and plain networks."""
 
 from functools import partial
 from typing import Any
@@ -14,25 +14,25 @@ _TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 
 def compile_or_tell(network: Any, device: torch.device) -> None:
-    """Compile a network for a device, or say why it stays as it is.
+    """Compile a network for a device, or warn why that is not possible.
 
     Args:
         network: a ``SemanticSegmentor`` of Detectron2.
-        device: that it runs on.
+        device: it runs there.
     """
     if problem := compiler_problem(device):
-        rank_zero_warn(f"model.compile: goes on without, to the same results up to rounding, because of {problem}")
+        rank_zero_warn(f"model.compile has no effect here, and results are the same up to rounding: {problem}")
     else:
         rank_zero_info("Compiling the network at its first batches: a minute or more")
         compile_network(network)
 
 
 def compile_network(network: Any) -> None:
-    """Compile the backbone and, where the head has ``layers``, those, at their first call.
+    """Let the backbone and, if the head has ``layers``, these compile at their first call.
 
-    What is around them depends on the data (lists of images, losses over the pixels that count) or draws points. Each
-    is compiled once for training and once for evaluation, and for another size once more, then for all sizes. Copies
-    and pickles of the backbone run plain.
+    The code around them is not compiled, since it depends on the data (lists of images, losses over the pixels that
+    count) or draws points. Each part is compiled once for training and once for evaluation. A second size compiles it
+    once more, then for all sizes. Copies and pickles of the backbone are not compiled.
 
     Args:
         network: a ``SemanticSegmentor`` of Detectron2.
@@ -41,28 +41,28 @@ def compile_network(network: Any) -> None:
     head: nn.Module = owner_of_losses(network.sem_seg_head)
     layers = getattr(type(head), "layers", None)
     if layers is not None:
-        # No bound method, which a copy of the head would share with it.
+        # Not a bound method: a copy of the head would share it.
         vars(head)["layers"] = partial(torch.compile(layers), head)
 
 
 def compiler_problem(device: torch.device) -> str | None:
-    """Why nothing can be compiled for a device, in one line; tried on a sum.
+    """Why nothing can be compiled for a device, in one line; None if a sum can be compiled.
 
     Raises:
-        Exception: what ``torch.compile`` itself raises, since the fault then lies in this call and not in the machine.
+        Exception: if ``torch.compile`` itself raises: then this call is wrong, not the machine.
     """
     compiled = torch.compile(_sum)
     try:
         compiled(torch.ones(64, device=device))
-    except Exception as error:  # there are many: no compiler, a broken one, no headers of Python …
+    except Exception as error:  # of many kinds: no compiler, a broken one, no headers of Python …
         return describe(getattr(error, "inner_exception", error)).splitlines()[0]
     return None
 
 
 def refuse_double_counting(activation_checkpointing: bool) -> None:
-    """Raise a ConfigError where torch would count a batch twice in BatchNorm's statistics.
+    """Raise a ConfigError if torch would count each batch twice in BatchNorm's statistics.
 
-    Up to 2.8, a compiled block that is computed again in the backward pass writes its buffers again, too.
+    Up to torch 2.8, a compiled block that the backward pass computes again also writes its buffers again.
     """
     if activation_checkpointing and _TORCH < (2, 9):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Detectron2 configs: find the file, apply overrides, refuse what does not exist."""
+"""Reads Detectron2 configs: finds the file, applies overrides, refuses keys that do not exist."""
 
 import importlib.resources
 import importlib.util
@@ -23,14 +23,14 @@ DATA_KEYS = {
     "MODEL.SEM_SEG_HEAD.NUM_CLASSES": "data.classes",
     "MODEL.SEM_SEG_HEAD.IGNORE_VALUE": "data.ignore_index",
 }
-"""Detectron2 keys that follow from the data, and what they follow from."""
+"""Detectron2 keys that settings of the data decide, and these settings."""
 
 
 def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
     """Read a Detectron2 YAML file and apply dotted overrides.
 
     With a timm backbone, ``INPUT.FORMAT``, ``MODEL.PIXEL_MEAN`` and ``MODEL.PIXEL_STD`` become what its weights
-    expect, each unless an override names it or the file gives it another value than Detectron2's default.
+    expect. A key stays if an override names it, or if its value in the file is not Detectron2's default.
 
     Args:
         config: a path, or the name of a config in Detectron2's model zoo, such as
@@ -44,7 +44,7 @@ def load_config(config: str, overrides: Mapping[str, Any]) -> "CfgNode":
     Raises:
         DependencyError: if Detectron2, or timm for a timm backbone, is not installed.
         ConfigError: if the file does not exist or cannot be read, an override names no key or has a wrong type, timm
-            does not know the backbone, or ``MODEL.BACKBONE.FREEZE_AT`` is set for one that it does not hold for.
+            does not know the backbone, or ``MODEL.BACKBONE.FREEZE_AT`` is set but has no effect on the backbone.
     """
     return with_overrides(read_config(config), overrides)
 
@@ -55,7 +55,7 @@ def read_config(config: str) -> "CfgNode":
     cfg = default_config()
     path = find_config(config)
     try:
-        # Detectron2's own files are as much code as it is itself, and RetinaNet's holds an expression.
+        # Detectron2's own files may hold code, which is as trustworthy as the library; RetinaNet's holds an expression.
         cfg.merge_from_file(str(path), allow_unsafe=_zoo().resolve() in path.resolve().parents)
     except Exception as error:  # yacs and PyYAML raise many kinds
         raise ConfigError(f"model.config {path} is no Detectron2 config: {error}") from None
@@ -120,7 +120,7 @@ def default_config() -> "CfgNode":
 
 
 def require_detectron2() -> None:
-    """Raise a DependencyError that says how to install Detectron2 where it is missing."""
+    """Raise a DependencyError that says how to install Detectron2, if it is missing."""
     try:
         importlib.import_module("detectron2")
     except ImportError as error:
@@ -134,7 +134,7 @@ def require_detectron2() -> None:
 
 
 def find_config(config: str) -> Path:
-    """The file at a path, or of this name in Detectron2's model zoo.
+    """Find the file at a path, or with this name in Detectron2's model zoo.
 
     Raises:
         ConfigError: if there is none.
@@ -164,7 +164,7 @@ def refuse_key(key: str, leaves: Collection[str]) -> None:
 
 
 def _project_config(project: str) -> ModuleType:
-    """A project's ``config.py`` without the project: importing that takes seconds, which a mistyped key should not."""
+    """Import a project's ``config.py`` alone: the whole project takes seconds, too long for a mistyped key."""
     package = importlib.util.find_spec(f"detectron2.projects.{project}")
     path = Path(package.origin).with_name("config.py") if package is not None and package.origin else Path()
     spec = importlib.util.spec_from_file_location(f"detectron2_{project}_config", path)
@@ -197,7 +197,7 @@ def _override(cfg: "CfgNode", key: str, value: Any) -> None:
 
 
 def _take_timm_pixels(cfg: "CfgNode", explicit: set[str]) -> None:
-    """Set the pixel keys that are not explicit to what timm's weights expect, in the order of the channels."""
+    """Set the pixel keys that are not explicit to what timm's weights expect, in the network's order of channels."""
     mean, std = timm_pixels(cfg.MODEL.TIMM.NAME)
     if "INPUT.FORMAT" not in explicit:
         cfg.INPUT.FORMAT = "RGB"

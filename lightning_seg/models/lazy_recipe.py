@@ -1,8 +1,8 @@
-"""A Detectron2 LazyConfig file, which is Python code, as a recipe.
+"""Turns a Detectron2 LazyConfig file, which is Python code, into a recipe.
 
-Read of it are ``model``, ``optimizer``, ``lr_multiplier``, ``train.init_checkpoint``, for a training without an end
-``train.max_iter``, and for ``model.scale_lr`` ``dataloader.train.total_batch_size``. Data and the rest of ``train`` are
-this project's and the trainer's.
+It reads ``model``, ``optimizer``, ``lr_multiplier`` and ``train.init_checkpoint``; for a training without an end also
+``train.max_iter``, and for ``model.scale_lr`` also ``dataloader.train.total_batch_size``. The groups data and trainer
+replace the rest of the file.
 """
 
 import builtins
@@ -30,10 +30,10 @@ DATA_KEYS = {
     "model.sem_seg_head.num_classes": "data.classes",
     "model.sem_seg_head.ignore_value": "data.ignore_index",
 }
-"""Keys that follow from the data, and what they follow from."""
+"""Keys that settings of the data decide, and these settings."""
 
 _PARTS = {"backbone": DictConfig, "sem_seg_head": DictConfig, "pixel_mean": ListConfig, "pixel_std": ListConfig}
-"""What is used of ``model``, and of which kind it is; the channels' order, ``input_format``, is no part of it."""
+"""The parts of ``model`` that are used, and their types; ``input_format``, the order of channels, is optional."""
 
 
 class LazyRecipe:
@@ -41,7 +41,7 @@ class LazyRecipe:
 
     Args:
         config: a path, or a name in Detectron2's model zoo, such as ``common/models/panoptic_fpn.py``.
-        overrides: dotted keys that the file has, such as ``optimizer.lr``; a value replaces the file's as it is.
+        overrides: dotted keys that the file has, such as ``optimizer.lr``; each value replaces that of the file.
         values: a checkpoint's record of the file, which is then not read.
 
     Raises:
@@ -56,7 +56,7 @@ class LazyRecipe:
         require_detectron2()
         path = find_config(config) if values is None else Path(config)
         self._tree = _load(path) if values is None else tree_of(config, values)
-        self.values = values_of(self._tree)
+        self.values: Mapping[str, Any] | None = values_of(self._tree)
         for key, value in overrides.items():
             _override(self._tree, key, value)
         try:
@@ -67,7 +67,7 @@ class LazyRecipe:
             self.bgr = _is_bgr(model)
             self.weights = str(OmegaConf.select(self._tree, "train.init_checkpoint", default=""))
             self.reference_batch: int | None = OmegaConf.select(self._tree, self.reference_batch_key)
-        except (AttributeError, ValueError) as error:  # OmegaConf's, such as a reference to nothing
+        except (AttributeError, ValueError) as error:  # OmegaConf raises them, for example for a broken reference
             raise ConfigError(f"model.config {path} cannot be resolved: {error}") from error
 
     def build_network(self, num_classes: int, ignore_index: int) -> Any:
@@ -90,10 +90,10 @@ class LazyRecipe:
             raise ConfigError(f"Detectron2 refuses this model: {describe(error)}") from error
 
     def build_optimizer(self, network: nn.Module, lr_scale: float = 1.0) -> Optimizer:
-        """The file's ``optimizer`` with ``params.model`` set to the network, and its rates multiplied.
+        """Build the file's ``optimizer`` for the network, its ``params.model``, and multiply its rates.
 
         Raises:
-            ConfigError: if the file has none, or it fails.
+            ConfigError: if the file has no optimiser, or it fails.
         """
         from detectron2.config import instantiate
 
@@ -112,16 +112,16 @@ class LazyRecipe:
             raise ConfigError(f"optimizer of model.config gives a {type(optimizer).__name__}, not a torch Optimizer")
         for settings in (optimizer.defaults, *optimizer.param_groups):
             for name, value in settings.items():
-                if isinstance(value, ListConfig):  # Adam's betas: a checkpoint with one would not load safely
+                if isinstance(value, ListConfig):  # Adam's betas: checkpoints could not be loaded safely
                     settings[name] = tuple(value)
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * lr_scale
         return optimizer
 
     def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float, lr_scale: float = 1.0) -> LRScheduler:
-        """The file's ``lr_multiplier``, a function of the fraction of the run; a constant rate where it has none.
+        """Build the file's ``lr_multiplier``, a function of the fraction of the run; without one the rate is constant.
 
-        It multiplies the optimiser's rates, whatever they were scaled by.
+        It multiplies the optimiser's rates, scaled or not.
         """
         from detectron2.config import instantiate
         from detectron2.solver import LRMultiplier
@@ -165,7 +165,7 @@ class LazyRecipe:
         return replaced
 
     def clip_gradients(self, optimizer: Optimizer) -> None:
-        """Nothing: Detectron2's LazyConfig training clips none; ``trainer.gradient_clip_val`` does."""
+        """Do nothing: Detectron2's LazyConfig training does not clip; ``trainer.gradient_clip_val`` does."""
 
     def warn_of_frozen_random(self) -> str | None:
         keys = [key for key in _leaves(self._tree) if key.startswith("model.backbone.")]
@@ -179,7 +179,7 @@ class LazyRecipe:
             return None
         return (
             f"the backbone starts from random weights, but {' and '.join(frozen)} would keep them random: "
-            "override them by 0 and BN, or give model.weights"
+            "override them with 0 and BN, or give model.weights"
         )
 
 
@@ -196,7 +196,7 @@ def _load(path: Path) -> DictConfig:
             from detectron2.config import LazyConfig
 
             return cast(DictConfig, LazyConfig.load(str(path)))
-    except SyntaxError as error:  # of the file or of one that it imports; Detectron2 names it, its cause the line
+    except SyntaxError as error:  # Detectron2 names the file, which may be an imported one; the cause has the line
         cause = error.__cause__ if isinstance(error.__cause__, SyntaxError) else error
         raise ConfigError(f"model.config {path}: {error.msg} Line {cause.lineno}: {cause.msg}") from error
     except Exception as error:  # it is the user's code: anything may come
@@ -204,7 +204,7 @@ def _load(path: Path) -> DictConfig:
         where = f", line {lines[-1]}" if lines else ""
         raise ConfigError(f"model.config {path}{where}: {type(error).__name__}: {error}") from error
     finally:
-        builtins.__import__ = importer  # Detectron2 leaves its own in place where the file raises
+        builtins.__import__ = importer  # if the file raises, Detectron2 leaves its own importer
 
 
 def _override(tree: DictConfig, key: str, value: Any) -> None:
@@ -215,7 +215,7 @@ def _override(tree: DictConfig, key: str, value: Any) -> None:
 
 
 def _leaves(tree: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Dotted keys; a list and a reference are one value."""
+    """Dotted keys; a list or a reference counts as one value."""
     for key in map(str, tree):
         value = None if OmegaConf.is_interpolation(tree, key) or OmegaConf.is_missing(tree, key) else tree.get(key)
         if isinstance(value, DictConfig) and value:
@@ -244,7 +244,7 @@ def _refuse_other_model(path: Path, model: Any) -> None:
 
 
 def _dropped(model: DictConfig) -> str | None:
-    """What to say of what a ``SemanticSegmentor`` does not take over of the model; None where it takes all."""
+    """A notice of the model's parts that a ``SemanticSegmentor`` does not use; None if it uses all."""
     dropped = [str(key) for key in model if key not in (*_PARTS, "_target_", "input_format")]
     if not dropped and _name(model) == "SemanticSegmentor":
         return None
@@ -257,7 +257,7 @@ def _name(model: DictConfig) -> str:
 
 
 def _is_bgr(model: DictConfig) -> bool:
-    """Detectron2's LazyConfig models are BGR where they do not say ``input_format``."""
+    """Whether the model wants BGR: Detectron2's LazyConfig models do unless ``input_format`` says otherwise."""
     order = model.get("input_format", "BGR")
     if order not in ("RGB", "BGR"):
         raise ConfigError(f"model.input_format is {order!r}, but RGB or BGR is needed")

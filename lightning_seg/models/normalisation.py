@@ -1,4 +1,4 @@
-"""The norms that a config may name, and SyncBN where it cannot run or where Lightning would break what it replaces."""
+"""Checks the norms that a config names, and converts BatchNorm to SyncBN and back."""
 
 import traceback
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from lightning_seg.errors import ConfigError
 from lightning_seg.structures import Batch, summarise
 
 NORMS = ("BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N", "")
-"""What ``detectron2.layers.get_norm`` knows by name; empty is none."""
+"""The names that ``detectron2.layers.get_norm`` knows; the empty one means no norm."""
 
 
 def require_norm(key: str, norm: str) -> None:
-    """Raise a ConfigError that lists what there is unless Detectron2 knows ``norm``, the value of ``key``."""
+    """Raise a ConfigError that lists all norms unless Detectron2 knows ``norm``, the value of ``key``."""
     if norm not in NORMS:
         raise ConfigError(f"{key} is {norm!r}, but one of {', '.join(map(repr, NORMS))} is needed")
 
@@ -26,8 +26,8 @@ def require_norm(key: str, norm: str) -> None:
 class SyncBatchNorm(TorchSyncBatchNorm):
     """``Trainer(sync_batchnorm=True)`` for any network, given as ``Trainer(plugins=[SyncBatchNorm()])``.
 
-    Lightning's own drops the activation that timm's ``BatchNormAct2d`` contains, silently, and fails on the CPU, where
-    this one changes nothing and says so.
+    Lightning's own silently drops the activation inside timm's ``BatchNormAct2d``, and fails on the CPU. There, this
+    one changes nothing and says so.
     """
 
     def apply(self, model: Any) -> Any:  # the LightningModule
@@ -45,7 +45,7 @@ def with_sync(network: nn.Module) -> nn.Module:
     """Replace every BatchNorm by a ``SyncBatchNorm`` with the same tensors and names, and the same activation."""
     try:
         from timm.layers import convert_sync_batchnorm
-    except ImportError:  # then there is none of timm's layers either
+    except ImportError:  # without timm there are no layers of timm
         convert_sync_batchnorm = nn.SyncBatchNorm.convert_sync_batchnorm
     converted: nn.Module = convert_sync_batchnorm(network)
     return converted
@@ -53,10 +53,10 @@ def with_sync(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def telling_of_single_values(network: nn.Module, batch: Batch) -> Iterator[None]:
-    """Turn torch's error of a BatchNorm that gets one value a channel into what to do about it.
+    """Turn torch's error about a BatchNorm that gets one value for each channel into one that says what to do.
 
     Raises:
-        ConfigError: naming the layer and the images.
+        ConfigError: names the layer and the images.
     """
     try:
         yield
@@ -68,14 +68,14 @@ def telling_of_single_values(network: nn.Module, batch: Batch) -> Iterator[None]
         layer = next((name for name, module in network.named_modules() if module is at_fault), "a layer")
         images = summarise([f"{s.get('file_name', '?')} ({s['image'].shape[2]}×{s['image'].shape[1]})" for s in batch])
         raise ConfigError(
-            f"BatchNorm {layer} has one value a channel left of a batch of {len(batch)} ({images}), which tells no "
-            "spread: raise data.batch_size, train on larger images or crops, or choose a norm that needs no batch "
+            f"BatchNorm {layer} has only one value for each channel of a batch of {len(batch)} ({images}), and so no "
+            "variance: raise data.batch_size, train on larger images or crops, or choose a norm that needs no batch "
             "(GN, FrozenBN)"
         ) from error
 
 
 def refuse_dropped_activations(network: nn.Module) -> None:
-    """Raise a ConfigError if Lightning's own conversion has met timm's norms: their activations are there, unused."""
+    """Raise a ConfigError if Lightning's own conversion has dropped the activations of timm's norms."""
     if any(type(module) is nn.SyncBatchNorm and list(module.children()) for module in network.modules()):
         raise ConfigError(
             "Trainer(sync_batchnorm=True) drops the activations that are part of timm's norms: give the trainer "
@@ -109,7 +109,7 @@ def without_sync(network: nn.Module) -> int:
 
 def _plain(sync: Any) -> nn.BatchNorm2d:
     settings = (sync.num_features, sync.eps, sync.momentum, sync.affine, sync.track_running_stats)
-    if hasattr(sync, "act"):  # what timm made of its BatchNormAct2d
+    if hasattr(sync, "act"):  # timm made it from its BatchNormAct2d
         from timm.layers import BatchNormAct2d
 
         plain: nn.BatchNorm2d = BatchNormAct2d(*settings)

@@ -1,4 +1,4 @@
-"""The optimiser and the schedule of a training: the config's, or the user's own, with rates that differ by depth."""
+"""Builds the optimiser and the schedule of a training: the config's or the user's, with rates that differ by depth."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,11 +16,11 @@ class Optimisation:
     """Builds optimisers and schedules.
 
     Args:
-        recipe: whose they are where no others are given.
-        rates: what the rates of the backbone are multiplied by.
-        optimizer: of parameters, in place of the recipe's.
-        lr_scheduler: of an optimiser, in place of the recipe's.
-        scale_lr: whether the rate of the recipe's optimiser goes by the global batch.
+        recipe: gives optimiser and schedule, unless others are given.
+        rates: factors for the rates of the backbone.
+        optimizer: makes an optimiser from parameters, and replaces the recipe's.
+        lr_scheduler: makes a schedule from an optimiser, and replaces the recipe's.
+        scale_lr: whether the rate of the recipe's optimiser is scaled with the global batch.
 
     Raises:
         ConfigError: if there is no rate to scale, or no batch to scale it by.
@@ -44,16 +44,16 @@ class Optimisation:
         self.make_lr_scheduler = None if lr_scheduler is None else _Shared(lr_scheduler)
 
     def lr_scale(self, global_batch: int) -> float:
-        """What the config's learning rate is multiplied by for so many samples per optimiser step."""
+        """The factor for the config's learning rate if an optimiser step has ``global_batch`` samples."""
         return global_batch / (self.recipe.reference_batch or 1) if self.scale_lr else 1.0
 
     def describe_lr_scale(self, global_batch: int) -> str:
-        """The same in words."""
+        """The same factor in words."""
         recipe = self.recipe
         return f"the config's × global batch {global_batch} / {recipe.reference_batch_key} {recipe.reference_batch}"
 
     def build_optimizer(self, segmentor: Segmentor, lr_scale: float = 1.0) -> Optimizer:
-        """An optimiser of what is trained; only the config's own has its rate multiplied."""
+        """Build an optimiser for all parameters that are trained; ``lr_scale`` only counts for the config's own."""
         if self.make_optimizer is None:
             optimizer = self.recipe.build_optimizer(segmentor.trained_parts(), lr_scale)
         else:
@@ -64,12 +64,12 @@ class Optimisation:
         return optimizer
 
     def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float, lr_scale: float = 1.0) -> LRScheduler:
-        """A schedule over so many optimiser steps, which must be stepped after each.
+        """Build a schedule over ``total_steps`` optimiser steps; it must be stepped after each of them.
 
         ``lr_scale`` is that of the optimiser.
 
         Raises:
-            ConfigError: if the user's own would undo the rates of the backbone.
+            ConfigError: if the user's schedule would undo the rates of the backbone.
         """
         if self.make_lr_scheduler is None:
             return self.recipe.build_lr_scheduler(optimizer, total_steps, lr_scale)
@@ -83,11 +83,11 @@ class Optimisation:
         """Clip as the config says.
 
         Args:
-            optimizer: whose gradients there are.
-            scaled: whether they are multiplied by a scale, against underflow of half precision.
+            optimizer: its parameters have the gradients.
+            scaled: whether they are multiplied by a scale, against underflow in half precision.
 
         Raises:
-            ConfigError: if the optimiser divides scaled gradients itself, too late for clipping.
+            ConfigError: if the optimiser divides scaled gradients itself, which is too late for clipping.
         """
         if scaled and self.recipe.clips_gradients and getattr(optimizer, "_step_supports_amp_scaling", False):
             raise ConfigError(
@@ -98,9 +98,9 @@ class Optimisation:
 
 
 class _Shared:
-    """A function that copies of the module share, such as that of averaged weights.
+    """A function that copies of the module share; averaged weights are such a copy.
 
-    The command line's holds on to the command line itself, and so to the processes that it started.
+    The command line's function holds the command line itself, with the processes that it started, and cannot be copied.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""Pooling of ASPP over inputs of any size; where Detectron2 runs too, to the same bits."""
+"""Lets ASPP pool over inputs of any size; at sizes that Detectron2 accepts, the bits are the same."""
 
 from torch import Tensor, nn
 
@@ -6,14 +6,14 @@ from torch import Tensor, nn
 def pool_any_size(network: nn.Module) -> None:
     """Let ASPP pool over inputs of any size.
 
-    Detectron2 takes the pooling window from ``INPUT.CROP.SIZE`` and raises where the input is no multiple of it. The
-    same window, clamped to the input, gives the same bits where Detectron2 runs.
+    Detectron2 takes the pooling window from ``INPUT.CROP.SIZE`` and raises if the input is no multiple of it. Here the
+    window is clamped to the input. At sizes that Detectron2 accepts, the bits are the same.
     """
     from detectron2.layers import ASPP
 
     for module in network.modules():
         if isinstance(module, ASPP) and module.pool_kernel_size is not None:
-            module.pool_kernel_size = None  # asked for in forward only to raise
+            module.pool_kernel_size = None  # forward uses it only to raise
             module.convs[-1][0] = ClampedAveragePool(module.convs[-1][0].kernel_size)
 
 

@@ -1,4 +1,4 @@
-"""Learning rates that differ between backbone and head, and from block to block of the backbone."""
+"""Lets learning rates differ between backbone and head, and from block to block of the backbone."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +12,18 @@ from lightning_seg.models.backbones.blocks import ABOVE, STEM, blocks_of, places
 
 _HEAD = "head"
 _PER_PARAMETER = ("params", "param_names")
-"""What a parameter group of torch's has one of for each of its parameters."""
+"""Entries of torch's parameter groups that are lists with an item for each parameter."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What learning rates are multiplied by.
+    """Factors for learning rates.
 
     Args:
-        backbone: all of Detectron2's backbone, a feature pyramid included.
-        layer_decay: the factor from one block to the one before it. With n blocks, the i-th (from 1) has the rate
-            ``layer_decay ** (n + 1 - i)``, all before the first has that of i = 0, all after the last has 1: the rule
-            of ``get_vit_lr_decay_rate`` in ``detectron2/modeling/backbone/vit.py``.
+        backbone: for all of Detectron2's backbone, which includes a feature pyramid.
+        layer_decay: the factor from one block to the one before it. With n blocks, the i-th (from 1) has the factor
+            ``layer_decay ** (n + 1 - i)``. What comes before the first block has that of i = 0, what comes after the
+            last block has 1. This is the rule of ``get_vit_lr_decay_rate`` in ``detectron2/modeling/backbone/vit.py``.
 
     Raises:
         ConfigError: if a factor is out of its range.
@@ -51,14 +51,14 @@ class Rates:
         """The factor of each place of a backbone, from the image on, see :func:`places_in`.
 
         Raises:
-            ConfigError: if there is a decay, but there are no blocks that it could go by.
+            ConfigError: if there is a decay, but the backbone has no blocks.
         """
         if self.layer_decay == 1:
             return {ABOVE: self.backbone}
         try:
             places = [STEM, *blocks_of(backbone), ABOVE]
         except ConfigError as error:
-            raise ConfigError(f"model.layer_decay goes by blocks: {error}") from error
+            raise ConfigError(f"model.layer_decay needs blocks: {error}") from error
         return {
             place: self.backbone * self.layer_decay ** (len(places) - 1 - depth) for depth, place in enumerate(places)
         }
@@ -67,8 +67,8 @@ class Rates:
 def split_groups(optimizer: Optimizer, backbone: nn.Module, rates: Rates) -> None:
     """Split an optimiser's parameter groups by the places of the backbone and multiply their rates, in place.
 
-    All other settings of a group stay. Each part gets the ``name`` of its place, with the number of the group that it
-    was in where that was not the first. Nothing changes where all factors are 1.
+    All other settings of a group stay. Each part is named (``name``) after its place, and gets the number of its former
+    group unless that was the first. If all factors are 1, nothing changes.
     """
     if not rates.differ:
         return
@@ -95,13 +95,13 @@ def refuse_levelled(scheduler: LRScheduler, before: list[float]) -> None:
         before: the groups' rates before it was made.
 
     Raises:
-        ConfigError: if the ratios of the rates are others now.
+        ConfigError: if the ratios of the rates have changed.
     """
     after = [group["lr"] for group in scheduler.optimizer.param_groups]
     largest = max(range(len(before)), key=before.__getitem__)
     products = [(rate * before[largest], old * after[largest]) for rate, old in zip(after, before, strict=True)]
     if any(abs(found - wanted) > 1e-6 * abs(wanted) for found, wanted in products):
         raise ConfigError(
-            f"model.lr_scheduler: {type(scheduler).__name__} sets the rate of every parameter group itself, so that "
-            "model.backbone_lr_factor and model.layer_decay would not hold: choose one that multiplies rates"
+            f"model.lr_scheduler: {type(scheduler).__name__} sets the rate of every parameter group itself, and so "
+            "undoes model.backbone_lr_factor and model.layer_decay: choose one that multiplies rates"
         )

@@ -1,4 +1,4 @@
-"""What a Detectron2 config is translated to: all that the rest of the code asks of one, whatever its kind."""
+"""Translates a Detectron2 config of either kind into a recipe, which is all that the rest of the code sees of it."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,12 +20,12 @@ class Recipe(Protocol):
     Attributes:
         notices: what a user should know, such as which parts of the config are not used.
         bgr: whether the network wants its channels in the order blue, green, red.
-        weights: where the config says that pretrained weights are; "" for nowhere.
-        reference_batch: samples per optimiser step that the config's learning rate is made for; None if it says none.
-        reference_batch_key: what the config calls that.
-        keys: how the config calls what weights may ask for.
-        values: all that the file says, before any override, in plain values: with them a checkpoint does without the
-            file. None where that cannot be said so.
+        weights: the config's path or address of pretrained weights; "" if it names none.
+        reference_batch: how many samples per optimiser step the config's learning rate is made for; None if unknown.
+        reference_batch_key: the config's key for that.
+        keys: the config's names for what weights may ask for.
+        values: the contents of the file, before any override, in plain values. A checkpoint with them needs no file.
+            None if plain values cannot express them.
     """
 
     @property
@@ -46,41 +46,42 @@ class Recipe(Protocol):
         """A ``SemanticSegmentor`` on the CPU; Any, because Detectron2 has no types."""
 
     def build_optimizer(self, network: nn.Module, lr_scale: float = 1.0) -> Optimizer:
-        """The config's optimiser for the parameters that are trained, at the config's rate times ``lr_scale``.
+        """Build the config's optimiser for the parameters that are trained, at the config's rate times ``lr_scale``.
 
-        Without gradient clipping.
+        It does not clip gradients.
         """
 
     def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float, lr_scale: float = 1.0) -> LRScheduler:
-        """The config's schedule over so many optimiser steps, to be stepped after each; then the last rate holds.
+        """Build the config's schedule over ``total_steps`` optimiser steps; afterwards the last rate stays.
 
-        ``lr_scale`` is that of the optimiser: a final rate that the config gives in numbers stays as it is.
+        It must be stepped after each optimiser step. ``lr_scale`` is that of the optimiser; it does not change a final
+        rate that the config gives as a number.
         """
 
     def schedule_problem(self) -> str | None:
-        """Why the config's own schedule cannot be meant: a warm-up longer than the run; None where all is well."""
+        """Why the config's own schedule cannot be right: its warm-up is longer than the run; None if it is right."""
 
     @property
     def clips_gradients(self) -> bool:
         """Whether :meth:`clip_gradients` does anything."""
 
     def changed_keys(self) -> list[str]:
-        """Dotted keys with another value than Detectron2's default; of a LazyConfig, all."""
+        """Dotted keys whose values are not Detectron2's defaults; all keys of a LazyConfig."""
 
     def unused(self, keys: Iterable[str], *, scales_rate: bool, own_optimizer: bool) -> dict[str, str]:
-        """Which of the keys count for nothing, and the settings that replace each; "" where nothing does.
+        """Which of the keys have no effect, and the settings that replace each; "" if nothing replaces it.
 
         Args:
             keys: dotted.
-            scales_rate: whether the config's batch counts, for ``model.scale_lr``.
-            own_optimizer: whether ``model.optimizer`` takes the place of the config's.
+            scales_rate: whether ``model.scale_lr`` is set, which uses the config's batch.
+            own_optimizer: whether ``model.optimizer`` replaces the config's.
         """
 
     def clip_gradients(self, optimizer: Optimizer) -> None:
         """Clip gradients in place as the config says."""
 
     def warn_of_frozen_random(self) -> str | None:
-        """What to say where random weights meet frozen layers; None where all is well."""
+        """A warning that frozen layers would stay random; None if none would."""
 
 
 def load_recipe(config: str, overrides: Mapping[str, Any], values: Mapping[str, Any] | None = None) -> Recipe:
@@ -104,10 +105,10 @@ def load_recipe(config: str, overrides: Mapping[str, Any], values: Mapping[str, 
 
 
 def record_config(config: str, recipe: Recipe) -> Any:
-    """``model.config`` as a checkpoint keeps it: with all that the file says, where it can be said."""
+    """``model.config`` for a checkpoint, with the contents of the file if plain values can express them."""
     return config if recipe.values is None else {"file": config, "values": dict(recipe.values)}
 
 
 def recorded_config(config: Any) -> tuple[str, Mapping[str, Any] | None]:
-    """The name of the file, and what a checkpoint recorded of it; None where there is only the name."""
+    """The name of the file, and the contents that a checkpoint recorded; None if it recorded only the name."""
     return (str(config["file"]), config["values"]) if isinstance(config, Mapping) else (os.fspath(config), None)

@@ -1,4 +1,4 @@
-"""Names that must be in one of Detectron2's registries."""
+"""Checks names against Detectron2's registries."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from lightning_seg.hints import did_you_mean
 
 
 def require_registered(key: str, name: str, registry: Any) -> None:
-    """Raise a ConfigError that lists what there is unless the registry has ``name``, the value of ``key``."""
+    """Raise a ConfigError that lists the registered names unless ``name``, the value of ``key``, is one of them."""
     known = [entry for entry, _ in registry]
     if name in known:
         return

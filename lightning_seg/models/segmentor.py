@@ -1,4 +1,4 @@
-"""Detectron2's segmentor behind an interface of RGB batches in, losses or scores out."""
+"""Wraps Detectron2's segmentor: it takes RGB batches, and returns losses or scores."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -21,20 +21,20 @@ from lightning_seg.structures import Batch, Item, Scores, summarise
 LossOfLogits = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
 
 _PROBE_SIZE = (129, 193)
-"""Height and width of the input that a new network is tried on; one more than what all strides divide."""
+"""Height and width of the input that a new network is tried on; one more than sizes that all strides divide."""
 
 _FOREIGN = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What Detectron2's and users' code raises on an input that it cannot take."""
+"""The errors that code of Detectron2 and of users raises on an input that it cannot take."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the network says of the images of one batch in evaluation, of each by itself.
+    """Scores and losses of each image of a batch, in evaluation.
 
     Attributes:
         scores: of each image.
         input_sizes: (height, width) of each image as given, without padding.
-        losses: the head's main losses of each image, scalars by name; empty where the batch has no ``sem_seg``.
+        losses: the head's main losses of each image, scalars by name; empty if the batch has no ``sem_seg``.
     """
 
     scores: list[Scores]
@@ -45,31 +45,31 @@ class Evaluation:
 class Segmentor(nn.Module):
     """A ``SemanticSegmentor`` that Detectron2 builds from a config, on the CPU.
 
-    Batches are lists of samples in Detectron2's dict format with RGB images; the config's input format
-    decides what the network gets. Pixel mean and std and size divisibility are the config's too.
+    Batches are lists of samples in Detectron2's dict format with RGB images; the network gets them in the config's
+    input format, with its pixel mean and std and its size divisibility.
 
     Args:
-        recipe: what builds the network, see :func:`lightning_seg.models.recipe.load_recipe`.
+        recipe: builds the network, see :func:`lightning_seg.models.recipe.load_recipe`.
         num_classes: of the data.
         ignore_index: of the data.
-        criterion: in place of the head's main loss, ``LOSS_WEIGHT`` included: takes logits (N, K, h, w) at 1/stride,
-            targets (N, H, W) int64 and the ignore index, returns named scalars.
+        criterion: replaces the head's main loss and its ``LOSS_WEIGHT``. It takes logits (N, K, h, w) at 1/stride,
+            targets (N, H, W) int64 and the ignore index, and returns named scalars.
         auxiliary_stage: the backbone's stage, such as ``res4``, that gets an :class:`AuxiliaryHead`, or None.
-        auxiliary_weight: of that head's loss.
-        channels_last: keep weights and features in that memory format: the same numbers to rounding, and much faster
-            where convolutions are depthwise or run on tensor cores.
-        activation_checkpointing: of the backbone's blocks, keep only the inputs for the backward pass, which computes
-            the rest again: less memory, more time, the same numbers.
+        auxiliary_weight: multiplies the loss of the auxiliary head.
+        channels_last: keeps weights and features in that memory format. The numbers are the same to rounding.
+            Depthwise convolutions and tensor cores are much faster.
+        activation_checkpointing: keeps only the inputs of the backbone's blocks; the backward pass computes the rest
+            again. It takes less memory and more time, and gives the same numbers.
 
     Raises:
-        ConfigError: if the config describes another kind of model, or one that Detectron2 refuses or that would
-            give logits of a wrong size.
+        ConfigError: if the config describes another kind of model, one that Detectron2 refuses, or one whose logits
+            have a wrong size.
 
     Attributes:
-        whole_levels: whether inputs are padded to a multiple of the backbone's coarsest stride where its own
-            ``size_divisibility`` is less, because the head's levels do not meet at other sizes.
-        notices: what a user should know of the model: what was dropped of the config, and which parameters the loss
-            does not depend on (they are frozen).
+        whole_levels: whether inputs are padded to a multiple of the backbone's coarsest stride although its
+            ``size_divisibility`` is less; some heads cannot combine their levels at other sizes.
+        notices: what a user should know of the model: which parts of the config are not used, and which parameters are
+            frozen because the loss does not depend on them.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Segmentor(nn.Module):
             recompute_blocks(self.network.backbone)
 
     def trained_parts(self) -> nn.Module:
-        """What an optimiser is built for: the network with its names, and what is trained beside it."""
+        """All that an optimiser trains: the network, under its own names, and the parts beside it."""
         beside = self.parts_beside()
         if not beside:
             return cast(nn.Module, self.network)
@@ -116,14 +116,14 @@ class Segmentor(nn.Module):
         return parts
 
     def parts_beside(self) -> dict[str, nn.Module]:
-        """What has weights beside the network, by the names here: an auxiliary head, a criterion that is learnt."""
+        """Parts with weights beside the network, by their names here: an auxiliary head, a criterion that is learnt."""
         parts = {"auxiliary": self.auxiliary, "criterion": self.criterion}
         return {
             name: part for name, part in parts.items() if isinstance(part, nn.Module) and len(part.state_dict()) > 0
         }
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The network's training losses, as ``build_model(cfg)(batch)`` gives them; zero where no pixel counts."""
+        """The network's training losses, as ``build_model(cfg)(batch)`` gives them; zero if no pixel counts."""
         for sample in batch:
             refuse_misshapen(sample)
         inputs, _ = self._inputs(batch)
@@ -138,14 +138,14 @@ class Segmentor(nn.Module):
         return losses
 
     def scores(self, batch: Batch) -> list[Scores]:
-        """What the network, which must be in evaluation mode, says of each image."""
+        """The scores of each image; the network must be in evaluation mode."""
         return self.evaluate([{"image": sample["image"]} for sample in batch]).scores
 
     def evaluate(self, batch: Batch) -> Evaluation:
-        """Scores, and losses where there are masks; the network must be in evaluation mode.
+        """The scores of each image, and its losses if there are masks; the network must be in evaluation mode.
 
-        Images of one size take one pass. Others are never padded to a common size, which would change what the network
-        says of them: neither scores nor losses of an image depend on its neighbours, but for rounding.
+        Images of one size take one pass. Images of different sizes are not padded to a common size, since that would
+        change their scores. So the scores and losses of an image do not depend on its neighbours, up to rounding.
         """
         for sample in batch:
             refuse_misshapen(sample)
@@ -189,7 +189,7 @@ class Segmentor(nn.Module):
         return pad_targets(masks, self.head.stride, self.ignore_index)
 
     def _padded(self, stacks: list[Tensor], value: float) -> Tensor:
-        """All images of some stacks (n, …, h, w) in one (N, …, H, W), padded at the right and at the bottom."""
+        """Put stacks (n, …, h, w) into one (N, …, H, W), padded at the right and at the bottom."""
         height, width = self._padded_size([(stack.shape[-2], stack.shape[-1]) for stack in stacks])
         padded = [
             F.pad(stack, (0, width - stack.shape[-1], 0, height - stack.shape[-2]), value=value)
@@ -200,7 +200,7 @@ class Segmentor(nn.Module):
         return padded[0] if len(padded) == 1 else torch.cat(padded)
 
     def _padded_size(self, sizes: list[tuple[int, int]]) -> tuple[int, int]:
-        """What Detectron2 pads images of these sizes to."""
+        """The size to which Detectron2 pads images of these sizes."""
         from detectron2.structures import ImageList
 
         backbone = self.network.backbone
@@ -216,7 +216,7 @@ class Segmentor(nn.Module):
         return padded.tensor.shape[-2], padded.tensor.shape[-1]
 
     def _try_on_probe(self) -> None:
-        """Run a copy without data on the meta device: finds logits of a wrong size and parameters without use."""
+        """Run a copy on the meta device, without data, to find logits of a wrong size and parameters without use."""
         probe = deepcopy(self).to("meta")
         height, width = _PROBE_SIZE
         sample: Item = {
@@ -226,7 +226,7 @@ class Segmentor(nn.Module):
         try:
             try:
                 _refuse_wrong_size(probe.eval(), [sample, sample])
-            except (*_FOREIGN, ConfigError):  # levels may not meet where the coarsest stride does not divide the input
+            except (*_FOREIGN, ConfigError):  # perhaps the coarsest stride must divide the input
                 self.whole_levels = probe.whole_levels = True
                 _refuse_wrong_size(probe, [sample, sample])
             self.head.stride = probe.head.stride
@@ -249,7 +249,7 @@ class Segmentor(nn.Module):
             )
 
     def _settle_head(self, probe: "Segmentor", batch: Batch) -> None:
-        """Find out how a head that nobody knows is evaluated, on features of random values."""
+        """Find out how to evaluate an unknown head, with random features."""
         inputs, _ = probe._inputs(batch)
 
         def features() -> dict[str, Tensor]:
@@ -263,12 +263,12 @@ class Segmentor(nn.Module):
 
 
 def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
-    """The sum of some scalars, at least in float32."""
+    """The sum of scalars, at least in float32."""
     return torch.stack([loss.to(torch.promote_types(loss.dtype, torch.float32)) for loss in losses.values()]).sum()
 
 
 def _refuse_wrong_size(segmentor: Segmentor, batch: Batch) -> None:
-    """Raise a ConfigError unless the scores stand for exactly the padded input, up to whole strides."""
+    """Raise a ConfigError unless the scores cover exactly the padded input, up to whole strides."""
     inputs, _ = segmentor._inputs(batch)
     backbone = segmentor.network.backbone
     levels = [shape.stride for shape in backbone.output_shape().values()]

@@ -1,4 +1,4 @@
-"""A segmentor of which each process holds a part: FSDP2, for networks whose states do not fit on one device."""
+"""Spreads a segmentor over processes (FSDP2), for networks whose states do not fit on one device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +18,14 @@ from lightning_seg.models.segmentor import Segmentor
 def shard(segmentor: Segmentor, mesh: DeviceMesh) -> None:
     """Spread parameters, gradients and optimiser states over processes, in place; names stay.
 
-    Each block of the backbone is gathered when it is needed, all the rest at once.
+    Each block of the backbone is gathered when it is needed, and everything else at once.
 
     Args:
-        segmentor: with its weights; losses and logits are then computed together by all processes.
+        segmentor: with its weights; afterwards, all processes must compute losses and logits together.
         mesh: of one dimension.
 
     Raises:
-        ConfigError: if the backbone has no blocks, or a norm counts what only its own process sees.
+        ConfigError: if the backbone has no blocks, or the statistics of a norm would differ between processes.
     """
     alone = next((name for name, module in segmentor.named_modules() if _counts_alone(module)), None)
     if alone is not None and mesh.size() > 1:
@@ -42,13 +42,13 @@ def shard(segmentor: Segmentor, mesh: DeviceMesh) -> None:
 
 @contextmanager
 def _outside_inference() -> Iterator[None]:
-    """Training goes on with what is gathered here, but could not with tensors of the inference mode."""
+    """Leave the inference mode: the training goes on with the gathered tensors, so they must be normal ones."""
     with torch.inference_mode(False), torch.no_grad():
         yield
 
 
 def gather(network: nn.Module) -> None:
-    """Give each process all parameters until :func:`scatter`: it may then compute alone, as in evaluation."""
+    """Give each process all parameters until :func:`scatter`, so that it can evaluate alone."""
     with _outside_inference():
         for module in _sharded(network):
             module.set_reshard_after_forward(False, recurse=False)
@@ -56,7 +56,7 @@ def gather(network: nn.Module) -> None:
 
 
 def scatter(network: nn.Module) -> None:
-    """Take back what :func:`gather` gave."""
+    """Undo :func:`gather`."""
     root, *blocks = _sharded(network)
     for module in (root, *blocks):
         module.reshard()
@@ -65,7 +65,7 @@ def scatter(network: nn.Module) -> None:
 
 
 def _sharded(network: nn.Module) -> list[Any]:
-    """Modules that hold parts, outermost first."""
+    """The modules that are spread, outermost first."""
     return [module for module in network.modules() if isinstance(module, FSDPModule)]
 
 

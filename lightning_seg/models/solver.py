@@ -1,4 +1,4 @@
-"""Detectron2's optimiser and schedule over the number of steps that the trainer really runs."""
+"""Builds Detectron2's optimiser and schedule, stretched to the number of steps that the trainer runs."""
 
 import math
 from typing import TYPE_CHECKING, Any, cast
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "WarmupPolyLR")
-"""What ``SOLVER.LR_SCHEDULER_NAME`` may be."""
+"""The values that ``SOLVER.LR_SCHEDULER_NAME`` may have."""
 
 
 def build_optimizer(cfg: "CfgNode", network: nn.Module) -> Optimizer:
     """The optimiser and parameter groups of ``detectron2.solver.build_optimizer``, without its gradient clipping.
 
-    Detectron2 clips at the start of ``step``. Lightning computes the gradients inside ``step``, so that this would
-    clip nothing, silently: see :func:`clip_gradients`.
+    Detectron2 clips at the start of ``step``. Lightning computes the gradients inside ``step``, so this would silently
+    clip nothing: see :func:`clip_gradients`.
     """
     from detectron2.solver import build_optimizer as build
 
@@ -31,7 +31,7 @@ def build_optimizer(cfg: "CfgNode", network: nn.Module) -> Optimizer:
 def clip_gradients(cfg: "CfgNode", optimizer: Optimizer) -> None:
     """Clip as ``SOLVER.CLIP_GRADIENTS`` says: each parameter's gradient by itself, by value or by norm.
 
-    The rule of ``detectron2/solver/build.py``; does nothing where it is not enabled.
+    The rule is that of ``detectron2/solver/build.py``. If it is not enabled, nothing happens.
     """
     clip = cfg.SOLVER.CLIP_GRADIENTS
     if not clip.ENABLED:
@@ -49,12 +49,11 @@ def clip_gradients(cfg: "CfgNode", optimizer: Optimizer) -> None:
 def build_lr_scheduler(cfg: "CfgNode", optimizer: Optimizer, total_steps: float) -> LRScheduler:
     """The schedule of ``detectron2.solver.build_lr_scheduler``, or DeepLab's, stretched to ``total_steps``.
 
-    Must be stepped after every optimiser step. The rate of the last step holds from there on, where Detectron2's
-    schedules raise.
+    It must be stepped after every optimiser step. After the last step its rate stays; Detectron2's schedules raise.
 
     Args:
         cfg: its ``SOLVER`` is written for ``SOLVER.MAX_ITER`` steps.
-        optimizer: what to schedule.
+        optimizer: its rates are scheduled.
         total_steps: of the whole training; infinity leaves the config's own number.
     """
     from detectron2.projects.deeplab import build_lr_scheduler as build
@@ -64,20 +63,20 @@ def build_lr_scheduler(cfg: "CfgNode", optimizer: Optimizer, total_steps: float)
 
 
 def schedule_problem(cfg: "CfgNode") -> str | None:
-    """Whether the warm-up is longer than the run, whose steps both are stretched to."""
+    """Why the schedule cannot be right: its warm-up is longer than ``SOLVER.MAX_ITER``; None if it is right."""
     solver = cfg.SOLVER
     if solver.WARMUP_ITERS < solver.MAX_ITER:
         return None
     return (
-        f"SOLVER.WARMUP_ITERS is {solver.WARMUP_ITERS} of SOLVER.MAX_ITER {solver.MAX_ITER} steps: the run, which the "
-        "schedule is stretched to, would be all warm-up"
+        f"SOLVER.WARMUP_ITERS is {solver.WARMUP_ITERS} of SOLVER.MAX_ITER {solver.MAX_ITER} steps: the schedule "
+        "is stretched to the run, which would be all warm-up"
     )
 
 
 class HoldLast(LRScheduler):
-    """One of Detectron2's schedules, staying where its last step was: ``WarmupPolyLR`` would go on to 0 and raise.
+    """Wraps one of Detectron2's schedules, and keeps the rate of its last step; ``WarmupPolyLR`` goes to 0 and raises.
 
-    A checkpoint of it says how far the training is, and nothing of the schedule, which may be stretched anew.
+    A checkpoint holds the step that was reached, but not the schedule, which a resumed run may stretch again.
     """
 
     def __init__(self, schedule: LRScheduler, num_steps: int) -> None:
@@ -94,7 +93,7 @@ class HoldLast(LRScheduler):
 
 
 def scale_rate(cfg: "CfgNode", scale: float) -> "CfgNode":
-    """Multiply ``BASE_LR``, and nothing else of the rates, as Detectron2's ``DefaultTrainer.auto_scale_workers``."""
+    """Multiply ``BASE_LR`` and no other rate, as Detectron2's ``DefaultTrainer.auto_scale_workers`` does."""
     cfg = cfg.clone()
     cfg.SOLVER.BASE_LR = cfg.SOLVER.BASE_LR * scale
     return cfg
@@ -103,15 +102,15 @@ def scale_rate(cfg: "CfgNode", scale: float) -> "CfgNode":
 def stretch_schedule(cfg: "CfgNode", total_steps: float) -> "CfgNode":
     """Scale ``MAX_ITER``, ``STEPS`` and ``WARMUP_ITERS`` to another number of steps.
 
-    The rounding is that of Detectron2's ``DefaultTrainer.auto_scale_workers``. Nothing changes where
-    ``total_steps`` is ``MAX_ITER``.
+    The rounding is that of Detectron2's ``DefaultTrainer.auto_scale_workers``. If ``total_steps`` is ``MAX_ITER``,
+    nothing changes.
     """
     cfg = cfg.clone()
     if math.isinf(total_steps):
         return cfg
     scale = total_steps / cfg.SOLVER.MAX_ITER
     cfg.SOLVER.MAX_ITER = int(total_steps)
-    # In a very short run milestones meet each other or an end of the run, which Detectron2 refuses.
+    # In a very short run, milestones meet each other or the run's end; Detectron2 refuses that.
     milestones = {round(step * scale) for step in cfg.SOLVER.STEPS}
     cfg.SOLVER.STEPS = tuple(sorted(step for step in milestones if 0 < step < cfg.SOLVER.MAX_ITER))
     cfg.SOLVER.WARMUP_ITERS = round(cfg.SOLVER.WARMUP_ITERS * scale)

@@ -1,11 +1,11 @@
-"""Keys of Detectron2 configs that count for nothing here, and the settings that say the same."""
+"""Lists the keys of Detectron2 configs that have no effect here, and the settings that replace them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from lightning_seg.errors import ConfigError
 
 BATCH = "data.batch_size"
-"""What sets the batch; the config's own counts for ``model.scale_lr`` alone, as the one that its rate is made for."""
+"""Sets the batch. The config's own batch only counts for ``model.scale_lr``, since its rate is made for that batch."""
 
 YAML_REPLACED = {
     "SOLVER.IMS_PER_BATCH": BATCH,
@@ -26,7 +26,7 @@ YAML_REPLACED = {
     "VIS_PERIOD": "",
     "MODEL.DEVICE": "trainer.accelerator and trainer.devices",
 }
-"""Keys or groups of a YAML config, and what replaces them; "": nothing does; None: it counts, unlike its group."""
+"""Keys or groups of a YAML config and their replacements; "": there is none; None: the key counts, unlike its group."""
 
 YAML_OPTIMIZER = (
     "BASE_LR", "BIAS_LR_FACTOR", "MOMENTUM", "NESTEROV", "WEIGHT_DECAY", "WEIGHT_DECAY_BIAS", "WEIGHT_DECAY_NORM",
@@ -34,7 +34,7 @@ YAML_OPTIMIZER = (
 """Keys of ``SOLVER`` that the config's optimiser is built from."""
 
 CROP_FREE = ("SemSegFPNHead", "PointRendSemSegHead", "UNetHead", "UPerNetHead")
-"""Heads that do not read ``INPUT.CROP``, as Detectron2's DeepLab heads do."""
+"""Heads that do not read ``INPUT.CROP``; Detectron2's DeepLab heads read it."""
 
 LAZY_REPLACED = {
     "dataloader.train.total_batch_size": BATCH,
@@ -51,11 +51,11 @@ LAZY_REPLACED = {
     "train.log_period": "trainer.log_every_n_steps",
     "train": "trainer",
 }
-"""The same of a LazyConfig."""
+"""The same for a LazyConfig."""
 
 
 def replacement(key: str, keys: Mapping[str, str | None]) -> str | None:
-    """What replaces a key here, as the longest entry of ``keys`` that holds it says; None where it counts.
+    """The replacement of a key: that of the longest entry of ``keys`` that contains it; None if the key counts.
 
     >>> replacement("INPUT.MIN_SIZE_TRAIN", YAML_REPLACED)
     'data.train_transforms and data.eval_transforms'
@@ -68,10 +68,10 @@ def replacement(key: str, keys: Mapping[str, str | None]) -> str | None:
 
 
 def refuse_unused(unused: Mapping[str, str]) -> None:
-    """Raise the ConfigError for overrides without effect.
+    """Raise a ConfigError if there are overrides without effect.
 
     Args:
-        unused: the overrides' keys, and what replaces each; "": nothing does.
+        unused: the overrides' keys, and the replacement of each; "" if there is none.
     """
     if unused:
         told = (f"model.overrides.{key} has no effect here: {_remedy(name)}" for key, name in unused.items())
@@ -79,9 +79,9 @@ def refuse_unused(unused: Mapping[str, str]) -> None:
 
 
 def unused_notice(keys: Iterable[str]) -> Sequence[str]:
-    """One line that lists what a config's own file says without effect; none where there is nothing to say."""
+    """One line that lists the keys in a config's own file that have no effect; empty if there are none."""
     listed = ", ".join(sorted(keys))
-    return [f"Of the Detectron2 config, the groups data and trainer replace {listed}"] if listed else []
+    return [f"The groups data and trainer replace these keys of the Detectron2 config: {listed}"] if listed else []
 
 
 def _remedy(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A Detectron2 YAML config as a recipe."""
+"""Turns a Detectron2 YAML config into a recipe."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ _DROPPED_PARTS = {
     "RetinaNet": "the box head is",
     "FCOS": "the box head is",
 }
-"""Architectures whose backbone a semantic head can use, and what is not used of them."""
+"""Architectures whose backbone a semantic head can use, and their parts that are not used."""
 
 
 class YamlRecipe:
@@ -86,7 +86,7 @@ class YamlRecipe:
         replaced = {key: name for key in keys if (name := replacement(key, YAML_REPLACED)) is not None}
         if scales_rate:
             replaced.pop(self.reference_batch_key, None)
-        if self._cfg.MODEL.SEM_SEG_HEAD.NAME not in CROP_FREE:  # others may take a pooling window from the crop
+        if self._cfg.MODEL.SEM_SEG_HEAD.NAME not in CROP_FREE:  # other heads may take a pooling window from the crop
             replaced = {key: name for key, name in replaced.items() if not key.startswith("INPUT.CROP.")}
         if own_optimizer:
             of_optimizer = {f"SOLVER.{name}" for name in YAML_OPTIMIZER}

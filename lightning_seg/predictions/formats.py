@@ -1,5 +1,6 @@
 """The formats by name: what each writes of one image, and where."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import IO
 from lightning_seg.errors import ConfigError
 from lightning_seg.files import inside, replacing
 from lightning_seg.hints import did_you_mean
-from lightning_seg.predictions import pictures
+from lightning_seg.predictions import coco, pictures, polygons, probabilities, servers
 from lightning_seg.predictions.prediction import Prediction
+from lightning_seg.structures import DatasetInfo
 
 
 @dataclass(frozen=True)
@@ -19,42 +21,67 @@ class Format:
     Attributes:
         suffix: of the file, which lies in a folder with the format's name.
         write: writes one prediction to a file; the same prediction gives the same bytes.
+        problem: says why class names or names of images do not fit; None where they do.
     """
 
     suffix: str
     write: Callable[[Prediction, IO[bytes]], None]
+    problem: Callable[[DatasetInfo, Sequence[str]], str | None] | None = None
 
 
 FORMATS = {
     "masks": Format(".png", pictures.masks),
     "overlays": Format(".jpg", pictures.overlays),
+    "probabilities": Format(".npz", probabilities.half),
+    "probabilities_8bit": Format(".npz", probabilities.bytes_of),
+    "coco": Format(".json", coco.coco),
+    "cityscapes": Format("_labelIds.png", servers.cityscapes, servers.cityscapes_problem),
+    "ade20k": Format(".png", servers.ade20k, servers.ade20k_problem),
+    "polygons": Format(".geojson", polygons.polygons),
 }
 
 USUAL_FORMATS = ("masks", "overlays")
 
 
-def formats_of(names: Sequence[str]) -> list[str]:
-    """The names, each once, in the order of :data:`FORMATS`.
+def formats_of(given: Sequence[str]) -> list[str]:
+    """The formats that are asked for, each once, in the order of :data:`FORMATS`.
+
+    Args:
+        given: names, several of which may stand in one text: ``masks,coco``, ``[masks, coco]``.
 
     Raises:
-        ConfigError: if one is unknown, with those that are known.
+        ConfigError: if one is unknown, with those that are known, or if there is none.
     """
-    for name in names:
+    names = re.findall(r"[^\s,\[\]]+", " ".join(given))
+    for name in names or ["nothing"]:
         if name not in FORMATS:
             raise ConfigError(
-                f"--save {name} is no format of a prediction: choose from {', '.join(FORMATS)}"
+                f"--save {name}: no such format of a prediction; choose from {', '.join(FORMATS)}"
                 f"{did_you_mean(name, FORMATS)}"
             )
     return [name for name in FORMATS if name in names]
 
 
-def file_of(folder: Path, form: str, name: str) -> Path:
-    """Where the prediction of an image is written: ``<folder>/<format>/<name><suffix>``.
+def refuse_misfits(formats: Sequence[str], info: DatasetInfo, names: Sequence[str]) -> None:
+    """Refuse formats of a server that wants other classes, or other names of images.
+
+    Args:
+        formats: names of :data:`FORMATS`.
+        info: class names.
+        names: of the images.
 
     Raises:
-        DataError: if the name leads out of the folder.
+        ConfigError: says what does not fit.
     """
-    return inside(folder / form, name + FORMATS[form].suffix)
+    for form in formats:
+        check = FORMATS[form].problem
+        if check is not None and (problem := check(info, names)) is not None:
+            raise ConfigError(f"--save {form}: {problem}; leave it out, or mend that")
+
+
+def file_of(folder: Path, form: str, name: str) -> Path:
+    """Where the prediction of an image lies: ``<folder>/<format>/<name><suffix>``."""
+    return folder / form / (name + FORMATS[form].suffix)
 
 
 def save(prediction: Prediction, folder: Path, formats: Sequence[str] = USUAL_FORMATS) -> list[Path]:
@@ -72,7 +99,7 @@ def save(prediction: Prediction, folder: Path, formats: Sequence[str] = USUAL_FO
         DataError: if the prediction's name leads out of the folder.
         DiskFullError: if there is no room.
     """
-    paths = [file_of(folder, form, prediction.name) for form in formats]
+    paths = [inside(folder / form, prediction.name + FORMATS[form].suffix) for form in formats]
     for form, path in zip(formats, paths, strict=True):
         with replacing(path) as file:
             FORMATS[form].write(prediction, file)

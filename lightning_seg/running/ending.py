@@ -1,5 +1,6 @@
 """Says at the end of a command where its results are, or what went wrong in terms of the settings."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,14 +9,17 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_seg.errors import ConfigError, DataError, LightningSegError, operation_without_determinism
+from lightning_seg.predictions import FORMATS
+from lightning_seg.predictions.coco import FILES as JOINED
+from lightning_seg.predictions.folder import VIDEOS
 
 RESULTS = {
     "fit": ("config.yaml", "metrics.csv", "metrics.json", "predictions.png", "checkpoints"),
     "validate": ("metrics.json", "images.csv", "images.npz", "predictions.png"),
     "test": ("metrics.json", "images.csv", "images.npz", "predictions.png"),
-    "predict": ("predictions/masks", "predictions/overlays"),
+    "predict": (*FORMATS, VIDEOS, *JOINED),
 }
-"""What each command may leave in its run folder."""
+"""What each command may leave in its run folder, or in that of its predictions."""
 
 
 @rank_zero_only
@@ -32,15 +36,16 @@ def refuse_failures(failures: Sequence[str], total: int) -> None:
     """Raise if images could not be predicted.
 
     Args:
-        failures: one line for each of these images.
+        failures: one line for each of these images; frames of a video may share one.
         total: how many images there are.
 
     Raises:
         DataError: lists all failures.
     """
     if failures:
+        lines = [f"{line} ({count} frames)" if count > 1 else line for line, count in Counter(failures).items()]
         raise DataError(
-            f"{len(failures)} of {total} images are not predicted, the others are:\n  " + "\n  ".join(failures)
+            f"{len(failures)} of {total} images are not predicted, the others are:\n  " + "\n  ".join(lines)
         )
 
 

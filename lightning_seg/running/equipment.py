@@ -18,6 +18,7 @@ from lightning_seg.lightning_internals import checkpoint_io_of
 from lightning_seg.loggers import keep_run_id, prepared
 from lightning_seg.loggers.metrics_table import MetricsTable
 from lightning_seg.models.normalisation import SyncBatchNorm
+from lightning_seg.predictions.folder import PredictionFolder
 
 
 def as_list(value: Any) -> list[Any]:
@@ -27,7 +28,14 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [value]
 
 
-def equip(trainer: Any, command: str, settings: Any, run: RunFolder, data: SegmentationDataModule) -> dict[str, Any]:
+def equip(
+    trainer: Any,
+    command: str,
+    settings: Any,
+    run: RunFolder,
+    data: SegmentationDataModule,
+    predictions: PredictionFolder | None = None,
+) -> dict[str, Any]:
     """Make the trainer's arguments that replace the user's.
 
     Args:
@@ -36,8 +44,9 @@ def equip(trainer: Any, command: str, settings: Any, run: RunFolder, data: Segme
         settings: all settings of the command, as they were parsed.
         run: where results go.
         data: of the run.
+        predictions: where those of ``predict`` go.
     """
-    chosen = _with_the_users(trainer, own_callbacks(command, settings, run, data))
+    chosen = _with_the_users(trainer, own_callbacks(command, settings, run, data, predictions))
     arguments: dict[str, Any] = {
         "callbacks": chosen,
         "plugins": own_plugins(as_list(trainer.plugins), trainer.sync_batchnorm, trainer.strategy),
@@ -69,11 +78,17 @@ def _with_the_users(trainer: Any, own: Sequence[pl.Callback]) -> list[pl.Callbac
     return sorted(chosen, key=lambda callback: isinstance(callback, callbacks.LastCheckpoint))
 
 
-def own_callbacks(command: str, settings: Any, run: RunFolder, data: SegmentationDataModule) -> list[pl.Callback]:
+def own_callbacks(
+    command: str,
+    settings: Any,
+    run: RunFolder,
+    data: SegmentationDataModule,
+    predictions: PredictionFolder | None = None,
+) -> list[pl.Callback]:
     """The callbacks that every run of a command has; for the arguments see :func:`equip`."""
     own: list[pl.Callback] = [callbacks.RankLog(), callbacks.ProgressBar()]
     if command == "predict":
-        return [*own, callbacks.PredictionFiles(run.path, data.info)]
+        return [*own, callbacks.PredictionFiles(run.path, data.info, predictions)]
     own += [callbacks.MetricsFile(run.path), callbacks.ResultGrid(run.path), callbacks.SamplePictures()]
     own += [callbacks.Dashboard(), callbacks.RunArtifacts()]
     if command in ("validate", "test"):

@@ -36,7 +36,7 @@ def test_overlays_of_deep_images_show_what_the_network_saw(tmp_path: Path) -> No
     data = SegmentationDataModule(["a", "b"], predict=str(tmp_path / "a.png"), value_range=[0, 4000], num_workers=0)
     data.setup("predict")
     [batch] = data.predict_dataloader()
-    trainer = SimpleNamespace(datamodule=data, state=SimpleNamespace(stage=RunningStage.PREDICTING))
+    trainer = SimpleNamespace(global_rank=0, datamodule=data, state=SimpleNamespace(stage=RunningStage.PREDICTING))
     files = PredictionFiles(tmp_path, DatasetInfo(("dark",), 255, ((0, 0, 0),)))
     files.on_predict_batch_end(trainer, None, [torch.zeros(8, 8, dtype=torch.uint8)], batch, 0)  # type: ignore[arg-type]
     shown = np.asarray(Image.open(tmp_path / "predictions/overlays/a.jpg"))

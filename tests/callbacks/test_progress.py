@@ -54,3 +54,18 @@ def test_live_miou_follows_the_rule_of_the_module(
     expected = f"over {averaged} of 18 classes"
     assert f"  val  mIoU {metrics['mIoU']:.4f} {expected}  mAcc " in capsys.readouterr().out
     assert f"{metrics['mIoU']:.3f} {expected}" in bars
+
+
+def test_predict_counts_images(
+    experiment: Callable[..., Path], scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["fit", "--config", str(experiment(eval_batch_size=2)), "--trainer.max_steps", "1", "--data.val", "null"])
+    capsys.readouterr()
+    given = ["predict", "--ckpt_path", "runs/tiny/version_0", "--data.predict", str(scenes / "train/images")]
+    main(given)
+    shown = capsys.readouterr().out
+    assert "6/6" in shown  # of three batches
+    assert "images/s" in shown
+    next(Path("runs/tiny/version_1/predictions/masks").iterdir()).unlink()
+    main(given)
+    assert "1/1" in capsys.readouterr().out

@@ -13,6 +13,7 @@ from lightning_seg.data.listing.prediction import images_to_predict
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.reading import read_image
 from lightning_seg.errors import DataError
+from tests.predictions.videos import write_video
 
 
 def write(folder: Path, *names: str) -> None:
@@ -80,6 +81,55 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, monkeypatch: pytest.Mon
     assert names("*/../../../*/*.png") == ["1"]
     assert names("../../*/../*.png") == ["3"]  # once, whatever the number of ways to it
     assert names("../../**/*.png") == ["3", "a/1", "b/c/d/2"]
+
+
+def test_a_list_names_its_images_a_line_each(tmp_path: Path) -> None:
+    write(tmp_path, "lists/a.jpg", "lists/b/ä 1.png", "other/c.png")
+    (tmp_path / "lists/near.txt").write_text("b/ä 1.png\n\n  a.jpg  \ngone.jpg\na.jpg\n./a.jpg\n")
+    near = images_to_predict(str(tmp_path / "lists/near.txt"), None, [])
+    assert [sample.name for sample in near] == ["b/ä 1", "a", "gone"]  # in its order, each once
+    assert near[2].image == tmp_path / "lists/gone.jpg"  # for its reader to say so
+    (tmp_path / "lists/far.txt").write_text(f"../other/c.png\n{tmp_path}/lists/a.jpg\n")
+    assert len(set(names(tmp_path / "lists/far.txt"))) == 2
+    assert [read_image(sample.image).shape for sample in images_to_predict("lists/far.txt", tmp_path, [])] == [
+        (4, 4, 3)
+    ] * 2
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"data\.predict .*empty\.txt is empty: it should hold the path of one image"):
+        names(tmp_path / "empty.txt")
+
+
+def test_several_at_once_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a/1.png", "a/2.png", "b/1.png")
+    given = [str(tmp_path / "b"), str(tmp_path / "a/*.png"), str(tmp_path / "b/1.png"), str(tmp_path / "gone.png")]
+    assert [sample.name for sample in images_to_predict(given, None, [])] == ["b/1", "a/1", "a/2", "gone"]
+    monkeypatch.chdir(tmp_path / "a")
+    mixed = images_to_predict(["1.png", str(tmp_path / "b"), "../a/2.png"], None, [])
+    assert [(sample.name, str(sample.image)) for sample in mixed] == [
+        ("a/1", "1.png"), ("b/1", f"{tmp_path}/b/1.png"), ("a/2", "../a/2.png")
+    ]  # fmt: skip
+    assert names("a/1.png", root=tmp_path) == [sample.name for sample in images_to_predict(["a/1.png"], tmp_path, [])]
+    for nothing in ("gone.png", ["gone.png"]):
+        with pytest.raises(
+            DataError, match=r"data\.predict 'gone\.png' matches no image: expected a file, a folder, a gl"
+        ):
+            images_to_predict(nothing, None, [])
+    with pytest.raises(DataError, match=r"data\.predict \[\] names no image"):
+        images_to_predict([], None, [])
+
+
+def test_the_frames_of_videos(tmp_path: Path, said: Callable[[], str]) -> None:
+    write_video(tmp_path / "x/clip.avi", 3)
+    write_video(tmp_path / "x/clip.mkv", 1)
+    write(tmp_path, "x/clip/000001.png", "x/a.png")
+    assert names(tmp_path / "x/clip.avi") == ["clip/000000", "clip/000001", "clip/000002"]
+    assert names(tmp_path / "x/clip*") == ["clip.avi/000000", "clip.avi/000001", "clip.avi/000002", "clip.mkv/000000"]
+    both = images_to_predict([str(tmp_path / "x/clip.mkv"), str(tmp_path / "x/clip")], None, [])
+    assert [sample.name for sample in both] == ["clip/000000", "clip/000001"]
+    both = images_to_predict([str(tmp_path / "x/clip.avi"), str(tmp_path / "x/clip")], None, [])
+    assert len({sample.name for sample in both}) == 4
+    assert names(tmp_path / "x") == ["a", "clip/000001"]
+    assert "passes over 2 files that are named as no image: .avi (1), .mkv (1)" in said()
 
 
 def test_goes_on_after_what_cannot_be_read(

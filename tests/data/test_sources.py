@@ -104,7 +104,7 @@ def test_a_run_on_bytes_in_memory_is_the_run_on_files(
         metrics = json.loads(Path(f"runs/{name}/version_1/metrics.json").read_text())
         found = json.loads(Path(f"runs/{name}/version_0/audit.json").read_text())
         assert Path(f"runs/{name}/version_1/predictions.png").is_file()
-        shown = sorted(Path(f"runs/{name}/version_2/predictions").rglob("*.*"))
+        shown = sorted(Path(f"runs/{name}/version_2/predictions").glob("*/*.*"))
         return (metrics["confusion_matrix"], found), shown
 
     in_memory, shown = run(

@@ -111,6 +111,16 @@ def test_a_file_without_nodata_has_none(tmp_path: Path) -> None:
         assert image.nodata(slice(0, 9), slice(0, 9)) is None
 
 
+def test_a_preview_is_the_image_in_small(tmp_path: Path) -> None:
+    pixels = scene(400, 300)
+    for name, settings in (("a", {}), ("b", {**TILED, "photometric": "rgb"})):
+        with WindowedImage(write(tmp_path / f"{name}.tif", pixels, **settings)) as image:
+            small = image.preview(100)
+            assert image.preview(1000).shape == (400, 300, 3)
+        assert small.shape == (100, 75, 3)
+        assert np.abs(small.astype(int) - pixels.transpose(1, 2, 0)[2::4, 2::4]).mean() < 5
+
+
 def test_another_process_opens_the_file_anew(tmp_path: Path) -> None:
     with WindowedImage(write(tmp_path / "a.tif", values(3, "uint16"), **UTM), RULES) as image:
         part = slice(3, 50), slice(9, 60)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_seg.inference import Augmented, Inference, SlidingWindow
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.losses import OHEM, Criterion, CrossEntropy, HardPixelMining
 from lightning_seg.metrics import Evaluation
@@ -17,6 +18,7 @@ from lightning_seg.structures import DenseScores
 from lightning_seg.transfers import Later
 from tests.conftest import MODELS
 from tests.gpu.devices import Batch, on
+from tests.inference.networks import Network, picture
 from tests.models.samples import IGNORE, as_detectron2, make_batch, pair
 
 SIZES = [(64, 96), (64, 96)]
@@ -96,6 +98,16 @@ def test_label_maps_and_counts_are_those_of_the_cpu(device: torch.device, size: 
         assert len(differing) <= 1e-4 * expected.numel()  # where the two best are equal to rounding
         on_cpu = confusion_matrix(expected, truth, classes, IGNORE)
         assert torch.equal(confusion_matrix(expected.to(device), truth.to(device), classes, IGNORE).cpu(), on_cpu)
+
+
+@pytest.mark.parametrize("way", [SlidingWindow((40, 56), 0.5), Augmented([1.0, 0.75], of=SlidingWindow((40, 56)))])
+def test_blended_probabilities_are_those_of_the_cpu(device: torch.device, way: Inference) -> None:
+    network, image = Network(4), picture(97, 131)
+    found, expected = (
+        way.probabilities(network, [{"image": image.to(where), "height": 60, "width": 150}])[0].cpu()
+        for where in (device, torch.device("cpu"))
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-3)
 
 
 def test_an_evaluation_reads_its_figures_late_and_whole(device: torch.device) -> None:

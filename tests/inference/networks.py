@@ -35,7 +35,9 @@ class Network:
         features = F.pad(image.float()[None] / 255 - 0.5, (0, -width % self.stride, 0, -height % self.stride))
         for index, kernel in enumerate(self.kernels):
             stride = self.stride if index == 0 else 1
-            features = F.conv2d(features, kernel, stride=stride, padding=(kernel.shape[-1] - 1) // 2).tanh()
+            features = F.conv2d(
+                features, kernel.to(features.device), stride=stride, padding=(kernel.shape[-1] - 1) // 2
+            ).tanh()
         return 8 * features[0]
 
     def probabilities(self, image: Tensor) -> Tensor:

@@ -32,13 +32,13 @@ def averaged(network: Network, image: Tensor, scales: list[float], flip: bool, s
     return F.interpolate(mean[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-@pytest.mark.parametrize("band_bytes", [1, 2**23])
+@pytest.mark.parametrize("band_bytes", [1, 2**20])
 @pytest.mark.parametrize("stored", [(33, 47), (50, 20)])
 @pytest.mark.parametrize(("scales", "flip"), [([0.75, 1.0, 1.3], True), ([1.0], True), ([0.5], False)])
 def test_equals_the_mean_of_whole_views(
     monkeypatch: pytest.MonkeyPatch, scales: list[float], flip: bool, stored: tuple[int, int], band_bytes: int
 ) -> None:
-    monkeypatch.setattr("lightning_seg.inference.whole._BAND_BYTES", (band_bytes, 1))
+    monkeypatch.setattr("lightning_seg.inference.whole._PROBABILITY_BYTES", (band_bytes, 1))
     network, image = Network(4), picture(33, 47)
     sample: Any = {"image": image, "height": stored[0], "width": stored[1]}
     way = Augmented(scales, flip)
@@ -69,6 +69,33 @@ def test_a_mirrored_image_and_a_mirrored_network_agree() -> None:
     mirrored = way.probabilities(network, [{"image": image.flip(-1)}])[0]
     torch.testing.assert_close(found, mirrored.flip(-1), rtol=0, atol=1e-5)
     assert found.argmax(0).unique().numel() > 2
+
+
+@pytest.mark.parametrize(
+    "way", [WHOLE, SlidingWindow((9, 12), 0.5), Augmented([1.0, 0.7]), Augmented([1.0, 1.2], of=SlidingWindow((9, 12)))]
+)
+def test_bands_from_a_row_are_those_of_the_whole_to_the_bit(way: Any) -> None:
+    network, image = Network(4), picture(40, 36)
+    samples: list[Any] = [
+        {"image": image},
+        {"image": image, "height": 97, "width": 20},
+        {"image": image, "height": 15, "width": 25, "placement": Placement(3, 5, 30, 20, mirrored=True)},
+        {"image": image, "height": 40, "width": 25, "placement": Placement(0, 5, 40, 20, upside_down=True)},
+    ]
+    for sample in samples:
+        whole = torch.cat([band for _, band in way.probability_bands(network, sample)], 1)
+        for first in (0, 1, 7, 14):
+            bands = list(way.probability_bands(network, sample, first))
+            assert bands[0][0] == first
+            assert torch.equal(torch.cat([band for _, band in bands], 1), whole[:, first:])
+            labels = torch.cat([band for _, band in way.label_bands(network, sample, first)])
+            assert torch.equal(labels.long(), whole[:, first:].argmax(0))
+
+
+def test_nothing_is_asked_of_windows_above() -> None:
+    network, image = Network(), picture(100, 20)
+    list(SlidingWindow((20, 20), 0.5).label_bands(network, {"image": image}, first=55))
+    assert len(network.batches) == 5  # from rows 40, 50, 60, 70, 80
 
 
 def test_placements_are_undone() -> None:

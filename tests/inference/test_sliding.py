@@ -55,7 +55,7 @@ def blended(network: Network, image: Tensor, way: SlidingWindow) -> NDArray[np.f
 def test_equals_a_blend_of_whole_arrays(monkeypatch: pytest.MonkeyPatch, blend: Any) -> None:
     draw = random.Random(0)
     for _ in range(12):
-        monkeypatch.setattr("lightning_seg.inference.whole._BAND_BYTES", (draw.choice([1, 2**23]), 1))
+        monkeypatch.setattr("lightning_seg.inference.whole._PROBABILITY_BYTES", (draw.choice([1, 2**20]), 1))
         network, image = Network(draw.choice([1, 4])), picture(draw.randint(1, 40), draw.randint(1, 40))
         window, overlap = (draw.randint(1, 30), draw.randint(1, 30)), draw.choice([0, 0.1, 0.25, 0.5, 0.7])
         way = SlidingWindow(window, overlap, blend, batch_size=draw.randint(1, 5))
@@ -134,7 +134,7 @@ def test_windows_lie_inside_and_are_moved_not_padded() -> None:
 def test_placed_and_resized_while_the_rows_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(0)
     for _ in range(40):
-        monkeypatch.setattr("lightning_seg.inference.whole._BAND_BYTES", (draw.choice([1, 2**23]), 1))
+        monkeypatch.setattr("lightning_seg.inference.whole._PROBABILITY_BYTES", (draw.choice([1, 2**20]), 1))
         network = Network()
         height, width = draw.randint(10, 40), draw.randint(10, 40)
         top, left = draw.randrange(height), draw.randrange(width)

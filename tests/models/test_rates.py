@@ -178,5 +178,5 @@ def test_factors_out_of_range_are_refused(backbone: float, decay: float, message
 def test_a_backbone_without_blocks_has_no_layer_decay() -> None:
     plain = nn.Sequential(nn.Conv2d(3, 4, 1))
     assert Rates(backbone=0.1).factors(plain) == {ABOVE: 0.1}
-    with pytest.raises(ConfigError, match=r"model\.layer_decay goes by blocks: Sequential has no modules named"):
+    with pytest.raises(ConfigError, match=r"model\.layer_decay needs blocks: Sequential has no modules named"):
         Rates(layer_decay=0.9).factors(plain)

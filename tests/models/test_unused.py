@@ -75,8 +75,10 @@ def test_one_notice_lists_those_of_a_file(tmp_path: Path, caplog: pytest.LogCapt
     }
     with caplog.at_level(logging.INFO):
         make({**TINY_OVERRIDES, **pyramid}, str(path))
-    said = [record.message for record in caplog.records if "Of the Detectron2 config" in record.message]
-    assert said == ["Of the Detectron2 config, the groups data and trainer replace INPUT.MIN_SIZE_TEST, SEED"]
+    said = [record.message for record in caplog.records if "keys of the Detectron2 config" in record.message]
+    assert said == [
+        "The groups data and trainer replace these keys of the Detectron2 config: INPUT.MIN_SIZE_TEST, SEED"
+    ]
 
 
 def test_every_key_of_the_table_exists() -> None:

@@ -1,6 +1,6 @@
 """Lists each split of an experiment once, for all who ask before its run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class Listings:
     def __init__(
         self,
         readers: Mapping[str, Reader | None],
-        predict: str | Reader | None,
+        predict: Sequence[str] | str | Reader | None,
         root: Path | None,
         labelling: Labelling,
         rules: ReadingRules,
@@ -109,7 +109,7 @@ class Listings:
         """
         if self._predicted is None:
             if self.predict is None:
-                raise ConfigError("predict needs images: --data.predict IMAGE, FOLDER or 'GLOB'")
+                raise ConfigError("predict needs images: --data.predict IMAGE, FOLDER, 'GLOB', LIST.txt or VIDEO")
             if isinstance(self.predict, Reader):
                 self._predicted = [replace(sample, mask=None) for sample in self.predict.samples(self.root)]
             else:

@@ -9,12 +9,14 @@ from pathlib import Path
 from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_seg.data.readers import Coco, Folder, Reader
-from lightning_seg.data.readers.finding import resolve
+from lightning_seg.data.readers.finding import Finder, resolve
 from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
 from lightning_seg.data.readers.names import common_folder, unique_names
 from lightning_seg.data.readers.reader import OrphanError
+from lightning_seg.data.readers.text import lines_of, read_text
 from lightning_seg.data.readers.walking import files_below
 from lightning_seg.data.reading import read_header
+from lightning_seg.data.reading.video import frame_paths, is_video
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Sample, summarise
 
@@ -22,30 +24,110 @@ _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _SUFFIXES = (
     *IMAGE_SUFFIXES, *_JPEG, ".gif", ".jp2", ".j2k", ".jpf", ".jpx", ".avif", ".ppm", ".pgm", ".pbm", ".pnm",
 )  # fmt: skip
-"""What is taken for an image in a folder, in any case: all that is read."""
+"""What is taken for an image in a folder, in any case: all that is read, but for videos."""
+
+_LIST_SUFFIX = ".txt"
 
 
-def images_to_predict(given: str, root: Path | None, readers: Sequence[Reader]) -> list[Sample]:
-    """The image itself, all images below a folder, or what a glob pattern matches.
+def images_to_predict(given: Sequence[str] | str, root: Path | None, readers: Sequence[Reader]) -> list[Sample]:
+    """The image itself, all images below a folder, what a glob pattern matches, what a list names, a video's frames.
 
-    Masks that lie among the images are left out, and so are a folder's files of other kinds; both are told.
+    Masks that lie among the images are left out, and so are a folder's files of other kinds; both are told. What is
+    named by itself and is not there is kept, for its reader to say so.
 
     Args:
-        given: ``data.predict``: as typed in a shell; else below ``root``, as other paths of the data.
+        given: ``data.predict``, one or several: as typed in a shell; else below ``root``, as other paths of the data.
         root: ``data.root``.
         readers: of the experiment, which know masks.
+
+    Returns:
+        Each file once; frames have the name of their video and their number, such as ``clip/000012``.
 
     Raises:
         DataError: if there is no image.
     """
+    if isinstance(given, str):
+        files, folder = _named_by(given, root, readers)
+    else:
+        found = [_named_by(one, root, readers, alone=len(given) == 1) for one in given]
+        files = [file for some, _ in found for file in some]
+        folder = found[0][1] if len(found) == 1 else None
+    if not files:
+        raise DataError(f"data.predict {given!r} names no image: expected files, folders, globs, lists or videos")
+    files = _each_once(files)
+    if folder is None:
+        whole = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100  # resolve() would follow links
+        shared = common_folder(whole)
+        return _samples(files, [file.relative_to(shared) for file in whole])
+    return _samples(files, [file.relative_to(folder) for file in files])
+
+
+def _each_once(files: Sequence[Path]) -> list[Path]:
+    """Those that come first of the files that lie in one folder under one name."""
+    folders = {folder: os.path.realpath(folder) for folder in {file.parent for file in files}}
+    once: dict[tuple[str, str], Path] = {}
+    for file in files:
+        once.setdefault((folders[file.parent], file.name), file)
+    return list(once.values())
+
+
+def _samples(files: Sequence[Path], called: Sequence[Path]) -> list[Sample]:
+    """Images and the frames of videos, named by what each file is called."""
+    relative = dict(zip(files, called, strict=True))
+    videos = [file for file in files if is_video(file)]
+    names = dict(zip(videos, unique_names([relative[video] for video in videos]), strict=True))
+    paths, whole = [], []
+    for file in files:
+        if file not in names:
+            paths.append(file)
+            whole.append(os.fspath(relative[file]))
+            continue
+        for frame in frame_paths(file):
+            paths.append(frame)
+            whole.append(f"{names[file]}/{frame.name}")
+    return [Sample(name, path) for name, path in zip(unique_names(whole), paths, strict=True)]
+
+
+def _named_by(
+    given: str, root: Path | None, readers: Sequence[Reader], *, alone: bool = True
+) -> tuple[list[Path], Path | None]:
+    """The files that one text means, and the folder that their names are relative to; None: the one that holds all.
+
+    Raises:
+        DataError: if there is no image; not where others are given too.
+    """
     for base in [None] if root is None else [None, root]:
         source = resolve(given, base)
         if source.is_file():
-            return [Sample(unique_names([source.name])[0], source)]
+            if source.suffix.lower() == _LIST_SUFFIX:
+                return _listed(source)
+            return [source], source.parent
         if found := _files_at(source):
-            break
-    else:
-        raise DataError(f"data.predict {given!r} matches no image: expected a file, a folder or a glob")
+            return _images_among(given, source, found, root, readers)
+    if alone:
+        raise DataError(
+            f"data.predict {given!r} matches no image: expected a file, a folder, a glob, a list (.txt) or a video"
+        )
+    return [source], None
+
+
+def _listed(file: Path) -> tuple[list[Path], Path | None]:
+    """The files that a list names, a line each, relative to it; also those that are not there."""
+    finder = Finder()
+    files = []
+    for _, line in lines_of(read_text(file, "data.predict", raw_names=True)):
+        found = finder.find(line, [file.parent])
+        files.append(found[0] if found else file.parent / line.strip())
+    if not files:
+        raise DataError(f"data.predict {file} is empty: it should hold the path of one image or video a line")
+    below = all(path.is_relative_to(file.parent) and ".." not in path.parts for path in files)
+    return files, file.parent if below else None
+
+
+def _images_among(
+    given: str, source: Path, found: Sequence[Path], root: Path | None, readers: Sequence[Reader]
+) -> tuple[list[Path], Path | None]:
+    """The images among the files of a folder or of a glob."""
     others = [path for path in found if source.is_dir() and path.suffix.lower() not in _SUFFIXES]  # a glob says which
     paths = sorted(set(found) - set(others))
     masks = _masks_among(paths, root, readers)
@@ -64,8 +146,7 @@ def images_to_predict(given: str, root: Path | None, readers: Sequence[Reader]) 
             f"data.predict {given!r} holds no image ({', '.join(_SUFFIXES)}), but masks ({len(masks)}) and other files "
             f"({len(others)}): name a folder of images, or an image by its own path"
         )
-    names = unique_names([path.relative_to(source if source.is_dir() else common_folder(left)) for path in left])
-    return [Sample(name, path) for name, path in zip(names, left, strict=True)]
+    return left, source if source.is_dir() else None
 
 
 def _files_at(source: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Decides which process sees which sample: training has no remainder, evaluation no repeats."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,17 +143,39 @@ def rare_class_probabilities(pixels: NDArray[np.int64], temperature: float) -> N
 class EvaluationSampler(DistributedSampler[int], SequentialSampler):
     """Every sample exactly once over all processes: no padding, no repeats; ranks may be empty.
 
+    A batch holds neighbours, and goes to a process as a whole: what goes through the network together, and so how it is
+    rounded, does not depend on the number of processes, nor on what is left out.
+
     A subclass of ``DistributedSampler``, because Lightning replaces any other by one that repeats samples, and of
     ``SequentialSampler``, because ``trainer.overfit_batches`` does so with all that are not sequential.
+
+    Args:
+        dataset: anything with a length.
+        num_replicas: number of processes.
+        rank: of this process.
+        batch_size: samples of a batch.
+        left_out: positions of samples that are not wanted; a batch of which any sample is wanted comes as a whole.
     """
 
-    def __init__(self, dataset: Dataset[object], *, num_replicas: int, rank: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[object],
+        *,
+        num_replicas: int,
+        rank: int,
+        batch_size: int = 1,
+        left_out: Collection[int] = (),
+    ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
         self.total_size = len(dataset)  # type: ignore[arg-type]  # Dataset declares no length
-        self.num_samples = len(range(self.rank, self.total_size, self.num_replicas))
+        starts = range(0, self.total_size, batch_size)
+        batches = [range(start, min(start + batch_size, self.total_size)) for start in starts]
+        wanted = [batch for batch in batches if any(position not in left_out for position in batch)]
+        self._batches = wanted[rank::num_replicas]
+        self.num_samples = sum(map(len, self._batches))
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.rank, self.total_size, self.num_replicas))
+        return chain.from_iterable(self._batches)
 
 
 def make_train_sampler(

@@ -1,4 +1,4 @@
-"""How each kind of head is trained and evaluated: a known one by its own methods, any other by its own forward."""
+"""Trains and evaluates each kind of head: a known one through its methods, any other through its forward."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ __all__ = ["Adapter", "Found", "adapt", "owner_of_losses", "pad_targets"]
 
 
 def adapt(head: Any, ignore_index: int) -> Adapter:
-    """The adapter of a head, found by the class whose ``forward`` it has.
+    """Choose the adapter of a head by the class that defines its ``forward``.
 
     Raises:
-        ConfigError: if it has ``losses`` but not what belongs to them.
+        ConfigError: if the head has ``losses``, but lacks the attributes that belong to them.
     """
     known = known_adapters()
     kind = next(cls for cls in type(head).__mro__ if "forward" in vars(cls))

@@ -1,4 +1,4 @@
-"""What an adapter is: how one kind of head is trained and evaluated."""
+"""Defines the adapter, which trains and evaluates one kind of head."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -18,17 +18,17 @@ LossFunction = Callable[[Tensor, Tensor], Losses]
 Size = tuple[int, int]
 
 _KNOWN = ("detectron2.", "lightning_seg.")
-"""Where heads are from whose losses take float32 logits also where their weights are of half precision."""
+"""Packages of heads whose losses take float32 logits even if the head's weights are in half precision."""
 
 EXAMPLE = "examples/custom_head/head.py"
 
 
 class Found(NamedTuple):
-    """What a head says of one image in evaluation.
+    """The output of a head for one image in evaluation.
 
     Attributes:
-        scores: that is evaluated.
-        of_loss: what the head's main losses take, as a batch of one; None where it is not known.
+        scores: are evaluated.
+        of_loss: the input of the head's main losses, as a batch of one; None if it is not known.
     """
 
     scores: Scores
@@ -40,11 +40,11 @@ class Adapter(ABC):
 
     Args:
         head: of Detectron2, of its projects or of a user.
-        ignore_index: target that counts nowhere.
+        ignore_index: label of pixels that do not count.
 
     Attributes:
-        stride: input pixels per logit that the head's losses take.
-        hint: what to add to an error of the head's code.
+        stride: input pixels per logit, for the logits that the head's losses take.
+        hint: is added to an error of the head's code.
     """
 
     hint = ""
@@ -56,12 +56,12 @@ class Adapter(ABC):
 
     @abstractmethod
     def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> Losses:
-        """The losses of the head in training mode; zero where no pixel counts.
+        """The losses of the head in training mode; zero if no pixel counts.
 
         Args:
             features: of the backbone.
             targets: (N, H, W) int64, padded to whole strides with the ignore value.
-            criterion: takes logits (N, K, h, w) and targets, in place of the head's main loss; None: its own.
+            criterion: takes logits (N, K, h, w) and targets, and replaces the head's main loss; None keeps it.
         """
 
     @abstractmethod
@@ -73,35 +73,35 @@ class Adapter(ABC):
         """
 
     def evaluate(self, features: Features, input_size: Size) -> list[Found]:
-        """The same of each image, with what the head's main losses take: the logits themselves."""
+        """The output for each image with the logits, which the head's main losses take."""
         logits, stride = self.logits(features, input_size)
         return dense(logits, stride, logits)
 
     def check(self, features: Features, targets: Tensor, input_size: Size, levels: Sequence[int]) -> None:
-        """Refuse a head whose scores do not stand for exactly the padded input, up to whole strides.
+        """Refuse a head whose scores do not cover exactly the padded input, up to whole strides.
 
         Args:
             features: of the backbone in evaluation mode, without data.
-            targets: for these, as in training.
+            targets: for these features, as in training.
             input_size: height and width of the padded input.
             levels: strides of the features.
 
         Raises:
-            ConfigError: says what ``common_stride`` should be.
+            ConfigError: says which ``common_stride`` fits.
         """
         refuse_size(self.evaluate(features, input_size)[0].scores, self.stride, input_size)
 
     def settle(self, features: Callable[[], Features], input_size: Size) -> str | None:
-        """Find out how the head is best evaluated, where that is not known; returns what a user should know of it.
+        """Find out how to evaluate the head best, if that is unknown; returns a notice for the user, or None.
 
         Args:
-            features: makes random ones, of the shapes that the backbone gives for an input.
+            features: makes random features, of the shapes that the backbone gives for an input.
             input_size: height and width of that input.
         """
         return None
 
     def own_losses(self, logits: Tensor, targets: Tensor) -> Losses:
-        """The head's main losses of the logits that they are defined on."""
+        """The head's main losses, from the logits that they take."""
         owner = owner_of_losses(self.head)
         half = logits.dtype in (torch.float16, torch.bfloat16) and not torch.is_autocast_enabled(logits.device.type)
         if half and type(owner).losses.__module__.startswith(_KNOWN):
@@ -110,7 +110,7 @@ class Adapter(ABC):
         return losses
 
     def evaluation_losses(self, found: Found, targets: Tensor, criterion: LossFunction | None) -> Losses:
-        """The main losses of one image of which :meth:`evaluate` gave this; arguments as in training."""
+        """The main losses of one image, from what :meth:`evaluate` returned; the other arguments are as in training."""
         if found.of_loss is None:
             height, width = found.scores.reach
             targets, logits, stride = targets[..., :height, :width], found.scores.logits[None], found.scores.stride
@@ -119,14 +119,14 @@ class Adapter(ABC):
         return zero_where_nothing_counts((criterion or self.own_losses)(found.of_loss, targets), found.of_loss)
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor, stride: int) -> Losses:
-        """The mean over pixels that count, of upsampled logits, as in ``SemSegFPNHead``."""
+        """The cross-entropy of upsampled logits, its mean over the pixels that count, as in ``SemSegFPNHead``."""
         full = F.interpolate(logits.float(), scale_factor=stride, mode="bilinear", align_corners=False)
         height, width = targets.shape[-2:]
         return {"loss_sem_seg": F.cross_entropy(full[..., :height, :width], targets, ignore_index=self.ignore_index)}
 
 
 def dense(logits: Tensor, stride: int, of_loss: Tensor | None) -> list[Found]:
-    """What logits (N, K, h, w) say of each image; ``of_loss`` are those that the head's own ``losses`` takes."""
+    """Split logits (N, K, h, w) by image; ``of_loss`` are the logits that the head's own ``losses`` takes."""
     return [
         Found(scores, None if of_loss is None else of_loss[place : place + 1])
         for place, scores in enumerate(DenseScores.of(logits, stride))
@@ -134,7 +134,7 @@ def dense(logits: Tensor, stride: int, of_loss: Tensor | None) -> list[Found]:
 
 
 def refuse_size(scores: Scores, common_stride: int, input_size: Size) -> None:
-    """Raise a ConfigError unless the scores stand for exactly the padded input, up to whole strides."""
+    """Raise a ConfigError unless the scores cover exactly the padded input, up to whole strides."""
     (height, width), (found_height, found_width) = input_size, scores.logits.shape[-2:]
     if scores.reach != tuple(-(-side // common_stride) * common_stride for side in input_size):
         raise ConfigError(
@@ -145,14 +145,14 @@ def refuse_size(scores: Scores, common_stride: int, input_size: Size) -> None:
 
 
 def owner_of_losses(head: Any) -> Any:
-    """The module whose ``losses`` and ``common_stride`` are the head's: PointRend's are those of its coarse head."""
+    """The module that has the head's ``losses`` and ``common_stride``: for PointRend, its coarse head."""
     return getattr(head, "coarse_sem_seg_head", head)
 
 
 def zero_where_nothing_counts(losses: dict[str, Tensor], *logits: Tensor) -> Losses:
-    """Detectron2's means over no pixel are NaN, with a zero gradient; make them zero.
+    """Make means over no pixel zero: in Detectron2 they are NaN, with a zero gradient.
 
-    A NaN that comes from the logits stays one.
+    A NaN that comes from the logits stays NaN.
     """
     finite = logits[0].isfinite().all()
     for others in logits[1:]:
@@ -161,7 +161,7 @@ def zero_where_nothing_counts(losses: dict[str, Tensor], *logits: Tensor) -> Los
 
 
 def pad_targets(targets: Tensor, stride: int, ignore_value: int) -> Tensor:
-    """Pad (N, H, W) to whole strides, as far as upsampled logits reach; changes nothing where Detectron2 runs."""
+    """Pad (N, H, W) to whole strides, as upsampled logits are; at sizes that Detectron2 accepts, nothing changes."""
     height, width = targets.shape[-2:]
     return F.pad(targets, (0, -width % stride, 0, -height % stride), value=ignore_value)
 
@@ -172,7 +172,7 @@ def shown(found: Any) -> str:
 
 @contextmanager
 def replaced(module: nn.Module, name: str, value: Any) -> Iterator[None]:
-    """Set an instance attribute and take it away again, whatever happens, so that copies never hold it."""
+    """Set an attribute of an instance and always remove it again, so that no copy holds it."""
     before = vars(module).get(name, replaced)
     vars(module)[name] = value
     try:

@@ -1,4 +1,4 @@
-"""Heads that nobody knows, with ``losses``: trained through these, evaluated by their own forward."""
+"""Trains unknown heads through their ``losses``, and evaluates them through their forward."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -27,11 +27,11 @@ from lightning_seg.structures import DenseScores
 
 
 class Foreign(Adapter):
-    """Any other head with ``losses``, ``common_stride`` and ``ignore_value``: evaluated by its own forward.
+    """Any other head with ``losses``, ``common_stride`` and ``ignore_value``; its forward evaluates it.
 
     Attributes:
-        by_losses: whether what ``losses`` gets is known to be, upsampled, what the forward gives in evaluation; it is
-            read there then, which spares logits at full size.
+        by_losses: whether the logits that ``losses`` gets, upsampled, are known to be the output in evaluation. Then
+            they are read there, and logits at full size are never made.
     """
 
     hint = f"; a head that does is {EXAMPLE}"
@@ -53,7 +53,7 @@ class Foreign(Adapter):
         logits = logits_of_forward(self.head, features)
         owner = owner_of_losses(self.head)
         reach = -(-input_size[0] // self.stride) * self.stride
-        if owner is not self.head:  # it refines, to whatever stride
+        if owner is not self.head:  # it refines, to a stride of its own
             stride = max(1, reach // logits.shape[-2])
         else:
             stride = self.stride if logits.shape[-2] * self.stride == reach else 1
@@ -66,10 +66,10 @@ class Foreign(Adapter):
         refuse_size(scores, 1 if exact else self.stride, input_size)
 
     def settle(self, features: Callable[[], Features], input_size: Size) -> str | None:
-        """Find out whether the logits may be read before ``losses``: where both ways agree to the bit.
+        """Find out whether the logits may be read before ``losses``: they may if both ways agree to the bit.
 
-        A copy is asked, whose parameters and buffers are moved a little: what starts at zero, such as the weight of a
-        refinement, would show no difference.
+        A copy is tried, whose parameters and buffers are moved a little. Else a weight that starts at zero, such as
+        that of a refinement, would hide the difference.
         """
         self.by_losses = self._agrees_with_losses(features(), input_size)
         if self.by_losses:
@@ -86,7 +86,7 @@ class Foreign(Adapter):
             with torch.no_grad():
                 found = [one.scores for one in twin.evaluate(features, input_size)]
                 read = twin.before_losses(features, None)
-        except Exception:  # a user's code, which may ask for targets here: it is evaluated as it is
+        except Exception:  # a user's code may ask for targets here: then its forward evaluates it
             return False
         if found[0].stride != self.stride:
             read = F.interpolate(read, scale_factor=self.stride, mode="bilinear", align_corners=False)
@@ -95,7 +95,7 @@ class Foreign(Adapter):
         return unharmed and torch.equal(read, torch.stack([scores.logits for scores in found]))
 
     def before_losses(self, features: Features, targets: Tensor | None) -> Tensor:
-        """The logits that the forward gives to ``losses`` first, with all but the head itself in evaluation mode."""
+        """The logits that the forward first passes to ``losses``; only the head itself is in training mode."""
 
         def stop(logits: Tensor, *_: Any) -> dict[str, Tensor]:
             raise _ReachedError(logits)
@@ -109,10 +109,10 @@ class Foreign(Adapter):
 
 
 def logits_of_forward(head: Any, features: Features) -> Tensor:
-    """What the forward of a head gives in evaluation.
+    """The logits that the forward of a head returns in evaluation.
 
     Raises:
-        ConfigError: if that is no logits.
+        ConfigError: if it returns no logits.
     """
     found = head(features, None)
     logits = found[0] if isinstance(found, tuple) and found else found
@@ -125,7 +125,7 @@ def logits_of_forward(head: Any, features: Features) -> Tensor:
 
 
 def _moved(head: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose numbers are all a little larger, so that variances stay positive."""
+    """A copy in evaluation mode with all numbers a little larger; so variances stay positive."""
     twin = deepcopy(head).eval()
     with torch.no_grad():
         for tensor in [*twin.parameters(), *twin.buffers()]:
@@ -135,7 +135,7 @@ def _moved(head: nn.Module) -> nn.Module:
 
 
 def _state(head: nn.Module) -> dict[str, Tensor]:
-    """Copies of all tensors of a head, and of the numbers that it counts itself."""
+    """Copies of all tensors of a head, and of its own numbers."""
     numbers = {name: torch.tensor(value) for name, value in vars(head).items() if isinstance(value, int | float)}
     return {**{name: tensor.clone() for name, tensor in head.state_dict().items()}, **numbers}
 
@@ -151,7 +151,7 @@ class _ReachedError(Exception):
 def losses_of_forward(
     adapter: Adapter, features: Features, targets: Tensor, criterion: LossFunction | None
 ) -> dict[str, Tensor]:
-    """What the forward returns in training, with another function in the place of ``losses`` for this call."""
+    """What the forward returns in training if, for this call, another function replaces ``losses``."""
     owner = owner_of_losses(adapter.head)
     of_logits = criterion or owner.losses
     seen: list[Tensor] = []
@@ -169,6 +169,6 @@ def losses_of_forward(
 
 def _without_losses(head: Any) -> ConfigError:
     return ConfigError(
-        f"{type(head).__name__}.forward does not call self.losses(logits, targets) in training, through which "
-        f"model.criterion reaches a head: let it, as in {EXAMPLE}"
+        f"{type(head).__name__}.forward does not call self.losses(logits, targets) in training, but model.criterion "
+        f"needs that: call it, as in {EXAMPLE}"
     )

@@ -1,7 +1,6 @@
-"""Heads of Detectron2, of its projects and of this project, read through their own methods.
+"""Trains and evaluates the heads of Detectron2, of its projects and of this project through their own methods.
 
-They give logits at 1/``common_stride`` of the input, which is all that an evaluation needs: upsampling them in full is
-left to ``inference``.
+They return logits at 1/``common_stride`` of the input. An evaluation needs no more: ``inference`` upsamples them.
 """
 
 from torch import Tensor
@@ -20,7 +19,7 @@ from lightning_seg.models.adapters.foreign import losses_of_forward
 
 
 class Layered(Adapter):
-    """``SemSegFPNHead``, ``DeepLabV3PlusHead`` and the heads of this project: ``layers``, then losses or upsampling."""
+    """``SemSegFPNHead``, ``DeepLabV3PlusHead`` and this project's heads: ``layers``, then losses or upsampling."""
 
     def layers(self, features: Features) -> Tensor:
         """Logits (N, K, h, w) at 1/``common_stride``."""
@@ -44,7 +43,7 @@ class DeepLabV3(Layered):
 
 
 class PointRend(Adapter):
-    """``PointRendSemSegHead``: its main loss is that of a coarse head, whose logits it refines in evaluation."""
+    """``PointRendSemSegHead``: its main loss is that of a coarse head; in evaluation it refines the coarse logits."""
 
     def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> dict[str, Tensor]:
         return losses_of_forward(self, features, targets, criterion)

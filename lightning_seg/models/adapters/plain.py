@@ -1,4 +1,4 @@
-"""Heads that only have a forward from features to logits."""
+"""Trains and evaluates heads that have nothing but a forward from features to logits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,10 +18,10 @@ from lightning_seg.models.adapters.adapter import (
 
 
 class Plain(Adapter):
-    """A head that only has ``forward(features)`` to logits (N, K, h, w): loss and upsampling are added.
+    """A head that only has ``forward(features)``, which returns logits (N, K, h, w); this adds loss and upsampling.
 
-    The loss is ``SemSegFPNHead``'s, the mean cross-entropy of the upsampled logits. Their stride is
-    ``common_stride`` where the head has that, else what :meth:`check` finds.
+    The loss is ``SemSegFPNHead``'s, the mean cross-entropy of the upsampled logits. Their stride is the head's
+    ``common_stride`` if it has one, else what :meth:`check` finds.
     """
 
     hint = f"; a head that does is {EXAMPLE}"
@@ -37,7 +37,7 @@ class Plain(Adapter):
         super().check(features, targets, input_size, levels)
 
     def _measure(self, logits: Tensor, input_size: Size, levels: Sequence[int]) -> None:
-        """Take the stride from logits (N, K, h, w) of a padded input: one of the backbone's, else a power of two."""
+        """Find the stride of logits (N, K, h, w) of a padded input: one of the backbone's, else a power of two."""
         for stride in (1, *sorted(levels), *(2**power for power in range(1, 8))):
             if tuple(logits.shape[-2:]) == tuple(-(-side // stride) for side in input_size):
                 self.stride = stride
@@ -59,10 +59,10 @@ class Plain(Adapter):
 
 
 def _logits(head: Any, features: Features) -> Tensor:
-    """What the forward of a head without ``losses`` gives.
+    """The logits that the forward of a head without ``losses`` returns.
 
     Raises:
-        ConfigError: if that is no logits.
+        ConfigError: if it returns no logits.
     """
     found = head(features)
     if not (isinstance(found, Tensor) and found.ndim == 4):

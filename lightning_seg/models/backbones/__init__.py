@@ -1,7 +1,7 @@
-"""Backbones beyond Detectron2's registered ones: every timm model with feature levels, RegNet, Swin, ViT and MViT.
+"""Adds backbones that Detectron2 does not register: every timm model with feature levels, RegNet, Swin, ViT and MViT.
 
-Reading a config needs only the keys declared here; the modules ``timm`` and ``detectron2``, which are slow to import,
-register their builders for whoever builds a network.
+Reading a config only needs the keys that are declared here. The modules ``timm`` and ``detectron2`` are slow to import;
+they register their builders when a network is built.
 """
 
 from typing import TYPE_CHECKING
@@ -21,27 +21,27 @@ NEVER_FROZEN = (
     "build_mvit_backbone",
     "build_mvit_fpn_backbone",
 )
-"""Names for ``MODEL.BACKBONE.NAME`` that do not heed ``MODEL.BACKBONE.FREEZE_AT``."""
+"""Names for ``MODEL.BACKBONE.NAME`` that ignore ``MODEL.BACKBONE.FREEZE_AT``."""
 
 
 def register_backbones() -> None:
-    """Make ``MODEL.BACKBONE.NAME`` know these builders; again does nothing."""
+    """Register these builders for ``MODEL.BACKBONE.NAME``; a second call does nothing."""
     from lightning_seg.models.backbones import detectron2, timm  # noqa: F401
 
 
 def add_backbones_config(cfg: "CfgNode") -> None:
     """Declare the keys that the builders of this package read, in place.
 
-    ``MODEL.BACKBONE.FREEZE_AT`` is Detectron2's and holds for RegNet. timm, Swin, ViT and MViT train every stage, and
-    setting it for them is refused (not its default of 2, which every config has): the frozen BatchNorm that it stands
-    for would drop the activation inside timm's ``BatchNormAct2d``, and the transformers have no running statistics and
-    are published with every stage trained.
+    Detectron2's ``MODEL.BACKBONE.FREEZE_AT`` works for RegNet. timm, Swin, ViT and MViT train every stage, and a config
+    that sets the key for them is refused (except for its default of 2, which every config has). Its frozen BatchNorm
+    would drop the activation inside timm's ``BatchNormAct2d``; transformers have no running statistics, and are
+    published with every stage trained.
     """
     from detectron2.config import CfgNode
 
     cfg.MODEL.TIMM = CfgNode()
     cfg.MODEL.TIMM.NAME = ""  # such as "convnext_tiny.fb_in1k"; the tag decides the pixel statistics
-    cfg.MODEL.TIMM.OUT_INDICES = ()  # positions from 0 in timm's feature_info; () takes those that timm takes
+    cfg.MODEL.TIMM.OUT_INDICES = ()  # positions from 0 in timm's feature_info; (): timm's default
     cfg.MODEL.TIMM.OUTPUT_STRIDE = 32  # 8 and 16 dilate instead, in most CNNs
     cfg.MODEL.TIMM.DROP_PATH_RATE = 0.0
 

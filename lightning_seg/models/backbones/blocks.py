@@ -1,4 +1,4 @@
-"""The blocks that a backbone repeats: what learning rates fall by, and what is recomputed or sharded as one."""
+"""Finds the blocks that a backbone repeats: rates decay from block to block; each is recomputed or sharded as one."""
 
 import re
 
@@ -7,14 +7,14 @@ from torch import nn
 from lightning_seg.errors import ConfigError
 
 STEM, ABOVE = "backbone_stem", "backbone"
-"""Where parameters are that are in no block: before the first one, or after the last."""
+"""The places of parameters that are in no block: before the first one, and after the last."""
 
 _BLOCK = re.compile(r"(^|\.)((res|layer)\d+\.\d+|s\d+\.b\d+|blocks\.\d+(\.\d+)?)$")
 """Names of blocks in Detectron2's and timm's ResNets, in RegNets, and in transformers and most others."""
 
 
 def blocks_of(backbone: nn.Module) -> dict[str, nn.Module]:
-    """Residual and transformer blocks by name, in the order in which the backbone has them.
+    """Residual and transformer blocks by name, in the order of the backbone.
 
     Raises:
         ConfigError: if no module has the name of a block.
@@ -35,14 +35,14 @@ def blocks_of(backbone: nn.Module) -> dict[str, nn.Module]:
 def places_in(backbone: nn.Module) -> dict[str, str]:
     """The place of each parameter on the way from image to head: :data:`STEM`, a block's name, or :data:`ABOVE`.
 
-    What lies between two blocks belongs to the first. A pyramid around the network that has the blocks lies above them,
-    and so do the residual branches that Detectron2's ViT adds to pretrained blocks (``.residual.``): both begin anew.
+    Parameters between two blocks belong to the first of them. A pyramid around the network lies above the blocks, and
+    so do the residual branches that Detectron2's ViT adds to pretrained blocks (``.residual.``), since both are new.
 
     Returns:
         A place by the parameter's name, in the order of ``backbone.named_parameters()``.
 
     Raises:
-        ConfigError: as of :func:`blocks_of`.
+        ConfigError: as in :func:`blocks_of`.
     """
     blocks = list(blocks_of(backbone))
     inner = [f"{name}." for name, module in backbone.named_modules() if name and hasattr(module, "output_shape")]

@@ -1,7 +1,7 @@
-"""Builders for the backbones that Detectron2 has, but cannot build from a ``CfgNode``: RegNet, Swin, ViT and MViT.
+"""Builds the backbones that Detectron2 has, but cannot build from a ``CfgNode``: RegNet, Swin, ViT and MViT.
 
-Each family has the padding that its levels need, so that images of any size train: RegNet and MViT have none in
-Detectron2, and Swin's is misspelt.
+Each pads as its levels need it, so that images of any size train. In Detectron2, RegNet and MViT do not pad, and the
+attribute of Swin is misspelt.
 """
 
 import warnings
@@ -43,7 +43,7 @@ class PaddedRegNet(_Padded, RegNet):  # type: ignore[misc]  # likewise
 
 
 class PaddedSwin(_Padded, SwinTransformer):  # type: ignore[misc]  # likewise
-    """Detectron2's Swin, which takes its strides to begin with 4 whatever the patch size."""
+    """Detectron2's Swin with the right strides: its own begin with 4 for every patch size."""
 
     def __init__(self, *, patch_size: int, **arguments: object) -> None:
         super().__init__(patch_size=patch_size, **arguments)
@@ -61,10 +61,10 @@ class PaddedMViT(_Padded, MViT):  # type: ignore[misc]  # likewise
 def build_regnet_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> PaddedRegNet:
     """The RegNet that ``MODEL.REGNET`` describes; ``MODEL.BACKBONE.FREEZE_AT`` freezes its first stages.
 
-    Levels ``stem`` and ``s1`` … ``s4``, of stride 2 and 4 … 32.
+    The levels are ``stem`` (stride 2) and ``s1`` … ``s4`` (strides 4 … 32).
 
     Raises:
-        ConfigError: if the image has not three channels, which the stem needs, or a level does not exist.
+        ConfigError: if the image does not have three channels, which the stem needs, or a level does not exist.
     """
     if input_shape.channels != 3:
         raise ConfigError(f"RegNet needs images of 3 channels, but MODEL.PIXEL_MEAN has {input_shape.channels} values")
@@ -95,7 +95,7 @@ def build_regnet_fpn_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> PaddedF
 def build_swin_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> PaddedSwin:
     """The Swin transformer that ``MODEL.SWIN`` describes; it ignores ``MODEL.BACKBONE.FREEZE_AT``.
 
-    Levels ``p0``, ``p1`` … of stride ``PATCH_SIZE``, 2 ``PATCH_SIZE`` …
+    The levels are ``p0``, ``p1`` … of stride ``PATCH_SIZE``, 2 ``PATCH_SIZE`` …
 
     Raises:
         DependencyError: if timm is not installed.
@@ -132,7 +132,8 @@ def build_swin_fpn_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> PaddedFPN
 def build_vit_pyramid_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> PaddedSimpleFeaturePyramid:
     """The ViT that ``MODEL.VIT`` describes under a SimpleFeaturePyramid; it ignores ``MODEL.BACKBONE.FREEZE_AT``.
 
-    Levels ``p2`` … ``p5`` of stride 4 … 32 for patches of 16 pixels. ``MODEL.FPN`` gives their channels and norm.
+    The levels are ``p2`` … ``p5``; for patches of 16 pixels, their strides are 4 … 32. ``MODEL.FPN`` has their channels
+    and norm.
 
     Raises:
         DependencyError: if timm is not installed.
@@ -160,7 +161,7 @@ def build_vit_pyramid_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> Padded
 def build_mvit_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> PaddedMViT:
     """The MViTv2 that ``MODEL.MVIT`` describes; it ignores ``MODEL.BACKBONE.FREEZE_AT``.
 
-    Levels ``scale2`` … ``scale5`` of stride 4 … 32.
+    The levels are ``scale2`` … ``scale5`` of stride 4 … 32.
 
     Raises:
         DependencyError: if timm is not installed.
@@ -191,7 +192,7 @@ def build_mvit_fpn_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> PaddedFPN
 
 
 def _known(key: str, names: tuple[str, ...], levels: tuple[str, ...]) -> tuple[str, ...]:
-    """The levels named, from fine to coarse."""
+    """Check the names of levels, and sort them from fine to coarse."""
     unknown = [name for name in names if name not in levels]
     if unknown or not names:
         raise ConfigError(f"{key} is {tuple(names)}, but one or more of {', '.join(levels)} are needed")
@@ -208,7 +209,7 @@ def _require_divisible(group: str, where: str, channels: int, heads: int) -> Non
 
 @contextmanager
 def _timm_layers(family: str) -> Iterator[None]:
-    """Detectron2 takes DropPath and Mlp from timm, by their old address."""
+    """Let Detectron2 import DropPath and Mlp from timm: it uses their old address."""
     require_timm(f"Detectron2's {family}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*timm.models.layers.*", category=FutureWarning)

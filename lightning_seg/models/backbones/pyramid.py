@@ -1,4 +1,4 @@
-"""Feature pyramids over a backbone: Detectron2's, with the padding that they need."""
+"""Builds Detectron2's feature pyramids over a backbone, with the padding that they need."""
 
 import itertools
 from typing import TYPE_CHECKING
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 FINEST = 4
-"""Stride in pixels of the finest level that a pyramid has unless the config names others; heads upsample from there."""
+"""The stride in pixels of a pyramid's finest level, unless the config names others; heads upsample from there."""
 
 
 class PaddedFPN(FPN):  # type: ignore[misc]  # Detectron2 has no types
-    """Detectron2's FPN, padding for the whole backbone: some need more than their coarsest level in use."""
+    """Detectron2's FPN with the padding of the whole backbone; some need more than their coarsest used level."""
 
     @property
     def size_divisibility(self) -> int:
@@ -24,7 +24,7 @@ class PaddedFPN(FPN):  # type: ignore[misc]  # Detectron2 has no types
 
 
 class PaddedSimpleFeaturePyramid(SimpleFeaturePyramid):  # type: ignore[misc]  # likewise
-    """Detectron2's pyramid over one level, which says ``size_divisiblity`` and so never pads."""
+    """Detectron2's pyramid over one level, with padding: Detectron2 misspells ``size_divisiblity``, and never pads."""
 
     @property
     def size_divisibility(self) -> int:
@@ -33,18 +33,18 @@ class PaddedSimpleFeaturePyramid(SimpleFeaturePyramid):  # type: ignore[misc]  #
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """None but the divisibility."""
+        """The divisibility is the only constraint."""
         return {}
 
 
 def build_fpn(cfg: "CfgNode", bottom_up: Backbone) -> PaddedFPN:
-    """Detectron2's FPN over a backbone, as ``MODEL.FPN`` says, with levels ``p2``, ``p3`` … of stride 4, 8 …
+    """Build the FPN that ``MODEL.FPN`` describes over a backbone, with levels ``p2``, ``p3`` … of stride 4, 8 …
 
     ``MODEL.FPN.IN_FEATURES`` names the levels of the backbone; an empty list takes all from stride 4 on. There is no
-    extra ``p6``: it serves detection.
+    ``p6``, which only detection needs.
 
     Raises:
-        ConfigError: if it names other levels, or their strides are not consecutive powers of two.
+        ConfigError: if a named level does not exist, or the strides are not consecutive powers of two.
     """
     names = _levels(cfg, bottom_up)
     shapes = bottom_up.output_shape()
@@ -65,14 +65,14 @@ def build_fpn(cfg: "CfgNode", bottom_up: Backbone) -> PaddedFPN:
 
 
 def build_simple_pyramid(cfg: "CfgNode", net: Backbone) -> PaddedSimpleFeaturePyramid:
-    """Detectron2's SimpleFeaturePyramid over one level of a backbone, as ``MODEL.FPN`` says; levels as FPN's.
+    """Build the SimpleFeaturePyramid that ``MODEL.FPN`` describes over one level; its levels are named as FPN's.
 
-    The levels have 1/4, 1/2, 1 and 2 times the stride of the one they come from, but for those finer than 4 pixels.
-    The level is the coarsest that ``MODEL.FPN.IN_FEATURES`` names; an empty list takes the last. The pyramid cannot
-    do without a norm, so ``MODEL.FPN.NORM ""`` is LN, as in https://arxiv.org/abs/2203.16527.
+    They have 1/4, 1/2, 1 and 2 times the stride of the level they come from; levels finer than 4 pixels are left out.
+    That level is the coarsest that ``MODEL.FPN.IN_FEATURES`` names; an empty list takes the last. The pyramid needs a
+    norm, so ``MODEL.FPN.NORM ""`` is LN, as in https://arxiv.org/abs/2203.16527.
 
     Raises:
-        ConfigError: if it names other levels, or the stride is no power of two.
+        ConfigError: if a named level does not exist, or the stride is no power of two.
     """
     name = _levels(cfg, net)[-1]
     stride = net.output_shape()[name].stride

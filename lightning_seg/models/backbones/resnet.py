@@ -1,4 +1,4 @@
-"""What Detectron2's own ResNets cannot do, said in the terms of the config before it tries."""
+"""Refuses settings that Detectron2's own ResNets cannot build, in terms of the config."""
 
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ DEPTHS = {
 
 
 def refuse_resnet(cfg: "CfgNode") -> None:
-    """Raise a ConfigError if ``MODEL.RESNETS`` asks for what the builder would refuse in other terms."""
+    """Raise a ConfigError if the builder would refuse ``MODEL.RESNETS``; its own error does not name the setting."""
     builder, settings = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.RESNETS
     if builder not in DEPTHS:
         return

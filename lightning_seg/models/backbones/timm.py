@@ -1,4 +1,4 @@
-"""Any timm model with feature levels as a Detectron2 backbone."""
+"""Makes any timm model with feature levels a Detectron2 backbone."""
 
 import copy
 from collections.abc import Sequence
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-"""How timm's models are asked to take images of any size, in order of trial: ViT, Swin of timm 1.0, CNN."""
+"""Arguments with which timm's models take images of any size, in the order in which they are tried: ViT, Swin, CNN."""
 
 
 class TimmBackbone(Backbone):  # type: ignore[misc]  # Detectron2 has no types
-    """``timm.create_model(name, features_only=True)`` with random weights, giving levels by name.
+    """``timm.create_model(name, features_only=True)`` with random weights; it returns levels by name.
 
-    Level i of timm's ``feature_info``, counted from 0, is ``stage{i + 1}``: by position, because dilation and ViT
-    repeat strides. A CNN with a stem at stride 2 has that as ``stage1``; ConvNeXt and Swin begin with stride 4; the
+    Level i of timm's ``feature_info``, counted from 0, is ``stage{i + 1}``. Names go by position, since strides repeat
+    with dilation and in a ViT. A CNN's stem at stride 2 is ``stage1``; ConvNeXt and Swin begin with stride 4; the
     levels of a ViT are its blocks.
 
     Args:
         name: of a model of timm, with or without a tag.
-        out_indices: positions in ``feature_info``, which may be negative; empty for those that timm takes by
-            default: all of a CNN, the last few blocks of a ViT. Layers behind the last one are left out.
-        output_stride: pixels per feature of the coarsest level; less than 32 dilates instead.
+        out_indices: positions in ``feature_info``, which may be negative; empty for timm's default: all of a CNN, the
+            last few blocks of a ViT. Layers after the last position are left out.
+        output_stride: pixels per feature of the coarsest level; below 32, the model dilates.
         drop_path_rate: of stochastic depth, 0 to 1.
         in_channels: of the image.
 
     Raises:
         DependencyError: if timm is not installed.
-        ConfigError: if timm does not know the model, cannot give levels of it or refuses the arguments, or the model
-            cannot take images of any size that is a multiple of its coarsest stride.
+        ConfigError: if timm does not know the model, gives no levels of it or refuses the arguments, or if the model
+            does not take all sizes that are multiples of its coarsest stride.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TimmBackbone(Backbone):  # type: ignore[misc]  # Detectron2 has no types
         arguments: dict[str, Any] = {"in_chans": in_channels}
         if out_indices:
             arguments["out_indices"] = tuple(out_indices)
-        if output_stride != 32:  # many models know only this one, and not the argument
+        if output_stride != 32:  # many models have only this stride, and no such argument
             arguments["output_stride"] = output_stride
         if drop_path_rate > 0:  # likewise
             arguments["drop_path_rate"] = drop_path_rate
@@ -89,7 +89,7 @@ class TimmBackbone(Backbone):  # type: ignore[misc]  # Detectron2 has no types
 
 
 def build_timm_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> TimmBackbone:
-    """The model that ``MODEL.TIMM`` describes. ``MODEL.BACKBONE.FREEZE_AT`` has no effect: see the package."""
+    """The model that ``MODEL.TIMM`` describes; it ignores ``MODEL.BACKBONE.FREEZE_AT``, see the package."""
     return TimmBackbone(
         cfg.MODEL.TIMM.NAME,
         out_indices=cfg.MODEL.TIMM.OUT_INDICES,
@@ -102,8 +102,8 @@ def build_timm_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> TimmBackbone:
 def build_timm_fpn_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> Backbone:
     """The model that ``MODEL.TIMM`` describes under a pyramid of ``p2``, ``p3`` … of stride 4, 8 …
 
-    That is Detectron2's FPN over levels whose strides double, and SimpleFeaturePyramid over the last level of a model
-    whose levels all have one stride, such as a ViT.
+    If the strides of the levels double, it is Detectron2's FPN. If all levels have one stride, as in a ViT, it is
+    SimpleFeaturePyramid over the last level.
 
     Raises:
         ConfigError: as :class:`TimmBackbone`, :func:`build_fpn` and :func:`build_simple_pyramid` do.
@@ -122,7 +122,7 @@ def _create(name: str, arguments: dict[str, Any]) -> Any:
             network = timm.create_model(name, features_only=True, **any_size, **arguments)
         except TypeError as error:
             if any(argument in str(error) for argument in any_size):
-                continue  # refused before anything was built
+                continue  # it was refused before anything was built
             raise _refusal(name, arguments, error) from error
         except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, ValueError) as error:
             raise _refusal(name, arguments, error) from error
@@ -142,9 +142,9 @@ def _refusal(name: str, arguments: dict[str, Any], reason: object) -> ConfigErro
 
 
 def _require_promised_shapes(backbone: TimmBackbone, name: str, in_channels: int) -> None:
-    """Refuse models that take one image size only, or whose levels are not where ``feature_info`` says.
+    """Refuse models that take only one image size, or whose levels are not as ``feature_info`` says.
 
-    A forward pass of shapes alone, on the meta device, at a size that no model was made for.
+    This runs a forward pass on the meta device, which computes only shapes, at a size that no model was made for.
     """
     height, width = 8 * backbone.size_divisibility, 5 * backbone.size_divisibility
     remedy = "choose a model for images of any size, such as a CNN, Swin or ViT"

@@ -1,4 +1,4 @@
-"""timm's catalogue: is it there, which names does it know, and which pixels were their weights trained on."""
+"""Looks up timm's catalogue: whether timm is installed, which names it knows, which pixels their weights expect."""
 
 import importlib.util
 
@@ -8,10 +8,10 @@ from lightning_seg.structures import summarise
 
 
 def require_timm(what: str) -> None:
-    """Raise a DependencyError where timm is missing.
+    """Raise a DependencyError if timm is missing.
 
     Args:
-        what: needs it, to begin the error with, such as ``MODEL.BACKBONE.NAME build_timm_backbone``.
+        what: the setting that needs it, such as ``MODEL.BACKBONE.NAME build_timm_backbone``; the error begins with it.
     """
     try:
         found = importlib.util.find_spec("timm") is not None
@@ -24,14 +24,14 @@ def require_timm(what: str) -> None:
 
 
 def require_known(name: str) -> None:
-    """Refuse what is no model of timm, or no set of weights of that model.
+    """Refuse a name that is no model of timm, or no weights of that model.
 
     Args:
         name: of a model, with or without a tag of its weights: ``resnet18`` or ``resnet18.a1_in1k``.
 
     Raises:
         DependencyError: if timm is not installed.
-        ConfigError: with close names.
+        ConfigError: names close ones.
     """
     require_timm("MODEL.TIMM.NAME")
     import timm
@@ -53,13 +53,13 @@ def require_known(name: str) -> None:
 def timm_pixels(name: str) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of the pixels that timm's weights of this name expect.
 
-    ``timm.data.resolve_data_config`` over the model's registered configuration; no network is created.
+    They come from ``timm.data.resolve_data_config`` and the model's registered configuration; no network is created.
 
     Args:
         name: as :func:`require_known` takes it; without a tag, timm's default weights.
 
     Returns:
-        Mean and standard deviation, one number a channel, RGB, in units of 0–255.
+        Mean and standard deviation, one number for each channel, RGB, in units of 0–255.
 
     Raises:
         DependencyError: if timm is not installed.

@@ -1,6 +1,6 @@
-"""Segmentation heads that Detectron2 does not have, in its registry under the names of their classes.
+"""Adds segmentation heads to Detectron2's registry, under the names of their classes.
 
-Reading a config needs no network: this file declares the config's keys and imports no head before it is asked to.
+This file declares the keys of the config, and imports no head before :func:`register_heads`.
 """
 
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def add_heads_config(cfg: "CfgNode") -> None:
-    """Declare, in place, the keys that these heads read besides Detectron2's ``MODEL.SEM_SEG_HEAD``."""
+    """Declare, in place, the keys that these heads read in addition to Detectron2's ``MODEL.SEM_SEG_HEAD``."""
     head = cfg.MODEL.SEM_SEG_HEAD
     # UNetHead: channels of each step, deepest first. The first len(IN_FEATURES) - 1 are used.
     head.DECODER_CHANNELS = (256, 128, 64, 32)
@@ -19,5 +19,5 @@ def add_heads_config(cfg: "CfgNode") -> None:
 
 
 def register_heads() -> None:
-    """Make ``MODEL.SEM_SEG_HEAD.NAME`` know these heads; again does nothing."""
+    """Register these heads for ``MODEL.SEM_SEG_HEAD.NAME``; a second call does nothing."""
     from lightning_seg.models.heads import unet, upernet  # noqa: F401

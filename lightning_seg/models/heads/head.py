@@ -1,4 +1,4 @@
-"""What all heads share: levels in order, checked settings, losses and Detectron2's return convention."""
+"""Base of all heads: levels in order, checked settings, losses, and Detectron2's convention of what forward returns."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 GROUPS = 32
-"""Of Detectron2's GN."""
+"""How many groups Detectron2's GN has."""
 
 
 class Head(nn.Module, ABC):
-    """Backbone features in; losses, or logits at the finest level and at the input's size, out.
+    """Takes the backbone's features, and returns losses, or logits at the input's size.
 
-    Its interface is that of ``detectron2.modeling.SemSegFPNHead``. A head writes ``__init__``, ``from_config`` and
+    Its interface is that of ``detectron2.modeling.SemSegFPNHead``. A subclass writes ``__init__``, ``from_config`` and
     ``layers``.
 
     Args:
@@ -32,8 +32,8 @@ class Head(nn.Module, ABC):
         ignore_value: class id of pixels that do not count.
 
     Attributes:
-        in_features: names of the levels, finest first; levels of one stride, as a dilated backbone has them, stay
-            in the order given.
+        in_features: names of the levels, finest first; levels of the same stride, as in a dilated backbone, stay in
+            the order given.
         levels: their channels and strides, in the same order.
 
     Raises:
@@ -71,15 +71,15 @@ class Head(nn.Module, ABC):
         """Logits (N, K, h, w) at ``common_stride``, of the finest level's size, from features (N, C, h_i, w_i)."""
 
     def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Mean cross-entropy of the upsampled logits, in float32; NaN where every pixel is ignored.
+        """Mean cross-entropy of the upsampled logits, in float32; NaN if every pixel is ignored.
 
         Args:
-            predictions: (N, K, h, w), what :meth:`layers` gives.
-            targets: (N, H, W) int64 class ids, with (h - 1) · stride < H ≤ h · stride: where the stride does not
-                divide the input, what the last cells say of pixels outside is dropped.
+            predictions: (N, K, h, w), as :meth:`layers` returns them.
+            targets: (N, H, W) int64 class ids, with (h - 1) · stride < H ≤ h · stride. If the stride does not divide
+                the input, upsampled logits outside it are dropped.
 
         Raises:
-            ConfigError: if the sizes fit in no such way.
+            ConfigError: if the sizes do not fit.
         """
         stride, size = self.common_stride, targets.shape[-2:]
         if tuple(predictions.shape[-2:]) != tuple(-(-side // stride) for side in size):
@@ -95,7 +95,7 @@ class Head(nn.Module, ABC):
     def forward(
         self, features: Mapping[str, Tensor], targets: Tensor | None = None
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """In training nothing and the losses; in evaluation logits (N, K, h · stride, w · stride) and no losses."""
+        """In training, None and the losses; in evaluation, logits (N, K, h · stride, w · stride) and no losses."""
         logits = self.layers(features)
         if self.training:
             assert targets is not None, "training needs targets"
@@ -104,7 +104,7 @@ class Head(nn.Module, ABC):
 
 
 def conv_norm_relu(in_channels: int, out_channels: int, kernel_size: int, norm: str) -> nn.Module:
-    """A convolution that keeps the size, norm and ReLU, with the initialisation and bias of ``SemSegFPNHead``."""
+    """A convolution that keeps the size, a norm and a ReLU, with the initialisation and bias of ``SemSegFPNHead``."""
     conv: nn.Module = Conv2d(
         in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=not norm,
         norm=get_norm(norm, out_channels), activation=F.relu,
@@ -148,7 +148,7 @@ def check_norm(norm: str, channels: Sequence[int], key: str) -> None:
 
 
 def check_common_stride(head: str, common_stride: int, finest: str, stride: int) -> None:
-    """Raise a ConfigError unless the logits' stride is that of the finest level, where the head ends."""
+    """Raise a ConfigError unless the logits' stride is that of the finest level, at which the head ends."""
     if common_stride != stride:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.COMMON_STRIDE is {common_stride}, but {head} ends at the finest of IN_FEATURES, "

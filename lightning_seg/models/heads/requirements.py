@@ -1,6 +1,6 @@
-"""What Detectron2's own heads, and those of its projects, need of a config: checked before they are built.
+"""Checks a config for Detectron2's own heads and those of its projects, before they are built.
 
-They would refuse it in terms of their inside, drop a misspelt level without a word, or give wrong logits.
+The heads themselves would fail without naming the setting, silently drop a misspelt level, or give wrong logits.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def refuse_head(cfg: "CfgNode", levels: Levels) -> None:
 
     Args:
         cfg: a full config.
-        levels: what the backbone gives, by name.
+        levels: the backbone's levels by name.
     """
     settings = cfg.MODEL.SEM_SEG_HEAD
     require_registered("MODEL.SEM_SEG_HEAD.NAME", settings.NAME, SEM_SEG_HEADS_REGISTRY)

@@ -1,4 +1,4 @@
-"""The decoder of U-Net on the levels of any backbone."""
+"""Adds the decoder of U-Net to the levels of any backbone."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class UNetHead(Head):
     """U-Net's expanding path (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597).
 
-    From the deepest level on, each step upsamples to the next finer level's size (nearest), concatenates that level
-    and applies two 3×3 convolutions with norm and ReLU. It ends at the finest level: a ResNet of Detectron2 has
+    From the deepest level on, each step upsamples to the size of the next finer level (nearest), concatenates that
+    level, and applies two 3×3 convolutions with norm and ReLU. It ends at the finest level; Detectron2's ResNets have
     none finer than stride 4.
 
     Args:

@@ -1,4 +1,4 @@
-"""UPerNet's decoder: a pooling pyramid on top of a feature pyramid."""
+"""Adds UPerNet's decoder: a pooling pyramid on top of a feature pyramid."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,7 @@ class UPerNetHead(Head):
         *finer, deepest = self.levels
         self.pyramid = PoolingPyramid(deepest.channels, conv_dims, pool_scales, norm)
         self.laterals = nn.ModuleList(conv_norm_relu(level.channels, conv_dims, 1, norm) for level in finer)
-        # The pyramid ends with the deepest level's own.
+        # The pyramid ends at the deepest level with the pooling pyramid's output.
         self.smoothings = nn.ModuleList(conv_norm_relu(conv_dims, conv_dims, 3, norm) for _ in finer)
         self.fusion = conv_norm_relu(len(self.levels) * conv_dims, conv_dims, 3, norm)
         self.predictor = predictor(conv_dims, num_classes)

@@ -1,4 +1,4 @@
-"""Pretrained weights: fetched, read without running any code in them, and matched by name and shape."""
+"""Fetches pretrained weights, reads them without running any code in them, and matches them by name and shape."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 FREEZABLE = {"resnet": "RESNETS", "regnet": "REGNET"}
-"""Backbones that heed ``MODEL.BACKBONE.FREEZE_AT``: what their builders' names contain, and their group of keys."""
+"""Backbones that ``MODEL.BACKBONE.FREEZE_AT`` works for: a part of their builders' names, and their group of keys."""
 
 
 def load_weights(
@@ -43,19 +43,19 @@ def load_weights(
 ) -> WeightsReport:
     """Load weights of a whole model or of a bare backbone into a network.
 
-    The network changes only if all is well.
+    If this raises, the network has not changed.
 
     Args:
         network: what Detectron2 built, with its backbone at ``backbone``.
         source: a path, ``https://…``, ``detectron2://…`` or ``timm://NAME``. Files are ``.pkl`` (Detectron2's model
             zoo, Caffe2), ``.pth``, ``.pyth`` (pycls), ``.safetensors`` or a checkpoint of this project, and may be
-            ResNets of torchvision or timm. ``?matching_heuristics=True`` behind it matches ends of names, which
-            happens by itself where no whole name is the same.
-        fresh_head: leave a head for another number of classes random; one of the same number is loaded.
+            ResNets of torchvision or timm. With ``?matching_heuristics=True`` at its end, or if no whole name is the
+            same, ends of names are matched.
+        fresh_head: leave a head for another number of classes random; one for the same number is loaded.
         allow_missing: beginnings of names of the network that may stay random.
         keys: of the config that the network was built from.
-        beside: what is trained beside the network, by name: it is loaded where a checkpoint of this project has all of
-            it, and stays as it is elsewhere.
+        beside: parts that are trained beside the network, by name. A part is loaded if the file is a checkpoint of this
+            project and has all of it; else it stays as it is.
 
     Raises:
         CheckpointError: if the file cannot be fetched or read, could run code, or does not fit.
@@ -96,7 +96,7 @@ def load_weights(
 
 
 def _of_part(name: str, part: nn.Module, stored: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """The tensors of a part beside the network, or None where some are missing or have another shape."""
+    """The tensors of a part beside the network; None if some are missing or have another shape."""
     tensors = {key: stored.get(f"{name}.{key}") for key in part.state_dict()}
     fits = all(tensor is not None and tensor.shape == part.state_dict()[key].shape for key, tensor in tensors.items())
     return {key: tensor for key, tensor in tensors.items() if tensor is not None} if fits else None
@@ -115,7 +115,7 @@ def _say_beside(parts: Mapping[str, nn.Module], stored: Mapping[str, Tensor]) ->
 
 
 def warn_of_frozen_random(cfg: "CfgNode") -> str | None:
-    """What to say where random weights meet a config made for pretrained ones; None where all is well."""
+    """A warning if the config freezes weights that are random; None if it does not."""
     family = next((family for family in FREEZABLE if family in cfg.MODEL.BACKBONE.NAME), None)
     if family is None:
         return None
@@ -137,14 +137,14 @@ def warn_of_frozen_random(cfg: "CfgNode") -> str | None:
 
 
 def _without_counters(names: Iterable[str]) -> tuple[str, ...]:
-    """Tensor names but for BatchNorm's counters, which old checkpoints lack and nothing here uses."""
+    """Tensor names without BatchNorm's counters, which old checkpoints lack and nothing here uses."""
     return tuple(name for name in names if not name.endswith("num_batches_tracked"))
 
 
 def _fused_statistics(network: nn.Module, fitting: Iterable[str]) -> set[str]:
-    """Mean and variance of frozen norms whose factor was loaded: Caffe2's files have none, and they load as 0 and 1.
+    """Mean and variance of frozen norms whose factor was loaded. Caffe2's files lack them, and they become 0 and 1.
 
-    Loading does so by itself (``FrozenBatchNorm2d._load_from_state_dict``).
+    Detectron2's loading does that (``FrozenBatchNorm2d._load_from_state_dict``).
     """
     from detectron2.layers import FrozenBatchNorm2d
 
@@ -158,7 +158,7 @@ def _fused_statistics(network: nn.Module, fitting: Iterable[str]) -> set[str]:
 
 
 def _other_preprocessing(network: nn.Module, keys: ConfigKeys) -> str | None:
-    """What torchvision's and timm's ResNets expect and this network's config does not give them."""
+    """Settings that torchvision's and timm's ResNets expect and that this network's config lacks; None without any."""
     wrong = []
     std = getattr(network, "pixel_std", None)
     if std is not None and not all(50 < value < 65 for value in std.flatten().tolist()):

@@ -1,4 +1,4 @@
-"""From a source of weights to a local file whose hash is checked."""
+"""Finds or downloads the file of a source of weights, and checks its hash."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from lightning_seg.models.backbones.timm_names import require_timm
 from lightning_seg.waiting import within
 
 _TIMEOUT = 4.0
-"""Seconds that a server has to answer before it counts as out of reach."""
+"""How many seconds a server has to answer before it counts as out of reach."""
 
 _MD5_NAME = re.compile(r"_([0-9a-f]{6})\.pkl$")
 _SHA256_NAME = re.compile(r"-(?!20\d\d[01]\d[0-3]\d\.)([0-9a-f]{8,64})\.(?:pth|pt|safetensors)$")  # no dates
@@ -26,7 +26,7 @@ _HEURISTICS = re.compile(r"\?matching_heuristics=(True|False)$")
 
 
 def split_query(source: str) -> tuple[str, bool]:
-    """Where weights are, and whether Detectron2's own query behind it asks to match ends of names.
+    """Split a source into its place, and whether Detectron2's query at its end asks to match ends of names.
 
     >>> split_query("f.pth?matching_heuristics=True")
     ('f.pth', True)
@@ -89,12 +89,12 @@ def check_hash(path: Path) -> None:
 
 
 def cache_path(url: str) -> Path:
-    """Where iopath keeps the file of a URL (``HTTPURLHandler`` in ``iopath/common/file_io.py``)."""
+    """The path at which iopath caches a URL (``HTTPURLHandler`` in ``iopath/common/file_io.py``)."""
     return _cache() / Path(urlsplit(url).path.lstrip("/")).parent / url.rpartition("/")[2]
 
 
 def _cache() -> Path:
-    """``$FVCORE_CACHE``, else ``~/.torch/iopath_cache``; a temporary folder where that cannot be written."""
+    """``$FVCORE_CACHE``, else ``~/.torch/iopath_cache``, or a temporary folder if that cannot be written."""
     from iopath.common.file_io import get_cache_dir
 
     return Path(get_cache_dir())
@@ -123,7 +123,7 @@ def _fetch_url(url: str, source: str) -> Path:
 
 
 def _fetch_timm(name: str, source: str) -> Path:
-    """The file of timm's pretrained weights: from the cache of this project, then Hugging Face's, then the hub."""
+    """Find the file of timm's weights in this project's cache or in Hugging Face's, else download it from the hub."""
     require_timm(f"model.weights {source}")
     import timm
     from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
@@ -166,7 +166,7 @@ def _not_downloaded(source: str, reason: str, url: str, path: Path) -> Checkpoin
 
 
 def _out_of_reach(url: str) -> str | None:
-    """Why the server does not answer; None if it does, be it with an error, which the download then tells."""
+    """Why the server does not answer; None if it answers, also with an error, since the download reports that."""
 
     def ask() -> str | None:
         try:

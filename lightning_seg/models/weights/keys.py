@@ -1,4 +1,4 @@
-"""How each kind of config calls what weights may ask for, so that a message names what its reader can set."""
+"""Names of keys in each kind of config, so that messages about weights name keys that the reader can set."""
 
 from dataclasses import dataclass
 
@@ -28,4 +28,4 @@ LAZY_KEYS = ConfigKeys(
     stride_in_1x1="model.backbone.bottom_up.stages.stride_in_1x1",
     norms="model.backbone.bottom_up.stages.norm and model.backbone.bottom_up.stem.norm",
 )
-"""As the ResNets of Detectron2's model zoo have them."""
+"""The keys of a LazyConfig, as the ResNets of Detectron2's model zoo have them."""

@@ -1,4 +1,4 @@
-"""Which tensor of a file is which tensor of a network: other libraries' names, and bare backbones."""
+"""Matches the tensors of a file to those of a network, also by other libraries' names and for bare backbones."""
 
 import re
 from collections import Counter, defaultdict
@@ -23,11 +23,11 @@ _TO_DETECTRON2 = (  # after layer1 has become res2
 
 
 def rename(stored: StoredWeights, network: Collection[str]) -> dict[str, Tensor]:
-    """Give a file's tensors the names, or the ends of the names, that the network's tensors have.
+    """Rename a file's tensors to the names, or the ends of the names, that the network has.
 
-    Caffe2's are translated by Detectron2 (``detectron2/checkpoint/c2_model_loading.py``); torchvision's and timm's
-    ResNets become Detectron2's where the network has one; timm's ``stages.0`` becomes the ``stages_0`` of its
-    ``features_only`` models where the network has that.
+    Detectron2 translates Caffe2's names (``detectron2/checkpoint/c2_model_loading.py``). Names of torchvision's and
+    timm's ResNets become Detectron2's if the network has a ResNet of Detectron2. timm's ``stages.0`` becomes the
+    ``stages_0`` of its ``features_only`` models if the network has that.
 
     Raises:
         CheckpointError: if Caffe2's names do not translate.
@@ -56,7 +56,7 @@ def is_foreign_resnet(names: Collection[str]) -> bool:
 
 
 def resnet_name(name: str) -> str:
-    """The name in Detectron2's ResNet of a tensor of torchvision's and timm's.
+    """Translate a name from torchvision's and timm's ResNets to Detectron2's.
 
     >>> resnet_name("layer1.0.bn2.running_mean")
     'res2.0.conv2.norm.running_mean'
@@ -72,23 +72,23 @@ def resnet_name(name: str) -> str:
 
 
 def match_names(network: Collection[str], stored: Mapping[str, Value], *, by_suffix: bool) -> dict[str, str]:
-    """Find the file's name for each of the network's.
+    """Find the file's name for each name of the network.
 
-    Names are the same, or, with ``by_suffix`` or where none is the same, the file's is the end of the network's, the
-    longest that there is (the rule of Detectron2's ``align_and_update_state_dicts``). Where it is the end of
-    several, the prefix decides that most others need; prefixes outside that one's first part do not count, so that
-    no decoder takes a backbone's tensor.
+    Names match if they are the same. With ``by_suffix``, or if no name is the same, a file's name matches if it is the
+    end of the network's; the longest end counts, as in Detectron2's ``align_and_update_state_dicts``. If it is the end
+    of several, the one counts whose prefix most other names need. Prefixes that begin with another part than that one
+    do not count, so that no decoder gets a backbone's tensor.
 
     Args:
         network: the network's names.
-        stored: the file's, as keys.
+        stored: has the file's names as keys.
         by_suffix: whether the file's names are known to be ends.
 
     Returns:
-        Names of the network with names of the file.
+        The file's names by the network's names.
 
     Raises:
-        CheckpointError: if a name of the file may be several of the network.
+        CheckpointError: if a name of the file may stand for several of the network.
 
     >>> match_names(["body.stem.conv.weight", "head.weight"], {"stem.conv.weight": 0}, by_suffix=True)
     {'body.stem.conv.weight': 'stem.conv.weight'}

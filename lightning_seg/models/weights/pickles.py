@@ -1,7 +1,7 @@
-"""Pickles of arrays, read without running NumPy's or anybody's code on what the file declares.
+"""Reads pickles of arrays, without running NumPy's or anybody's code on what the file declares.
 
-Every name that such a pickle may ask for is answered by a method here, which checks what it is given: an array has to
-bring exactly the bytes that its shape and type declare, and no bytes count many times over.
+A method here answers every name that such a pickle may ask for, and checks its arguments: an array must bring exactly
+the bytes that its shape and type declare, and no bytes may be used again and again.
 """
 
 import io
@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 
 _TYPE_CODE = re.compile(r"[|<>=]?(b1|[iu][1248]|f[248])")
 _COPIES = 2
-"""How often the file's size may be copied: texts to bytes, then bytes to arrays."""
+"""How many times its own size a file may be copied: texts to bytes, then bytes to arrays."""
 
 
 def load_arrays(data: bytes) -> Any:
     """Read a pickle that may hold arrays, texts, numbers, and dicts, lists and tuples of them.
 
     Args:
-        data: the whole file; of Python 2 or 3, any protocol, NumPy 1 or 2.
+        data: the whole file, by Python 2 or 3, any protocol, NumPy 1 or 2.
 
     Returns:
-        What was stored; every array, and every NumPy scalar, is an ``Array``.
+        What was stored; every array and every NumPy scalar is an ``Array``.
 
     Raises:
         pickle.UnpicklingError: if the file asks for anything else, or declares more data than it holds.
@@ -39,7 +39,7 @@ def load_arrays(data: bytes) -> Any:
 
 
 class Array:
-    """What a pickle's ``numpy.ndarray`` becomes; ``value`` is None until the file has told its contents."""
+    """Replaces a pickle's ``numpy.ndarray``; ``value`` is None until the file brings the contents."""
 
     __slots__ = ("_read", "value")
 
@@ -53,7 +53,7 @@ class Array:
 
 
 class _Dtype:
-    """What a pickle's ``numpy.dtype`` becomes: a number type."""
+    """Replaces a pickle's ``numpy.dtype``: a type of numbers."""
 
     __slots__ = ("value",)
 
@@ -70,7 +70,7 @@ class _Dtype:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Answers with bound methods and texts, because a pickle can set attributes of a class or a function."""
+    """Answers with bound methods and texts: a pickle could set attributes of a class or a function."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="latin1")
@@ -78,7 +78,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         self._globals: dict[tuple[str, str], Any] = {
             ("collections", "OrderedDict"): OrderedDict,
             ("_codecs", "encode"): self._encode,
-            ("numpy", "ndarray"): "numpy.ndarray",  # only ever an argument of _reconstruct
+            ("numpy", "ndarray"): "numpy.ndarray",  # only an argument of _reconstruct
             ("numpy", "dtype"): self._dtype,
         }
         for core in ("numpy.core", "numpy._core"):  # of NumPy 1 and 2
@@ -114,7 +114,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         return array
 
     def _read(self, raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: Any) -> NDArray[Any]:
-        if isinstance(raw, str):  # of Python 2
+        if isinstance(raw, str):  # by Python 2
             raw = raw.encode("latin1")
         size = math.prod(shape) * dtype.value.itemsize
         if min(shape, default=0) < 0 or size != len(raw):
@@ -133,7 +133,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _refuse_large_memo(data: bytes) -> None:
-    """Refuse what Python would allocate before it reads on: a text, or a memo, larger than the file can fill.
+    """Refuse a text or a memo that is larger than the file can fill: Python would allocate it before it reads on.
 
     Raises:
         pickle.UnpicklingError: if a memo index exceeds the number of instructions before it.

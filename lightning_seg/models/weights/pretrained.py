@@ -1,4 +1,4 @@
-"""Loads the weights that a segmentor begins with, and says what was loaded and whose classes they name."""
+"""Loads the weights that a segmentor begins with, says what was loaded, and compares the classes."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ def load_pretrained(
     """Load weights into a segmentor; see :func:`lightning_seg.models.weights.load_weights`.
 
     Args:
-        segmentor: whose network gets them, and the parts beside it.
+        segmentor: its network, and the parts beside it, get them.
         source: ``model.weights``.
         class_names: of the data.
         fresh_head: as in :func:`load_weights`.
@@ -51,19 +51,19 @@ def warn_of_other_classes(stored: Sequence[str] | None, here: Sequence[str], wha
         what: the weights, to begin a message with.
 
     Raises:
-        CheckpointError: if they are the same in another order: everything predicted would be called by another's name.
+        CheckpointError: if the names are the same in another order: predictions would get the names of other classes.
     """
     if stored is None or list(stored) == list(here):
         return
     if sorted(stored) == sorted(here):
         raise CheckpointError(
-            f"{what} has the classes of data.classes in another order, so that predictions would be called by other "
-            f"names: set data.classes to its order, [{', '.join(stored)}]"
+            f"{what} has the classes of data.classes in another order, and predictions would get the names of other "
+            f"classes: set data.classes to its order, [{', '.join(stored)}]"
         )
     pairs = [
         f"{index}: {old} → {new}" for index, (old, new) in enumerate(zip(stored, here, strict=False)) if old != new
     ]
     rank_zero_warn(
-        f"WARNING: {what} calls {len(pairs)} of its classes by other names ({summarise(pairs)}): right only where they "
-        "mean the same; else give the data.classes that it was trained with"
+        f"WARNING: {what} calls {len(pairs)} of its classes by other names ({summarise(pairs)}). If they do not mean "
+        "the same, give the data.classes that it was trained with"
     )

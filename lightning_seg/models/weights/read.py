@@ -1,4 +1,4 @@
-"""From a local file of weights to a dict of tensors, without running any code in the file."""
+"""Reads a local file of weights into a dict of tensors, without running any code in the file."""
 
 import datetime
 import decimal
@@ -18,26 +18,26 @@ from lightning_seg.models.weights.pickles import Array, load_arrays
 
 PREFIX = "segmentor."
 NETWORK_PREFIX = f"{PREFIX}network."
-"""Where the network's weights stand in a checkpoint of this project; other parts stand beside it."""
+"""The prefix of the network's weights in a checkpoint of this project; other parts have other prefixes."""
 
 _VALUES: list[Any] = [
     *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
     *(pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath),
     *(decimal.Decimal, fractions.Fraction, frozenset),
 ]
-"""Values of Python that torch refuses by default, though making one does nothing else."""
+"""Types of Python that torch refuses by default, although making a value of them has no other effect."""
 
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """What a file holds.
+    """The contents of a file of weights.
 
     Attributes:
-        tensors: by the names in the file, without a prefix that all have in common for technical reasons.
+        tensors: by the names in the file, without a technical prefix that all of them have.
         by_suffix: whether the file's names are known to be the ends of the network's.
         caffe2: whether the names are those of Caffe2's Detectron.
-        beside: of a checkpoint of this project: what is not the network's, such as ``auxiliary.layers.0.weight``.
-        class_names: of a checkpoint of this project: what it was trained with, in id order; None: not known.
+        beside: in a checkpoint of this project, the tensors outside the network, such as ``auxiliary.layers.0.weight``.
+        class_names: in a checkpoint of this project, the classes of its training in id order; None if unknown.
     """
 
     tensors: dict[str, Tensor]
@@ -50,14 +50,14 @@ class StoredWeights:
 def read_weights(path: Path, source: str) -> StoredWeights:
     """Read a file of weights by its suffix.
 
-    ``.pkl`` is a pickle of arrays, of Detectron2's model zoo or of Caffe2's; ``.safetensors`` is what it says;
-    anything else was saved by torch: a dict of tensors, or one under ``model`` (Detectron2), ``model_state``
-    (pycls) or ``state_dict`` (Lightning). The formats of Detectron2, Caffe2 and pycls are those that
+    ``.pkl`` is a pickle of arrays, from Detectron2's model zoo or from Caffe2. ``.safetensors`` is that format. torch
+    saved anything else: a dict of tensors, or one under ``model`` (Detectron2), ``model_state`` (pycls) or
+    ``state_dict`` (Lightning). The formats of Detectron2, Caffe2 and pycls are those that
     ``detectron2/checkpoint/detection_checkpoint.py`` reads.
 
     Args:
         path: of the file.
-        source: what the user asked for, for errors.
+        source: what the user gave, for errors.
 
     Raises:
         CheckpointError: if the file is empty, damaged, could run code, or holds no tensor.
@@ -81,7 +81,7 @@ def read_checkpoint(path: Path, what: str, *, mmap: bool = True) -> dict[str, An
 
     Args:
         path: of the file.
-        what: to begin an error with, such as ``checkpoint runs/a.ckpt``.
+        what: how an error begins, such as ``checkpoint runs/a.ckpt``.
         mmap: leave its tensors on disk until they are used; the file must stay until then.
 
     Raises:
@@ -98,7 +98,7 @@ def read_checkpoint(path: Path, what: str, *, mmap: bool = True) -> dict[str, An
             reason = f"it asks for {foreign[1]}, and anything but tensors and plain values could run code"
         elif "TorchScript" in message:
             reason = "it is a program of TorchScript, not a dict of tensors"
-        elif "Weights only" in message:  # whose advice is to run what the file asks for
+        elif "Weights only" in message:  # torch then advises to run what the file asks for
             reason = "it is damaged"
         else:
             reason = f"it is damaged ({(message.splitlines() or [type(error).__name__])[0]})"
@@ -134,7 +134,7 @@ def _read_safetensors(path: Path, source: str) -> dict[str, Tensor]:
 
     try:
         return load_file(path)
-    except Exception as error:  # SafetensorError, or OSError where it cannot be mapped
+    except Exception as error:  # SafetensorError, or OSError if it cannot be mapped
         raise CheckpointError(f"weights {source} cannot be read: {path} is damaged ({error})") from None
 
 

@@ -1,4 +1,4 @@
-"""What of a file went into a network, and whether that is enough."""
+"""Reports which tensors of a file were loaded into a network, and refuses a file that does not fit."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from lightning_seg.structures import summarise
 Shape = tuple[int, ...]
 
 BACKBONE = "backbone."
-"""Where every Detectron2 network has its backbone."""
+"""The prefix of the backbone's tensors in every Detectron2 network."""
 
 _NEW_IN_BACKBONE = ("fpn_lateral", "fpn_output", "top_block", "simfp_")
-"""Parts that FPN and SimpleFeaturePyramid add to a backbone, which no ImageNet weights have."""
+"""Parts that FPN and SimpleFeaturePyramid add to a backbone; ImageNet weights lack them."""
 
 
 @dataclass(frozen=True)
 class Reshaped:
-    """A tensor that has another shape in the file, and was therefore not loaded."""
+    """A tensor that was not loaded, because it has another shape in the file."""
 
     name: str
     stored: Shape
@@ -30,16 +30,16 @@ class Reshaped:
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What was loaded. BatchNorm's counters, which nothing here uses, are left out.
+    """The result of loading weights. BatchNorm's counters, which nothing here uses, are left out.
 
     Attributes:
-        source: what the user asked for.
+        source: what the user gave.
         matched: the network's tensors that were loaded.
         missing: the network's tensors that the file does not have.
         unexpected: the file's tensors that the network does not have, by the file's names after translation.
         reshaped: the network's tensors that have another shape in the file.
-        beside: of each part beside the network, such as the auxiliary head, what became of it.
-        class_names: what the file says that it was trained with; None: nothing.
+        beside: for each part beside the network, such as the auxiliary head, whether it was loaded, in words.
+        class_names: the classes that the file names; None if it names none.
     """
 
     source: str
@@ -65,10 +65,10 @@ class WeightsReport:
 def refuse_misfit(
     report: WeightsReport, network: Sequence[str], *, fresh_head: bool, allow_missing: Sequence[str], keys: ConfigKeys
 ) -> None:
-    """Refuse weights that leave more of the network random than their kind explains.
+    """Refuse weights that lack tensors which their kind should have.
 
-    A file that has anything outside the backbone is a whole model and must have all. A bare backbone must have the
-    whole backbone, but for what FPN or SimpleFeaturePyramid add.
+    A file that has anything outside the backbone is a whole model, and must have every tensor. A bare backbone must
+    have the whole backbone, except for the parts that FPN or SimpleFeaturePyramid add.
 
     Args:
         report: of the comparison.
@@ -78,7 +78,7 @@ def refuse_misfit(
         keys: of the network's config.
 
     Raises:
-        CheckpointError: with the tensors, their shapes and the argument that allows them.
+        CheckpointError: names the tensors, their shapes and the setting that allows them.
     """
     if not report.matched:
         raise CheckpointError(
@@ -106,11 +106,11 @@ def refuse_misfit(
 
 
 def class_head(reshaped: Collection[Reshaped], network: Sequence[str]) -> list[Reshaped]:
-    """Those that have another shape because of another number of classes.
+    """The tensors whose shape differs because the number of classes does.
 
-    The last module outside the backbone gives the classes: its first dimension is their number. Its tensors belong,
-    and any other outside the backbone that differs by the same number, as PointRend's coarse head and the layers
-    that read its logits do.
+    The last module outside the backbone predicts the classes: its first dimension is their number. Its tensors belong
+    to them, and so do other tensors outside the backbone that differ by the same number: PointRend's coarse head, and
+    layers that read its logits.
     """
     outside = [name for name in network if not name.startswith(BACKBONE)]
     last = outside[-1].rpartition(".")[0] if outside else ""
@@ -149,7 +149,7 @@ def _refuse(source: str, missing: Sequence[str], reshaped: Sequence[Reshaped], k
 
 
 def _depth(names: Sequence[str]) -> int:
-    """How many parts of names make few, but telling, prefixes: the most, up to three, that give at most four."""
+    """How many parts of a name a prefix should have: the most, up to three, that give at most four prefixes."""
     counts = {depth: len({".".join(name.split(".")[:depth]) for name in names}) for depth in (3, 2, 1)}
     return next((depth for depth, count in counts.items() if count <= 4), 1)
 

@@ -1,0 +1,109 @@
+"""The graph around a network, beside the segmentor: padding at every size, pooling, types, channel order."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lightning_seg.exporting.exporter import EXACT
+from lightning_seg.exporting.graph import Graph, Padding
+from lightning_seg.exporting.parity import Images, certify
+from lightning_seg.exporting.tracing import _GridPool, _uncertain_points, _WindowPool, free_copy
+from lightning_seg.models.recipe import load_recipe
+from lightning_seg.models.segmentor import Segmentor
+from tests.exporting.files import shaken
+from tests.models.networks import SMALLEST, ZOO, build_segmentor, overrides_of, segmentor_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SIDES = (*range(1, 70), 95, 96, 97, 127, 128, 129, 255, 257)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head", "whole_levels"),
+    [
+        ("regnet FPN", "SemSegFPNHead", False),
+        ("resnet18", "SemSegFPNHead", True),
+        ("resnet18, one level", "SemSegFPNHead", False),
+        ("swin, patches of 3", "SemSegFPNHead", False),
+    ],
+)
+def test_pads_as_the_segmentor_does(backbone: str, head: str, whole_levels: bool) -> None:
+    segmentor = segmentor_of(backbone, head)
+    assert segmentor.whole_levels == whole_levels
+    padding = Padding(segmentor)
+    for size in itertools.product(SIDES, (1, 3, 31, 32, 33, 61, 64, 97)):
+        assert padding(*size) == segmentor._padded_size([size]), size
+
+
+def test_pads_to_a_square_where_the_backbone_asks_for_one() -> None:
+    segmentor = segmentor_of("regnet FPN", "SemSegFPNHead")
+    segmentor.network.backbone._square_pad = 256
+    assert Padding(segmentor)(33, 200) == segmentor._padded_size([(33, 200)]) == (256, 256)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (3, 3), (4, 5), (13, 6), (35, 51)])
+def test_pools_as_torch_does_at_sizes_that_do_not_divide(size: tuple[int, int]) -> None:
+    features = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    for cells in (2, 3, 6, (2, None)):
+        torch.testing.assert_close(_GridPool(cells)(features), nn.AdaptiveAvgPool2d(cells)(features))
+    expected = F.avg_pool2d(features, (min(4, size[0]), min(5, size[1])), stride=1)
+    torch.testing.assert_close(_WindowPool((4, 5))(features), expected)
+
+
+def test_finds_the_points_that_pointrend_finds() -> None:
+    from detectron2.projects.point_rend.point_features import get_uncertain_point_coords_on_grid
+
+    uncertainty = torch.randn(2, 1, 13, 7, generator=torch.Generator().manual_seed(0))
+    for number in (5, 1000):
+        indices, points = _uncertain_points(uncertainty, number)
+        expected_indices, expected_points = get_uncertain_point_coords_on_grid(uncertainty, number)
+        assert torch.equal(indices, expected_indices)
+        torch.testing.assert_close(points, expected_points)
+
+
+@pytest.mark.parametrize("image_format", ["RGB", "BGR"])
+def test_channels_are_those_of_the_file_whatever_the_network_wants(image_format: str) -> None:
+    overrides = {**SMALLEST, "INPUT.FORMAT": image_format, "MODEL.PIXEL_MEAN": [103.5, 116.3, 123.7]}
+    segmentor = shaken(build_segmentor(overrides))
+    assert segmentor.bgr == (image_format == "BGR")
+    graph = Graph(free_copy(segmentor))
+    image = torch.randint(0, 256, (2, 3, 33, 40), dtype=torch.uint8)
+    inputs, _ = segmentor._inputs([{"image": one} for one in image])
+    torch.testing.assert_close(inputs[..., :33, :40], graph.normalised(image), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("classes", "dtype"), [(256, torch.uint8), (257, torch.int32)])
+def test_masks_are_of_the_smallest_type_that_holds_the_classes(classes: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    segmentor = shaken(Segmentor(load_recipe(ZOO, SMALLEST), num_classes=classes, ignore_index=300))
+    graph = Graph(free_copy(segmentor), probabilities=True)
+    image = torch.randint(0, 256, (2, 3, 33, 40), dtype=torch.uint8)
+    mask, probabilities = graph(image)
+    assert mask.dtype == dtype
+    assert mask.shape == (2, 33, 40)
+    assert probabilities.shape == (2, classes, 33, 40)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(2, 33, 40))
+    assert torch.equal(probabilities.argmax(1), mask.long())
+    assert certify(segmentor, lambda image: graph(image)[0], [Images("a", image)], EXACT).problems() == []
+
+
+def test_float16_keeps_variances_that_it_could_not_hold() -> None:
+    """Of pixels from 0 to 255 that are divided by 1, as Detectron2's usual statistics have it."""
+    segmentor = shaken(build_segmentor(overrides_of("regnet FPN", "SemSegFPNHead")))
+    stem: Any = segmentor.network.backbone.bottom_up.stem
+    norm = next(module for module in stem.modules() if isinstance(module, nn.BatchNorm2d))
+    with torch.no_grad():
+        norm.running_var.fill_(2e5)
+        norm.weight.fill_(50)
+    image = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    exact, half = Graph(free_copy(segmentor)), Graph(free_copy(segmentor), half=True)
+    with torch.no_grad():
+        expected, found = (graph.upsampled(graph.normalised(image)) for graph in (exact, half))
+    assert found.dtype == torch.float32
+    assert (found - expected).norm() < 0.01 * expected.norm()
+    assert next(half.network.parameters()).dtype == torch.float16
+    assert next(segmentor.network.parameters()).dtype == torch.float32

@@ -1,0 +1,55 @@
+"""Every head gives the same in ONNX Runtime and as .pt2 as in torch, at twelve sizes from 1×1 on."""
+
+from pathlib import Path
+
+import pytest
+
+from lightning_seg.exporting.graph import Graph
+from lightning_seg.exporting.parity import SIZES
+from lightning_seg.exporting.tracing import free_copy
+from tests.exporting.files import certificate_of, files_of, running, shaken
+from tests.models.networks import BACKBONES, HEADS, build_segmentor, overrides_of, segmentor_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+BACKBONE = "timm resnet"
+
+UNIFORM = {"INPUT.CROP.ENABLED": True, "INPUT.CROP.TYPE": "absolute", "INPUT.CROP.SIZE": [64, 96]}
+"""For DeepLab to pool over windows, which most sizes are no multiple of and some are smaller than."""
+
+IN_SUITE = ("DeepLabV3PlusHead", "UPerNetHead")
+"""Those that pool, over windows and over grids; what is slow tries all."""
+
+UNTRACEABLE = {"timm mambaout, NHWC", "mvit", "mvit FPN", "vit pyramid"}
+"""Backbones whose code makes numbers of sizes; Detectron2's file is the only one for them."""
+
+
+@pytest.mark.parametrize(
+    "head", [pytest.param(head, marks=() if head in IN_SUITE else pytest.mark.slow) for head in HEADS]
+)
+def test_every_head_gives_the_same_in_every_file(head: str, tmp_path: Path) -> None:
+    crop = UNIFORM if head.startswith("DeepLab") else {}
+    segmentor = shaken(build_segmentor({**overrides_of(BACKBONE, head), **crop}))
+    graph = Graph(free_copy(segmentor))
+    runs = {"float32": lambda image: graph(image)[0]}
+    runs |= {suffix: running(file) for suffix, file in files_of(segmentor, tmp_path).items()}
+    assert list(runs) == ["float32", ".onnx", ".pt2"]
+    for kind, run in runs.items():
+        certificate = certificate_of(segmentor, run)
+        assert certificate.problems() == [], kind
+        assert certificate.wrong == 0, kind
+        assert [trial.size for trial in certificate.trials] == list(SIZES), kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_gives_the_same_or_cannot_be_traced(backbone: str, tmp_path: Path) -> None:
+    segmentor = shaken(segmentor_of(backbone, "SemSegFPNHead"))
+    try:
+        files = files_of(segmentor, tmp_path)
+    except Exception as error:
+        assert backbone in UNTRACEABLE, error
+        return
+    assert backbone not in UNTRACEABLE
+    for suffix, file in files.items():
+        assert certificate_of(segmentor, running(file)).problems() == [], suffix
