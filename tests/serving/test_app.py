@@ -69,6 +69,18 @@ def test_a_jpeg_of_the_overlay(port: int) -> None:
     assert Image.open(io.BytesIO(answer.body)).size == (30, 20)
 
 
+def test_a_jpeg_of_what_is_read(port: int) -> None:
+    """Of what no browser shows, such as a TIFF; large areas keep their colour."""
+    image = np.full((40, 60, 3), (200, 30, 90), np.uint8)
+    answer = ask(port, "POST", "/picture", encoded(image, "TIFF"))
+    assert answer.headers["content-type"] == "image/jpeg"
+    shown = np.asarray(Image.open(io.BytesIO(answer.body))).astype(int)
+    assert shown.shape == image.shape
+    assert abs(shown - image).max() < 4
+    assert ask(port, "POST", "/picture", b"no image").status == 400
+    assert ask(port, "POST", "/picture", bytes(200_001)).status == 413
+
+
 def test_more_classes_than_a_palette_holds() -> None:
     names = tuple(f"class {index}" for index in range(300))
     with served(Thresholds(names=names)) as (port, _):
@@ -133,6 +145,7 @@ def test_bad_input_is_refused(port: int, body: bytes, headers: dict[str, str], s
         ("POST", "/predict/", 404, None),
         ("GET", "/../../etc/passwd", 404, None),
         ("GET", "/predict", 405, "POST"),
+        ("GET", "/picture", 405, "POST"),
         ("PUT", "/predict", 405, "POST"),
         ("DELETE", "/", 405, "GET"),
         ("OPTIONS", "/predict", 405, "POST"),  # which a browser asks before a page of another site may send
@@ -155,6 +168,14 @@ def test_every_answer_has_the_headers_of_safety(port: int, path: str) -> None:
     assert "server" not in headers
 
 
+def received(connection: socket.socket, before: bytes = b"") -> bytes:
+    """All of an answer that is JSON."""
+    answer = b""
+    while not (before + answer).endswith(b"}"):
+        answer += connection.recv(65536)
+    return answer
+
+
 def test_a_body_without_a_length_is_read_up_to_the_limit(port: int) -> None:
     """Chunks without end are answered while they still come."""
     assert np.array_equal(predict(port, iter([encoded(IMAGE)[:50], encoded(IMAGE)[50:]])).mask, labels_of(IMAGE))
@@ -174,6 +195,8 @@ def test_a_body_without_a_length_is_read_up_to_the_limit(port: int) -> None:
                 answer = connection.recv(65536)
             except BlockingIOError:
                 continue
+        connection.setblocking(True)
+        answer += received(connection, answer)
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"the body has more than 200000 bytes" in answer
 
@@ -181,7 +204,7 @@ def test_a_body_without_a_length_is_read_up_to_the_limit(port: int) -> None:
 def test_a_body_that_is_too_long_is_refused_before_it_is_sent(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n")
-        assert connection.recv(65536).startswith(b"HTTP/1.1 413")
+        assert received(connection).startswith(b"HTTP/1.1 413")
 
 
 def test_a_body_that_does_not_arrive_is_waited_for_no_longer_than_allowed(
@@ -190,7 +213,7 @@ def test_a_body_that_does_not_arrive_is_waited_for_no_longer_than_allowed(
     monkeypatch.setattr(requests, "UPLOAD_SECONDS", 0.05)
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx")
-        answer = connection.recv(65536)
+        answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"the body has not arrived within 0.05 seconds" in answer
 
@@ -207,6 +230,15 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB; decoded it has 600 MB
     assert answer.status == 413
     assert json.loads(answer.body)["error"].startswith("the image is 20000×10000 pixels, and this server takes at most")
+
+
+def test_a_line_of_pixels_is_refused_that_a_network_would_pad_to_a_plane() -> None:
+    with served(Thresholds()) as (port, _):
+        assert np.array_equal(predict(port, bomb(65_500, 100)).mask, np.zeros((100, 65_500)))
+        assert predict(port, bomb(65_500, 100), Accept="image/jpeg").status == 200
+        answer = predict(port, bomb(65_501, 100))
+    assert answer.status == 413
+    assert "65501×100 pixels, and this server takes at most 65500 a side" in json.loads(answer.body)["error"]
 
 
 def test_a_models_own_limit_counts() -> None:
