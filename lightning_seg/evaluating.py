@@ -1,20 +1,19 @@
 """The half of the LightningModule that evaluates: it counts the predictions of batches and logs a split's figures."""
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_seg.errors import ConfigError
-from lightning_seg.inference import Losses
 from lightning_seg.launching.monitors import step_on_plateau
 from lightning_seg.metrics import Evaluation, Report
 from lightning_seg.models.segmentor import total_loss
+from lightning_seg.predicting import PredictingModule
 from lightning_seg.structures import Batch
 
 
-class EvaluatingModule(pl.LightningModule):
-    """Validates and tests in the same way; a subclass predicts.
+class EvaluatingModule(PredictingModule):
+    """Validates and tests in the same way; a subclass trains.
 
     Attributes:
         evaluation: counts the images; set by the subclass.
@@ -28,10 +27,6 @@ class EvaluatingModule(pl.LightningModule):
         self.report: Report | None = None
         self._has_weights = False
         self._figures: dict[str, Tensor] = {}
-
-    def _predict(self, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
-        """Label maps and losses of each image."""
-        raise NotImplementedError
 
     def figures(self, split: str) -> list[str]:
         """Names of what an evaluation logs."""

@@ -76,6 +76,15 @@ class PredictionFolder:
                 "--output, or --overwrite to put new ones in their place"
             )
 
+    def claim(self) -> None:
+        """Make the folder and say what its predictions are made with, where nothing says so yet.
+
+        It comes before all other files: one without it is taken for somebody else's.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.made_with is not None and read_record(self.path) is None:
+            write_record(self.path, self.made_with)
+
     def begin(self, samples: Sequence[Sample]) -> set[int]:
         """Make the folder ready, on one process and before any other writes.
 
@@ -207,9 +216,9 @@ class PredictionFolder:
         self._inputs.remove()
 
     def _is_there(self, form: str, name: str) -> bool:
-        return any(
-            path.is_file() for path in (file_of(self.path, form, name), *rasters.files_of(self.path, form, name))
-        )
+        """Whether a file is there and not empty, as a power cut may leave it."""
+        paths = (file_of(self.path, form, name), *rasters.files_of(self.path, form, name))
+        return any(path.is_file() and path.stat().st_size for path in paths)
 
     def _remove_files(self, name: str) -> None:
         for form in FORMATS:

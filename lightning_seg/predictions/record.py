@@ -61,11 +61,9 @@ class Input(NamedTuple):
 
     @classmethod
     def of(cls, sample: Sample) -> "Input | None":
-        """As the file is now; None where it is not there, or where the bytes lie elsewhere."""
-        if not isinstance(sample.image, Path):
-            return None
-        path = Path(os.path.abspath(sample.image))  # noqa: PTH100  # resolve() would follow links
-        for file in (path, path.parent):  # a frame lies in a video
+        """As the file is now, or the one that the bytes lie in; None where there is none."""
+        path = Path(os.path.abspath(str(sample.image)))  # noqa: PTH100  # resolve() would follow links
+        for file in (path, *path.parents):  # a frame lies in a video, a member in an archive
             if file.is_file():
                 status = file.stat()
                 return cls(sample.name, str(path), str(status.st_size), str(status.st_mtime_ns))
