@@ -1,5 +1,6 @@
 """Writes what ``predict`` predicts, and leaves out what is done."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,9 +26,14 @@ from lightning_seg.structures import Batch, DatasetInfo, Item, Sample
 if TYPE_CHECKING:  # of an extra
     from lightning_seg.geo.windows import WindowedImage
 
+_TELL_EVERY = 60.0
+"""Seconds between two words on an image that takes long."""
+
 
 class PredictionFiles(pl.Callback):
     """For every image a file in each format, at its stored size; :data:`~lightning_seg.predictions.FORMATS`.
+
+    Of an image that is read by windows, and of a GeoTIFF, see :mod:`lightning_seg.predictions.rasters`.
 
     Without ``predictions``: ``predictions/masks/<name>.png`` and ``predictions/overlays/<name>.jpg`` below ``folder``,
     written anew.
@@ -95,7 +101,7 @@ class PredictionFiles(pl.Callback):
                 continue
             image = cast("WindowedImage", sample["image"])
             try:
-                bands = partial(_bands, trainer, found)
+                bands = partial(_bands, trainer, image, found)
                 self.predictions.write_by_windows(sample["name"], image, bands, self.info, this_rank())
             except DataError as error:  # as of an image that cannot be read
                 trainer.datamodule.failures.append(str(error))  # type: ignore[attr-defined]  # of pl.Trainer
@@ -116,14 +122,20 @@ def _samples(trainer: pl.Trainer) -> list[Sample]:
     return [] if dataset is None else list(dataset.samples)
 
 
-def _bands(trainer: pl.Trainer, found: Callable[[int], Bands], start: int) -> Bands:
+def _bands(trainer: pl.Trainer, image: "WindowedImage", found: Callable[[int], Bands], start: int) -> Bands:
     """Each band as :meth:`SegmentationModule.predict_step` would predict it: with the precision of the trainer."""
-    bands = found(start)
+    height, _ = image.size
+    if start > 0:
+        rank_zero_info(f"{image.path}: goes on at row {start} of {height}")
+    bands, told = found(start), time.monotonic()
     while True:
         with trainer.precision_plugin.predict_step_context():
             band = next(bands, None)
         if band is None:
             return
+        if time.monotonic() - told > _TELL_EVERY:
+            rank_zero_info(f"{image.path}: {band[0]} of {height} rows")
+            told = time.monotonic()
         yield band
 
 

@@ -47,7 +47,7 @@ class SegmentationDataset(Dataset[Item]):
 
     and, with ``keep_truth``, ``truth``: (height, width), the mask as it is stored. Without masks (prediction) the keys
     of the mask are missing. ``placement`` tells where ``image`` shows the stored one, if a transform has moved it.
-    ``unreadable`` lists messages of samples that this one stands in for.
+    ``unreadable`` lists messages of samples that this one stands in for. What ``open_image`` opens is ``image`` itself.
 
     Args:
         samples: what to read.

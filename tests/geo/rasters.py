@@ -69,7 +69,7 @@ def threshold_bands(image: WindowedImage, start: int, rows: int = 60) -> Iterato
 
 
 class DiesAtSize(pl.Callback):
-    """Kills the process once a file has so many bytes."""
+    """Kills the process once a file has so many bytes behind its first line."""
 
     def __init__(self, file: str, size: int) -> None:
         self.file, self.size = Path(file), size
@@ -78,6 +78,6 @@ class DiesAtSize(pl.Callback):
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        while not self.file.is_file() or self.file.stat().st_size < self.size:
+        while not self.file.is_file() or len(self.file.read_bytes().partition(b"\n")[2]) < self.size:
             time.sleep(0.0002)
         os.kill(os.getpid(), signal.SIGKILL)
