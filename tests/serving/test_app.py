@@ -137,6 +137,21 @@ def test_bad_input_is_refused(port: int, body: bytes, headers: dict[str, str], s
     assert np.array_equal(predict(port, encoded(IMAGE)).mask, labels_of(IMAGE))  # and the next one is served
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "PPM"])
+def test_damaged_files_are_no_failure_of_the_server(port: int, form: str) -> None:
+    """Whatever bytes are changed or missing, the status is no 5xx."""
+    random = np.random.default_rng(0)
+    original = np.frombuffer(encoded(IMAGE, form), np.uint8)
+    statuses = set()
+    for _ in range(30):
+        data = original.copy()
+        places = random.integers(0, len(data) if random.random() < 0.5 else min(64, len(data)), 3)
+        data[places] = random.integers(0, 256, 3)
+        statuses.add(predict(port, data[: random.integers(len(data) // 2, len(data) + 1)].tobytes()).status)
+    assert statuses <= {200, 400, 413, 422}
+    assert 400 in statuses
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "allowed"),
     [
