@@ -29,6 +29,7 @@ _ASSUMED = ("expression Ne(", "expression 0 < (Mod(")
 def free_copy(segmentor: Segmentor) -> Segmentor:
     """A copy in evaluation mode, in float32 on the CPU, that gives the same and can be traced at free sizes."""
     twin = deepcopy(segmentor).float().cpu().eval().requires_grad_(False)
+    twin.to(memory_format=torch.contiguous_format)  # the other order depends on whether a size is 1
     for module in list(twin.modules()):
         for name, child in module.named_children():
             if isinstance(child, ClampedAveragePool):
@@ -100,7 +101,7 @@ def _divide_whole(program: torch.export.ExportedProgram) -> None:
 
 def _call(program: torch.export.ExportedProgram, function: Callable[..., Any], *given: Any) -> torch.fx.Node:
     """A node that applies a function to numbers and to nodes of numbers."""
-    node = program.graph.call_function(function, given)
+    node: torch.fx.Node = program.graph.call_function(function, given)
     node.meta["val"] = function(*(one.meta["val"] if isinstance(one, torch.fx.Node) else one for one in given))
     return node
 

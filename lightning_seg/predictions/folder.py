@@ -216,9 +216,9 @@ class PredictionFolder:
         self._inputs.remove()
 
     def _is_there(self, form: str, name: str) -> bool:
-        return any(
-            path.is_file() for path in (file_of(self.path, form, name), *rasters.files_of(self.path, form, name))
-        )
+        """Whether a file is there and not empty, as a power cut may leave it."""
+        paths = (file_of(self.path, form, name), *rasters.files_of(self.path, form, name))
+        return any(path.is_file() and path.stat().st_size for path in paths)
 
     def _remove_files(self, name: str) -> None:
         for form in FORMATS:

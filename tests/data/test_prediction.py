@@ -13,6 +13,7 @@ from lightning_seg.data.listing.prediction import images_to_predict
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.reading import read_image
 from lightning_seg.errors import DataError
+from lightning_seg.running.ending import refuse_failures
 from tests.predictions.videos import write_video
 
 
@@ -130,6 +131,12 @@ def test_the_frames_of_videos(tmp_path: Path, said: Callable[[], str]) -> None:
     assert len({sample.name for sample in both}) == 4
     assert names(tmp_path / "x") == ["a", "clip/000001"]
     assert "passes over 2 files that are named as no image: .avi (1), .mkv (1)" in said()
+
+
+def test_frames_with_one_fault_are_told_once() -> None:
+    told = r"^3 of 9 images are not predicted, the others are:\n  a ends early \(2 frames\)\n  b is damaged$"
+    with pytest.raises(DataError, match=told):
+        refuse_failures(["a ends early", "a ends early", "b is damaged"], 9)
 
 
 def test_goes_on_after_what_cannot_be_read(

@@ -100,6 +100,7 @@ def test_a_file_that_says_something_else_is_not_left(
     assert f"error: {file} is not written; see {file}.parity.json" in said
 
 
+@pytest.mark.slow
 def test_float16_files_hold_float16(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.onnx"
     assert main(["--ckpt_path", str(run), "--output", str(file), "--half"]) == 0

@@ -56,6 +56,8 @@ def test_goes_on_with_what_is_not_done(tmp_path: Path, samples: list[Sample]) ->
     predict(folder(tmp_path), samples, 0, rank=1)
     assert folder(tmp_path).begin(samples) == {0, 2}
     assert folder(tmp_path, "masks", "coco").begin(samples) == set()
+    (tmp_path / "out/masks/c.png").write_bytes(b"")  # after a power cut
+    assert folder(tmp_path).begin(samples) == {0}
     (tmp_path / "out/masks/c.png").unlink()
     assert folder(tmp_path).begin(samples) == {0}
 
