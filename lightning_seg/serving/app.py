@@ -46,7 +46,7 @@ def application(service: Service) -> ASGIApp:
         return {
             "status": "ready",
             "model": service.name,
-            "device": service.device,
+            "device": str(service.predictor.device),
             "class_names": service.predictor.class_names,
             "batch_size": service.predictor.batch_size,
             "max_bytes": service.limits.max_bytes,

@@ -51,14 +51,12 @@ class Service:
     Args:
         predictor: of the model.
         name: of the model.
-        device: that it computes on.
         limits: of requests.
     """
 
-    def __init__(self, predictor: Predictor, name: str, device: str, limits: Limits) -> None:
+    def __init__(self, predictor: Predictor, name: str, limits: Limits) -> None:
         self.predictor = predictor
         self.name = name
-        self.device = device
         self.limits = limits
         self.max_pixels = min(limits.max_pixels, predictor.rules.max_pixels)
         self.requests = 0

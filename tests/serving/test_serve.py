@@ -18,7 +18,7 @@ import pytest
 import pytorch_lightning as pl
 
 import lightning_seg
-from lightning_seg import SegmentationDataModule, SegmentationModule
+from lightning_seg import Predictor, SegmentationDataModule, SegmentationModule
 from lightning_seg.data import Folder
 from lightning_seg.serve import main, parse
 from lightning_seg.serving.service import Limits
@@ -178,6 +178,34 @@ def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureF
         main(arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("0.0.0.0", "0.0.0.0")],
+)
+def test_the_address_is_printed_and_who_can_reach_it(
+    host: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if host == "::1" and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    monkeypatch.setattr("lightning_seg.serving.server.load", lambda *_: Predictor(Thresholds()))
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert main(["--ckpt_path", "runs/street/version_0", "--host", host, "--port", "0"]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"Serving street/version_0 at http://{re.escape(shown)}:\d+ \(Ctrl\+C stops it\)", first)
+    warning = ["Whoever reaches this machine can use it: there is no password."] if host == "0.0.0.0" else []
+    assert others == [*warning, "Stopped."]
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as listener:
+            listener.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def test_it_listens_to_this_machine_alone_unless_told_otherwise() -> None:
