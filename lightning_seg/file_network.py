@@ -49,6 +49,7 @@ class FileNetwork:
 
     def __init__(self, path: Path, device: torch.device) -> None:
         self.path = path
+        self.device = device
         self.network = ExportedNetwork(path, device=str(device))
         metadata = self.network.metadata
         self._gives_probabilities = "probabilities" in metadata.outputs

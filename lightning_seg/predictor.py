@@ -76,6 +76,11 @@ class Predictor:
         return self._batch_size
 
     @property
+    def device(self) -> torch.device:
+        """What it computes on."""
+        return self._network.device
+
+    @property
     def rules(self) -> ReadingRules:
         """What may be read, and how: ``data.max_pixels`` and ``data.value_range`` of the training."""
         return self._network.images.rules

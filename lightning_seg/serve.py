@@ -36,7 +36,7 @@ def parse(args: Sequence[str] | None = None) -> argparse.Namespace:
         description="Serve a trained model: GET / is a page, POST /predict takes an image and gives its label map. "
         "Exit status: 0 after Ctrl+C or SIGTERM, 1 it cannot serve, 2 wrong usage.",
     )
-    parser.add_argument("--ckpt_path", required=True, help="checkpoint, run folder or wandb://…, as of predict")
+    parser.add_argument("--ckpt_path", required=True, help="checkpoint, run folder, wandb://…, or exported file")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one (default: 8000)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")

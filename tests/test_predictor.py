@@ -121,6 +121,7 @@ def test_results_are_those_of_predict(
         result.save(tmp_path)
         for place in (f"masks/{result.name}.png", f"overlays/{result.name}.jpg"):
             assert (tmp_path / place).read_bytes() == (predicted["a"].parents[1] / place).read_bytes()
+            assert (tmp_path / place).read_bytes() == result.encoded(place.partition("/")[0])
     assert {len(np.unique(result.mask)) for result in results} != {1}  # there is something to compare
     turned = next(result for result in results if result.name == "b/turned")
     assert turned.mask.shape == (30, 50)
@@ -174,6 +175,8 @@ def test_names_and_colours(predictor: Predictor) -> None:
     assert result.class_names == predictor.class_names == tuple(CLASSES)
     assert result.palette == predictor.palette
     assert result.palette[CLASSES.index("sky")] == (0x46, 0x82, 0xB4)
+    assert (predictor.device, predictor.batch_size) == (torch.device("cpu"), 1)
+    assert predictor.rules.ranges == ((0, 4095),)
     assert result.name == "image"
     assert [one.name for one in predictor([noise(32, 40), noise(32, 40)])] == ["image_1", "image_2"]
 

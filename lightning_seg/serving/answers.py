@@ -3,8 +3,11 @@
 import json
 from base64 import b64encode
 from collections.abc import Callable
+from io import BytesIO
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from lightning_seg.result import Result
 
@@ -22,6 +25,13 @@ def as_json(result: Result) -> bytes:
             "mask": b64encode(result.encoded("masks")).decode("ascii"),
         }
     ).encode()
+
+
+def jpeg(image: NDArray[np.uint8]) -> bytes:
+    """An (H, W, 3) RGB image to look at."""
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
 
 
 ANSWERS: dict[str, Callable[[Result], bytes]] = {

@@ -1,4 +1,4 @@
-"""The routes: ``POST /predict``, the page, and ``GET /health``."""
+"""The routes: ``POST /predict``, the page and ``POST /picture`` for it, and ``GET /health``."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,7 +46,7 @@ def application(service: Service) -> ASGIApp:
         return {
             "status": "ready",
             "model": service.name,
-            "device": service.device,
+            "device": str(service.predictor.device),
             "class_names": service.predictor.class_names,
             "batch_size": service.predictor.batch_size,
             "max_bytes": service.limits.max_bytes,
@@ -64,6 +64,12 @@ def application(service: Service) -> ASGIApp:
             data = await read_body(request, service.limits.max_bytes)
             answer = await service.answer(data, ANSWERS[kind], request.is_disconnected)
         return Response(answer, media_type=kind, headers={"Vary": "Accept"})
+
+    @app.post("/picture")
+    async def picture(request: Request) -> Response:
+        with service.place():
+            data = await read_body(request, service.limits.max_bytes)
+            return Response(await service.picture(data, request.is_disconnected), media_type="image/jpeg")
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:

@@ -11,7 +11,6 @@ from pathlib import PurePath
 import uvicorn
 
 from lightning_seg.errors import ConfigError
-from lightning_seg.network import find_device
 from lightning_seg.predictor import load
 from lightning_seg.serving.app import application
 from lightning_seg.serving.service import Limits, Service
@@ -29,13 +28,10 @@ def serve(given: Namespace) -> None:
         CheckpointError: if the model cannot be loaded.
         ConfigError: if nothing can be listened to there, or there is no such device.
     """
-    device = find_device(given.device)
     with _bound(given.host, given.port) as listener:
         predictor = load(given.ckpt_path, given.device, given.batch_size)
         limits = Limits(given.max_bytes, given.max_pixels, given.max_requests)
-        service = Service(predictor, name_of(given.ckpt_path), str(device), limits)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)  # uvicorn raises it once more at its end
+        service = Service(predictor, name_of(given.ckpt_path), limits)
         config = configured(service)
         try:
             listener.listen(config.backlog)
@@ -48,6 +44,8 @@ def serve(given: Namespace) -> None:
         )
         if not ipaddress.ip_address(host).is_loopback:
             print("Whoever reaches this machine can use it: there is no password.", flush=True)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)  # uvicorn raises it once more at its end
         uvicorn.Server(config).run(sockets=[listener])
         print("Stopped.")
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import BinaryIO, TypeVar
@@ -20,10 +20,14 @@ from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.machine import usable_cpus
 from lightning_seg.predictor import Predictor
 from lightning_seg.result import Result
+from lightning_seg.serving.answers import jpeg
 from lightning_seg.serving.batching import Batcher
 from lightning_seg.sources import ByteSource
 
 Answer = TypeVar("Answer")
+
+MAX_SIDE = 65_500
+"""Pixels of a side. JPEGs have no more, and of a line of pixels a network pads would make a plane."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,12 @@ class Service:
     Args:
         predictor: of the model.
         name: of the model.
-        device: that it computes on.
         limits: of requests.
     """
 
-    def __init__(self, predictor: Predictor, name: str, device: str, limits: Limits) -> None:
+    def __init__(self, predictor: Predictor, name: str, limits: Limits) -> None:
         self.predictor = predictor
         self.name = name
-        self.device = device
         self.limits = limits
         self.max_pixels = min(limits.max_pixels, predictor.rules.max_pixels)
         self.requests = 0
@@ -103,13 +105,24 @@ class Service:
             HTTPException: 400, 413 or 422 where the image cannot be predicted, with what is wrong with it.
         """
         in_thread = asyncio.get_running_loop().run_in_executor
+        async with self._read(data, is_gone) as image:
+            result = await asyncio.wrap_future(self._batcher.submit(image))
+            return await in_thread(self._threads, encode, result)
+
+    async def picture(self, data: bytes, is_gone: Callable[[], Awaitable[bool]]) -> bytes:
+        """A JPEG of the image as it is read, upright; arguments and errors are those of :meth:`answer`."""
+        in_thread = asyncio.get_running_loop().run_in_executor
+        async with self._read(data, is_gone) as image:
+            return await in_thread(self._threads, jpeg, image)
+
+    @asynccontextmanager
+    async def _read(self, data: bytes, is_gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[NDArray[np.uint8]]:
+        """The decoded image, of which few are in memory at once; errors of the block become HTTP's."""
         async with self._decoded:
             if await is_gone():
                 raise ClientDisconnect
             try:
-                image = await in_thread(self._threads, self._read, data)
-                result = await asyncio.wrap_future(self._batcher.submit(image))
-                return await in_thread(self._threads, encode, result)
+                yield await asyncio.get_running_loop().run_in_executor(self._threads, self._decode, data)
             except UnreadableError as error:
                 raise HTTPException(400, str(error)) from None
             except DataError as error:
@@ -119,15 +132,14 @@ class Service:
                     raise HTTPException(413, "this server has too little memory for the image: shrink it") from None
                 raise
 
-    def _read(self, data: bytes) -> NDArray[np.uint8]:
+    def _decode(self, data: bytes) -> NDArray[np.uint8]:
         """The image as ``predict`` reads it; its size is looked at before a pixel is decoded."""
         file = ImageFile(_Body(data), self._rules)
         height, width = file.header.stored
-        if height * width > self.max_pixels:
+        if height * width > self.max_pixels or max(height, width) > MAX_SIDE:
+            most = self.max_pixels if height * width > self.max_pixels else f"{MAX_SIDE} a side"
             raise HTTPException(
-                413,
-                f"the image is {width}×{height} pixels, and this server takes at most {self.max_pixels}: shrink or cut "
-                "it",
+                413, f"the image is {width}×{height} pixels, and this server takes at most {most}: shrink or cut it"
             )
         return file.whole()
 

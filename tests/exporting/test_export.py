@@ -196,7 +196,7 @@ def test_a_network_that_cannot_be_traced_is_named(
         ("a.pt2", ["--ckpt_path", "none.ckpt"], "checkpoint none.ckpt does not exist"),
         ("a.pt2", ["--ckpt_path", "best"], "--ckpt_path best needs the name of a run: give its folder"),
         ("a.pt2", ["--ckpt_path", "s3://a.ckpt"], "checkpoint s3://a.ckpt is an address"),
-        ("a.pt2", ["--ckpt_path", "there.pt2"], "there.pt2"),
+        ("a.pt2", ["--ckpt_path", "there.pt2"], "there.pt2 is an exported file already: give the checkpoint"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(

@@ -33,6 +33,7 @@ class Thresholds:
     def __init__(self, batch_size: int = 1, names: tuple[str, ...] = NAMES) -> None:
         self.images = plain_evaluation(names, 255)
         self.batch_size = batch_size
+        self.device = torch.device("cpu")
         self.batches: list[int] = []
         self.go = threading.Event()
         self.go.set()
@@ -108,7 +109,7 @@ def predict(port: int, body: Any, **headers: str) -> Answer:
 @contextmanager
 def served(network: Thresholds, limits: Limits | None = None) -> Iterator[tuple[int, Service]]:
     """The port of a server, and what answers there; it stops as after a signal."""
-    service = Service(Predictor(network), "thresholds", "cpu", limits or Limits())
+    service = Service(Predictor(network), "thresholds", limits or Limits())
     config = configured(service)
     config.port = 0
     server = uvicorn.Server(config)

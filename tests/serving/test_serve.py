@@ -1,6 +1,8 @@
 """The command: a trained model, a hundred requests at once, a signal; and what keeps it from serving."""
 
 import json
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,14 +18,17 @@ import pytest
 import pytorch_lightning as pl
 
 import lightning_seg
-from lightning_seg import SegmentationDataModule, SegmentationModule
+from lightning_seg import Predictor, SegmentationDataModule, SegmentationModule
 from lightning_seg.data import Folder
 from lightning_seg.serve import main, parse
-from tests.conftest import CLASSES, TINY_OVERRIDES
+from lightning_seg.serving.service import Limits
+from tests.conftest import CLASSES, REPOSITORY, TINY_OVERRIDES
 from tests.helpers.python import python
-from tests.serving import Answer, ask, bomb, encoded, noise, predict
+from tests.serving import Answer, Thresholds, ask, bomb, encoded, noise, predict, served
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+DOCUMENT = (REPOSITORY / "docs/serve.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +180,67 @@ def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureF
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("0.0.0.0", "0.0.0.0")],
+)
+def test_the_address_is_printed_and_who_can_reach_it(
+    host: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if host == "::1" and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    monkeypatch.setattr("lightning_seg.serving.server.load", lambda *_: Predictor(Thresholds()))
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert main(["--ckpt_path", "runs/street/version_0", "--host", host, "--port", "0"]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"Serving street/version_0 at http://{re.escape(shown)}:\d+ \(Ctrl\+C stops it\)", first)
+    warning = ["Whoever reaches this machine can use it: there is no password."] if host == "0.0.0.0" else []
+    assert others == [*warning, "Stopped."]
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as listener:
+            listener.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def test_it_listens_to_this_machine_alone_unless_told_otherwise() -> None:
     given = parse(["--ckpt_path", "x"])
     assert (given.host, given.port, given.device, given.batch_size) == ("127.0.0.1", 8000, "auto", None)
+
+
+def test_commands_of_the_documents_parse() -> None:
+    commands = re.findall(r"^python -m lightning_seg\.serve ([^#\n]*)", DOCUMENT, re.MULTILINE)
+    assert [parse(command.split()).ckpt_path for command in commands] == ["runs/street/version_0"]
+
+
+def test_the_documents_defaults_are_the_commands() -> None:
+    given = parse(["--ckpt_path", "x"])
+    assert f"`--max_bytes` ({given.max_bytes // 2**20} MiB)" in DOCUMENT
+    assert f"`--max_pixels` ({given.max_pixels // 10**6} million)" in DOCUMENT
+    assert f"`--max_requests` ({given.max_requests})" in DOCUMENT
+    assert Limits(given.max_bytes, given.max_pixels, given.max_requests) == Limits()
+
+
+def test_clients_of_the_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python and the curl that they show, on an image of that name."""
+    monkeypatch.chdir(tmp_path)
+    data = encoded(noise(20, 30), "JPEG")
+    Path("new.jpg").write_bytes(data)
+    with served(Thresholds()) as (port, _):
+        shown = DOCUMENT.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+        expected = predict(port, data)
+        (script,) = re.findall(r"^```python\n(.*?)^```", shown, flags=re.DOTALL | re.MULTILINE)
+        names: dict[str, Any] = {}
+        exec(script, names)
+        assert np.array_equal(names["mask"], expected.mask)
+        commands = re.findall(r"^curl .*", shown, re.MULTILINE)
+        assert len(commands) == 2
+        if shutil.which("curl"):
+            done = [subprocess.run(command, shell=True, capture_output=True, check=True) for command in commands]
+            assert Path("mask.png").read_bytes() == expected.body
+            assert json.loads(done[1].stdout)["width"] == 30

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_seg.data.archives.places import located
 from lightning_seg.data.reading.storage import open_file
 from lightning_seg.sources import AnyFile, name_below
 from lightning_seg.structures import Annotations, Sample
@@ -115,7 +116,7 @@ class FileLists(threading.Thread):
             return self._found(mask, whole=True)
         if mask.file in self._known:
             return self._known[mask.file]
-        found = self._found(Path(mask.file), whole=True)
+        found = self._found(located(Path(mask.file)), whole=True)
         if found[2]:  # a registered data set's annotations lie in memory
             self._known[mask.file] = found
         return found

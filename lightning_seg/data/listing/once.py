@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_warn
 
+from lightning_seg.data.archives.index import forget
+from lightning_seg.data.archives.places import is_folder
 from lightning_seg.data.labels.classes import classes_of_source
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.listing.defects import EVERY_DEFECT
@@ -78,7 +80,7 @@ class Listings:
 
     def refuse_missing_root(self) -> None:
         """Raise a DataError if the root is not there."""
-        if self.root is not None and not self.root.is_dir():
+        if self.root is not None and not is_folder(self.root):
             raise DataError(f"data.root {self.root} does not exist: name the folder that the readers' paths are below")
 
     def split(self, part: str) -> Listing:
@@ -131,9 +133,10 @@ class Listings:
         return listing
 
     def release(self) -> None:
-        """Let the readers forget what they have read."""
+        """Let the readers forget what they have read; also the indexes of archives, which workers would copy."""
         for reader in self._used():
             reader.release()
+        forget()
 
     def _used(self) -> list[Reader]:
         return [reader for reader in (*self.readers.values(), self.predict) if isinstance(reader, Reader)]

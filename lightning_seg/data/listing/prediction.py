@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info
 
+from lightning_seg.data.archives.places import is_file, is_folder, located
 from lightning_seg.data.readers import Coco, Folder, Reader
 from lightning_seg.data.readers.finding import Finder, resolve
 from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
@@ -18,7 +19,7 @@ from lightning_seg.data.readers.walking import files_below
 from lightning_seg.data.reading import read_header
 from lightning_seg.data.reading.video import frame_paths, is_video
 from lightning_seg.errors import DataError, UnreadableError
-from lightning_seg.structures import Sample, summarise
+from lightning_seg.structures import Annotations, Sample, summarise
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _SUFFIXES = (
@@ -85,7 +86,7 @@ def _samples(files: Sequence[Path], called: Sequence[Path]) -> list[Sample]:
         for frame in frame_paths(file):
             paths.append(frame)
             whole.append(f"{names[file]}/{frame.name}")
-    return [Sample(name, path) for name, path in zip(unique_names(whole), paths, strict=True)]
+    return [Sample(name, located(path)) for name, path in zip(unique_names(whole), paths, strict=True)]
 
 
 def _named_by(
@@ -98,7 +99,7 @@ def _named_by(
     """
     for base in [None] if root is None else [None, root]:
         source = resolve(given, base)
-        if source.is_file():
+        if is_file(source) and not is_folder(source):
             if source.suffix.lower() == _LIST_SUFFIX:
                 return _listed(source)
             return [source], source.parent
@@ -128,7 +129,7 @@ def _images_among(
     given: str, source: Path, found: Sequence[Path], root: Path | None, readers: Sequence[Reader]
 ) -> tuple[list[Path], Path | None]:
     """The images among the files of a folder or of a glob."""
-    others = [path for path in found if source.is_dir() and path.suffix.lower() not in _SUFFIXES]  # a glob says which
+    others = [path for path in found if is_folder(source) and path.suffix.lower() not in _SUFFIXES]  # a glob says which
     paths = sorted(set(found) - set(others))
     masks = _masks_among(paths, root, readers)
     left = [path for path in paths if path not in masks]
@@ -146,12 +147,12 @@ def _images_among(
             f"data.predict {given!r} holds no image ({', '.join(_SUFFIXES)}), but masks ({len(masks)}) and other files "
             f"({len(others)}): name a folder of images, or an image by its own path"
         )
-    return left, source if source.is_dir() else None
+    return left, source if is_folder(source) else None
 
 
 def _files_at(source: Path) -> list[Path]:
     """All files below a folder or of a glob, but for hidden ones, each once and without ``..`` in its path."""
-    if source.is_dir():
+    if is_folder(source):
         return files_below(source)
     matches = {Path(os.path.normpath(match)) for match in glob.glob(str(source), recursive=True)}
     return sorted(path for path in matches if path.is_file() and not path.name.startswith("."))
@@ -186,7 +187,7 @@ def _named_as_masks(paths: Sequence[Path], reader: Folder) -> Iterator[Path]:
 
 def _size(path: Path) -> tuple[int, int] | None:
     try:
-        return read_header(path, "image").upright
+        return read_header(located(path), "image").upright
     except UnreadableError:  # is told where it is read
         return None
 
@@ -201,4 +202,4 @@ def _listed_masks(reader: Reader, root: Path | None) -> Iterator[Path]:
         return
     finally:
         reader.release()
-    yield from (sample.mask for sample in samples if isinstance(sample.mask, Path))
+    yield from (Path(str(sample.mask)) for sample in samples if not isinstance(sample.mask, Annotations | None))

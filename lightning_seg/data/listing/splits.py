@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from lightning_seg.data.archives.index import forget
+from lightning_seg.data.archives.places import is_file
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.listing.defects import Defect
@@ -47,6 +49,7 @@ def list_splits(
     listings = {split: list_split(split, reader, root, labelling, rules) for split, reader in used.items()}
     for reader in used.values():
         reader.release()
+    forget()
     return listings
 
 
@@ -96,7 +99,7 @@ def _take_out(bare: Sequence[tuple[Annotations, Segment]], listing: Listing, spl
         listing.refusal = "; ".join(filter(None, [listing.refusal, f"{found}: {advice}"]))
         return
     listing.left_out = f"{found}: they are left out"
-    file = source.file if Path(source.file).is_file() else str(listing.samples[0].image)
+    file = source.file if is_file(source.file) else str(listing.samples[0].image)
     listing.defects.append(Defect("unreadable", split, file, listing.left_out, refused=False))
     listing.samples = [
         replace(

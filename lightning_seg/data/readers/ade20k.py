@@ -4,9 +4,10 @@ from pathlib import Path
 
 from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.readers.folder import Folder
-from lightning_seg.data.readers.reader import Reader, existing_split
+from lightning_seg.data.readers.reader import Reader, existing_split, first_folder
 from lightning_seg.structures import Sample, SourceLabels
 
+_NAME = "ADEChallengeData2016"
 _FOLDERS = {"train": "training", "val": "validation"}
 
 
@@ -16,7 +17,7 @@ class ADE20K(Reader):
     Stored values are 1 to 150; 0 is what nobody labelled, and is ignored. Names are those that Detectron2 lists.
 
     Args:
-        root: folder of ``images`` and ``annotations``.
+        root: folder of ``images`` and ``annotations``, or ``ADEChallengeData2016.zip``, or the folder that holds it.
         split: ``train`` or ``val``.
     """
 
@@ -32,5 +33,10 @@ class ADE20K(Reader):
 
     def samples(self, root: Path | None) -> list[Sample]:
         base = resolve(self.root, root)
-        images = existing_split(base / "images", self.split)
-        return Folder(images=str(images), masks=str(existing_split(base / "annotations", self.split))).samples(None)
+        images, masks = (
+            existing_split(
+                first_folder(base / name, base / _NAME / name, base / f"{_NAME}.zip" / _NAME / name), self.split
+            )
+            for name in ("images", "annotations")
+        )
+        return Folder(images=str(images), masks=str(masks)).samples(None)

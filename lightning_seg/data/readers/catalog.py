@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from lightning_seg.data.archives.places import located
 from lightning_seg.data.readers.coco import labels_of_categories, stated_size
 from lightning_seg.data.readers.names import common_folder, unique_names
 from lightning_seg.data.readers.reader import Reader
@@ -87,7 +88,7 @@ class Catalog(Reader):
     def _sample(self, name: str, entry: dict[str, Any]) -> Sample:
         image = Path(entry["file_name"])
         if "sem_seg_file_name" in entry:
-            return Sample(name, image, Path(entry["sem_seg_file_name"]))
+            return Sample(name, located(image), located(Path(entry["sem_seg_file_name"])))
         if "annotations" not in entry:
             raise DataError(f"data set {self.name!r}: {image} has neither sem_seg_file_name nor annotations")
         segments = tuple(
@@ -95,7 +96,7 @@ class Catalog(Reader):
             for number, region in enumerate(entry["annotations"])
         )
         where = f"data set {self.name!r}, {image}"
-        return Sample(name, image, Annotations(where, segments, stated_size(entry, where)))
+        return Sample(name, located(image), Annotations(where, segments, stated_size(entry, where)))
 
 
 def _plain(shape: Any) -> Any:

@@ -1,11 +1,11 @@
 """Reads Cityscapes in its own layout."""
 
-import os
 from pathlib import Path
 
+from lightning_seg.data.archives.places import is_folder
 from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.readers.folder import Folder
-from lightning_seg.data.readers.reader import Reader, existing_split
+from lightning_seg.data.readers.reader import Reader, existing_split, first_folder
 from lightning_seg.data.readers.walking import entries_below
 from lightning_seg.structures import Sample, SourceLabels
 
@@ -20,7 +20,8 @@ class Cityscapes(Reader):
     ``*_labelTrainIds.png`` where only those are there. Names and colours are those that Detectron2 lists.
 
     Args:
-        root: folder of ``leftImg8bit`` and ``gtFine``.
+        root: folder of ``leftImg8bit`` and ``gtFine``, or of ``leftImg8bit_trainvaltest.zip`` and
+            ``gtFine_trainvaltest.zip``.
         split: ``train``, ``val`` or ``test``.
     """
 
@@ -40,20 +41,24 @@ class Cityscapes(Reader):
         return SourceLabels(names, values, {category["name"]: category["color"] for category in CITYSCAPES_CATEGORIES})
 
     def samples(self, root: Path | None) -> list[Sample]:
-        base = resolve(self.root, root)
         reader = Folder(
-            images=str(existing_split(base / "leftImg8bit", self.split)),
-            masks=str(existing_split(base / "gtFine", self.split)),
+            images=str(existing_split(self._part("leftImg8bit", root), self.split)),
+            masks=str(existing_split(self._part("gtFine", root), self.split)),
             image_name="{stem}_leftImg8bit",
             mask_name="{stem}" + self._kind(root) + ".png",
         )
         return reader.samples(None)
 
+    def _part(self, name: str, root: Path | None) -> Path:
+        """A folder of the data set, unpacked or as it is downloaded."""
+        base = resolve(self.root, root)
+        return first_folder(base / name, base / f"{name}_trainvaltest.zip" / name)
+
     def _kind(self, root: Path | None) -> str:
         """The kind of masks that is there. Where there is none, the published kind: prediction needs no data set."""
         found = LABEL_IDS
-        masks = resolve(self.root, root) / "gtFine" / self.split
-        for path in entries_below(masks) if os.path.isdir(masks) else ():
+        masks = self._part("gtFine", root) / self.split
+        for path in entries_below(masks) if is_folder(masks) else ():
             if path.stem.endswith(LABEL_IDS):  # mostly in the first city
                 return LABEL_IDS
             if path.stem.endswith(TRAIN_IDS):

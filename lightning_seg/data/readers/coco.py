@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from lightning_seg.data.archives.places import located
 from lightning_seg.data.readers.finding import Finder, resolve, why_missing
 from lightning_seg.data.readers.names import unique_names
 from lightning_seg.data.readers.reader import Orphan, OrphanError, Reader
@@ -57,7 +58,7 @@ class Coco(Reader):
                     "one image_id and remove the other image"
                 )
             regions = Annotations(str(file), tuple(content.segments[identity]), image["size"])
-            samples.append(Sample(name, found[0], regions))
+            samples.append(Sample(name, located(found[0]), regions))
         samples.sort(key=lambda sample: sample.name)
         if orphans:
             raise OrphanError(

@@ -1,8 +1,8 @@
 """Reads COCO-Stuff's 171 classes: 80 things of COCO and 91 kinds of stuff."""
 
-import os
 from pathlib import Path
 
+from lightning_seg.data.archives.places import is_folder
 from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.readers.folder import Folder
 from lightning_seg.data.readers.reader import Reader
@@ -35,7 +35,8 @@ class CocoStuff(Reader):
     lists.
 
     Args:
-        root: folder of the images' and the maps' folders.
+        root: folder of the images' and the maps' folders, or of ``<split>.zip`` and
+            ``stuffthingmaps_trainval2017.zip``.
         split: name of a folder, such as ``train2017`` or ``val2017``.
     """
 
@@ -58,9 +59,10 @@ class CocoStuff(Reader):
         layouts = [
             (base / self.split, base / "stuffthingmaps" / self.split),
             (base / "images" / self.split, base / "annotations" / self.split),
+            (base / f"{self.split}.zip" / self.split, base / "stuffthingmaps_trainval2017.zip" / self.split),
         ]
         for images, masks in layouts:
-            if os.path.isdir(images) and os.path.isdir(masks):
+            if is_folder(images) and is_folder(masks):
                 return Folder(images=str(images), masks=str(masks), skip=[CONVERTED]).samples(None)
-        missing = next(folder for folder in layouts[0] if not os.path.isdir(folder))
+        missing = next(folder for folder in layouts[0] if not is_folder(folder))
         raise DataError(f"CocoStuff: {missing} does not exist: check data.root and the reader's root and split")

@@ -7,8 +7,9 @@ from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path, PurePath
 
-from lightning_seg.data.readers.walking import scan
+from lightning_seg.data.archives.places import exists, is_file, is_folder, names_in, within
 from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.structures import summarise
 
 
 def resolve(path: str | Path, root: Path | None) -> Path:
@@ -77,32 +78,32 @@ class Finder:
 
     def existing(self, path: str) -> str | None:
         """The path, or one that differs only in how it stores an ä; None where neither exists."""
-        if os.path.exists(path):
+        if exists(path):
             return path
         above, name = os.path.split(path.rstrip("/"))
         if path.isascii() or not name or (folder := self.existing(above or os.curdir)) is None:
             return None
-        alike = self._entries(folder).get(_key(name), []) if os.path.isdir(folder) else []
+        alike = self._entries(folder).get(_key(name), []) if is_folder(folder) else []
         return next((os.path.join(folder, entry) for entry in alike if _composed(entry) == _composed(name)), None)
 
     def _files(self, path: str, any_case: bool) -> list[str]:
-        if not any_case and os.path.isfile(path):
+        if not any_case and is_file(path):
             return [path]
         above, name = os.path.split(path)
         if above not in self._folders:
             folder = self.existing(above or os.curdir)
-            self._folders[above] = folder if folder is not None and os.path.isdir(folder) else None
+            self._folders[above] = folder if folder is not None and is_folder(folder) else None
         if (folder := self._folders[above]) is None:
             return []
         entries = self._entries(folder).get(_key(name), ())
-        return [file for entry in entries if os.path.isfile(file := os.path.join(folder, entry))]
+        return [file for entry in entries if is_file(file := os.path.join(folder, entry))]
 
     def _entries(self, folder: str) -> dict[str, list[str]]:
         """Names in a folder, by what they have in common with those that are written otherwise."""
         if folder not in self._listed:
             entries: dict[str, list[str]] = {}
-            for entry in scan(folder):
-                entries.setdefault(_key(entry.name), []).append(entry.name)
+            for name in names_in(folder):
+                entries.setdefault(_key(name), []).append(name)
             self._listed[folder] = entries
         return self._listed[folder]
 
@@ -131,6 +132,9 @@ def why_missing(path: str | Path, settings: str = "data.root") -> str:
         pass
     else:
         return f"{path} is no file: check {settings}"
+    if (inside := within(path)) is not None:
+        there = summarise(sorted(inside[0].folders[""]))
+        return f"{path} does not exist (its archive holds {there}): check {settings}"
     return f"{path} does not exist: check {settings}"
 
 
@@ -150,7 +154,7 @@ def matching_folders(setting: str, given: str, root: Path | None) -> dict[str, P
         DataError: if there is none.
     """
     folder = resolve(given, root)
-    if os.path.isdir(folder):
+    if is_folder(folder):
         return {"": folder}
     parts = PurePath(expand(given)).parts
     first = next((place for place, part in enumerate(parts) if has_magic(part)), None)
@@ -161,7 +165,7 @@ def matching_folders(setting: str, given: str, root: Path | None) -> dict[str, P
             f"{setting}: {given!r} holds **: write one * for each folder; what lies deeper is found so too"
         )
     found: dict[tuple[str, ...], Path] = {(): resolve(os.path.join("", *parts[:first]), root)}
-    if not os.path.isdir(top := found[()]):
+    if not is_folder(top := found[()]):
         raise DataError(f"folder of {setting} " + why_missing(top, f"data.root and the reader's {setting}"))
     for part in parts[first:]:
         wild = has_magic(part)
@@ -169,7 +173,7 @@ def matching_folders(setting: str, given: str, root: Path | None) -> dict[str, P
             (*names, inner) if wild else names: folder / inner
             for names, folder in found.items()
             for inner in (_folders_like(folder, part) if wild else [part])
-            if os.path.isdir(folder / inner)
+            if is_folder(folder / inner)
         }
     if not found:
         raise DataError(f"no folder matches the reader's {setting} {folder}: check data.root and {setting}")
@@ -177,5 +181,4 @@ def matching_folders(setting: str, given: str, root: Path | None) -> dict[str, P
 
 
 def _folders_like(folder: Path, pattern: str) -> list[str]:
-    names = [entry.name for entry in scan(os.fspath(folder)) if not entry.name.startswith(".")]
-    return sorted(name for name in names if fnmatchcase(name, pattern))
+    return sorted(name for name in names_in(folder) if not name.startswith(".") and fnmatchcase(name, pattern))

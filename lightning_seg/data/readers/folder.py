@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from lightning_seg.data.archives.places import is_file, located
 from lightning_seg.data.readers.finding import matching_folders, resolve, why_missing
 from lightning_seg.data.readers.listed import listed_samples
 from lightning_seg.data.readers.names import sample_name
@@ -117,10 +118,10 @@ class Folder(Reader):
                 f"{images} holds no image named {self.image_name!r} ({', '.join(self.image_suffixes)}): "
                 "check data.root and the reader's images, image_name and image_suffixes"
             )
-        lost = sorted(path for of in (image_of, mask_of) for path in of.values() if not os.path.isfile(path))
+        lost = sorted(path for of in (image_of, mask_of) for path in of.values() if not is_file(path))
         unread = set(lost)
         samples = [
-            Sample(name, image_of[name], mask_of[name])
+            Sample(name, located(image_of[name]), located(mask_of[name]))
             for name in sorted(image_of.keys() & mask_of.keys())
             if not unread & {image_of[name], mask_of[name]}
         ]

@@ -13,6 +13,7 @@ from lightning_seg.data.readers.pairing import Named, complete, pair
 from lightning_seg.data.readers.reader import Orphan, Reader
 from lightning_seg.data.readers.text import lines_of, read_text
 from lightning_seg.errors import DataError
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Sample, summarise
 
 Row = dict[str, str]
@@ -51,7 +52,7 @@ class Manifest(Reader):
         folders = [root or Path(), file.parent]
         finder = Finder()
         samples, orphans = [], []
-        seen: dict[Path, str] = {}
+        seen: dict[AnyFile, str] = {}
         entries = [self._cell(row, self.image_column, where) for where, row in rows]
         names = unique_names([entry.strip() for entry in entries])
         for name, entry, (where, row) in zip(names, entries, rows, strict=True):

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lightning_seg.data.archives.places import located
 from lightning_seg.data.readers.finding import resolve, why_missing
 from lightning_seg.data.readers.reader import Orphan, OrphanError
 from lightning_seg.data.readers.text import is_raw
 from lightning_seg.errors import DataError
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Sample
 
 
@@ -25,7 +27,7 @@ class Named(NamedTuple):
     found: Sequence[Path]
 
 
-def pair(image: Named, mask: Named, where: str, *, may_strip: bool = False) -> tuple[Path, Path] | Orphan:
+def pair(image: Named, mask: Named, where: str, *, may_strip: bool = False) -> tuple[AnyFile, AnyFile] | Orphan:
     """Pair the image and the mask of a sample; where one is missing, report the other as an orphan.
 
     Args:
@@ -46,7 +48,7 @@ def pair(image: Named, mask: Named, where: str, *, may_strip: bool = False) -> t
     if image.found and mask.found:
         if image.found[0] == mask.found[0]:
             raise DataError(f"{where} pairs {image.found[0]} with itself: name an image and its mask")
-        return image.found[0], mask.found[0]
+        return located(image.found[0]), located(mask.found[0])
     what, (name, folder, _) = ("mask", mask) if image.found else ("image", image)
     missing = resolve(name, folder)
     advice = ", or remove a prefix that is no real path with strip_prefix" if may_strip and "/" in name else ""

@@ -1,13 +1,12 @@
 """Defines what every reader of a source format offers: a list of samples."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lightning_seg.data.readers.walking import scan
+from lightning_seg.data.archives.places import is_folder, names_in
 from lightning_seg.errors import DataError
 from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Sample, SourceLabels
@@ -82,14 +81,18 @@ class Reader(ABC):
         """
 
 
+def first_folder(*places: Path) -> Path:
+    """The first of some places that is a folder, such as one of those that a data set is published in; else the first."""
+    return next((place for place in places if is_folder(place)), places[0])
+
+
 def existing_split(folder: Path, split: str) -> Path:
     """The folder of a split.
 
     Raises:
         DataError: if it is not there, naming those that are.
     """
-    if os.path.isdir(folder / split):
+    if is_folder(folder / split):
         return folder / split
-    entries = scan(str(folder)) if os.path.isdir(folder) else []
-    there = ", ".join(sorted(entry.name for entry in entries if entry.is_dir())) or "nothing"
+    there = ", ".join(sorted(name for name in names_in(folder) if is_folder(folder / name))) or "nothing"
     raise DataError(f"{folder / split} does not exist: in {folder} there is {there}; check data.root, root and split")

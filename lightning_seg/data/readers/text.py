@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from lightning_seg.data.archives.places import located
+from lightning_seg.data.reading.storage import read_bytes
 from lightning_seg.errors import DataError
 
 _MARKS = (  # the longer first: UTF-32's begins with UTF-16's
@@ -29,7 +31,7 @@ def read_text(file: Path, setting: str, *, raw_names: bool = False) -> str:
         DataError: if the file is missing, cannot be opened, or is not in such an encoding, with the line.
     """
     try:
-        data = file.read_bytes()
+        data = read_bytes(located(file))
     except FileNotFoundError:
         raise DataError(f"{file} does not exist: check data.root and the reader's {setting}") from None
     except (OSError, ValueError) as error:

@@ -1,12 +1,11 @@
 """Reads Pascal VOC's segmentation data in its own layout."""
 
-import os
 from pathlib import Path
 
+from lightning_seg.data.archives.places import is_file, names_in
 from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.readers.folder import Folder
 from lightning_seg.data.readers.reader import Reader
-from lightning_seg.data.readers.walking import scan
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Colour, Sample, SourceLabels
 
@@ -40,9 +39,8 @@ class VOC(Reader):
         base = resolve(self.root, root)
         lists = base / "ImageSets" / "Segmentation"
         file = lists / f"{self.split}.txt"
-        if not os.path.isfile(file):
-            entries = scan(str(lists)) if os.path.isdir(lists) else []
-            names = (entry.name.removesuffix(".txt") for entry in entries if entry.name.endswith(".txt"))
+        if not is_file(file):
+            names = (name.removesuffix(".txt") for name in names_in(lists) if name.endswith(".txt"))
             there = ", ".join(sorted(names)) or "no list at all"
             raise DataError(f"VOC: {file} does not exist: in {lists} there is {there}; check data.root, root and split")
         masks = "SegmentationClassAug" if self.split.endswith("aug") else "SegmentationClass"

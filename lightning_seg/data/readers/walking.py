@@ -1,10 +1,11 @@
-"""Lists the files below a folder."""
+"""Lists the files below a folder, on disk or in an archive."""
 
 import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from lightning_seg.data.archives.places import archived_below
 from lightning_seg.errors import DataError
 
 
@@ -21,11 +22,12 @@ def files_below(folder: Path) -> list[Path]:
 
 def entries_below(folder: Path) -> Iterator[Path]:
     """The same files in any order; folders are listed only as far as files are asked for."""
-    return _walk(os.fspath(folder), ())
+    archived = archived_below(folder)
+    return _walk(os.fspath(folder), ()) if archived is None else archived
 
 
 def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    listed = scan(folder)
+    listed = _scan(folder)
     status = os.stat(folder)
     here = (status.st_dev, status.st_ino)
     if here in above:  # a link to a folder that it lies in
@@ -51,7 +53,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         raise DataError(f"{entry.path} cannot be opened ({error.strerror}): make it readable or remove it") from None
 
 
-def scan(folder: str) -> list[os.DirEntry[str]]:
+def _scan(folder: str) -> list[os.DirEntry[str]]:
     """The entries of one folder.
 
     Raises:
