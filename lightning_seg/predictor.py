@@ -19,9 +19,9 @@ from lightning_seg.data.reading.rules import ReadingRules
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.exporting.running import SUFFIXES
 from lightning_seg.loggers import SCHEME, fetch_checkpoint
-from lightning_seg.network import Network, find_device, load_checkpoint
-from lightning_seg.result import Result
 from lightning_seg.structures import Colour
+from lightning_seg.trained.module_network import Network, find_device, load_checkpoint
+from lightning_seg.trained.result import Result
 
 if TYPE_CHECKING:
     from lightning_seg.data.reading.given import Given
@@ -48,7 +48,7 @@ def load(source: str | os.PathLike[str], device: str = "auto", batch_size: int |
     where, given = find_device(device), os.fspath(source)
     path = fetch_checkpoint(given, Path(DEFAULT_ROOT)) if given.startswith(SCHEME) else Path(given).expanduser()
     if path.suffix in SUFFIXES:
-        from lightning_seg.file_network import FileNetwork, without_gpu
+        from lightning_seg.trained.file_network import FileNetwork, without_gpu
 
         where = torch.device("cpu") if device == "auto" and without_gpu(path) else where
         return Predictor(FileNetwork(path, where), batch_size)

@@ -40,7 +40,7 @@ class ExportedModule(pl.LightningModule):
             CheckpointError: if the file cannot be read or used here.
             DependencyError: if ONNX Runtime is missing.
         """
-        from lightning_seg.file_network import FileNetwork
+        from lightning_seg.trained.file_network import FileNetwork
 
         self.network = FileNetwork(path, torch.device("cuda" if torch.cuda.is_available() and not on_cpu else "cpu"))
         images = self.network.images

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_seg.result import Result
+from lightning_seg.trained.result import Result
 
 
 def as_json(result: Result) -> bytes:

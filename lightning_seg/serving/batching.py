@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.result import Result
+from lightning_seg.trained.result import Result
 
 Predict: TypeAlias = Callable[[list[Any]], list[Result]]
 _Wish: TypeAlias = tuple[NDArray[np.uint8], "Future[Result]"]

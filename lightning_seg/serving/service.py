@@ -19,10 +19,10 @@ from lightning_seg.data.reading import ImageFile
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.machine import usable_cpus
 from lightning_seg.predictor import Predictor
-from lightning_seg.result import Result
 from lightning_seg.serving.answers import jpeg
 from lightning_seg.serving.batching import Batcher
 from lightning_seg.sources import ByteSource
+from lightning_seg.trained.result import Result
 
 Answer = TypeVar("Answer")
 

@@ -28,7 +28,7 @@ NAMES = ("dark", "middle", "bright")
 
 
 class Thresholds:
-    """A network that tells dark from bright; a :class:`lightning_seg.network.Network`."""
+    """A network that tells dark from bright; a :class:`lightning_seg.trained.module_network.Network`."""
 
     def __init__(self, batch_size: int = 1, names: tuple[str, ...] = NAMES) -> None:
         self.images = plain_evaluation(names, 255)

@@ -31,7 +31,7 @@ class _Answer:
 
 
 class FileNetwork:
-    """Implements :class:`lightning_seg.network.Network`.
+    """Implements :class:`lightning_seg.trained.module_network.Network`.
 
     The graph takes an image as the network saw it and as a whole. Transforms of evaluation and a sliding window, which
     are not in it, are done here as for a module; all but flips and padding needs a file that gives probabilities.

@@ -58,7 +58,7 @@ def stand_in(trained: Trained, monkeypatch: pytest.MonkeyPatch, *, probabilities
             found = graph(image)
             return Output(found[0], found[1] if probabilities else None)
 
-    monkeypatch.setattr("lightning_seg.file_network.ExportedNetwork", File)
+    monkeypatch.setattr("lightning_seg.trained.file_network.ExportedNetwork", File)
 
 
 def assert_alike(file: Path, checkpoint: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_gpu_is_used_where_the_file_can(
 ) -> None:  # fmt: skip
     """The usual ONNX Runtime has none, so that ``auto`` is the CPU there."""
     stand_in(trained, monkeypatch, probabilities=False)
-    files = sys.modules["lightning_seg.file_network"]
+    files = sys.modules["lightning_seg.trained.file_network"]
     asked: list[str] = []
     made = files.ExportedNetwork
     monkeypatch.setattr(files, "ExportedNetwork", lambda path, device: asked.append(device) or made(path, device))
