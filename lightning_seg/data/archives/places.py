@@ -47,10 +47,11 @@ def names_in(folder: str | Path) -> list[str]:
     """
     if (inside := within(folder)) is not None:
         return list(inside[0].folders.get(inside[1], ()))
-    try:
-        return os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.isdir(folder):
         return []
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
     except OSError as error:
         raise DataError(f"folder {folder} cannot be listed ({error.strerror}): make it readable") from None
 
