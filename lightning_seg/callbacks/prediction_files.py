@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
-from lightning_seg.callbacks.access import stored_image
+from lightning_seg.callbacks.access import image_file, stored_image
 from lightning_seg.data.loading.ranks import gather, this_rank
 from lightning_seg.predictions import Prediction, refuse_misfits
 from lightning_seg.predictions.folder import PredictionFolder
@@ -66,8 +66,7 @@ class PredictionFiles(pl.Callback):
                 image=partial(stored_image, trainer, sample, labels.shape),
                 probabilities=partial(_probabilities, trainer, pl_module, sample),
             )
-            file = sample.get("file_name")
-            self.predictions.write(prediction, None if file is None else Path(file), this_rank())
+            self.predictions.write(prediction, image_file(trainer, sample), this_rank())
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.predictions.close()

@@ -13,6 +13,7 @@ from lightning_seg.predictions.formats import FORMATS, USUAL_FORMATS, file_of, s
 from lightning_seg.predictions.prediction import Prediction
 from lightning_seg.predictions.record import MADE_WITH, Input, Inputs, differences, read_record, write_record
 from lightning_seg.predictions.video import join_frames
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Sample, summarise
 
 VIDEOS = "videos"
@@ -103,7 +104,7 @@ class PredictionFolder:
                 path.unlink(missing_ok=True)
         return done
 
-    def write(self, prediction: Prediction, file: Path | None, rank: int) -> None:
+    def write(self, prediction: Prediction, file: AnyFile | None, rank: int) -> None:
         """Write the files of one prediction, then note that they are there.
 
         Args:

@@ -91,11 +91,11 @@ class Member(ByteSource):
 @lru_cache(maxsize=64)
 def _opened(archive: str, stamp: tuple[int, int]) -> BinaryIO:
     """The archive as this process reads it; one that leaves the cache is closed with its last use."""
-    file = Path(archive).open("rb", buffering=0)
+    file = Path(archive).open("rb", buffering=0)  # noqa: SIM115  # it stays open
     if stamp_of(os.fstat(file.fileno())) != stamp:
         file.close()
         raise ValueError("its archive has changed since it was listed: start again")
-    return file  # type: ignore[return-value]  # a raw file
+    return file
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, int]:
