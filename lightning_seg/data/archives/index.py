@@ -1,7 +1,7 @@
 """Lists what an archive holds."""
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache
 
 from lightning_seg.data.archives.member import Member
 from lightning_seg.data.archives.tar import tar_members
@@ -46,7 +46,7 @@ class Index:
             name = above
 
 
-@lru_cache(maxsize=16)
+@cache  # a data set may lie in hundreds, which a table names in any order
 def index_of(archive: str, stamp: tuple[int, int]) -> Index:
     """The index of an archive, kept until :func:`forget`.
 

@@ -18,6 +18,7 @@ from lightning_seg.data.listing.files import file_digest
 from lightning_seg.data.listing.prediction import images_to_predict
 from lightning_seg.data.readers.reader import OrphanError
 from lightning_seg.data.reading import read_image, read_mask
+from lightning_seg.data.reading.given import read_given
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Annotations, Sample
 from tests.data.archiving import archived, packed
@@ -161,6 +162,12 @@ def test_images_to_predict_may_lie_in_an_archive(kind: str, tmp_path: Path) -> N
     assert [name for name, _ in predicted(f"set.{kind}/i")] == names
     assert [name for name, _ in predicted(f"set.{kind}")] == [f"i/{name}" for name in names]  # without the masks
     assert predicted(f"set.{kind}/i/plain.png") == [("plain", "i/plain.png")]
+    assert read_given(tmp_path / f"set.{kind}/i/plain.png").shape == (*SIZE, 3)  # as a Predictor takes it
+    with pytest.raises(DataError, match=r"i/none\.png' matches no image"):
+        predicted(f"set.{kind}/i/none.png")
+    packed({"clip.mp4": b""}, tmp_path / f"film.{kind}")
+    with pytest.raises(DataError, match=rf"video .*film\.{kind}/clip\.mp4 lies in an archive: unpack it"):
+        predicted(f"film.{kind}/clip.mp4")
 
 
 @pytest.mark.parametrize(
