@@ -16,8 +16,9 @@ from lightning_seg.cli import main
 from lightning_seg.data import Folder
 from lightning_seg.data.listing.files import FileLists
 from lightning_seg.predictions.record import Input
+from tests.auditing import run as run_audit
 from tests.conftest import folder
-from tests.data.archiving import archived
+from tests.data.archiving import archived, packed
 from tests.data.layouts import cityscapes
 
 
@@ -54,6 +55,31 @@ def test_a_run_on_the_published_archives_is_the_run_on_files(experiment: Callabl
     assert [path.read_bytes() for path in shown] == [path.read_bytes() for path in expected]
     inputs = Path("runs/zip/version_2/predictions/inputs.csv").read_text()
     assert "leftImg8bit_trainvaltest.zip/leftImg8bit/val/bonn/1_leftImg8bit.png," in inputs
+
+
+def test_the_audit_names_members_and_shows_them(experiment: Callable[..., Path], scenes: Path, tmp_path: Path) -> None:
+    """A damaged one, one whose size is not true, and an image without a mask."""
+    files = {path.relative_to(scenes / "val").as_posix(): path.read_bytes() for path in scenes.glob("val/*/*")}
+    first, second, third = sorted(name for name in files if name.startswith("images"))
+    files.pop(f"masks/{Path(third).stem}.png")
+    files[first] = files[first][:200]
+    archive = packed(files, tmp_path / "val.zip")
+    data = bytearray(archive.read_bytes())
+    data[data.rindex(second.encode()) - 46 + 24] ^= 1
+    archive.write_bytes(data)
+    val = {"class_path": "lightning_seg.data.Folder", "init_args": {"images": "images", "masks": "masks"}}
+    status, found, page = run_audit(str(experiment(train=val, val=None, test=None, root=str(archive))))
+    assert status == 1
+    defects = {defect["path"]: (defect["kind"], defect["detail"]) for defect in found["defects"]}
+    assert defects[f"{archive}/{first}"][0] == "unreadable"
+    assert defects[f"{archive}/{second}"] == (
+        "unreadable",
+        f"image {archive}/{second} cannot be read (it holds other than the {len(files[second]) ^ 1} bytes that the "
+        "archive states): replace or remove it",
+    )
+    assert defects[f"{archive}/{third}"] == ("orphan_image", f"has no mask named '{{stem}}.png' in {archive}/masks")
+    assert f'"><div><code>{archive}/{third}</code>' in page
+    assert f'class="defect"><div><code>{archive}/{third}</code>' not in page  # a picture stands between
 
 
 def test_the_list_of_files_names_members_and_has_their_digests(scenes: Path, tmp_path: Path) -> None:
