@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from functools import cache
 
+from lightning_seg.data.archives.kept import kept_tar_members
 from lightning_seg.data.archives.member import Member
-from lightning_seg.data.archives.tar import tar_members
 from lightning_seg.data.archives.zip import zip_members
 from lightning_seg.errors import DataError
 
@@ -57,7 +57,7 @@ def index_of(archive: str, stamp: tuple[int, int]) -> Index:
     Raises:
         DataError: if it is no such archive, damaged, or a member's name leads out of it.
     """
-    read = zip_members if archive.lower().endswith(".zip") else tar_members
+    read = zip_members if archive.lower().endswith(".zip") else kept_tar_members
     try:
         return Index(*read(archive, stamp))
     except DataError:

@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_STORED
@@ -17,6 +18,7 @@ from lightning_seg.data.archives.places import is_folder, located
 from lightning_seg.data.listing.files import file_digest
 from lightning_seg.data.listing.prediction import images_to_predict
 from lightning_seg.data.readers.reader import OrphanError
+from lightning_seg.data.readers.walking import files_below
 from lightning_seg.data.reading import read_image, read_mask
 from lightning_seg.data.reading.given import read_given
 from lightning_seg.errors import DataError
@@ -197,3 +199,33 @@ def test_an_archive_is_a_folder_and_its_folders_need_no_entry(tmp_path: Path) ->
     archive = packed({"a/b/c.png": b"", "./d//e.png": b"", "f/": b""}, tmp_path / "set.zip")
     found = {name: is_folder(archive / name) for name in ("", "a", "a/b", "d", "f", "a/b/c.png", "b")}
     assert found == {"": True, "a": True, "a/b": True, "d": True, "f": True, "a/b/c.png": False, "b": False}
+
+
+def test_what_a_large_tar_holds_is_kept_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = {f"d/{number}.bin": b"%d" % number for number in range(1200)} | {"gr\udcfcn.png": b"x"}
+    archive = packed(data, tmp_path / "large.tar")
+
+    def found() -> dict[str, bytes]:
+        forget()
+        return {str(path.relative_to(archive)): _bytes(located(path)) for path in files_below(archive)}
+
+    assert found() == data
+    (kept,) = (tmp_path / "cache").rglob("*.json")
+    with monkeypatch.context() as context:
+        context.setattr(tarfile, "open", None)  # not asked
+        assert found() == data
+        assert is_folder(archive / "d")
+    for damaged in ("", "{}", "[]", '{"state": 1, "members": 3}', kept.read_text()[:-9]):
+        kept.write_text(damaged)
+        assert found() == data
+    packed({"other.bin": b"other"}, archive)
+    assert found() == {"other.bin": b"other"}
+    kept.unlink()
+    assert found() == {"other.bin": b"other"}
+    assert not kept.exists()  # few are found as fast without
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # where nothing can be written
+    packed(data, archive)
+    assert found() == data
