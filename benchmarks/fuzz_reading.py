@@ -1,10 +1,11 @@
-"""Reads damaged images and masks of every format: each is read or refused by name, and nothing else happens.
+"""Reads damaged images, masks and archives of every format: each is read or refused by name, and nothing else happens.
 
 Run: python benchmarks/fuzz_reading.py [--files 10000] [--seed 0]. A file of each kind is damaged at random: bits are
 turned, bytes of the header changed, a block zeroed; it is cut off, or cut and ended. Every second PNG then gets
-checksums that fit, as from a writer with a fault. It is read as header, image, part, reduced image and mask, in a
-process of its own: should that be killed by a signal, the file is counted and kept, and the next process goes on after
-it. Exit status 1 where a file ended the process, or raised what is no error of this project or does not name it.
+checksums that fit, as from a writer with a fault. It is read as header, image, part, reduced image and mask; an archive
+is listed, and so read is what it should hold. All that is in a process of its own: should that be killed by a signal,
+the file is counted and kept, and the next process goes on after it. Exit status 1 where a file ended the process, or
+raised what is no error of this project or does not name it.
 """
 
 import argparse
@@ -12,9 +13,11 @@ import io
 import json
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import warnings
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 SIZE = (45, 61)
+MEMBER = "i/image.png"
 PART = (slice(8, 20), slice(16, 40))
 
 
@@ -70,6 +74,20 @@ def originals() -> dict[str, bytes]:
         file = io.BytesIO()
         image.save(file, name, **options)
         files[kind] = file.getvalue()
+    members = [("a.bin", b"first " * 99), (MEMBER, files["png, RGB"]), ("i/b.bin", b"last " * 99)]
+    for kind, method in (("zip", zipfile.ZIP_DEFLATED), ("zip, stored", zipfile.ZIP_STORED)):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", method) as zipped:
+            for name, data in members:
+                zipped.writestr(name, data)
+        files[kind] = file.getvalue()
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, data in members:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    files["tar"] = file.getvalue()
     return files
 
 
@@ -108,29 +126,41 @@ def with_checksums(data: bytes) -> bytes:
     return bytes(mended)
 
 
+def _suffix(kind: str) -> str:
+    return kind[:3] if kind.startswith(("zip", "tar")) else "bin"
+
+
 def read_all(folder: Path, first: int, count: int, seed: int) -> None:
     """In a process of its own: print one line of JSON before each file and one after it."""
+    from lightning_seg.data.archives.places import located
+    from lightning_seg.data.readers.walking import files_below
     from lightning_seg.data.reading import ImageFile, ReadingRules, read_header, read_mask
     from lightning_seg.errors import DataError
 
     warnings.simplefilter("ignore")
     rules = ReadingRules(ranges=((0, 1000),), max_pixels=2**20)
-    readings: dict[str, Callable[[Path], object]] = {
+    readings: dict[str, Callable[[Any], object]] = {
         "header": lambda path: read_header(path, "image", rules),
         "image": lambda path: ImageFile(path, rules).whole(),
         "part": lambda path: ImageFile(path, rules).part(*PART),
         "reduced": lambda path: [ImageFile(path, rules).reduced(by) for by in ImageFile(path, rules).reductions],
         "mask": lambda path: read_mask(path, rules),
     }
+    archived: dict[str, Callable[[Path], object]] = {
+        name: lambda path, read=read: [files_below(path), read(located(path / MEMBER))][1]
+        for name, read in readings.items()
+    }
     files = originals()
     sound = {}
     for kind, data in files.items():
-        (folder / "sound").write_bytes(data)
-        sound[kind] = ImageFile(folder / "sound", rules).whole().tobytes()
-    (folder / "sound").unlink()
+        path = folder / f"sound.{_suffix(kind)}"
+        path.write_bytes(data)
+        image = (archived if _suffix(kind) != "bin" else readings)["image"](path)
+        sound[kind] = image.tobytes()  # type: ignore[attr-defined]
+        path.unlink()
     for index in range(first, count):
         kind = list(files)[index % len(files)]
-        path = folder / f"{index}.bin"
+        path = folder / f"{index}.{_suffix(kind)}"
         spoilt = damaged(files[kind], np.random.default_rng([seed, index]))
         if kind.startswith("png") and index // len(files) % 2:
             spoilt = with_checksums(spoilt)
@@ -138,7 +168,7 @@ def read_all(folder: Path, first: int, count: int, seed: int) -> None:
         print(json.dumps({"begins": index}), flush=True)
         found: dict[str, Any] = {"index": index, "kind": kind, "foreign": []}
         start = time.perf_counter()
-        for name, read in readings.items():
+        for name, read in (archived if _suffix(kind) != "bin" else readings).items():
             try:
                 result = read(path)
             except Exception as error:  # what it may be is the question
@@ -181,7 +211,7 @@ def main() -> int:
         if not begun:
             print(done.stderr)
             return 1
-        killed.append(f"{folder / str(begun[-1])}.bin ended the process with status {done.returncode}")
+        killed.append(f"{folder / str(begun[-1])} ended the process with status {done.returncode}")
         following = begun[-1] + 1
     status = report(results, killed)
     if not any(folder.iterdir()):

@@ -1,10 +1,10 @@
 """Lists what an archive holds."""
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache
 
+from lightning_seg.data.archives.kept import kept_tar_members
 from lightning_seg.data.archives.member import Member
-from lightning_seg.data.archives.tar import tar_members
 from lightning_seg.data.archives.zip import zip_members
 from lightning_seg.errors import DataError
 
@@ -46,7 +46,7 @@ class Index:
             name = above
 
 
-@lru_cache(maxsize=16)
+@cache  # a data set may lie in hundreds, which a table names in any order
 def index_of(archive: str, stamp: tuple[int, int]) -> Index:
     """The index of an archive, kept until :func:`forget`.
 
@@ -57,7 +57,7 @@ def index_of(archive: str, stamp: tuple[int, int]) -> Index:
     Raises:
         DataError: if it is no such archive, damaged, or a member's name leads out of it.
     """
-    read = zip_members if archive.lower().endswith(".zip") else tar_members
+    read = zip_members if archive.lower().endswith(".zip") else kept_tar_members
     try:
         return Index(*read(archive, stamp))
     except DataError:

@@ -5,6 +5,7 @@ import zlib
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from lightning_seg.sources import ByteSource
@@ -67,7 +68,7 @@ class Member(ByteSource):
         return f"{self.archive}/{self.name}"
 
     def exists(self) -> bool:
-        return os.path.isfile(self.archive)
+        return Path(self.archive).is_file()
 
     def identity(self) -> tuple[int, int]:
         return self.size, self.stamp[1]
@@ -90,11 +91,11 @@ class Member(ByteSource):
 @lru_cache(maxsize=64)
 def _opened(archive: str, stamp: tuple[int, int]) -> BinaryIO:
     """The archive as this process reads it; one that leaves the cache is closed with its last use."""
-    file = open(archive, "rb", buffering=0)  # noqa: SIM115  # it stays open
+    file = Path(archive).open("rb", buffering=0)  # noqa: SIM115  # it stays open
     if stamp_of(os.fstat(file.fileno())) != stamp:
         file.close()
         raise ValueError("its archive has changed since it was listed: start again")
-    return file  # type: ignore[return-value]  # a raw file
+    return file
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, int]:

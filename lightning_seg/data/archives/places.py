@@ -20,23 +20,19 @@ _ARCHIVE = re.compile(r"\.(?:(zip|tar)|tar\.(?:gz|bz2|xz|zst|lz4|Z)|tgz|tbz2?|tx
 
 def is_file(path: str | Path) -> bool:
     """Whether there is a file; links that lead nowhere are none."""
-    if os.path.isfile(path):
-        return True
     inside = within(path)
-    return inside is not None and inside[1] in inside[0].files
+    return os.path.isfile(path) if inside is None or not inside[1] else inside[1] in inside[0].files
 
 
 def is_folder(path: str | Path) -> bool:
     """Whether there is a folder, or an archive."""
-    if os.path.isdir(path):
-        return True
     inside = within(path)
-    return inside is not None and inside[1] in inside[0].folders
+    return os.path.isdir(path) if inside is None else inside[1] in inside[0].folders
 
 
 def exists(path: str | Path) -> bool:
     """Whether there is a file or a folder."""
-    return os.path.exists(path) or is_file(path) or is_folder(path)
+    return is_file(path) or is_folder(path)
 
 
 def names_in(folder: str | Path) -> list[str]:
@@ -47,10 +43,11 @@ def names_in(folder: str | Path) -> list[str]:
     """
     if (inside := within(folder)) is not None:
         return list(inside[0].folders.get(inside[1], ()))
-    try:
-        return os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.isdir(folder):
         return []
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
     except OSError as error:
         raise DataError(f"folder {folder} cannot be listed ({error.strerror}): make it readable") from None
 
@@ -60,7 +57,8 @@ def archived_below(folder: str | Path) -> Iterator[Path] | None:
     if (inside := within(folder)) is None:
         return None
     index, name = inside
-    return (Path(folder, relative) for relative in index.below(name))
+    start = os.path.join(folder, "")
+    return (Path(start + relative) for relative in index.below(name))
 
 
 def located(path: Path) -> AnyFile:

@@ -19,7 +19,7 @@ def tar_members(archive: str, stamp: tuple[int, int]) -> tuple[Iterable[Member],
     folders = []
     with tarfile.open(archive, "r:", errors="surrogateescape") as opened:
         for entry in opened:
-            opened.members = []  # which it would keep
+            opened.members = []  # type: ignore[attr-defined]  # it would keep all
             name = name_within(archive, entry.name)
             if entry.isdir() or not name:
                 folders.append(name)

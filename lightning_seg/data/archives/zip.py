@@ -1,5 +1,6 @@
 """Reads the central directory of a ZIP."""
 
+import contextlib
 import stat
 import zipfile
 from collections.abc import Iterable
@@ -41,10 +42,8 @@ def zip_members(archive: str, stamp: tuple[int, int]) -> tuple[Iterable[Member],
 def _name(entry: zipfile.ZipInfo) -> str:
     name = entry.filename
     if not entry.flag_bits & _UTF_8 and not name.isascii():
-        try:  # macOS writes UTF-8 and does not say so
+        with contextlib.suppress(UnicodeError):  # macOS writes UTF-8 and does not say so
             name = name.encode("cp437").decode()
-        except UnicodeError:
-            pass
     return name.replace("\\", "/") if entry.create_system == _MS_DOS else name
 
 

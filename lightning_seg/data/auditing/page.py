@@ -5,6 +5,7 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
+from lightning_seg.data.archives.places import is_file, located
 from lightning_seg.data.auditing.audit import Audit
 from lightning_seg.data.auditing.pictures import picture
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA
@@ -126,9 +127,9 @@ def _thumbnail(defect: Defect, owner: tuple[Sample, LabelTable] | None, listings
     """Draw the sample that has a defect, or the file, if it belongs to no sample."""
     if owner is None:
         path = Path(defect.path)
-        if not path.is_file() or defect.kind not in _OF_FILES:
+        if not is_file(path) or defect.kind not in _OF_FILES:
             return None
         table = listings[defect.split].table
         as_mask = defect.kind == "orphan_mask"
-        owner = (Sample(defect.path, Path() if as_mask else path, path if as_mask else None), table)
+        owner = (Sample(defect.path, Path() if as_mask else located(path), located(path) if as_mask else None), table)
     return picture(*owner, listings[defect.split].rules)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_seg.data.archives.places import is_file, is_folder, located
+from lightning_seg.data.archives.places import is_file, is_folder, located, within
 from lightning_seg.data.readers import Coco, Folder, Reader
 from lightning_seg.data.readers.finding import Finder, resolve
 from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
@@ -79,6 +79,8 @@ def _samples(files: Sequence[Path], called: Sequence[Path]) -> list[Sample]:
     names = dict(zip(videos, unique_names([relative[video] for video in videos]), strict=True))
     paths, whole = [], []
     for file in files:
+        if file in names and within(file) is not None:
+            raise DataError(f"video {file} lies in an archive: unpack it; videos are read from files of their own")
         if file not in names:
             paths.append(file)
             whole.append(os.fspath(relative[file]))

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from lightning_seg.data.archives.places import is_file, located
+from lightning_seg.data.archives.places import located
 from lightning_seg.data.readers.finding import matching_folders, resolve, why_missing
 from lightning_seg.data.readers.listed import listed_samples
 from lightning_seg.data.readers.names import sample_name
@@ -97,7 +97,7 @@ class Folder(Reader):
     def _files(self, setting: str, given: str, root: Path | None) -> dict[str, Path]:
         """Files below a folder, or below all folders that match, by scene, sub-folders and file name."""
         return {
-            os.path.join(scene, path.relative_to(folder)): path
+            "/".join([*([scene] if scene else []), *path.parts[len(folder.parts) :]]): path  # relative_to takes longer
             for scene, folder in matching_folders(setting, given, root).items()
             for path in entries_below(folder)
             if not any(fnmatchcase(path.name, skipped) for skipped in self.skip)
@@ -118,10 +118,11 @@ class Folder(Reader):
                 f"{images} holds no image named {self.image_name!r} ({', '.join(self.image_suffixes)}): "
                 "check data.root and the reader's images, image_name and image_suffixes"
             )
-        lost = sorted(path for of in (image_of, mask_of) for path in of.values() if not is_file(path))
+        files = {path: located(path) for of in (image_of, mask_of) for path in of.values()}
+        lost = sorted(path for path, file in files.items() if isinstance(file, Path) and not os.path.isfile(path))
         unread = set(lost)
         samples = [
-            Sample(name, located(image_of[name]), located(mask_of[name]))
+            Sample(name, files[image_of[name]], files[mask_of[name]])
             for name in sorted(image_of.keys() & mask_of.keys())
             if not unread & {image_of[name], mask_of[name]}
         ]

@@ -82,7 +82,7 @@ class Reader(ABC):
 
 
 def first_folder(*places: Path) -> Path:
-    """The first of some places that is a folder, such as one of those that a data set is published in; else the first."""
+    """The first of the places where a data set may lie that is a folder; the very first where none is."""
     return next((place for place in places if is_folder(place)), places[0])
 
 

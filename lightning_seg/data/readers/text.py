@@ -32,7 +32,7 @@ def read_text(file: Path, setting: str, *, raw_names: bool = False) -> str:
     """
     try:
         data = read_bytes(located(file))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{file} does not exist: check data.root and the reader's {setting}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from lightning_seg.data.archives.places import located
 from lightning_seg.data.reading.headers import read_header
 from lightning_seg.data.reading.images import RGBImage, read_image
 from lightning_seg.data.reading.orientation import ORIENTATION, turn_upright
@@ -45,7 +46,7 @@ def refuse_given(given: Any, rules: ReadingRules = USUAL) -> None:
             raise UnreadableError(
                 f"{path} is a folder: give a list of its images, such as sorted(Path(…).glob('*.jpg'))"
             )
-        read_header(path, "image", rules)
+        read_header(located(path), "image", rules)
     elif isinstance(given, Image.Image):
         _refuse_picture(given)
         rules.check_size((given.height, given.width), _name(given), "image")
@@ -68,7 +69,7 @@ def read_given(given: Any, rules: ReadingRules = USUAL) -> RGBImage:
         DataError: as :func:`lightning_seg.data.reading.read_image`.
     """
     if (path := path_of(given)) is not None:
-        return read_image(path, rules)
+        return read_image(located(path), rules)
     if isinstance(given, Image.Image):
         return _of_picture(given, rules)
     if isinstance(given, Tensor):

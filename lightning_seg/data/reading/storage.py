@@ -48,7 +48,7 @@ def named(path: AnyFile, what: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a file may stand where a folder is meant
         raise UnreadableError(f"{what} {path} does not exist") from None
     except Exception as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__

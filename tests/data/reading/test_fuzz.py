@@ -1,4 +1,4 @@
-"""Damaged files of every format neither end the process nor raise what does not name them."""
+"""Damaged images, masks and archives of every format neither end the process nor raise what does not name them."""
 
 import subprocess
 from pathlib import Path
@@ -10,7 +10,8 @@ from tests.helpers.python import python
 
 pytestmark = pytest.mark.runs
 
-FILES = 24 * 20
+KINDS = 27
+FILES = KINDS * 20
 
 
 def test_every_damaged_file_is_read_or_refused_by_name(tmp_path: Path) -> None:
@@ -22,6 +23,6 @@ def test_every_damaged_file_is_read_or_refused_by_name(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{FILES} files: 0 ended the process, 0 raised a foreign error" in done.stdout
-    table = [line.rsplit(maxsplit=5) for line in done.stdout.splitlines()[1:25]]
-    assert [counts[1] for counts in table] == 24 * ["20"]
+    table = [line.rsplit(maxsplit=5) for line in done.stdout.splitlines()[1 : KINDS + 1]]
+    assert [counts[1] for counts in table] == KINDS * ["20"]
     assert all(int(counts[2]) > 0 for counts in table)  # the damage shows
