@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from lightning_seg.data import SegmentationDataModule
     from lightning_seg.module import SegmentationModule
     from lightning_seg.predictor import Predictor, load
-    from lightning_seg.result import Result
+    from lightning_seg.trained.result import Result
     from lightning_seg.training import Run, fit
 
 __all__ = ["Predictor", "Result", "Run", "SegmentationDataModule", "SegmentationModule", "fit", "load"]
 
 _PLACES = {
     "Predictor": "lightning_seg.predictor",
-    "Result": "lightning_seg.result",
+    "Result": "lightning_seg.trained.result",
     "Run": "lightning_seg.training",
     "SegmentationDataModule": "lightning_seg.data",
     "SegmentationModule": "lightning_seg.module",

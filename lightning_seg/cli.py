@@ -28,9 +28,8 @@ from lightning_seg.launching.plan import resolve_processes
 from lightning_seg.launching.starters import late_rank
 from lightning_seg.lightning_internals import kill_started_processes
 from lightning_seg.loggers import SCHEME, fetch_checkpoint, without_missing
-from lightning_seg.module import SegmentationModule
 from lightning_seg.preflight.checks import Preflight
-from lightning_seg.running import predicting
+from lightning_seg.running import exported, predicting
 from lightning_seg.running.ending import (
     as_config_error,
     first_line,
@@ -57,7 +56,7 @@ class SegmentationCLI(LightningCLI):
         environment = {"default_env": True}
         try:
             super().__init__(
-                SegmentationModule,
+                exported.module_for(sys.argv[1:] if args is None else args),
                 SegmentationDataModule,
                 save_config_callback=None,  # instantiate_trainer saves it
                 parser_class=Parser,
@@ -101,7 +100,7 @@ class SegmentationCLI(LightningCLI):
 
     def parse_arguments(self, parser: Parser, args: Any) -> None:  # type: ignore[override]
         """Parse the arguments. Lightning's method would warn if a caller in Python gives arguments."""
-        arguments = list(sys.argv[1:] if args is None else args)
+        arguments = exported.complete(sys.argv[1:] if args is None else args)
         found = None if configured_by_environment(parser) else config_of_checkpoint(arguments)
         if found is not None:
             arguments[1:1] = ["--config", str(found)]  # so that flags win over it
@@ -181,7 +180,9 @@ class SegmentationCLI(LightningCLI):
             self._check_training(as_list(trainer.callbacks))
         predictions = None
         if command == "predict":
-            self.run, predictions = predicting.begin(self.choice, self.settings, self._dump(), self.datamodule.info)
+            self.run, predictions = predicting.begin(
+                self.choice, self.settings, self._dump(), self.datamodule, self.model
+            )
         else:
             self.run = self.choice.begin()
         kwargs |= equip(trainer, command, self.settings, self.run, self.datamodule, predictions)
@@ -262,7 +263,7 @@ class SegmentationCLI(LightningCLI):
 
     def predict(self, **kwargs: Any) -> None:
         """Predict; label maps are not kept in memory, since the files are the result."""
-        self.trainer.predict(**{**kwargs, "return_predictions": False})
+        self.trainer.predict(**predicting.arguments(kwargs, self.model))
 
     def after_fit(self) -> None:
         say_results(self.run.path, str(self.subcommand))

@@ -1,4 +1,4 @@
-"""Objects that a configuration chooses, as plain values: class and arguments, so that a checkpoint can hold them."""
+"""Describes objects that a configuration chooses in plain values for a checkpoint: class and arguments; builds them."""
 
 import contextlib
 import importlib
@@ -14,26 +14,24 @@ Kind = TypeVar("Kind", bound="Described")
 
 
 class Described:
-    """Base of what a checkpoint gives back.
+    """Base of objects that a checkpoint can build again.
 
     Attributes:
-        init_args: what it was made of, by name, as a checkpoint keeps it.
+        init_args: the arguments it was made with, by name; a checkpoint keeps them.
     """
 
     init_args: dict[str, Any]
 
     def __new__(cls, *arguments: Any, **settings: Any) -> "Described":
         described = super().__new__(cls)
-        with contextlib.suppress(
-            TypeError
-        ):  # of copies, which get theirs from the original; of wrong ones, __init__ says
+        with contextlib.suppress(TypeError):  # a copy gets its own from the original; wrong arguments raise in __init__
             bound = inspect.signature(cls.__init__).bind(described, *arguments, **settings)
             vars(described)["init_args"] = dict(list(bound.arguments.items())[1:])
         return described
 
 
 def describe(chosen: Any) -> dict[str, Any] | None:
-    """``{"class_path": …, "init_args": {…}}``; without ``init_args`` where these are no plain values; of None: None.
+    """``{"class_path": …, "init_args": {…}}``; without ``init_args`` if these are no plain values; None for None.
 
     >>> from lightning_seg.losses import Dice
     >>> describe(Dice(smooth=2.0))
@@ -50,16 +48,16 @@ def describe(chosen: Any) -> dict[str, Any] | None:
 
 
 def restore(description: Mapping[str, Any], kind: type[Kind], setting: str) -> Kind:
-    """What :func:`describe` described, as it is at first.
+    """Build the object that :func:`describe` described, in its initial state.
 
     Args:
-        description: of the checkpoint.
-        kind: base class of what is allowed, for the whole and for its parts.
+        description: from the checkpoint.
+        kind: the base class that the object and its parts must have.
         setting: name of the module's argument, for messages.
 
     Raises:
-        CheckpointError: if it cannot be built again: its class is not found, is none of that kind, or was given more
-            than plain values.
+        CheckpointError: if it cannot be built again: its class is not found, is not of that kind, or got arguments that
+            are not plain values.
     """
     class_path = str(description.get("class_path"))
     remedy = f"give it: load_from_checkpoint(path, {setting}=…)"
@@ -70,7 +68,7 @@ def restore(description: Mapping[str, Any], kind: type[Kind], setting: str) -> K
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise CheckpointError(f"the checkpoint's {setting} {class_path} is not found ({error}): {remedy}") from error
-    if not (isinstance(found, type) and issubclass(found, kind)):  # before anything of it is called
+    if not (isinstance(found, type) and issubclass(found, kind)):  # checked before anything of it is called
         public = f"{kind.__module__.rpartition('.')[0]}.{kind.__name__}"
         raise CheckpointError(f"the checkpoint's {setting} {class_path} is no {public}: {remedy}")
     return found(**{name: _built(value, kind, setting) for name, value in description["init_args"].items()})

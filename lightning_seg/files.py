@@ -28,7 +28,7 @@ _BYTES_AT_ONCE = 2**22
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def replacing(path: Path, mode: str = "wb", *, synced: bool = True) -> Iterator[IO[Any]]:
     """Open a file to write to. At the end it replaces ``path``; if writing fails, it vanishes.
 
     It lies in the same folder, since a rename is only atomic within a file system. It is synced before it is renamed,
@@ -37,6 +37,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Args:
         path: of the file; its folder is made if it is missing.
         mode: ``wb`` or ``w``; line ends are left as they are written.
+        synced: whether the file must outlive a power cut; it takes some milliseconds.
 
     Raises:
         DiskFullError: if there is no room.
@@ -47,12 +48,14 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         with naming_full_disk(path), draft.open(mode, newline=None if "b" in mode else "") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if synced:
+        sync_folder(path.parent)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path("/")
 
@@ -55,6 +56,15 @@ def usable_memory(root: Path = ROOT) -> int | None:
             kept = dict(line.split() for line in (_read(folder / "memory.stat") or "").splitlines())
             free.append(max(0, int(limit) - int(used) + int(kept.get(cached_name, 0))))
     return min(free, default=None)
+
+
+def memory_of(device: Any) -> int | None:
+    """Bytes that a ``torch.device`` has: all of a GPU's, those of the machine that are free; None: it is not known."""
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return usable_memory() if device.type == "cpu" else None
 
 
 def _cpu_quotas(root: Path) -> Iterator[float]:

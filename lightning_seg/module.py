@@ -20,7 +20,7 @@ from lightning_seg.described import describe, restore
 from lightning_seg.errors import ConfigError
 from lightning_seg.evaluating import EvaluatingModule
 from lightning_seg.imports import import_user_code
-from lightning_seg.inference import WHOLE, Answer, Bands, Inference, Losses
+from lightning_seg.inference import WHOLE, Inference
 from lightning_seg.launching.monitors import mode_problems, schedule_settings
 from lightning_seg.launching.steps import global_batch, total_steps
 from lightning_seg.lightning_internals import callbacks_of, checkpoint_is_coming
@@ -35,7 +35,7 @@ from lightning_seg.models.recipe import load_recipe, recorded_config
 from lightning_seg.models.segmentor import Segmentor, total_loss
 from lightning_seg.models.unused import refuse_unused, unused_notice
 from lightning_seg.models.weights.pretrained import load_pretrained, warn_of_other_classes
-from lightning_seg.structures import Batch, Item
+from lightning_seg.structures import Batch
 
 
 class SegmentationModule(EvaluatingModule):
@@ -209,24 +209,6 @@ class SegmentationModule(EvaluatingModule):
         """A warning if weights are random and frozen, else None."""
         return None if self._has_weights else self.recipe.warn_of_frozen_random()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Label maps of images as they are: the network's own normalisation and order of channels are applied here.
-
-        Args:
-            images: (N, 3, H, W) uint8 RGB.
-
-        Returns:
-            (N, H, W) class ids, of the smallest integer type that holds them.
-
-        Raises:
-            ValueError: if the images are of another shape or type.
-        """
-        if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
-            raise ValueError(
-                f"images are {images.dtype} of shape {tuple(images.shape)}, but uint8 RGB (N, 3, H, W) is needed"
-            )
-        return torch.stack(self._predict([{"image": image} for image in images])[0])
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         with telling_of_single_values(self.segmentor.network, batch):
             losses = self.segmentor.losses(batch)
@@ -237,34 +219,6 @@ class SegmentationModule(EvaluatingModule):
             rate = torch.as_tensor(group["lr"], dtype=torch.float32)  # Lightning would put a number on the GPU
             self.log(f"lr/{group.get('name', index)}", rate, batch_size=len(batch))
         return loss
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
-        """Label maps (height, width) at the stored size of each image, of the smallest type that holds the ids.
-
-        A sample needs ``image``, (3, H, W) uint8 RGB; ``height`` and ``width`` are its own without.
-        """
-        return self._predict(batch)[0]
-
-    def probabilities(self, batch: Batch) -> list[Tensor]:
-        """Of each image, (K, H, W) float32 at its stored size, which sum to 1 over the K classes.
-
-        The argmax is the label map of :meth:`predict_step`, except where rounding decides. Samples are as there, on the
-        device of the module, which must be in evaluation mode.
-        """
-        return self.inference.probabilities(self._ask, batch)
-
-    def label_bands(self, sample: Item, first: int = 0) -> Bands:
-        """First row and class ids (rows, W) of bands of one label map, from a row to the last.
-
-        Args:
-            sample: as of :meth:`predict_step`; or ``image`` is a :class:`lightning_seg.inference.WindowedImage`.
-            first: row to begin with; what follows does not depend on it.
-        """
-        return self.inference.label_bands(self._ask, sample, first)
-
-    def probability_bands(self, sample: Item, first: int = 0) -> Bands:
-        """First row and probabilities (K, rows, W) float32 of bands of one image; as :meth:`label_bands`."""
-        return self.inference.probability_bands(self._ask, sample, first)
 
     def configure_optimizers(self) -> Any:
         lr_scale = 1.0
@@ -316,11 +270,3 @@ class SegmentationModule(EvaluatingModule):
         self._has_weights = True
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         warn_of_other_classes(stored, self.class_names, "the checkpoint")
-
-    def _predict(self, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
-        """Label maps and losses of each image."""
-        return self.inference.evaluate(self._ask, batch)
-
-    def _ask(self, batch: Batch) -> Answer:
-        """What the network says of images, which may come from elsewhere than the device."""
-        return self.segmentor.evaluate([{**sample, "image": sample["image"].to(self.device)} for sample in batch])

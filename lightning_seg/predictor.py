@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lightning_seg.checkpoints.evaluated import checkpoint_in
 from lightning_seg.checkpoints.runs import DEFAULT_ROOT
 from lightning_seg.data.readers.names import common_folder, unique_names
 from lightning_seg.data.reading.given import path_of, read_given, refuse_given
+from lightning_seg.data.reading.rules import ReadingRules
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.exporting.running import SUFFIXES
 from lightning_seg.loggers import SCHEME, fetch_checkpoint
-from lightning_seg.network import Network, find_device, load_checkpoint
-from lightning_seg.result import Result
 from lightning_seg.structures import Colour
+from lightning_seg.trained.module_network import Network, find_device, load_checkpoint
+from lightning_seg.trained.result import Result
 
 if TYPE_CHECKING:
     from lightning_seg.data.reading.given import Given
@@ -46,8 +48,9 @@ def load(source: str | os.PathLike[str], device: str = "auto", batch_size: int |
     where, given = find_device(device), os.fspath(source)
     path = fetch_checkpoint(given, Path(DEFAULT_ROOT)) if given.startswith(SCHEME) else Path(given).expanduser()
     if path.suffix in SUFFIXES:
-        from lightning_seg.file_network import FileNetwork
+        from lightning_seg.trained.file_network import FileNetwork, without_gpu
 
+        where = torch.device("cpu") if device == "auto" and without_gpu(path) else where
         return Predictor(FileNetwork(path, where), batch_size)
     return Predictor(load_checkpoint(checkpoint_in(path) if path.is_dir() else path, where), batch_size)
 
@@ -66,6 +69,21 @@ class Predictor:
         self._network = network
         self._batch_size = batch_size or network.batch_size
         self._lock = threading.Lock()
+
+    @property
+    def batch_size(self) -> int:
+        """Images at most that go through the network at once."""
+        return self._batch_size
+
+    @property
+    def device(self) -> torch.device:
+        """What it computes on."""
+        return self._network.device
+
+    @property
+    def rules(self) -> ReadingRules:
+        """What may be read, and how: ``data.max_pixels`` and ``data.value_range`` of the training."""
+        return self._network.images.rules
 
     @property
     def class_names(self) -> tuple[str, ...]:

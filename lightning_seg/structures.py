@@ -26,7 +26,7 @@ class Item(_HasImage, total=False):
         truth: (height, width), the label map at the stored size; in evaluation.
         position: index of the sample in its data set; in evaluation and prediction.
         height, width: of the image as it is stored; else those of ``image``.
-        placement: where ``image`` shows the stored image, where a transform has moved it.
+        placement: where ``image`` shows the stored image, if a transform has moved it.
         name: of the sample, without folder and suffix.
         file_name, sem_seg_file_name: names of image and mask for messages: their paths, where they are files.
         unreadable: messages of samples that this one stands in for.
@@ -123,7 +123,7 @@ class Sample:
     Attributes:
         name: the image's path relative to its folder, without suffix; unique within a data set.
         image: the image file: its path, or where else its bytes are.
-        mask: the label file, or the annotated regions; None where there is no ground truth.
+        mask: the label file, or the annotated regions; None without ground truth.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Sample:
 
     @property
     def mask_file(self) -> AnyFile | None:
-        """The mask, where it is a file."""
+        """The mask, if it is a file."""
         return None if isinstance(self.mask, Annotations) else self.mask
 
 

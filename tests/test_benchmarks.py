@@ -67,3 +67,12 @@ def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "there is no GPU that this torch can use: --tiny" in done.stderr
+
+
+@pytest.mark.slow
+def test_large_images_run(tmp_path: Path) -> None:
+    program = [sys.executable, str(REPOSITORY / "benchmarks/large.py"), "--tiny", "--folder", str(tmp_path)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=540, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the same bytes" in done.stdout
+    assert "layout COG" in done.stdout

@@ -16,6 +16,7 @@ from lightning_seg.audit import parse
 from lightning_seg.cli import main
 from lightning_seg.data import Synthetic
 from lightning_seg.errors import DependencyError
+from lightning_seg.export import parse as parse_export
 from lightning_seg.models.config import DATA_KEYS, load_config, require_detectron2
 from lightning_seg.models.unused import YAML_REPLACED
 from lightning_seg.module import SegmentationModule
@@ -88,6 +89,11 @@ def test_audits_parse(command: str, own_data: Path, monkeypatch: pytest.MonkeyPa
     if "street.yaml" not in command:
         monkeypatch.chdir(REPOSITORY)
     assert parse(shlex.split(command)[3:]).data.train
+
+
+@pytest.mark.parametrize("command", lines("python -m lightning_seg.export"))
+def test_exports_parse(command: str) -> None:
+    assert parse_export(shlex.split(command)[3:]).output
 
 
 def test_make_targets_exist() -> None:

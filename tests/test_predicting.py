@@ -118,6 +118,12 @@ def test_a_folder_is_that_of_the_same_predictions(
     predict("--overwrite")
     assert mask.stat().st_mtime_ns > before
     assert not Path("runs/tiny/version_1/predictions/coco").exists()
+    refused(capsys, "predict", "--ckpt_path", str(trained), "--data.predict", str(tmp_path / "gone"), "--output", "new")
+    assert (Path("new") / "config.yaml").exists()
+    (tmp_path / "gone").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "gone/a.png")
+    main(["predict", "--ckpt_path", str(trained), "--data.predict", str(tmp_path / "gone"), "--output", "new"])
+    assert Path("new/masks/a.png").exists()
     same = ["predict", "--ckpt_path", str(trained), "--data.predict", str(tmp_path / "clip.avi")]
     where = "runs/tiny/version_1/predictions"
     assert "holds predictions that were made otherwise (data.eval_batch_size: 2 there, 1 here)" in refused(

@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 
 import lightning_seg
-from lightning_seg import Predictor
+from lightning_seg import Predictor, SegmentationModule
 from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, UnfitImageError, UnreadableError
 from tests.conftest import CLASSES, TINY_OVERRIDES
 from tests.helpers.python import python
+from tests.models.lazy_configs import OPTIMIZER, TINY
 from tests.predictors import noise, trained_by_hand
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -120,6 +121,7 @@ def test_results_are_those_of_predict(
         result.save(tmp_path)
         for place in (f"masks/{result.name}.png", f"overlays/{result.name}.jpg"):
             assert (tmp_path / place).read_bytes() == (predicted["a"].parents[1] / place).read_bytes()
+            assert (tmp_path / place).read_bytes() == result.encoded(place.partition("/")[0])
     assert {len(np.unique(result.mask)) for result in results} != {1}  # there is something to compare
     turned = next(result for result in results if result.name == "b/turned")
     assert turned.mask.shape == (30, 50)
@@ -173,6 +175,8 @@ def test_names_and_colours(predictor: Predictor) -> None:
     assert result.class_names == predictor.class_names == tuple(CLASSES)
     assert result.palette == predictor.palette
     assert result.palette[CLASSES.index("sky")] == (0x46, 0x82, 0xB4)
+    assert (predictor.device, predictor.batch_size) == (torch.device("cpu"), 1)
+    assert predictor.rules.ranges == ((0, 4095),)
     assert result.name == "image"
     assert [one.name for one in predictor([noise(32, 40), noise(32, 40)])] == ["image_1", "image_2"]
 
@@ -354,3 +358,32 @@ def test_a_head_with_a_loss_of_its_own_needs_no_loss(tmp_path: Path, scenes: Pat
     checkpoint["state_dict"]["segmentor.criterion.weight"] = torch.ones(6)
     torch.save(checkpoint, path)
     assert np.array_equal(lightning_seg.load(path, device="cpu")(noise(32, 40)).mask, expected)
+
+
+def test_a_lazy_config_comes_with_its_checkpoint(tmp_path: Path, scenes: Path) -> None:
+    """But for one whose model only the file can name."""
+    file, image = tmp_path / "tiny.py", noise(32, 40)
+    file.write_text(TINY + OPTIMIZER)
+    path = trained_by_hand(tmp_path, scenes, {"config": str(file), "overrides": {}})
+    expected = SegmentationModule.load_from_checkpoint(path, config=str(file), map_location="cpu").eval()
+    with torch.no_grad():
+        mask = expected(torch.from_numpy(image).permute(2, 0, 1)[None])[0].numpy()
+    file.write_text(
+        TINY + OPTIMIZER + "\nmodel.sem_seg_head.norm = lambda channels: __import__('torch').nn.Identity()\n"
+    )
+    (tmp_path / "own").mkdir()
+    own = trained_by_hand(tmp_path / "own", scenes, {"config": str(file), "overrides": {}})
+    file.unlink()
+    assert np.array_equal(lightning_seg.load(path, device="cpu")(image).mask, mask)
+    with pytest.raises(
+        CheckpointError, match=r"m.ckpt cannot be used here: model.config '.*tiny.py' is neither a file"
+    ):
+        lightning_seg.load(own, device="cpu")
+
+
+def test_a_checkpoint_of_wandb_is_fetched(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    best = run / "checkpoints/best.ckpt"
+    monkeypatch.setattr("lightning_seg.predictor.fetch_checkpoint", lambda *given: asked.append(given) or best)
+    assert lightning_seg.load("wandb://a/b/model-c:best", device="cpu").class_names == tuple(CLASSES)
+    assert asked == [("wandb://a/b/model-c:best", Path("runs"))]

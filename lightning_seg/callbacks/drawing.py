@@ -76,7 +76,7 @@ class Example:
 
 
 def error_map(prediction: NDArray[Any], truth: NDArray[Any], info: DatasetInfo) -> RGBImage:
-    """(H, W, 3): light where the prediction is right, red where it is wrong, the ignore colour where neither."""
+    """(H, W, 3): light where the prediction is right, red where it is wrong, the ignore colour elsewhere."""
     shown = np.where((prediction == truth)[..., None], RIGHT, WRONG)
     shown[truth == info.ignore_index] = info.ignore_colour
     return shown.astype(np.uint8)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from lightning_seg.checkpoints.evaluated import checkpoint_in
+from lightning_seg.checkpoints.evaluated import EXPORTED, checkpoint_in
 from lightning_seg.checkpoints.lock import claim_folder, refuse_busy
 from lightning_seg.checkpoints.runs import (
     RunFolder,
@@ -93,7 +93,8 @@ class RunChoice:
                 )
             which = str(checkpoint_in(Path(which)))
             rank_zero_info(f"Checkpoint: {which}")
-        checkpoint_step(Path(which), to_train=self.trains)
+        if not which.endswith(EXPORTED):
+            checkpoint_step(Path(which), to_train=self.trains)
         return which
 
     def _claim_newest(self, *, dry: bool) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 from lightning_seg.checkpoints.runs import choose_checkpoint
 from lightning_seg.errors import CheckpointError
 
+EXPORTED = (".onnx", ".pt2")
+"""How the names of exported files end."""
+
 EVALUATIONS = ("validate", "test", "predict")
 
 _CONFIGURED = re.compile(r"(--config|--model\.config)(=.*)?|-c.*", re.DOTALL)
@@ -31,8 +34,8 @@ def config_of_checkpoint(arguments: Sequence[str]) -> Path | None:
     """
     if not arguments or arguments[0] not in EVALUATIONS or any(map(_CONFIGURED.fullmatch, arguments)):
         return None
-    given = _value_of("--ckpt_path", arguments)
-    if given in (None, "", "null", "last", "best") or "://" in given:
+    given = value_of("--ckpt_path", arguments)
+    if given in (None, "", "null", "last", "best") or "://" in given or given.endswith(EXPORTED):
         return None
     path = Path(given)
     if not path.exists():
@@ -78,7 +81,7 @@ def _refuse_other_folder(folder: Path) -> None:
     raise CheckpointError(f"{folder} is no run folder: give runs/<name>/version_<n>{hint}, or a checkpoint file")
 
 
-def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
+def value_of(flag: str, arguments: Sequence[str]) -> str | None:
     """The last value of a flag, given as ``--flag value`` or ``--flag=value``."""
     value = None
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):

@@ -1,6 +1,7 @@
 """Turns samples as they are stored into Detectron2's dict format."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import albumentations as A
 import cv2
@@ -46,7 +47,7 @@ class SegmentationDataset(Dataset[Item]):
 
     and, with ``keep_truth``, ``truth``: (height, width), the mask as it is stored. Without masks (prediction) the keys
     of the mask are missing. ``placement`` tells where ``image`` shows the stored one, if a transform has moved it.
-    ``unreadable`` lists messages of samples that this one stands in for.
+    ``unreadable`` lists messages of samples that this one stands in for. What ``open_image`` opens is ``image`` itself.
 
     Args:
         samples: what to read.
@@ -83,6 +84,8 @@ class SegmentationDataset(Dataset[Item]):
         self.placements = placements
         self.rules = rules
         self.cache: SampleCache | None = None
+        self.open_image: Callable[[AnyFile], Any] | None = None
+        """Opens images to be read by windows, and returns None of the others; of ``predict``, without transforms."""
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -113,6 +116,8 @@ class SegmentationDataset(Dataset[Item]):
 
     def _item(self, index: int, epoch: int, position: int) -> Item:
         sample = self.samples[index]
+        if self.open_image is not None and (opened := self.open_image(sample.image)) is not None:
+            return _windowed_item(sample, opened, position)
         reseed(self.pipeline, self.seed, epoch, position)
         image, mask, size = self._read(index, sample)
         item = transformed(image, mask, size, sample.image, self.pipeline, self.placements)
@@ -225,6 +230,14 @@ def read_labels(
             f"{size[1]}×{size[0]}: they must be of one size"
         )
     return table.decode(stored, sample.mask)
+
+
+def _windowed_item(sample: Sample, image: Any, position: int) -> Item:
+    _, height, width = image.shape
+    return {
+        "name": sample.name, "file_name": str(sample.image), "height": height, "width": width,
+        "image": image, "position": position,
+    }  # fmt: skip
 
 
 def _image_tensor(image: NDArray[np.uint8]) -> Tensor:

@@ -38,6 +38,7 @@ class EvaluationImages:
         self.info = info
         self.rules = rules
         self.seed = seed
+        self.transforms = transforms
         self._transforms = transforms_of("predict", (), transforms, info.ignore_index)
 
     def item(self, image: NDArray[np.uint8], source: Path, position: int) -> Item:

@@ -9,6 +9,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_seg.arguments import Parser
 from lightning_seg.checkpoints.choosing import RunChoice
+from lightning_seg.checkpoints.evaluated import EXPORTED
 from lightning_seg.checkpoints.runs import DEFAULT_ROOT
 from lightning_seg.config_paths import with_paths_from
 from lightning_seg.data import SegmentationDataModule
@@ -50,6 +51,8 @@ def load_trained(given: str) -> Trained:
     """
     if given in ("last", "best"):
         raise CheckpointError(f"--ckpt_path {given} needs the name of a run: give its folder, runs/<name>/version_<n>")
+    if given.endswith(EXPORTED):
+        raise CheckpointError(f"{given} is an exported file already: give the checkpoint that it was made from")
     if given.startswith(SCHEME):
         given = str(fetch_checkpoint(given, Path(DEFAULT_ROOT)))
     chosen = RunChoice(Path(DEFAULT_ROOT), "", trains=False).choose(given, rehearses=False, dry=True)

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_seg.checkpoints.evaluated import EXPORTED
 from lightning_seg.errors import CheckpointError, DependencyError, describe
 from lightning_seg.exporting.metadata import KEY, Metadata
 
-SUFFIXES = (".onnx", ".pt2")
+SUFFIXES = EXPORTED
 """Of files that run by themselves."""
 
 

@@ -1,7 +1,9 @@
 """Traces a graph whose sizes stay free: what torch can only trace at one size gives way to what gives the same."""
 
 import importlib
-from collections.abc import Iterator
+import math
+import operator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -20,10 +22,14 @@ EXAMPLE = (2, 1100, 1630)
 MOST = (4096, 65536)
 """Images of a batch, and pixels of a side, that a traced graph takes at the most."""
 
+_ASSUMED = ("expression Ne(", "expression 0 < (Mod(")
+"""How assertions begin that sizes differ, or that something is left over when one is divided."""
+
 
 def free_copy(segmentor: Segmentor) -> Segmentor:
     """A copy in evaluation mode, in float32 on the CPU, that gives the same and can be traced at free sizes."""
     twin = deepcopy(segmentor).float().cpu().eval().requires_grad_(False)
+    twin.to(memory_format=torch.contiguous_format)  # the other order depends on whether a size is 1
     for module in list(twin.modules()):
         for name, child in module.named_children():
             if isinstance(child, ClampedAveragePool):
@@ -52,7 +58,7 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
     example = torch.zeros(number, len(graph.pixel_mean), height, width, dtype=torch.uint8)
     settings: Any = importlib.import_module("torch.fx.experimental._config")
     # Sizes of 1 are sizes like any other: torch takes them for constants otherwise.
-    with torch.no_grad(), settings.patch(backed_size_oblivious=True), _traceable_points():
+    with torch.no_grad(), settings.patch(backed_size_oblivious=True), _traceable_parts():
         program = torch.export.export(
             graph,
             (example,),
@@ -61,21 +67,43 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
             prefer_deferred_runtime_asserts_over_guards=True,
         )
     _let_sizes_be_equal(program)
+    _divide_whole(program)
     _forget_tracing(program)
     return program
 
 
 def _let_sizes_be_equal(program: torch.export.ExportedProgram) -> None:
-    """Take out assertions that sizes differ.
+    """Take out assertions that sizes differ, or that there is something to pad and crop.
 
     Where code has a short cut for equal sizes, such as a size of 1, torch traces what is done for different ones,
-    which gives the same for equal ones, and asserts that no others come. ONNX has no such assertions.
+    which gives the same for equal ones, and asserts that no others come. ONNX has no such assertions; the certificate
+    finds out where they are needed.
     """
     for node in list(program.graph.nodes):
-        if node.target is torch.ops.aten._assert_scalar.default and "expression Ne(" in node.args[1]:
+        if node.target is torch.ops.aten._assert_scalar.default and any(one in node.args[1] for one in _ASSUMED):
             program.graph.erase_node(node)
     program.graph.eliminate_dead_code()
     program.graph_module.recompile()
+
+
+def _divide_whole(program: torch.export.ExportedProgram) -> None:
+    """Write a quotient that is rounded up, as timm pads by, in whole numbers: others cannot be saved as .pt2."""
+    for node in list(program.graph.nodes):
+        if node.target is math.ceil and node.args[0].target is operator.truediv:
+            dividend, divisor = node.args[0].args
+            with program.graph.inserting_before(node):
+                floor = _call(program, operator.floordiv, _call(program, operator.neg, dividend), divisor)
+                node.replace_all_uses_with(_call(program, operator.neg, floor))
+            program.graph.erase_node(node)
+    program.graph.eliminate_dead_code()
+    program.graph_module.recompile()
+
+
+def _call(program: torch.export.ExportedProgram, function: Callable[..., Any], *given: Any) -> torch.fx.Node:
+    """A node that applies a function to numbers and to nodes of numbers."""
+    node: torch.fx.Node = program.graph.call_function(function, given)
+    node.meta["val"] = function(*(one.meta["val"] if isinstance(one, torch.fx.Node) else one for one in given))
+    return node
 
 
 def _forget_tracing(program: torch.export.ExportedProgram) -> None:
@@ -131,16 +159,49 @@ def _averages(starts: Tensor, ends: Tensor, size: int, like: Tensor) -> Tensor:
 
 
 @contextmanager
-def _traceable_points() -> Iterator[None]:
-    """Let PointRend's points be found without a number for the size of the grid."""
+def _traceable_parts() -> Iterator[None]:
+    """Let functions of Detectron2's that make numbers of sizes give way to those that do not."""
+    from detectron2.modeling.backbone import swin
     from detectron2.projects.point_rend import semantic_seg
 
-    before = semantic_seg.get_uncertain_point_coords_on_grid
-    semantic_seg.get_uncertain_point_coords_on_grid = _uncertain_points
+    replacements: list[tuple[Any, str, Any]] = [
+        (semantic_seg, "get_uncertain_point_coords_on_grid", _uncertain_points),
+        (swin.BasicLayer, "forward", _swin_stage),
+    ]
+    before = [getattr(owner, name) for owner, name, _ in replacements]
+    for owner, name, function in replacements:
+        setattr(owner, name, function)
     try:
         yield
     finally:
-        semantic_seg.get_uncertain_point_coords_on_grid = before
+        for (owner, name, _), function in zip(replacements, before, strict=True):
+            setattr(owner, name, function)
+
+
+def _swin_stage(self: Any, x: Tensor, height: Any, width: Any) -> tuple[Any, ...]:
+    """One stage of Detectron2's Swin: which of its shifted windows' cells were neighbours, by the regions they are of.
+
+    Takes and gives what ``BasicLayer.forward`` does.
+    """
+    from detectron2.modeling.backbone.swin import window_partition
+
+    window = self.window_size
+    sides = [(side + window - 1) // window * window for side in (height, width)]
+    rows, columns = (
+        (index >= side - window).float() + (index >= side - self.shift_size).float()
+        for side in sides
+        for index in (torch.arange(side, device=x.device),)
+    )
+    regions = (3 * rows[:, None] + columns)[None, :, :, None]
+    of_windows = window_partition(regions, window).flatten(1)
+    apart = of_windows[:, None] != of_windows[:, :, None]
+    mask = apart.to(x.dtype) * -100.0
+    for block in self.blocks:
+        block.H, block.W = height, width
+        x = block(x, mask)
+    if self.downsample is None:
+        return x, height, width, x, height, width
+    return x, height, width, self.downsample(x, height, width), (height + 1) // 2, (width + 1) // 2
 
 
 def _uncertain_points(uncertainty: Tensor, num_points: int) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lightning_seg.errors import DataError
 from lightning_seg.geo.cog import TILE, dtype_of, nodata_of, write_cog
 from lightning_seg.geo.journal import Journal
 from lightning_seg.geo.windows import WindowedImage
@@ -47,18 +48,27 @@ def predict_label_map(
     source = {"image": [str(image.path.absolute()), state.st_size, state.st_mtime_ns], "height": height}
     nodata = nodata_of(info)
     about = {**made_from, **source, "nodata": nodata}
-    with Journal(rows_file, width, dtype_of(info), about) as journal:
-        if journal.rows < height:
-            for first, band in label_bands(journal.rows):
-                labels = band[max(0, journal.rows - first) :].cpu().numpy().astype(journal.dtype)
-                if not len(labels):
-                    continue
-                absent = image.nodata(slice(journal.rows, journal.rows + len(labels)), slice(0, width))
-                if absent is not None:
-                    labels[absent] = nodata
-                journal.append(labels)
-        write_cog(path, journal.bands(TILE), image.size, info, image.georeference)
+    try:
+        with Journal(rows_file, width, dtype_of(info), about) as journal:
+            if journal.rows < height:
+                _fill(journal, image, label_bands, nodata)
+            write_cog(path, journal.bands(TILE), image.size, info, image.georeference)
+    except DataError:  # once the image is mended, it is another
+        rows_file.unlink()
+        raise
     rows_file.unlink()
+
+
+def _fill(journal: Journal, image: WindowedImage, label_bands: LabelBands, nodata: int) -> None:
+    """Predict the rows that are not done."""
+    for first, band in label_bands(journal.rows):
+        labels = band[max(0, journal.rows - first) :].cpu().numpy().astype(journal.dtype)
+        if not len(labels):
+            continue
+        absent = image.nodata(slice(journal.rows, journal.rows + len(labels)), slice(0, journal.width))
+        if absent is not None:
+            labels[absent] = nodata
+        journal.append(labels)
 
 
 def is_predicted(path: Path) -> bool:

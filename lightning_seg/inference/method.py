@@ -102,7 +102,7 @@ class Inference(Described, ABC):
         """
         ways = [self.for_image(sample) for sample in batch]
         found: dict[int, tuple[Tensor, Losses]] = {}
-        for way in dict.fromkeys(ways):
+        for way in {id(way): way for way in ways}.values():
             places = [place for place, other in enumerate(ways) if other is way]
             maps, losses = way.evaluate_each(ask, [batch[place] for place in places])
             found.update(zip(places, zip(maps, losses, strict=True), strict=True))

@@ -1,4 +1,4 @@
-"""A LazyConfig's tree in plain values, so that a checkpoint can hold it, and back without running a file."""
+"""Turns a LazyConfig's tree into plain values, which a checkpoint can hold, and back without running a file."""
 
 import functools
 import importlib
@@ -11,27 +11,27 @@ from torch import nn
 from lightning_seg.errors import ConfigError
 
 _NAMED, _PARTIAL, _MAPPING = "named", "partial", "mapping"
-"""Kinds of what is no plain value: a class or function, a ``functools.partial``, a mapping whose keys are no text."""
+"""Kinds of values that are not plain: a class or function, a ``functools.partial``, a mapping with foreign keys."""
 
 _KIND = "_recorded_"
-"""The key of a mapping that stands for one of these."""
+"""The key that marks a mapping as one of these kinds."""
 
 _SECTIONS = ("model", "optimizer", "lr_multiplier", "train")
-"""What a recipe builds from; of the rest, such as data loaders, plain values alone are recorded."""
+"""The sections that a recipe is built from; in the others, such as data loaders, only plain values are recorded."""
 
 _TRUSTED = (
     "detectron2.layers.", "detectron2.modeling.", "detectron2.projects.", "detectron2.solver.", "fvcore.common.",
     "fvcore.nn.", "lightning_seg.", "timm.layers.", "timm.models.", "torch.nn.", "torch.optim.",
 )  # fmt: skip
-"""How the names of functions begin that a checkpoint may have called; of classes, those of layers may be anywhere."""
+"""Beginnings of the names of functions that a checkpoint may let us call; classes of layers may have any name."""
 
 
 def values_of(tree: DictConfig) -> dict[str, Any] | None:
-    """All that a tree says, before references are followed.
+    """The contents of a tree, before references are followed.
 
     Returns:
-        None where ``model`` has something that can be named only in the file, such as a lambda, or that
-        :func:`tree_of` would refuse. Elsewhere such a value, or what it is in, is left out.
+        The plain values. None if ``model`` holds something that has no name outside the file, such as a lambda, or that
+        :func:`tree_of` would refuse. In other sections, such a value, or the value that contains it, is left out.
     """
     content = OmegaConf.to_container(tree, resolve=False)
     assert isinstance(content, dict)
@@ -50,14 +50,15 @@ def values_of(tree: DictConfig) -> dict[str, Any] | None:
 
 
 def tree_of(config: str, values: Mapping[str, Any]) -> DictConfig:
-    """The tree that was recorded.
+    """Restore the tree that was recorded.
 
     Args:
-        config: the file that it was, for messages.
-        values: of :func:`values_of`.
+        config: the file that it came from, for messages.
+        values: what :func:`values_of` returned.
 
     Raises:
-        ConfigError: if it names a class or function that is not there, or that is none of a network or its training.
+        ConfigError: if it names a class or function that does not exist, or that belongs neither to a network nor to
+            its training.
     """
     try:
         content = {key: _restored(part) for key, part in values.items()}
@@ -69,7 +70,7 @@ def tree_of(config: str, values: Mapping[str, Any]) -> DictConfig:
 
 
 def _recorded(value: Any, called: bool) -> Any:
-    """Plain values; raises a TypeError of what has none."""
+    """A value as plain values; raises a TypeError if that is impossible."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
@@ -88,7 +89,7 @@ def _recorded(value: Any, called: bool) -> Any:
 
 
 def _without_unnamed(value: Any, called: bool) -> Any:
-    """The same, without what has no plain value."""
+    """The same, without the parts that plain values cannot express."""
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         parts = {key: _without_unnamed(part, called) for key, part in value.items()}
         return {key: part for key, part in parts.items() if part is not None or value[key] is None}
@@ -114,7 +115,7 @@ def _restored(value: Any) -> Any:
 
 
 def _name_of(value: Any) -> str:
-    """The dotted name by which it is found; a TypeError where there is none, as of what the file itself defines."""
+    """The dotted name of a class or function; raises a TypeError if it has none, because the file itself defines it."""
     name = f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', None)}"
     try:
         found = _locate(name)
@@ -142,7 +143,7 @@ def _locate(name: str) -> Any:
 
 
 def _targets(value: Any) -> Iterator[Any]:
-    """All that would be called."""
+    """Everything that would be called."""
     if isinstance(value, functools.partial):
         yield value.func
         yield from _targets([*value.args, value.keywords])
@@ -157,7 +158,7 @@ def _targets(value: Any) -> Iterator[Any]:
 
 
 def _trusted(target: Any) -> None:
-    """Refuse to call what builds no network: a checkpoint may come from anywhere.
+    """Refuse to call anything that builds no network, since a checkpoint may come from anywhere.
 
     Raises:
         ConfigError: names it.

@@ -24,8 +24,8 @@ class Recipe(Protocol):
         reference_batch: how many samples per optimiser step the config's learning rate is made for; None if unknown.
         reference_batch_key: the config's key for that.
         keys: the config's names for what weights may ask for.
-        values: all that the file says, before any override, in plain values. A checkpoint with them
-            needs no file. None where plain values cannot say it.
+        values: the contents of the file, before any override, in plain values. A checkpoint with them needs no file.
+            None if plain values cannot express them.
     """
 
     @property
@@ -105,10 +105,10 @@ def load_recipe(config: str, overrides: Mapping[str, Any], values: Mapping[str, 
 
 
 def record_config(config: str, recipe: Recipe) -> Any:
-    """``model.config`` as a checkpoint keeps it: with all that the file says, where it can be said."""
+    """``model.config`` for a checkpoint, with the contents of the file if plain values can express them."""
     return config if recipe.values is None else {"file": config, "values": dict(recipe.values)}
 
 
 def recorded_config(config: Any) -> tuple[str, Mapping[str, Any] | None]:
-    """The name of the file, and what a checkpoint recorded of it; None where there is only the name."""
+    """The name of the file, and the contents that a checkpoint recorded; None if it recorded only the name."""
     return (str(config["file"]), config["values"]) if isinstance(config, Mapping) else (os.fspath(config), None)

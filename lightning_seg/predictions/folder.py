@@ -3,18 +3,22 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_seg.data.reading.video import frame_of, frames_per_second
 from lightning_seg.errors import ConfigError
 from lightning_seg.files import remove_drafts
-from lightning_seg.predictions import coco
-from lightning_seg.predictions.formats import FORMATS, USUAL_FORMATS, file_of, save
+from lightning_seg.predictions import coco, rasters
+from lightning_seg.predictions.formats import FORMATS, USUAL_FORMATS, file_of
 from lightning_seg.predictions.prediction import Prediction
+from lightning_seg.predictions.rasters import save_raster, save_whole
 from lightning_seg.predictions.record import MADE_WITH, Input, Inputs, differences, read_record, write_record
 from lightning_seg.predictions.video import join_frames
-from lightning_seg.sources import AnyFile
-from lightning_seg.structures import Sample, summarise
+from lightning_seg.structures import DatasetInfo, Sample, summarise
+
+if TYPE_CHECKING:  # of an extra
+    from lightning_seg.geo.predicting import LabelBands
+    from lightning_seg.geo.windows import WindowedImage
 
 VIDEOS = "videos"
 """The folder of the videos of overlays."""
@@ -70,6 +74,15 @@ class PredictionFolder:
                 "--output, or --overwrite to put new ones in their place"
             )
 
+    def claim(self) -> None:
+        """Make the folder and say what its predictions are made with, where nothing says so yet.
+
+        It comes before all other files: one without it is taken for somebody else's.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.made_with is not None and read_record(self.path) is None:
+            write_record(self.path, self.made_with)
+
     def begin(self, samples: Sequence[Sample]) -> set[int]:
         """Make the folder ready, on one process and before any other writes.
 
@@ -97,29 +110,54 @@ class PredictionFolder:
                 continue
             if before != Input.of(sample):
                 self._remove_files(sample.name)  # also in formats that are not asked for now
-            elif all(file_of(self.path, form, sample.name).is_file() for form in self.formats):
+            elif all(self._is_there(form, sample.name) for form in self.formats):
                 done.add(position)
         if len(done) < len(samples) or [*inputs] != names:
             for path in self._joined(samples):
                 path.unlink(missing_ok=True)
         return done
 
-    def write(self, prediction: Prediction, file: AnyFile | None, rank: int) -> None:
+    def write(self, prediction: Prediction, file: Path | None, rank: int, place: "WindowedImage | None" = None) -> None:
         """Write the files of one prediction, then note that they are there.
 
         Args:
             prediction: of an image.
             file: of the image; None: it is not known, and the prediction is not noted.
             rank: of this process.
+            place: the image in its file where that says where it lies; it is closed.
 
         Raises:
             DataError: if the sample's name leads out of the folder.
             DiskFullError: if there is no room.
         """
         before = None if file is None else Input.of(Sample(prediction.name, file))
-        save(prediction, self.path, self.formats)
-        if before is not None and self.made_with is not None:
-            self._inputs.note(before, rank)
+        save_whole(prediction, self.path, self.formats, place)
+        self._note(before, rank)
+
+    def write_by_windows(
+        self, name: str, image: "WindowedImage", bands: "LabelBands", info: DatasetInfo, rank: int
+    ) -> None:
+        """Predict and write an image that is read by windows; rows that a killed process has written are kept.
+
+        Args:
+            name: the files' relative path without suffix.
+            image: in its file.
+            bands: predicts label maps from a row on.
+            info: class names and palette.
+            rank: of this process.
+
+        Raises:
+            DataError: if the image is damaged, or a format wants it whole.
+            DiskFullError: if there is no room.
+        """
+        before = Input.of(Sample(name, image.path))
+        anew = self.overwrite or self.made_with is None
+        save_raster(image, bands, name, info, self.path, self.formats, self.made_with or {}, overwrite=anew)
+        self._note(before, rank)
+
+    def _note(self, done: Input | None, rank: int) -> None:
+        if done is not None and self.made_with is not None:
+            self._inputs.note(done, rank)
 
     def close(self) -> None:
         """Write no more from this process."""
@@ -168,9 +206,15 @@ class PredictionFolder:
                     folder.rmdir()
         self._inputs.remove()
 
+    def _is_there(self, form: str, name: str) -> bool:
+        """Whether a file is there and not empty, as a power cut may leave it."""
+        paths = (file_of(self.path, form, name), *rasters.files_of(self.path, form, name))
+        return any(path.is_file() and path.stat().st_size for path in paths)
+
     def _remove_files(self, name: str) -> None:
         for form in FORMATS:
-            file_of(self.path, form, name).unlink(missing_ok=True)
+            for path in (file_of(self.path, form, name), *rasters.files_of(self.path, form, name)):
+                path.unlink(missing_ok=True)
 
 
 def _file_name(sample: Sample) -> str:

@@ -101,6 +101,6 @@ def save(prediction: Prediction, folder: Path, formats: Sequence[str] = USUAL_FO
     """
     paths = [inside(folder / form, prediction.name + FORMATS[form].suffix) for form in formats]
     for form, path in zip(formats, paths, strict=True):
-        with replacing(path) as file:
+        with replacing(path, synced=False) as file:  # some milliseconds a file; one that a power cut emptied is redone
             FORMATS[form].write(prediction, file)
     return paths

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lightning_seg.predictions import FORMATS, USUAL_FORMATS, formats_of
 from lightning_seg.predictions.folder import PredictionFolder
 from lightning_seg.predictions.record import read_record
 from lightning_seg.running.ending import refuse_failures, say_results
+from lightning_seg.running.exported import ExportedModule
 from lightning_seg.structures import DatasetInfo
 
 OPTIONS = ("save", "output", "overwrite")
@@ -55,29 +57,35 @@ def add_options(parser: LightningArgumentParser) -> None:
     )  # fmt: skip
 
 
-def begin(choice: RunChoice, settings: Any, dumped: str, info: DatasetInfo) -> tuple[RunFolder, PredictionFolder]:
+def begin(
+    choice: RunChoice, settings: Any, dumped: str, data: SegmentationDataModule, model: pl.LightningModule
+) -> tuple[RunFolder, PredictionFolder]:
     """Choose the folder: ``--output``, or that of the newest run that has predicted the same, or a new one.
 
     Args:
         choice: of the run, which goes on where such a folder is there.
         settings: of the command, with the checkpoint as a file.
         dumped: the same as YAML.
-        info: class names and palette.
+        data: of the command.
+        model: of the command; an exported file is opened.
 
     Raises:
+        CheckpointError: if an exported file cannot be used.
         ConfigError: if a format is unknown, or ``--output`` holds something else.
         BusyError: if another process predicts there.
     """
+    if isinstance(model, ExportedModule):
+        model.open(Path(settings.ckpt_path), data, on_cpu=settings.trainer.accelerator == "cpu")
     formats, anew = formats_of(settings.save), bool(settings.overwrite)
     if getattr(rank_zero_only, "rank", 0) != 0:  # the first tells it where
         run = choice.begin()
         return run, PredictionFolder(run.path, formats, {}, overwrite=anew)
-    made_with = _describe(settings, dumped, info)
+    made_with = _describe(settings, dumped, data.info)
     if settings.output is not None:
         path = Path(os.path.expandvars(settings.output)).expanduser()
         predictions = PredictionFolder(path, formats, made_with, overwrite=anew)
         predictions.refuse_others()
-        path.mkdir(parents=True, exist_ok=True)
+        predictions.claim()
         choice.go_on_in(RunFolder(path.parent, "", path.name))
         run = choice.begin()
     else:
@@ -96,7 +104,7 @@ def _describe(settings: Any, dumped: str, info: DatasetInfo) -> dict[str, Any]:
     paths = [given] if isinstance(given, str) else given if isinstance(given, list) else []
     record: dict[str, Any] = {
         "data.predict": [os.path.abspath(one) for one in paths],  # noqa: PTH100  # resolve() would follow links
-        "checkpoint": None if settings.ckpt_path is None else sha256(Path(settings.ckpt_path)),
+        "checkpoint": None if settings.ckpt_path is None else _digest(Path(settings.ckpt_path)),
         "classes": info.names,
         "palette": info.palette,
     }
@@ -105,6 +113,18 @@ def _describe(settings: Any, dumped: str, info: DatasetInfo) -> dict[str, Any]:
     if settings.ckpt_path is not None:
         record.pop("model.weights", None)  # the checkpoint brings its own
     return dict(json.loads(json.dumps(record)))  # as it is read again
+
+
+def _digest(path: Path) -> str:
+    """Of a checkpoint, or of an exported file with what belongs to it."""
+    beside = path.with_name(f"{path.name}.data")
+    return sha256(path) + (f" {sha256(beside)}" if beside.is_file() else "")
+
+
+def arguments(given: Mapping[str, Any], model: pl.LightningModule) -> dict[str, Any]:
+    """Those of ``trainer.predict``: label maps are not kept in memory, and an exported file is no checkpoint."""
+    changed = {"ckpt_path": None} if isinstance(model, ExportedModule) else {}
+    return {**given, **changed, "return_predictions": False}
 
 
 def end(trainer: pl.Trainer, data: SegmentationDataModule) -> None:

@@ -13,6 +13,7 @@ from lightning_seg.data.listing.prediction import images_to_predict
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.reading import read_image
 from lightning_seg.errors import DataError
+from lightning_seg.running.ending import refuse_failures
 from tests.predictions.videos import write_video
 
 
@@ -99,10 +100,15 @@ def test_a_list_names_its_images_a_line_each(tmp_path: Path) -> None:
         names(tmp_path / "empty.txt")
 
 
-def test_several_at_once_each_file_once(tmp_path: Path) -> None:
+def test_several_at_once_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a/1.png", "a/2.png", "b/1.png")
     given = [str(tmp_path / "b"), str(tmp_path / "a/*.png"), str(tmp_path / "b/1.png"), str(tmp_path / "gone.png")]
     assert [sample.name for sample in images_to_predict(given, None, [])] == ["b/1", "a/1", "a/2", "gone"]
+    monkeypatch.chdir(tmp_path / "a")
+    mixed = images_to_predict(["1.png", str(tmp_path / "b"), "../a/2.png"], None, [])
+    assert [(sample.name, str(sample.image)) for sample in mixed] == [
+        ("a/1", "1.png"), ("b/1", f"{tmp_path}/b/1.png"), ("a/2", "../a/2.png")
+    ]  # fmt: skip
     assert names("a/1.png", root=tmp_path) == [sample.name for sample in images_to_predict(["a/1.png"], tmp_path, [])]
     for nothing in ("gone.png", ["gone.png"]):
         with pytest.raises(
@@ -125,6 +131,12 @@ def test_the_frames_of_videos(tmp_path: Path, said: Callable[[], str]) -> None:
     assert len({sample.name for sample in both}) == 4
     assert names(tmp_path / "x") == ["a", "clip/000001"]
     assert "passes over 2 files that are named as no image: .avi (1), .mkv (1)" in said()
+
+
+def test_frames_with_one_fault_are_told_once() -> None:
+    told = r"^3 of 9 images are not predicted, the others are:\n  a ends early \(2 frames\)\n  b is damaged$"
+    with pytest.raises(DataError, match=told):
+        refuse_failures(["a ends early", "a ends early", "b is damaged"], 9)
 
 
 def test_goes_on_after_what_cannot_be_read(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch.utils.data import Dataset
+from torch.utils.data import BatchSampler, Dataset
 
 from lightning_seg.data.loading.sampler import Draw, EvaluationSampler, RareClassSampler, TrainSampler
 
@@ -107,3 +107,19 @@ def test_evaluation_sees_each_sample_once(world_size: int) -> None:
     samplers = [EvaluationSampler(Numbers(5), num_replicas=world_size, rank=rank) for rank in range(world_size)]
     assert sorted(index for sampler in samplers for index in sampler) == list(range(5))
     assert all(len(sampler) == len(list(sampler)) for sampler in samplers)
+
+
+@pytest.mark.parametrize("left_out", [set(), {0, 1, 2, 5}, set(range(10)), {9}])
+def test_a_batch_of_an_evaluation_is_the_same_whoever_has_it(left_out: set[int]) -> None:
+    """Whole batches of neighbours, each once; one is left out where all of it is."""
+    whole = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+    wanted = [batch for batch in whole if not left_out.issuperset(batch)]
+    for replicas in (1, 2, 3, 5):
+        found = []
+        for rank in range(replicas):
+            settings: Any = {"num_replicas": replicas, "rank": rank, "batch_size": 3, "left_out": left_out}
+            sampler = EvaluationSampler(Numbers(10), **settings)
+            batches = list(BatchSampler(sampler, 3, drop_last=False))
+            assert sum(map(len, batches)) == len(sampler)
+            found += batches
+        assert sorted(found) == wanted

@@ -28,7 +28,9 @@ RESNET = {
 }
 
 
-@pytest.mark.parametrize("head", ADDITIONS)
+@pytest.mark.parametrize(
+    "head", [pytest.param(head, marks=pytest.mark.slow if ADDITIONS[head] else ()) for head in ADDITIONS]
+)
 def test_detectron2_alone_gives_the_same(head: str, tmp_path: Path) -> None:
     from detectron2 import config
     from detectron2.engine import DefaultPredictor

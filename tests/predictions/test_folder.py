@@ -4,7 +4,9 @@ import csv
 import json
 import os
 from functools import partial
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from lightning_seg.errors import ConfigError
 from lightning_seg.predictions import Prediction
 from lightning_seg.predictions.folder import PredictionFolder
 from lightning_seg.predictions.record import Input, Inputs
+from lightning_seg.sources import ByteSource
 from lightning_seg.structures import DatasetInfo, Sample, default_palette
 from tests.predictions.videos import write_video
 
@@ -53,6 +56,8 @@ def test_goes_on_with_what_is_not_done(tmp_path: Path, samples: list[Sample]) ->
     predict(folder(tmp_path), samples, 0, rank=1)
     assert folder(tmp_path).begin(samples) == {0, 2}
     assert folder(tmp_path, "masks", "coco").begin(samples) == set()
+    (tmp_path / "out/masks/c.png").write_bytes(b"")  # after a power cut
+    assert folder(tmp_path).begin(samples) == {0}
     (tmp_path / "out/masks/c.png").unlink()
     assert folder(tmp_path).begin(samples) == {0}
 
@@ -73,6 +78,27 @@ def test_a_file_that_has_changed_is_predicted_again_in_every_format(tmp_path: Pa
     assert not (tmp_path / "out/overlays/b.jpg").exists()  # of the old one, which --save masks would leave
     (tmp_path / "in/a.png").unlink()
     assert folder(tmp_path).begin(samples) == set()
+
+
+class Member(ByteSource):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def open(self) -> BinaryIO:
+        return BytesIO()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def test_members_of_an_archive_are_as_old_as_it(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"1")
+    members = [Sample(name, Member(str(tmp_path / "a.zip/x" / name))) for name in "ab"]
+    folder(tmp_path).begin(members)
+    predict(folder(tmp_path), members, 1)
+    assert folder(tmp_path).begin(members) == {1}
+    (tmp_path / "a.zip").write_bytes(b"12")
+    assert folder(tmp_path).begin(members) == set()
 
 
 def test_the_table_is_in_the_order_of_the_inputs(tmp_path: Path, samples: list[Sample]) -> None:

@@ -56,7 +56,11 @@ def images_to_predict(given: Sequence[str] | str, root: Path | None, readers: Se
     if not files:
         raise DataError(f"data.predict {given!r} names no image: expected files, folders, globs, lists or videos")
     files = _each_once(files)
-    return _samples(files, common_folder(files) if folder is None else folder)
+    if folder is None:
+        whole = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100  # resolve() would follow links
+        shared = common_folder(whole)
+        return _samples(files, [file.relative_to(shared) for file in whole])
+    return _samples(files, [file.relative_to(folder) for file in files])
 
 
 def _each_once(files: Sequence[Path]) -> list[Path]:
@@ -68,23 +72,23 @@ def _each_once(files: Sequence[Path]) -> list[Path]:
     return list(once.values())
 
 
-def _samples(files: Sequence[Path], folder: Path) -> list[Sample]:
-    """Images and the frames of videos, named by their paths relative to a folder."""
-    relative = {file: file.relative_to(folder) for file in files}
+def _samples(files: Sequence[Path], called: Sequence[Path]) -> list[Sample]:
+    """Images and the frames of videos, named by what each file is called."""
+    relative = dict(zip(files, called, strict=True))
     videos = [file for file in files if is_video(file)]
     names = dict(zip(videos, unique_names([relative[video] for video in videos]), strict=True))
-    paths, called = [], []
+    paths, whole = [], []
     for file in files:
         if file in names and within(file) is not None:
             raise DataError(f"video {file} lies in an archive: unpack it; videos are read from files of their own")
         if file not in names:
             paths.append(file)
-            called.append(os.fspath(relative[file]))
+            whole.append(os.fspath(relative[file]))
             continue
         for frame in frame_paths(file):
             paths.append(frame)
-            called.append(f"{names[file]}/{frame.name}")
-    return [Sample(name, located(path)) for name, path in zip(unique_names(called), paths, strict=True)]
+            whole.append(f"{names[file]}/{frame.name}")
+    return [Sample(name, located(path)) for name, path in zip(unique_names(whole), paths, strict=True)]
 
 
 def _named_by(

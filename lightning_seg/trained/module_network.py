@@ -33,10 +33,12 @@ class Network(Protocol):
     Attributes:
         images: how images are read and shown to it, and what its classes are called.
         batch_size: images of one size that it takes at once, where the user says nothing.
+        device: that it computes on.
     """
 
     images: EvaluationImages
     batch_size: int
+    device: torch.device
 
     def label_maps(self, batch: Batch) -> list[Tensor]:
         """(height, width) class ids of each image at its stored size, on the CPU."""
@@ -59,6 +61,7 @@ class ModuleNetwork:
             without_sync(module.segmentor)  # which needs a GPU
         self.module = module.eval().requires_grad_(False).to(device)
         self.images = images
+        self.device = device
         self.batch_size = 1 if device.type == "cpu" else 8
 
     @torch.inference_mode()

@@ -13,7 +13,7 @@ from lightning_seg.data.evaluation import EvaluationImages, evaluation_of_settin
 from lightning_seg.described import restore
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.exporting.metadata import Metadata
-from lightning_seg.exporting.running import ExportedNetwork, Output
+from lightning_seg.exporting.running import ExportedNetwork, Output, require_export_extra
 from lightning_seg.inference import WHOLE, Inference, Losses
 from lightning_seg.structures import Batch, DatasetInfo, DenseScores, Item, Placement
 
@@ -31,7 +31,7 @@ class _Answer:
 
 
 class FileNetwork:
-    """Implements :class:`lightning_seg.network.Network`.
+    """Implements :class:`lightning_seg.trained.module_network.Network`.
 
     The graph takes an image as the network saw it and as a whole. Transforms of evaluation and a sliding window, which
     are not in it, are done here as for a module; all but flips and padding needs a file that gives probabilities.
@@ -49,6 +49,7 @@ class FileNetwork:
 
     def __init__(self, path: Path, device: torch.device) -> None:
         self.path = path
+        self.device = device
         self.network = ExportedNetwork(path, device=str(device))
         metadata = self.network.metadata
         self._gives_probabilities = "probabilities" in metadata.outputs
@@ -114,6 +115,17 @@ class FileNetwork:
             for length, have in zip(size, shown.shape, strict=True)
         )
         return shown[rows[:, None], columns]
+
+
+def without_gpu(path: Path) -> bool:
+    """Whether what runs a file has no use of a GPU, as the usual ONNX Runtime.
+
+    Raises:
+        DependencyError: if ONNX Runtime is missing.
+    """
+    if path.suffix != ".onnx":
+        return False
+    return "CUDAExecutionProvider" not in require_export_extra("onnxruntime").get_available_providers()
 
 
 def _images_of(metadata: Metadata) -> EvaluationImages:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_seg.callbacks.drawing import reduce
-from lightning_seg.predictions import Prediction, overlay, save
+from lightning_seg.predictions import FORMATS, Prediction, overlay, save
 from lightning_seg.structures import Colour, DatasetInfo
 
 _LONGEST_SHOWN = 1024
@@ -71,7 +71,17 @@ class Result:
 
         Files of before are replaced, so that results of one name go to different folders.
         """
-        save(Prediction(self.name, self.mask, self._info, lambda: self.image, lambda: self.probabilities), Path(folder))
+        save(self._prediction, Path(folder))
+
+    def encoded(self, form: str) -> bytes:
+        """The bytes of one file; ``form`` is ``masks``, ``overlays``, or another name of ``predictions.FORMATS``."""
+        buffer = BytesIO()
+        FORMATS[form].write(self._prediction, buffer)
+        return buffer.getvalue()
+
+    @property
+    def _prediction(self) -> Prediction:
+        return Prediction(self.name, self.mask, self._info, lambda: self.image, lambda: self.probabilities)
 
     def __repr__(self) -> str:
         ids, counts = np.unique(self.mask, return_counts=True)

@@ -1,5 +1,6 @@
 """An exported file predicts what the checkpoint predicts, with the transforms and windows that are not in it."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ import albumentations as A
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import lightning_seg
+from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError
 from lightning_seg.exporting.exporter import Wish, _metadata
 from lightning_seg.exporting.graph import Graph
@@ -55,7 +58,7 @@ def stand_in(trained: Trained, monkeypatch: pytest.MonkeyPatch, *, probabilities
             found = graph(image)
             return Output(found[0], found[1] if probabilities else None)
 
-    monkeypatch.setattr("lightning_seg.file_network.ExportedNetwork", File)
+    monkeypatch.setattr("lightning_seg.trained.file_network.ExportedNetwork", File)
 
 
 def assert_alike(file: Path, checkpoint: Path) -> None:
@@ -80,10 +83,49 @@ def test_a_file_gives_what_the_checkpoint_gives(trained: Trained, suffix: str, t
     assert_alike(file, trained.checkpoint)
 
 
+@pytest.mark.runs
+def test_the_command_predict_takes_a_file(
+    trained: Trained, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = trace(Graph(free_copy(trained.module.segmentor), probabilities=True))
+    write_pt2(program, Path("m.pt2"), _metadata(trained, Wish(Path("m.pt2"), probabilities=True), None))
+    given = ["--data.predict", str(scenes / "val/images"), "--data.num_workers", "0", "--trainer.accelerator", "cpu"]
+    for _ in range(2):
+        main(["predict", "--ckpt_path", "m.pt2", *given, "--save", "masks", "probabilities", "--output", "out"])
+    results = lightning_seg.load(trained.checkpoint, device="cpu")(sorted((scenes / "val/images").iterdir()))
+    for result in results:
+        with Image.open(f"out/masks/{result.name}.png") as image:
+            found = np.asarray(image)
+            assert image.getpalette()[:3] == list(result.palette[0])  # type: ignore[index]
+        best = np.sort(result.probabilities, axis=0)
+        certain = best[-1] - best[-2] > 1e-4
+        assert np.array_equal(found[certain], result.mask[certain])
+        probabilities = np.load(f"out/probabilities/{result.name}.npz")["probabilities"]
+        assert np.abs(probabilities - result.probabilities).max() < 2e-3
+    before = Path("out/masks/0000.png").stat().st_mtime_ns
+    main(["predict", "--ckpt_path", "m.pt2", *given, "--output", "out", "--save", "masks"])
+    assert Path("out/masks/0000.png").stat().st_mtime_ns == before
+    Path("no.onnx").write_bytes(b"no graph")
+    for command, message in (
+        (
+            ["test", "--ckpt_path", "m.pt2"],
+            "test needs a checkpoint, but m.pt2 is an exported file: predict and lightning_",
+        ),
+        (["predict", "--ckpt_path", "gone.pt2", *given], "gone.pt2 does not exist"),
+        (["predict", "--ckpt_path", "no.onnx", *given], "no.onnx"),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main(command)
+        assert caught.value.code == 1
+        assert capsys.readouterr().err.rpartition("error: ")[2].partition(message)[1]
+
+
 def test_windows_go_over_a_file(
     scenes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:  # fmt: skip
-    path = trained_by_hand(tmp_path, scenes, inference=SlidingWindow([32, 48], overlap=0.5))
+    path = trained_by_hand(tmp_path, scenes, {"inference": SlidingWindow([32, 48], overlap=0.5)})
     trained = load_trained(str(path))
     stand_in(trained, monkeypatch, probabilities=True)
     assert_alike(tmp_path / "model.onnx", path)
@@ -139,3 +181,18 @@ def test_what_a_file_needs_and_is_not_there_is_named(
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match=r"gone.pt2 does not exist"):
         lightning_seg.load(tmp_path / "gone.pt2", device="cpu")
+
+
+def test_a_gpu_is_used_where_the_file_can(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:  # fmt: skip
+    """The usual ONNX Runtime has none, so that ``auto`` is the CPU there."""
+    stand_in(trained, monkeypatch, probabilities=False)
+    files = sys.modules["lightning_seg.trained.file_network"]
+    asked: list[str] = []
+    made = files.ExportedNetwork
+    monkeypatch.setattr(files, "ExportedNetwork", lambda path, device: asked.append(device) or made(path, device))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    lightning_seg.load(tmp_path / "m.pt2")
+    lightning_seg.load(tmp_path / "m.onnx")
+    assert asked == ["cuda", "cpu"]
