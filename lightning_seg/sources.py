@@ -37,10 +37,6 @@ class ByteSource(ABC):
             return True
         return True
 
-    def identity(self) -> tuple[int, int] | None:
-        """Size, and time of the last change in nanoseconds, if the source knows them; other bytes have other ones."""
-        return None
-
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and str(other) == str(self)
 

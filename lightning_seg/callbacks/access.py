@@ -1,7 +1,6 @@
-"""Gets the data module, its samples and the W&B loggers of a trainer."""
+"""Gets the data module and the W&B loggers of a trainer."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
@@ -10,10 +9,8 @@ from pytorch_lightning.loggers import WandbLogger
 
 from lightning_seg.callbacks.drawing import at_stored_size
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.errors import ConfigError
 from lightning_seg.loggers import usable
-from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Item
 
 
@@ -46,27 +43,13 @@ def stored_image(trainer: pl.Trainer, sample: Item, size: Sequence[int]) -> NDAr
     Raises:
         DataError: if the image cannot be read any more.
     """
-    if (dataset := _dataset_of(trainer, sample)) is not None:
-        return dataset.stored_image(sample["position"])
-    image = np.ascontiguousarray(sample["image"].cpu().numpy().transpose(1, 2, 0))
-    return at_stored_size(image, (size[0], size[1]), sample.get("placement"))
-
-
-def image_file(trainer: pl.Trainer, sample: Item) -> AnyFile | None:
-    """The image file of a sample that is being evaluated or predicted; None where nothing names it."""
-    if (dataset := _dataset_of(trainer, sample)) is not None:
-        return dataset.samples[sample["position"]].image
-    return Path(sample["file_name"]) if "file_name" in sample else None
-
-
-def _dataset_of(trainer: pl.Trainer, sample: Item) -> SegmentationDataset | None:
-    """The data set that holds a sample at its position; None where it comes from another loader."""
     data = getattr(trainer, "datamodule", None)
     if isinstance(data, SegmentationDataModule) and (stage := trainer.state.stage) is not None:
-        dataset = data.datasets.get(stage.dataloader_prefix or "")
-        if dataset is not None and dataset.holds(sample, sample.get("position", -1)):
-            return dataset
-    return None
+        dataset, position = data.datasets.get(stage.dataloader_prefix or ""), sample.get("position", -1)
+        if dataset is not None and dataset.holds(sample, position):
+            return dataset.stored_image(position)
+    image = np.ascontiguousarray(sample["image"].cpu().numpy().transpose(1, 2, 0))
+    return at_stored_size(image, (size[0], size[1]), sample.get("placement"))
 
 
 def wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:

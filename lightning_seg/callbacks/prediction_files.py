@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
-from lightning_seg.callbacks.access import image_file, stored_image
+from lightning_seg.callbacks.access import stored_image
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.loading.ranks import gather, this_rank
 from lightning_seg.errors import DataError
@@ -86,7 +86,7 @@ class PredictionFiles(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         for sample, found in zip(batch, outputs, strict=True):
-            file = image_file(trainer, sample)
+            file = Path(sample["file_name"]) if "file_name" in sample else None
             if isinstance(found, Tensor):
                 prediction = Prediction(
                     sample["name"],

@@ -14,7 +14,6 @@ from lightning_seg.predictions.prediction import Prediction
 from lightning_seg.predictions.rasters import save_raster, save_whole
 from lightning_seg.predictions.record import MADE_WITH, Input, Inputs, differences, read_record, write_record
 from lightning_seg.predictions.video import join_frames
-from lightning_seg.sources import AnyFile
 from lightning_seg.structures import DatasetInfo, Sample, summarise
 
 if TYPE_CHECKING:  # of an extra
@@ -118,9 +117,7 @@ class PredictionFolder:
                 path.unlink(missing_ok=True)
         return done
 
-    def write(
-        self, prediction: Prediction, file: AnyFile | None, rank: int, place: "WindowedImage | None" = None
-    ) -> None:
+    def write(self, prediction: Prediction, file: Path | None, rank: int, place: "WindowedImage | None" = None) -> None:
         """Write the files of one prediction, then note that they are there.
 
         Args:

@@ -88,9 +88,9 @@ class RasterRules:
                 )
         return None
 
-    def place(self, file: AnyFile) -> "WindowedImage | None":
+    def place(self, file: Path) -> "WindowedImage | None":
         """Open a GeoTIFF that was read as a whole, for its place; None: it is none, or its place cannot be kept."""
-        if not isinstance(file, Path) or file.suffix.lower() not in _TIFF or not file.is_file():  # a frame of a video
+        if file.suffix.lower() not in _TIFF or not file.is_file():  # a frame of a video, a member of an archive
             return None
         with open_file(file) as opened:
             if not is_georeferenced(opened):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from lightning_seg.files import replacing
-from lightning_seg.sources import ByteSource
 from lightning_seg.structures import Sample
 
 MADE_WITH, INPUTS = "made_with.json", "inputs.csv"
@@ -62,12 +61,9 @@ class Input(NamedTuple):
 
     @classmethod
     def of(cls, sample: Sample) -> "Input | None":
-        """As the file is now; None where it is not there, or where a byte source does not tell."""
-        if isinstance(sample.image, ByteSource):
-            identity = sample.image.identity()
-            return identity and cls(sample.name, str(sample.image), *map(str, identity))
-        path = Path(os.path.abspath(sample.image))  # noqa: PTH100  # resolve() would follow links
-        for file in (path, path.parent):  # a frame lies in a video
+        """As the file is now, or the one that the bytes lie in; None where there is none."""
+        path = Path(os.path.abspath(str(sample.image)))  # noqa: PTH100  # resolve() would follow links
+        for file in (path, *path.parents):  # a frame lies in a video, a member in an archive
             if file.is_file():
                 status = file.stat()
                 return cls(sample.name, str(path), str(status.st_size), str(status.st_mtime_ns))

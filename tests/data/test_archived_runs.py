@@ -15,7 +15,6 @@ from lightning_seg import audit
 from lightning_seg.cli import main
 from lightning_seg.data import Folder
 from lightning_seg.data.listing.files import FileLists
-from lightning_seg.predictions.record import Input
 from tests.auditing import run as run_audit
 from tests.conftest import folder
 from tests.data.archiving import archived, packed
@@ -93,8 +92,3 @@ def test_the_list_of_files_names_members_and_has_their_digests(scenes: Path, tmp
     expected = listed(scenes, Folder(**folder("val")["init_args"]))
     reader = Folder("val.tar/images", "val.tar/masks")
     assert listed(tmp_path, reader).replace("val.tar/", "val/") == expected
-
-    (sample, *_) = reader.samples(tmp_path)
-    size = (scenes / "val/images" / f"{sample.name}.jpg").stat().st_size
-    changed = (tmp_path / "val.tar").stat().st_mtime_ns
-    assert Input.of(sample) == (sample.name, str(sample.image), str(size), str(changed))

@@ -70,9 +70,6 @@ class Member(ByteSource):
     def exists(self) -> bool:
         return Path(self.archive).is_file()
 
-    def identity(self) -> tuple[int, int]:
-        return self.size, self.stamp[1]
-
     def __reduce__(self) -> tuple[Any, ...]:
         return Member, astuple(self)
 
