@@ -95,6 +95,9 @@ class Predictor:
         """A colour (red, green, blue) of 0 to 255 for each class, in id order."""
         return self._network.images.info.palette
 
+    def __repr__(self) -> str:
+        return f"Predictor({len(self.class_names)} classes, {self.device})"
+
     @overload
     def __call__(self, image: "Given") -> Result: ...
 
@@ -156,7 +159,8 @@ def _source(given: Any) -> Path:
 
 def _names(given: Sequence[Any]) -> list[str]:
     """Of files their paths from the folder that holds all, as ``predict`` names them; of others ``image``."""
-    paths = [path_of(one) for one in given]
+    found = [path_of(one) for one in given]
+    paths = [path and Path(os.path.abspath(path)) for path in found]  # noqa: PTH100  # resolve() would follow links
     folder = common_folder([path for path in paths if path is not None])
     digits = len(str(len(given)))
     numbered = [f"image_{index:0{digits}d}" if len(given) > 1 else "image" for index in range(1, len(given) + 1)]
