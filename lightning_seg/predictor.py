@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_seg.checkpoints.evaluated import checkpoint_in
+from lightning_seg.checkpoints.evaluated import EXPORTED, checkpoint_in
 from lightning_seg.checkpoints.runs import DEFAULT_ROOT
 from lightning_seg.data.readers.names import common_folder, unique_names
 from lightning_seg.data.reading.given import path_of, read_given, refuse_given
 from lightning_seg.data.reading.rules import ReadingRules
 from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.exporting.running import SUFFIXES
 from lightning_seg.loggers import SCHEME, fetch_checkpoint
 from lightning_seg.structures import Colour
 from lightning_seg.trained.module_network import Network, find_device, load_checkpoint
@@ -47,7 +46,7 @@ def load(source: str | os.PathLike[str], device: str = "auto", batch_size: int |
         raise ConfigError(f"batch_size is {batch_size}, but must be at least 1")
     where, given = find_device(device), os.fspath(source)
     path = fetch_checkpoint(given, Path(DEFAULT_ROOT)) if given.startswith(SCHEME) else Path(given).expanduser()
-    if path.suffix in SUFFIXES:
+    if path.suffix in EXPORTED:
         from lightning_seg.trained.file_network import FileNetwork, without_gpu
 
         where = torch.device("cpu") if device == "auto" and without_gpu(path) else where

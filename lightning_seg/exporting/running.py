@@ -14,10 +14,6 @@ from lightning_seg.checkpoints.evaluated import EXPORTED
 from lightning_seg.errors import CheckpointError, DependencyError
 from lightning_seg.exporting.metadata import KEY, Metadata
 
-SUFFIXES = EXPORTED
-"""Of files that run by themselves."""
-
-
 ONNX_LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 """What writing an ONNX file takes; running one takes the last alone."""
 
@@ -105,8 +101,8 @@ def require_export_extra(name: str) -> ModuleType:
 
 
 def _suffix_of(path: Path) -> str:
-    if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"{path} is no exported file: {' or '.join(SUFFIXES)} is needed")
+    if path.suffix not in EXPORTED:
+        raise CheckpointError(f"{path} is no exported file: {' or '.join(EXPORTED)} is needed")
     if not path.is_file():
         raise CheckpointError(f"exported file {path} does not exist")
     return path.suffix

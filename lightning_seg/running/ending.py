@@ -45,7 +45,7 @@ def refuse_failures(failures: Sequence[str], total: int) -> None:
     if failures:
         lines = [f"{line} ({count} frames)" if count > 1 else line for line, count in Counter(failures).items()]
         raise DataError(
-            f"{len(failures)} of {total} images are not predicted, the others are:\n  " + "\n  ".join(lines)
+            f"{len(failures)} of {total} images could not be predicted:\n  " + "\n  ".join(lines)
         )
 
 
