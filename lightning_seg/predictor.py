@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -18,12 +19,14 @@ from lightning_seg.data.reading.given import path_of, read_given, refuse_given
 from lightning_seg.data.reading.rules import ReadingRules
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.loggers import SCHEME, fetch_checkpoint
+from lightning_seg.predictions.rasters import RasterRules
 from lightning_seg.structures import Colour
 from lightning_seg.trained.module_network import Network, find_device, load_checkpoint
 from lightning_seg.trained.result import Result
 
 if TYPE_CHECKING:
     from lightning_seg.data.reading.given import Given
+    from lightning_seg.geo.windows import WindowedImage
 
 
 def load(source: str | os.PathLike[str], device: str = "auto", batch_size: int | None = None) -> "Predictor":
@@ -140,8 +143,12 @@ class Predictor:
                 masks = self._network.label_maps(batch)
             for index, (picture, mask) in enumerate(zip(pictures, masks, strict=True), start):
                 compute = self._probabilities(picture, _source(given[index]), index)
-                results.append(Result(names[index], picture, mask.numpy(), images.info, compute))
+                place = partial(self._place, path_of(given[index]))
+                results.append(Result(names[index], picture, mask.numpy(), images.info, compute, place))
         return results
+
+    def _place(self, file: Path | None) -> "WindowedImage | None":
+        return None if file is None else RasterRules(self._network.images.rules).place(file)
 
     def _probabilities(self, picture: NDArray[np.uint8], source: Path, position: int) -> Any:
         def compute() -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from lightning_seg import Predictor, SegmentationModule
 from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, UnfitImageError, UnreadableError
 from tests.conftest import CLASSES, TINY_OVERRIDES
+from tests.geo.rasters import UTM, scene, write
 from tests.helpers.python import python
 from tests.models.lazy_configs import OPTIMIZER, TINY
 from tests.predictors import noise, trained_by_hand
@@ -400,3 +401,15 @@ def test_a_checkpoint_of_wandb_is_fetched(run: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("lightning_seg.predictor.fetch_checkpoint", lambda *given: asked.append(given) or best)
     assert lightning_seg.load("wandb://a/b/model-c:best", device="cpu").class_names == tuple(CLASSES)
     assert asked == [("wandb://a/b/model-c:best", Path("runs"))]
+
+
+def test_a_geotiff_is_saved_as_predict_writes_it(
+    predictor: Predictor, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.parents[2])
+    path = write(tmp_path / "geo.tif", scene(60, 50), **UTM)
+    main(["predict", "--ckpt_path", str(run), "--data.predict", str(path), "--output", str(tmp_path / "written")])
+    predictor(path).save(tmp_path / "saved")
+    for name in ("masks/geo.tif", "overlays/geo.jpg"):
+        assert (tmp_path / "saved" / name).read_bytes() == (tmp_path / "written" / name).read_bytes()
+    assert not (tmp_path / "saved/masks/geo.png").exists()

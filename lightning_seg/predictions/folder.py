@@ -5,15 +5,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from lightning_seg.data.reading.video import frame_of, frames_per_second
 from lightning_seg.errors import ConfigError
 from lightning_seg.files import remove_drafts
 from lightning_seg.predictions import coco, rasters
-from lightning_seg.predictions.formats import FORMATS, USUAL_FORMATS, file_of, save
+from lightning_seg.predictions.formats import FORMATS, USUAL_FORMATS, file_of
 from lightning_seg.predictions.prediction import Prediction
-from lightning_seg.predictions.rasters import save_raster
+from lightning_seg.predictions.rasters import save_raster, save_whole
 from lightning_seg.predictions.record import MADE_WITH, Input, Inputs, differences, read_record, write_record
 from lightning_seg.predictions.video import join_frames
 from lightning_seg.structures import DatasetInfo, Sample, summarise
@@ -126,21 +124,14 @@ class PredictionFolder:
             prediction: of an image.
             file: of the image; None: it is not known, and the prediction is not noted.
             rank: of this process.
-            place: the image where it is a GeoTIFF: label map and polygons are written as those of an image that is read
-                by windows.
+            place: the image in its file where that says where it lies; it is closed.
 
         Raises:
             DataError: if the sample's name leads out of the folder.
             DiskFullError: if there is no room.
         """
         before = None if file is None else Input.of(Sample(prediction.name, file))
-        formats = self.formats
-        if place is not None:
-            with place:
-                on_earth = [form for form in formats if form in rasters.PLACED]
-                save_raster(place, _one_band(prediction.labels), prediction.name, prediction.info, self.path, on_earth)
-            formats = [form for form in formats if form not in rasters.PLACED]
-        save(prediction, self.path, formats)
+        save_whole(prediction, self.path, self.formats, place)
         self._note(before, rank)
 
     def write_by_windows(
@@ -224,12 +215,6 @@ class PredictionFolder:
         for form in FORMATS:
             for path in (file_of(self.path, form, name), *rasters.files_of(self.path, form, name)):
                 path.unlink(missing_ok=True)
-
-
-def _one_band(labels: NDArray[Any]) -> "LabelBands":
-    import torch
-
-    return lambda start: iter([(0, torch.from_numpy(labels))])
 
 
 def _file_name(sample: Sample) -> str:

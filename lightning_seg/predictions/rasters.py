@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -16,7 +17,9 @@ from lightning_seg.data.reading.tiff import is_georeferenced
 from lightning_seg.data.reading.video import frame_of
 from lightning_seg.errors import DataError, UnfitImageError
 from lightning_seg.files import inside, replacing
+from lightning_seg.predictions.formats import save
 from lightning_seg.predictions.pictures import overlay
+from lightning_seg.predictions.prediction import Prediction
 from lightning_seg.sources import AnyFile
 from lightning_seg.structures import DatasetInfo
 
@@ -65,7 +68,7 @@ class RasterRules:
             UnreadableError: if it is missing or no image.
             UnfitImageError: if it does not fit into memory, or cannot be read by windows.
         """
-        if frame_of(file) is not None:
+        if frame_of(file) is not None:  # of a video: they are small
             return None
         with named(file, "image"), open_file(file) as opened:
             header = header_of(opened)
@@ -170,6 +173,29 @@ def save_raster(
         polygons_of(labels, inside(folder / "polygons", name + SUFFIXES["polygons"]))
     if "overlays" in formats:
         _save_overlay(image, labels, inside(folder / "overlays", name + SUFFIXES["overlays"]), info)
+
+
+def save_whole(
+    prediction: Prediction, folder: Path, formats: Sequence[str], place: "WindowedImage | None" = None
+) -> None:
+    """Write a prediction in some formats, in those of :data:`PLACED` as a raster where the image has a place.
+
+    Args:
+        prediction: of one image.
+        folder: in which each format has a folder.
+        formats: names of :data:`~lightning_seg.predictions.FORMATS`.
+        place: the image in its file, which is closed; None: it does not say where it lies.
+
+    Raises:
+        DataError, DiskFullError: as :func:`~lightning_seg.predictions.save`.
+    """
+    if place is not None:
+        bands = [(0, torch.from_numpy(prediction.labels))]
+        with place:
+            placed = [form for form in formats if form in PLACED]
+            save_raster(place, lambda start: iter(bands), prediction.name, prediction.info, folder, placed)
+        formats = [form for form in formats if form not in PLACED]
+    save(prediction, folder, formats)
 
 
 def _save_overlay(image: "WindowedImage", labels: Path, path: Path, info: DatasetInfo) -> None:
