@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_seg.checkpoints.evaluated import checkpoint_in
+from lightning_seg.checkpoints.evaluated import EXPORTED, checkpoint_in
 from lightning_seg.checkpoints.runs import DEFAULT_ROOT
 from lightning_seg.data.readers.names import common_folder, unique_names
 from lightning_seg.data.reading.given import path_of, read_given, refuse_given
 from lightning_seg.data.reading.rules import ReadingRules
 from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.exporting.running import SUFFIXES
 from lightning_seg.loggers import SCHEME, fetch_checkpoint
 from lightning_seg.predictions.rasters import RasterRules
 from lightning_seg.structures import Colour
@@ -50,7 +49,7 @@ def load(source: str | os.PathLike[str], device: str = "auto", batch_size: int |
         raise ConfigError(f"batch_size is {batch_size}, but must be at least 1")
     where, given = find_device(device), os.fspath(source)
     path = fetch_checkpoint(given, Path(DEFAULT_ROOT)) if given.startswith(SCHEME) else Path(given).expanduser()
-    if path.suffix in SUFFIXES:
+    if path.suffix in EXPORTED:
         from lightning_seg.trained.file_network import FileNetwork, without_gpu
 
         where = torch.device("cpu") if device == "auto" and without_gpu(path) else where
@@ -97,6 +96,9 @@ class Predictor:
     def palette(self) -> tuple[Colour, ...]:
         """A colour (red, green, blue) of 0 to 255 for each class, in id order."""
         return self._network.images.info.palette
+
+    def __repr__(self) -> str:
+        return f"Predictor({len(self.class_names)} classes, {self.device})"
 
     @overload
     def __call__(self, image: "Given") -> Result: ...
@@ -163,7 +165,8 @@ def _source(given: Any) -> Path:
 
 def _names(given: Sequence[Any]) -> list[str]:
     """Of files their paths from the folder that holds all, as ``predict`` names them; of others ``image``."""
-    paths = [path_of(one) for one in given]
+    found = [path_of(one) for one in given]
+    paths = [path and Path(os.path.abspath(path)) for path in found]  # noqa: PTH100  # resolve() would follow links
     folder = common_folder([path for path in paths if path is not None])
     digits = len(str(len(given)))
     numbered = [f"image_{index:0{digits}d}" if len(given) > 1 else "image" for index in range(1, len(given) + 1)]
