@@ -84,7 +84,7 @@ def _refuse_other_folder(folder: Path) -> None:
 def value_of(flag: str, arguments: Sequence[str]) -> str | None:
     """The last value of a flag, given as ``--flag value`` or ``--flag=value``."""
     value = None
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if argument == flag:
             value = following
         elif argument.startswith(f"{flag}="):
