@@ -30,7 +30,12 @@ Labels = NDArray[np.integer]
 Side = Callable[[Path], Labels]
 
 PEER = "DefaultPredictor"
-SIDES = {"checkpoint": "model.ckpt", "ONNX Runtime": "model.onnx", PEER: "model.yaml"}
+SIDES = {
+    "checkpoint": "model.ckpt",
+    "the same, channels_last": "channels_last.ckpt",
+    "ONNX Runtime": "model.onnx",
+    PEER: "model.yaml",
+}
 
 RUN = {
     "model.overrides.MODEL.FPN.OUT_CHANNELS": 256,
@@ -47,7 +52,10 @@ def write_models(folder: Path) -> None:
     """The same weights for all sides."""
     run = lightning_seg.fit("configs/quickstart.yaml", {**RUN, "trainer.default_root_dir": str(folder)})
     assert run.checkpoint is not None
-    (folder / SIDES["checkpoint"]).write_bytes(run.checkpoint.read_bytes())
+    checkpoint = torch.load(run.checkpoint, weights_only=True)
+    for name in ("checkpoint", "the same, channels_last"):
+        checkpoint["hyper_parameters"]["channels_last"] = name != "checkpoint"
+        torch.save(checkpoint, folder / SIDES[name])
     for suffix in ("onnx", "pth"):
         output = str(folder / f"model.{suffix}")
         if export.main(["--ckpt_path", str(run.checkpoint), "--output", output, "--num_images", "2"]) != 0:
@@ -107,7 +115,7 @@ def compare(folder: Path, size: str, rounds: int, threads: int) -> None:
         differing = max(float(np.mean(a != b)) for a, b in zip(found[name], found[PEER], strict=True))
         latency = statistics.median(times[name])
         print(
-            f"{size:10s} {name:17s} {1 / latency:6.2f} images/s, {1000 * latency:6.0f} ms; "
+            f"{size:10s} {name:23s} {1 / latency:6.2f} images/s, {1000 * latency:6.0f} ms; "
             f"{statistics.median(ratios):.2f} times {PEER} ({min(ratios):.2f} to {max(ratios):.2f}); memory "
             f"{memory_of(name, folder, size, threads) / 2**20:.0f} MiB; {differing:.1e} of the pixels differ",
             flush=True,

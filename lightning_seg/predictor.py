@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -11,20 +12,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_seg.checkpoints.evaluated import checkpoint_in
+from lightning_seg.checkpoints.evaluated import EXPORTED, checkpoint_in
 from lightning_seg.checkpoints.runs import DEFAULT_ROOT
 from lightning_seg.data.readers.names import common_folder, unique_names
 from lightning_seg.data.reading.given import path_of, read_given, refuse_given
 from lightning_seg.data.reading.rules import ReadingRules
 from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.exporting.running import SUFFIXES
 from lightning_seg.loggers import SCHEME, fetch_checkpoint
+from lightning_seg.predictions.rasters import RasterRules
 from lightning_seg.structures import Colour
 from lightning_seg.trained.module_network import Network, find_device, load_checkpoint
 from lightning_seg.trained.result import Result
 
 if TYPE_CHECKING:
     from lightning_seg.data.reading.given import Given
+    from lightning_seg.geo.windows import WindowedImage
 
 
 def load(source: str | os.PathLike[str], device: str = "auto", batch_size: int | None = None) -> "Predictor":
@@ -47,7 +49,7 @@ def load(source: str | os.PathLike[str], device: str = "auto", batch_size: int |
         raise ConfigError(f"batch_size is {batch_size}, but must be at least 1")
     where, given = find_device(device), os.fspath(source)
     path = fetch_checkpoint(given, Path(DEFAULT_ROOT)) if given.startswith(SCHEME) else Path(given).expanduser()
-    if path.suffix in SUFFIXES:
+    if path.suffix in EXPORTED:
         from lightning_seg.trained.file_network import FileNetwork, without_gpu
 
         where = torch.device("cpu") if device == "auto" and without_gpu(path) else where
@@ -95,6 +97,9 @@ class Predictor:
         """A colour (red, green, blue) of 0 to 255 for each class, in id order."""
         return self._network.images.info.palette
 
+    def __repr__(self) -> str:
+        return f"Predictor({len(self.class_names)} classes, {self.device})"
+
     @overload
     def __call__(self, image: "Given") -> Result: ...
 
@@ -138,8 +143,12 @@ class Predictor:
                 masks = self._network.label_maps(batch)
             for index, (picture, mask) in enumerate(zip(pictures, masks, strict=True), start):
                 compute = self._probabilities(picture, _source(given[index]), index)
-                results.append(Result(names[index], picture, mask.numpy(), images.info, compute))
+                place = partial(self._place, path_of(given[index]))
+                results.append(Result(names[index], picture, mask.numpy(), images.info, compute, place))
         return results
+
+    def _place(self, file: Path | None) -> "WindowedImage | None":
+        return None if file is None else RasterRules(self._network.images.rules).place(file)
 
     def _probabilities(self, picture: NDArray[np.uint8], source: Path, position: int) -> Any:
         def compute() -> NDArray[np.float32]:
@@ -156,7 +165,8 @@ def _source(given: Any) -> Path:
 
 def _names(given: Sequence[Any]) -> list[str]:
     """Of files their paths from the folder that holds all, as ``predict`` names them; of others ``image``."""
-    paths = [path_of(one) for one in given]
+    found = [path_of(one) for one in given]
+    paths = [path and Path(os.path.abspath(path)) for path in found]  # noqa: PTH100  # resolve() would follow links
     folder = common_folder([path for path in paths if path is not None])
     digits = len(str(len(given)))
     numbered = [f"image_{index:0{digits}d}" if len(given) > 1 else "image" for index in range(1, len(given) + 1)]

@@ -75,7 +75,7 @@ def test_the_same_files_from_1_2_and_3_processes_and_after_kills(
     assert {"videos/clip.mp4", "coco.json", "coco_results.json", "inputs.csv", "made_with.json"} < expected.keys()
     assert len(expected) == 5 + 14 * len(FORMATS)
     told = error.partition("error: ")[2].splitlines()
-    assert told[0] == "2 of 16 images are not predicted, the others are:"
+    assert told[0] == "2 of 16 images could not be predicted:"
     assert told[1].startswith(f"  image {tmp_path}/gone.jpg does not exist")
     assert told[2].startswith(f"  image {tmp_path}/photos/4b.jpg cannot be read")
     for devices in (2, 3):

@@ -15,6 +15,7 @@ from lightning_seg import Predictor, SegmentationModule
 from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, UnfitImageError, UnreadableError
 from tests.conftest import CLASSES, TINY_OVERRIDES
+from tests.geo.rasters import UTM, scene, write
 from tests.helpers.python import python
 from tests.models.lazy_configs import OPTIMIZER, TINY
 from tests.predictors import noise, trained_by_hand
@@ -181,6 +182,15 @@ def test_names_and_colours(predictor: Predictor) -> None:
     assert [one.name for one in predictor([noise(32, 40), noise(32, 40)])] == ["image_1", "image_2"]
 
 
+def test_relative_and_absolute_paths_go_together(
+    predictor: Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos / "b")
+    results = predictor([photos / "a.png", "a.jpg", noise(8, 8), "../grey.png"])
+    assert [result.name for result in results] == ["a", "b/a", "image_3", "grey"]
+    assert repr(predictor) == f"Predictor({len(CLASSES)} classes, cpu)"
+
+
 def test_an_overlay_is_a_picture_that_a_notebook_shows(predictor: Predictor) -> None:
     result = predictor(noise(32, 40))
     assert np.array_equal(np.asarray(result.overlay(0)), result.image)
@@ -199,10 +209,12 @@ def test_an_overlay_is_a_picture_that_a_notebook_shows(predictor: Predictor) -> 
         (np.zeros((48, 64, 4), np.uint8), "leave the fourth channel out"),
         (np.zeros((3, 48, 64), np.uint8), "move the channels to the end"),
         (np.zeros((2, 48, 64, 3), np.uint8), "give a list of images"),
-        (np.zeros((0, 64, 3), np.uint8), r"shape \(0, 64, 3\)"),
+        (np.zeros((0, 64, 3), np.uint8), r"shape \(0, 64, 3\) uint8, .* this one has no pixels"),
         (torch.zeros(48, 64, 3, dtype=torch.uint8), "a tensor of shape .* uint8, .* move the channels to the front"),
-        (7, "a int, but a path, a PIL image"),
-        (None, "a NoneType, but a path"),
+        (7, "of type int, but a path, a PIL image"),
+        (None, "of type NoneType, but a path"),
+        (b"\x89PNG", r"open them, PIL.Image.open\(io.BytesIO\(data\)\)"),
+        ((path for path in ()), r"make it a list, list\(images\)"),
     ],
 )
 def test_what_is_no_image_is_named(predictor: Predictor, given: Any, message: str) -> None:
@@ -317,10 +329,12 @@ def test_files_of_the_users_that_are_missing_are_named(tmp_path: Path, scenes: P
 def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     torch.save({"model": {"a": torch.zeros(2)}}, tmp_path / "weights.pth")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "text.ckpt").write_text("hi")
     for name, message in (
         ("gone.ckpt", "checkpoint .*gone.ckpt does not exist"),
         ("weights.pth", "weights.pth holds no settings of a model"),
         ("empty", "empty is no run folder"),
+        ("text.ckpt", r"text.ckpt cannot be read: it is damaged, or torch did not save it \(KeyError: 105\)"),
     ):
         with pytest.raises(CheckpointError, match=message):
             lightning_seg.load(tmp_path / name, device="cpu")
@@ -387,3 +401,15 @@ def test_a_checkpoint_of_wandb_is_fetched(run: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("lightning_seg.predictor.fetch_checkpoint", lambda *given: asked.append(given) or best)
     assert lightning_seg.load("wandb://a/b/model-c:best", device="cpu").class_names == tuple(CLASSES)
     assert asked == [("wandb://a/b/model-c:best", Path("runs"))]
+
+
+def test_a_geotiff_is_saved_as_predict_writes_it(
+    predictor: Predictor, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.parents[2])
+    path = write(tmp_path / "geo.tif", scene(60, 50), **UTM)
+    main(["predict", "--ckpt_path", str(run), "--data.predict", str(path), "--output", str(tmp_path / "written")])
+    predictor(path).save(tmp_path / "saved")
+    for name in ("masks/geo.tif", "overlays/geo.jpg"):
+        assert (tmp_path / "saved" / name).read_bytes() == (tmp_path / "written" / name).read_bytes()
+    assert not (tmp_path / "saved/masks/geo.png").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lightning_seg.checkpoints.evaluated import EXPORTED
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.errors import ConfigError, LightningSegError, describe
 from lightning_seg.exporting.detectron2_files import config_of, open_detectron2, write_detectron2
@@ -18,7 +19,7 @@ from lightning_seg.exporting.loading import Trained, images_at, settings_of, val
 from lightning_seg.exporting.metadata import Metadata
 from lightning_seg.exporting.parity import Certificate, Images, Run, certify
 from lightning_seg.exporting.quantisation import mean_iou, quantise
-from lightning_seg.exporting.running import ONNX_LIBRARIES, SUFFIXES, ExportedNetwork, require_export_extra
+from lightning_seg.exporting.running import ONNX_LIBRARIES, ExportedNetwork, require_export_extra
 from lightning_seg.exporting.tracing import free_copy, trace
 from lightning_seg.exporting.writing import write_onnx, write_pt2
 from lightning_seg.files import DRAFT_SUFFIX, naming_full_disk
@@ -63,7 +64,7 @@ class Wish:
     def refuse_impossible(self) -> None:
         """Raise a ConfigError for what cannot be written, before anything slow begins."""
         output, suffix, folder = self.output, self.output.suffix, self.output.absolute().parent
-        if suffix not in (*SUFFIXES, ".pth"):
+        if suffix not in (*EXPORTED, ".pth"):
             raise ConfigError(f"--output {output} ends in {suffix or 'nothing'}, but .onnx, .pt2 or .pth is needed")
         if self.half and self.int8:
             raise ConfigError("--half and --int8 exclude each other: give one")

@@ -1,6 +1,5 @@
 """The parity certificate: what an exported file says, pixel by pixel, beside what the network says."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 
 from lightning_seg.errors import describe
 from lightning_seg.exporting.metadata import Metadata
-from lightning_seg.files import replacing
+from lightning_seg.files import replacing, sha256
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.structures import Batch
@@ -119,12 +118,9 @@ class Certificate:
             file: that it is about, as it lies there now.
             metadata: of that.
         """
-        with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256") if hasattr(hashlib, "file_digest") else None
-            checksum = digest.hexdigest() if digest else hashlib.sha256(file.read_bytes()).hexdigest()
-        content_of = {
+        content = {
             "file": file.name,
-            "sha256": checksum,
+            "sha256": sha256(file),
             "passed": not self.problems(),
             "problems": self.problems(),
             "precision": metadata.precision,
@@ -141,7 +137,7 @@ class Certificate:
             "trials": [asdict(trial) for trial in self.trials],
         }
         with replacing(path, "w") as output:
-            json.dump(content_of, output, indent=1, ensure_ascii=False)
+            json.dump(content, output, indent=1, ensure_ascii=False)
 
 
 def certify(segmentor: Segmentor, run: Run, batches: Iterable[Images], allowed: float) -> Certificate:

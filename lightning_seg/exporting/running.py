@@ -1,6 +1,7 @@
 """Runs an exported file: stored pixels in, label maps out. Nothing that exports is imported."""
 
 import importlib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -10,12 +11,8 @@ import torch
 from torch import Tensor
 
 from lightning_seg.checkpoints.evaluated import EXPORTED
-from lightning_seg.errors import CheckpointError, DependencyError, describe
+from lightning_seg.errors import CheckpointError, DependencyError
 from lightning_seg.exporting.metadata import KEY, Metadata
-
-SUFFIXES = EXPORTED
-"""Of files that run by themselves."""
-
 
 ONNX_LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 """What writing an ONNX file takes; running one takes the last alone."""
@@ -104,8 +101,8 @@ def require_export_extra(name: str) -> ModuleType:
 
 
 def _suffix_of(path: Path) -> str:
-    if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"{path} is no exported file: {' or '.join(SUFFIXES)} is needed")
+    if path.suffix not in EXPORTED:
+        raise CheckpointError(f"{path} is no exported file: {' or '.join(EXPORTED)} is needed")
     if not path.is_file():
         raise CheckpointError(f"exported file {path} does not exist")
     return path.suffix
@@ -118,16 +115,25 @@ def _opened(path: Path, open_it: Callable[[], Any]) -> Any:
     except (CheckpointError, DependencyError):
         raise
     except Exception as error:
-        raise CheckpointError(f"exported file {path} cannot be read: {describe(error).splitlines()[0]}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"exported file {path} cannot be read ({reason}): it is damaged, or of another version of its library"
+        ) from error
 
 
 def _text_in(path: Path) -> str | None:
     if _suffix_of(path) == ".onnx":
         model = require_export_extra("onnx").load(path, load_external_data=False)
         return next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
+    return _load_pt2(path)[0]
+
+
+def _load_pt2(path: Path) -> tuple[str, torch.export.ExportedProgram]:
+    if not zipfile.is_zipfile(path):  # of which torch prints a stack trace
+        raise ValueError("it is no ZIP archive, or is cut off")
     texts = {f"{KEY}.json": ""}
-    torch.export.load(path, extra_files=texts)
-    return texts[f"{KEY}.json"]
+    program = torch.export.load(path, extra_files=texts)
+    return texts[f"{KEY}.json"], program
 
 
 def _metadata(path: Path, text: str | None) -> Metadata:
@@ -161,11 +167,11 @@ def _open_onnx(path: Path, device: str, threads: int | None) -> tuple[str | None
 
 
 def _open_pt2(path: Path, device: str, threads: int | None) -> tuple[str | None, Callable[[Tensor], list[Tensor]]]:
-    texts = {f"{KEY}.json": ""}
-    module: Any = torch.export.load(path, extra_files=texts).module().to(device)
+    text, program = _load_pt2(path)
+    module: Any = program.module().to(device)
 
     @torch.no_grad()
     def run(image: Tensor) -> list[Tensor]:
         return [found.cpu() for found in module(image.to(device))]
 
-    return texts[f"{KEY}.json"], run
+    return text, run

@@ -44,9 +44,7 @@ def refuse_failures(failures: Sequence[str], total: int) -> None:
     """
     if failures:
         lines = [f"{line} ({count} frames)" if count > 1 else line for line, count in Counter(failures).items()]
-        raise DataError(
-            f"{len(failures)} of {total} images are not predicted, the others are:\n  " + "\n  ".join(lines)
-        )
+        raise DataError(f"{len(failures)} of {total} images could not be predicted:\n  " + "\n  ".join(lines))
 
 
 def has_begun(trainer: pl.Trainer) -> bool:

@@ -4,15 +4,19 @@ from collections.abc import Callable
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_seg.callbacks.drawing import reduce
-from lightning_seg.predictions import FORMATS, Prediction, overlay, save
+from lightning_seg.predictions import FORMATS, USUAL_FORMATS, Prediction, overlay
+from lightning_seg.predictions.rasters import save_whole
 from lightning_seg.structures import Colour, DatasetInfo
+
+if TYPE_CHECKING:  # of an extra
+    from lightning_seg.geo.windows import WindowedImage
 
 _LONGEST_SHOWN = 1024
 """Pixels of a side in a notebook."""
@@ -37,12 +41,14 @@ class Result:
         mask: NDArray[Any],
         info: DatasetInfo,
         compute: Callable[[], NDArray[np.float32]],
+        place: "Callable[[], WindowedImage | None]" = lambda: None,
     ) -> None:
         self.name = name
         self.image = image
         self.mask = mask
         self._info = info
         self._compute = compute
+        self._place = place
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -69,9 +75,11 @@ class Result:
     def save(self, folder: str | Path) -> None:
         """Write ``masks/<name>.png`` and ``overlays/<name>.jpg`` into a folder, as ``predict`` does.
 
+        Of a GeoTIFF: ``masks/<name>.tif``, which lies where the image lies, if the extra ``geo`` is installed.
+
         Files of before are replaced, so that results of one name go to different folders.
         """
-        save(self._prediction, Path(folder))
+        save_whole(self._prediction, Path(folder), USUAL_FORMATS, self._place())
 
     def encoded(self, form: str) -> bytes:
         """The bytes of one file; ``form`` is ``masks``, ``overlays``, or another name of ``predictions.FORMATS``."""

@@ -324,6 +324,15 @@ def test_what_was_read_to_list_the_samples_is_released(tmp_path: Path) -> None:
     assert registered._loaded is None
 
 
+def test_a_trainer_that_only_evaluated_may_write_a_checkpoint(scenes: Path) -> None:
+    data = make(scenes)
+    data.setup("validate")
+    assert data.state_dict() == {}
+    data.load_state_dict({})
+    data.setup("fit")
+    assert data.state_dict()["ahead"] == 0
+
+
 def test_stage_without_reader(scenes: Path) -> None:
     with pytest.raises(ConfigError, match=r"test needs data\.test"):
         make(scenes).setup("test")

@@ -39,7 +39,7 @@ def test_every_format_that_can_be_read_and_the_others_by_name(tmp_path: Path, sa
     for name in ("a.heic", "b.heic", "notes.txt", "README"):
         (tmp_path / name).write_text("")
     assert names(tmp_path) == ["UPPER", *suffixes]
-    assert "passes over 4 files that are named as no image: .heic (2), no suffix (1), .txt (1)" in said()
+    assert "leaves out files without the suffix of an image (4): .heic (2), no suffix (1), .txt (1)" in said()
     for suffix in suffixes:
         assert read_image(tmp_path / f"{suffix}.{suffix}").shape == (4, 4, 3)
 
@@ -130,11 +130,11 @@ def test_the_frames_of_videos(tmp_path: Path, said: Callable[[], str]) -> None:
     both = images_to_predict([str(tmp_path / "x/clip.avi"), str(tmp_path / "x/clip")], None, [])
     assert len({sample.name for sample in both}) == 4
     assert names(tmp_path / "x") == ["a", "clip/000001"]
-    assert "passes over 2 files that are named as no image: .avi (1), .mkv (1)" in said()
+    assert "leaves out files without the suffix of an image (2): .avi (1), .mkv (1)" in said()
 
 
 def test_frames_with_one_fault_are_told_once() -> None:
-    told = r"^3 of 9 images are not predicted, the others are:\n  a ends early \(2 frames\)\n  b is damaged$"
+    told = r"^3 of 9 images could not be predicted:\n  a ends early \(2 frames\)\n  b is damaged$"
     with pytest.raises(DataError, match=told):
         refuse_failures(["a ends early", "a ends early", "b is damaged"], 9)
 
@@ -154,7 +154,7 @@ def test_goes_on_after_what_cannot_be_read(
         main(["predict", "--config", config, "--ckpt_path", "last", "--data.predict", str(folder)])
     assert caught.value.code == 1
     error = capsys.readouterr().err.partition("error: ")[2].splitlines()
-    assert error[0] == "3 of 6 images are not predicted, the others are:"
+    assert error[0] == "3 of 6 images could not be predicted:"
     assert [line.split(" cannot be read")[0] for line in error[1:]] == [
         f"  image {folder}/{n}" for n in ("b.jpg", "d.png", "f.jpg")
     ]

@@ -19,6 +19,7 @@ from lightning_seg.geo.windows import WindowedImage
 from lightning_seg.predictions import overlay, rasters
 from lightning_seg.predictions.rasters import RasterRules, files_of, save_raster
 from tests.geo.rasters import INFO, UTM, scene, threshold, threshold_bands, write
+from tests.predictions.videos import write_video
 
 RULES = ReadingRules()
 H, W = 90, 70
@@ -71,6 +72,11 @@ def test_a_place_is_found_in_geotiffs_alone(files: dict[str, Path]) -> None:
     assert opens.place(files["tiff"]) is None
     with opens.place(files["geotiff"]) as image:  # type: ignore[union-attr]
         assert image.georeference.transform == UTM["transform"]
+
+
+def test_frames_of_a_video_are_read_as_ever(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.avi", 2)
+    assert RasterRules(RULES, True, 1)(tmp_path / "clip.avi/000001") is None
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def _images_among(
     if others:
         count = Counter(path.suffix.lower() or "no suffix" for path in sorted(others))
         kinds = ", ".join(f"{suffix} ({number})" for suffix, number in count.most_common())
-        rank_zero_info(f"data.predict passes over {len(others)} files that are named as no image: {kinds}")
+        rank_zero_info(f"data.predict leaves out files without the suffix of an image ({len(others)}): {kinds}")
     if masks:
         rank_zero_info(
             f"data.predict leaves out the masks among the images ({len(masks)}): "

@@ -40,6 +40,8 @@ class ResumableDataModule(pl.LightningDataModule):
         return self.batch_size * self._processes()[0]
 
     def state_dict(self) -> dict[str, Any]:
+        if "train" not in self.datasets:  # a Trainer that has only evaluated writes a checkpoint
+            return {}
         return self.position.state(self.global_batch, self._order())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

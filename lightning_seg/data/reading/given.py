@@ -26,6 +26,12 @@ _IN_MEMORY = Path("(in memory)")
 
 _PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 _EXPECTED = "a path, a PIL image, an (H, W, 3) uint8 RGB array or a (3, H, W) uint8 RGB tensor"
+_HINTS = {
+    "bytes": ": open them, PIL.Image.open(io.BytesIO(data))",
+    "generator": ": make it a list, list(images)",
+    "list": ": lists do not nest",
+}
+"""What to do about some types that are no image."""
 
 
 def path_of(given: Any) -> Path | None:
@@ -55,7 +61,7 @@ def refuse_given(given: Any, rules: ReadingRules = USUAL) -> None:
         height, width = given.shape[:2] if isinstance(given, np.ndarray) else given.shape[1:]
         rules.check_size((height, width), _IN_MEMORY, "image")
     else:
-        raise DataError(f"it is {_described(given)}, but {_EXPECTED} is needed")
+        raise DataError(f"it is {_described(given)}, but {_EXPECTED} is needed{_HINTS.get(type(given).__name__, '')}")
 
 
 def read_given(given: Any, rules: ReadingRules = USUAL) -> RGBImage:
@@ -125,6 +131,8 @@ def _refuse_array(given: NDArray[Any] | Tensor) -> None:
         hint = ": move the channels to the end" if is_array else ": move the channels to the front"
     elif len(shape) == 4:
         hint = ": give a list of images"
+    elif 0 in shape:
+        hint = ": this one has no pixels"
     elif channels == 3:
         hint = ": convert values to 0 to 255, and to uint8"
     raise DataError(f"it is {_described(given)}, but {expected} is needed{hint}")
@@ -135,7 +143,7 @@ def _described(given: Any) -> str:
         return f"an array of shape {given.shape} {given.dtype}"
     if isinstance(given, Tensor):
         return f"a tensor of shape {tuple(given.shape)} {str(given.dtype).removeprefix('torch.')}"
-    return f"a {type(given).__name__}"
+    return f"of type {type(given).__name__}"
 
 
 def _name(image: Image.Image) -> Path:

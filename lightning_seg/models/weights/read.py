@@ -101,7 +101,8 @@ def read_checkpoint(path: Path, what: str, *, mmap: bool = True) -> dict[str, An
         elif "Weights only" in message:  # torch then advises to run what the file asks for
             reason = "it is damaged"
         else:
-            reason = f"it is damaged ({(message.splitlines() or [type(error).__name__])[0]})"
+            what_it_said = f"{type(error).__name__}: {message.partition('. ')[0]}".splitlines()[0]
+            reason = f"it is damaged, or torch did not save it ({what_it_said})"
         raise CheckpointError(f"{what} cannot be read: {reason}") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{what} holds a {type(data).__name__}, but a dict of tensors is expected")
