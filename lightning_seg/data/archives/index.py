@@ -1,6 +1,8 @@
 """Lists what an archive holds."""
 
+import gc
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from lightning_seg.data.archives.kept import kept_tar_members
@@ -59,12 +61,25 @@ def index_of(archive: str, stamp: tuple[int, int]) -> Index:
     """
     read = zip_members if archive.lower().endswith(".zip") else kept_tar_members
     try:
-        return Index(*read(archive, stamp))
+        with _collector_paused():
+            return Index(*read(archive, stamp))
     except DataError:
         raise
     except Exception as error:  # what the libraries raise of damaged archives is of many kinds
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"archive {archive} cannot be read ({reason}): make or fetch it anew") from None
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """So many new objects would be searched for cycles again and again: half of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def forget() -> None:
