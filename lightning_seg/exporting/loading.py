@@ -14,7 +14,7 @@ from lightning_seg.checkpoints.runs import DEFAULT_ROOT
 from lightning_seg.config_paths import with_paths_from
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.dataset import SegmentationDataset
-from lightning_seg.errors import CheckpointError, ConfigError, LightningSegError
+from lightning_seg.errors import CheckpointError, ConfigError, DataError, LightningSegError
 from lightning_seg.imports import import_files_of
 from lightning_seg.loggers import SCHEME, fetch_checkpoint
 from lightning_seg.models.normalisation import without_sync
@@ -109,7 +109,7 @@ def images_at(place: str, module: SegmentationModule) -> SegmentationDataset:
     """Images without masks.
 
     Args:
-        place: an image, a folder of images, or a glob pattern.
+        place: as ``data.predict``: an image, a folder of images, a glob pattern, a list or a video.
         module: whose classes they show.
 
     Raises:
@@ -118,5 +118,8 @@ def images_at(place: str, module: SegmentationModule) -> SegmentationDataset:
     data = SegmentationDataModule(
         classes=module.class_names, ignore_index=module.hparams["ignore_index"], predict=place
     )
-    data.setup("predict")
+    try:
+        data.setup("predict")
+    except DataError as error:
+        raise ConfigError(str(error).replace("data.predict", "--images")) from None
     return data.datasets["predict"]

@@ -78,10 +78,17 @@ class PredictionFolder:
         """Make the folder and say what its predictions are made with, where nothing says so yet.
 
         It comes before all other files: one without it is taken for somebody else's.
+
+        Raises:
+            ConfigError: if it cannot be made or written to.
+            DiskFullError: if there is no room.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        if self.made_with is not None and read_record(self.path) is None:
-            write_record(self.path, self.made_with)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if self.made_with is not None and read_record(self.path) is None:
+                write_record(self.path, self.made_with)
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be written to ({error.strerror}): give another --output") from None
 
     def begin(self, samples: Sequence[Sample]) -> set[int]:
         """Make the folder ready, on one process and before any other writes.

@@ -192,7 +192,7 @@ def test_a_network_that_cannot_be_traced_is_named(
         ("no/a.pt2", [], "no does not exist: make it first"),
         ("there.pt2", [], "there.pt2 exists: remove it, or give another --output"),
         ("there.pth", [], "there.yaml exists: remove it, or give another --output"),
-        ("a.pt2", ["--images", "none.png"], "none.png"),
+        ("a.pt2", ["--images", "none.png"], "--images 'none.png' matches no image: expected a file, a folder"),
         ("a.pt2", ["--ckpt_path", "none.ckpt"], "checkpoint none.ckpt does not exist"),
         ("a.pt2", ["--ckpt_path", "best"], "--ckpt_path best needs the name of a run: give its folder"),
         ("a.pt2", ["--ckpt_path", "s3://a.ckpt"], "checkpoint s3://a.ckpt is an address"),

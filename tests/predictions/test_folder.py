@@ -148,6 +148,14 @@ def test_what_predict_has_not_written_is_never_touched(tmp_path: Path, samples: 
         folder(tmp_path, "coco").refuse_others()
 
 
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ConfigError, match=r"out cannot be written to \(File exists\): give another --output"):
+        folder(tmp_path).claim()
+    with pytest.raises(ConfigError, match=r"below/out cannot be written to \(Not a directory\)"):
+        folder(tmp_path / "out/below").claim()
+
+
 def test_coco_is_joined_again_where_anything_was_added(tmp_path: Path, samples: list[Sample]) -> None:
     def joined() -> list[str]:
         return [image["file_name"] for image in json.loads((tmp_path / "out/coco.json").read_text())["images"]]
