@@ -50,7 +50,7 @@ def options_of(parser: Any) -> list[Action]:
 
 
 def take_as_it_is(parser: Any, name: str) -> None:
-    """Never read the file that an option names as configuration, which jsonargparse does with whole images otherwise."""
+    """Never read the file that an option names as configuration: jsonargparse would do so with images of any size."""
     for option in options_of(parser):
         if option.dest == name:
             option._enable_path = False  # type: ignore[attr-defined]
