@@ -49,6 +49,13 @@ def options_of(parser: Any) -> list[Action]:
     return options
 
 
+def take_as_it_is(parser: Any, name: str) -> None:
+    """Never read the file that an option names as configuration: jsonargparse would do so with images of any size."""
+    for option in options_of(parser):
+        if option.dest == name:
+            option._enable_path = False  # type: ignore[attr-defined]
+
+
 def variable_of(parser: Any, option: Action | None = None) -> str:
     """The environment variable that jsonargparse reads an option from; without an option, how all of them begin.
 

@@ -4,11 +4,13 @@ import json
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyogrio
 import pytest
 import rasterio
+from jsonargparse._paths import Path as ParserPath
 from PIL import Image
 
 from lightning_seg.callbacks import prediction_files
@@ -121,3 +123,19 @@ def test_formats_that_want_the_whole_image_are_refused_by_name(
     main(predict(trained, photos / "geo.tif", "whole", "--save", "masks", "probabilities"))
     assert Path("whole/masks/geo.tif").is_file()
     assert Path("whole/probabilities/geo.npz").is_file()
+
+
+def test_an_image_is_not_read_as_configuration(trained: str, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As jsonargparse reads files that options name: three times, as text, whatever their size."""
+    read: list[str] = []
+    original = ParserPath.read_text
+
+    def read_text(path: Any) -> str:
+        read.append(str(path))
+        return str(original(path))
+
+    monkeypatch.setattr(ParserPath, "read_text", read_text)
+    main(predict(trained, photos / "geo.tif", "out", *WINDOWS, "--save", "masks"))
+    assert Path("out/masks/geo.tif").is_file()
+    assert read
+    assert not [path for path in read if path.endswith(".tif")]

@@ -18,7 +18,7 @@ from lightning_seg.checkpoints.resuming import flatten
 from lightning_seg.checkpoints.runs import RunFolder, newest_run
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.files import sha256
-from lightning_seg.lightning_internals import callbacks_of
+from lightning_seg.lightning_internals import callbacks_of, take_as_it_is
 from lightning_seg.predictions import FORMATS, USUAL_FORMATS, formats_of
 from lightning_seg.predictions.folder import PredictionFolder
 from lightning_seg.predictions.record import read_record
@@ -40,7 +40,8 @@ _SUBFOLDER = "predictions"
 
 
 def add_options(parser: LightningArgumentParser) -> None:
-    """Add :data:`OPTIONS`."""
+    """Add :data:`OPTIONS`, and let nobody read an image as configuration."""
+    take_as_it_is(parser, "data.predict")
     parser.add_argument(
         "--save", type=str, nargs="+", default=[*USUAL_FORMATS], metavar="FORMAT",
         help=f"What is written of each image: {', '.join(FORMATS)}.",
