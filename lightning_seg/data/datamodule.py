@@ -47,46 +47,38 @@ class SegmentationDataModule(ResumableDataModule):
 
     Args:
         classes: names in id order; null: the classes that the training reader's source names.
-        train: reader of the training samples.
-        val: reader of the samples that every epoch is validated on.
-        test: reader of the samples for ``test``.
-        predict: an image, a folder of images, a glob, a list file (``.txt``) or a video for ``predict``, or several;
-            or a reader.
-        root: folder that relative paths of the readers start from; the working directory if null.
+        train, val, test: readers of the samples to train on, to validate on after every epoch, and of ``test``.
+        predict: an image, folder, glob, list file (``.txt``) or video for ``predict``, or several; or a reader.
+        root: folder that relative paths of the readers start from; null: the working directory.
         ignore_index: mask value of pixels that count neither in the loss nor in the metric; null: 255, but refused
             where a class may be stored so.
-        imports: the user's own files (``path/to/data.py``, from the working directory or from the config's folder) or
-            modules: they may register data sets with Detectron2, and hold classes for a ``class_path``, ``data.Class``.
+        imports: the user's own files (``path/to/data.py``) or modules: they may register data sets with Detectron2,
+            and hold classes for a ``class_path``, ``data.Class``.
         label_map: what stored values, or the source's names, stand for, ``{7: road, truck: vehicle, 0: ignore}``;
             ``"1-8": person`` maps all values from 1 to 8, ``rest: background`` every value and name that nothing else
             gives a meaning. Where the source names no classes (Folder, Manifest) and values are mapped, only those have
             a meaning; else a mask holds ids of ``classes``.
-        palette: colours, ``{name: "#rrggbb"}`` or ``[r, g, b]``, of classes and of ``ignore``: decode colour masks, and
-            show classes in pictures; others get one chosen for them.
-        unknown: ``refuse``: a stored value or colour without a meaning is an error, and so is a class that the source
-            names and ``classes`` does not; ``ignore``: they are read as ignored pixels.
+        palette: colours, ``{name: "#rrggbb"}`` or ``[r, g, b]``, of classes and of ``ignore``, in masks and pictures.
+        unknown: ``refuse``: values and colours without a meaning are errors, and classes that the source names and
+            ``classes`` does not; ``ignore``: they are ignored pixels.
         unreadable: ``refuse``: a training sample that cannot be opened or decoded is an error; ``skip``: the next one
-            of the data set takes its place, a warning names it once, and ``data/skipped`` counts them. Evaluation
-            always refuses. An annotation that has no region is left out by ``skip`` in every split; a warning counts
-            them.
-        sampler: ``shuffle``: every training sample once an epoch; ``rare_class``: DAFormer's rare-class sampling, which
-            draws a class by its rarity, then a sample that shows it, as often as there are samples.
+            takes its place, a warning names it once, and ``data/skipped`` counts them. Evaluation always refuses.
+            ``skip`` also leaves out annotations that have no region, in every split; a warning counts them.
+        sampler: ``shuffle``: every training sample once an epoch; ``rare_class``: DAFormer's: a class by its rarity,
+            then a sample that shows it, as often as there are samples.
         train_transforms: albumentations for training; ``fill_mask`` is set to the ignore index in all of them.
-        eval_transforms: albumentations of images (and of masks, for the loss) in evaluation and prediction, such
-            as a resize; the metric is always computed at the stored size, so that what moves pixels must be a resize,
-            padding or a flip, and the same each time.
+        eval_transforms: albumentations in evaluation and prediction. Figures are computed at the stored size, so that
+            what moves pixels must be a resize, padding or a flip, and the same each time.
         reduced_decoding: decode a training JPEG at ½ (¼, ⅛) of its size where ``RandomScaleCrop`` scales it to that or
-            less: about half the time, for pixels that differ by 0.3 grey levels on average. Masks stay whole.
-        value_range: lowest and highest value, ``[0, 4095]``, that become 0 and 255 in images of more than 8 bits, or
-            one such pair for each of three bands; images of 8 bits stay as they are. Null: the former are refused.
-        max_pixels: height × width of the largest image or mask that is opened.
-        cache: ``ram``: in ``fit``, keep each decoded sample in memory that all processes of a machine share, so that it
-            is decoded once; its size is announced, and refused where it does not fit. Null: decode at every use.
+            less: half the time, for pixels that differ by 0.3 grey levels on average.
+        value_range: values, ``[0, 4095]``, that become 0 and 255 in images of more than 8 bits, or such a pair for each
+            of three bands. Null: these images are refused.
+        max_pixels: height × width of the largest image or mask.
+        cache: ``ram``: ``fit`` keeps decoded samples in memory that all processes of a machine share; refused where
+            they do not fit. Null: decode at every use.
         batch_size: training samples per process and step.
-        eval_batch_size: samples per process and step elsewhere; those of one size go through the network together,
-            which changes nothing but rounding.
-        num_workers: loading processes per training process; null: one for each CPU that falls to it (of the machine,
-            its container or Slurm job, divided by the training processes there), at most 16.
+        eval_batch_size: samples per process and step elsewhere; those of one size share a pass of the network.
+        num_workers: loading processes per training process; null: one for each CPU of its share, at most 16.
         seed: of order and augmentation; follows ``seed_everything`` on the command line.
     """
 
