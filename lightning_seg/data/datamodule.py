@@ -47,11 +47,12 @@ class SegmentationDataModule(ResumableDataModule):
 
     Args:
         classes: names in id order; null: the classes that the training reader's source names.
-        train, val, test: readers of the samples to train on, to validate on after every epoch, and of ``test``.
+        train: reader of the training samples.
+        val: reader of the samples that every epoch is validated on.
+        test: reader of the samples for ``test``.
         predict: an image, folder, glob, list file (``.txt``) or video for ``predict``, or several; or a reader.
         root: folder that relative paths of the readers start from; null: the working directory.
-        ignore_index: mask value of pixels that count neither in the loss nor in the metric; null: 255, but refused
-            where a class may be stored so.
+        ignore_index: mask value of pixels that do not count; null: 255, but refused where a class may be stored so.
         imports: the user's own files (``path/to/data.py``) or modules: they may register data sets with Detectron2,
             and hold classes for a ``class_path``, ``data.Class``.
         label_map: what stored values, or the source's names, stand for, ``{7: road, truck: vehicle, 0: ignore}``;
