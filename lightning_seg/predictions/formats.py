@@ -42,6 +42,9 @@ FORMATS = {
 
 USUAL_FORMATS = ("masks", "overlays")
 
+PROBABILITIES = frozenset({"probabilities", "probabilities_8bit"})
+"""Formats that need more than a label map."""
+
 
 def formats_of(given: Sequence[str]) -> list[str]:
     """The formats that are asked for, each once, in the order of :data:`FORMATS`.

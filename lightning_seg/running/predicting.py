@@ -19,7 +19,7 @@ from lightning_seg.checkpoints.runs import RunFolder, newest_run
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.files import sha256
 from lightning_seg.lightning_internals import callbacks_of, take_as_it_is
-from lightning_seg.predictions import FORMATS, USUAL_FORMATS, formats_of
+from lightning_seg.predictions import FORMATS, PROBABILITIES, USUAL_FORMATS, formats_of
 from lightning_seg.predictions.folder import PredictionFolder
 from lightning_seg.predictions.record import read_record
 from lightning_seg.running.ending import refuse_failures, say_results
@@ -75,9 +75,11 @@ def begin(
         ConfigError: if a format is unknown, or ``--output`` holds something else.
         BusyError: if another process predicts there.
     """
+    formats, anew = formats_of(settings.save), bool(settings.overwrite)
     if isinstance(model, ExportedModule):
         model.open(Path(settings.ckpt_path), data, on_cpu=settings.trainer.accelerator == "cpu")
-    formats, anew = formats_of(settings.save), bool(settings.overwrite)
+        for form in PROBABILITIES.intersection(formats):
+            model.network.require_probabilities(f"--save {form}")
     if getattr(rank_zero_only, "rank", 0) != 0:  # the first tells it where
         run = choice.begin()
         return run, PredictionFolder(run.path, formats, {}, overwrite=anew)

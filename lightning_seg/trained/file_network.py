@@ -61,7 +61,7 @@ class FileNetwork:
         except (ConfigError, CheckpointError) as error:
             raise CheckpointError(f"exported file {path} cannot be used here: {error}") from error
         if self.inference is not WHOLE:
-            self._require_probabilities("model.inference")
+            self.require_probabilities("model.inference")
         self._has_warned = False
 
     def label_maps(self, batch: Batch) -> list[Tensor]:
@@ -70,10 +70,15 @@ class FileNetwork:
         return [self._placed(self._run(item).mask[0], item) for item in batch]
 
     def probabilities(self, batch: Batch) -> list[Tensor]:
-        self._require_probabilities("Result.probabilities")
+        self.require_probabilities("Result.probabilities")
         return self.inference.probabilities(self._ask, batch)
 
-    def _require_probabilities(self, what: str) -> None:
+    def require_probabilities(self, what: str) -> None:
+        """Refuse what needs probabilities where the file gives none.
+
+        Raises:
+            CheckpointError: names ``what``.
+        """
         if not self._gives_probabilities:
             raise CheckpointError(
                 f"{what} needs probabilities, but exported file {self.path} gives label maps alone: export it with "

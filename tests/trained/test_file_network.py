@@ -14,6 +14,7 @@ from torch import Tensor
 
 import lightning_seg
 from lightning_seg.cli import main
+from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError
 from lightning_seg.exporting.exporter import Wish, _metadata
 from lightning_seg.exporting.graph import Graph
@@ -23,6 +24,8 @@ from lightning_seg.exporting.running import Output
 from lightning_seg.exporting.tracing import free_copy, trace
 from lightning_seg.exporting.writing import write_onnx, write_pt2
 from lightning_seg.inference import SlidingWindow
+from lightning_seg.running.exported import ExportedModule
+from tests.conftest import CLASSES
 from tests.predictors import noise, trained_by_hand
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -148,6 +151,16 @@ def test_label_maps_alone(trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp
         assert (one.mask == other.mask).mean() > 0.95
     with pytest.raises(CheckpointError, match=r"Result.probabilities needs probabilities, but exported file .*m.pt2"):
         _ = results[0].probabilities
+
+
+def test_a_format_that_needs_probabilities_is_refused_before_anything_is_written(
+    trained: Trained, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(trained, monkeypatch, probabilities=False)
+    model, data = ExportedModule([]), SegmentationDataModule(CLASSES, predict=str(scenes / "val/images"))
+    model.open(tmp_path / "m.pt2", data, on_cpu=True)
+    with pytest.raises(CheckpointError, match=r"--save probabilities needs probabilities, but exported file .*m.pt2"):
+        model.network.require_probabilities("--save probabilities")
 
 
 @pytest.mark.parametrize("described", [True, False])
