@@ -20,6 +20,7 @@ from lightning_seg.loggers import SCHEME, fetch_checkpoint
 from lightning_seg.models.normalisation import without_sync
 from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
+from lightning_seg.restoring import restore_module
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,14 @@ def load_trained(given: str) -> Trained:
     chosen = RunChoice(Path(DEFAULT_ROOT), "", trains=False).choose(given, rehearses=False, dry=True)
     assert chosen is not None  # of a training alone
     path = Path(chosen)
-    try:
-        module = SegmentationModule.load_from_checkpoint(path, map_location="cpu", weights="")
-    except LightningSegError:
-        raise
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"checkpoint {path} holds no module of this program: {error}") from error
+    what = f"checkpoint {path}"
+    checkpoint = read_checkpoint(path, what)
+    module = restore_module(checkpoint, what)
     if without_sync(module.segmentor):
         rank_zero_info("SyncBN is exported as BN, which is the same in evaluation")
     configs = [place / "config.yaml" for place in (path.parent.parent, path.parent)]
     config = next((file for file in configs if file.is_file()), None)
-    return Trained(module.float().eval(), path, config, read_checkpoint(path, f"checkpoint {path}").get("evaluation"))
+    return Trained(module.float().eval(), path, config, checkpoint.get("evaluation"))
 
 
 def settings_of(config: Path | None) -> dict[str, Any]:
