@@ -198,6 +198,16 @@ def test_a_checkpoint_that_is_coming(tmp_path: Path) -> None:
         assert not internals.checkpoint_is_coming()
 
 
+def test_an_option_whose_file_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "list.yaml").write_text("[a, b]")
+    parser = Parser(exit_on_error=False)
+    parser.add_argument("--images", type=list[str] | str, sub_configs=True)
+    with canary("predict reads large images as configuration"):
+        assert parser.parse_args([f"--images={tmp_path / 'list.yaml'}"]).images == ["a", "b"]
+        internals.take_as_it_is(parser, "images")
+        assert parser.parse_args([f"--images={tmp_path / 'list.yaml'}"]).images == str(tmp_path / "list.yaml")
+
+
 def test_variables_of_options(monkeypatch: pytest.MonkeyPatch) -> None:
     with canary("a config or overrides that are given by variables of the environment are passed over"):
         parser = Parser(prog="train.py", env_prefix="SEG", default_env=True)
