@@ -121,7 +121,9 @@ def export(trained: Trained, wish: Wish, say: Say = print) -> Certificate:
         with tempfile.TemporaryDirectory(suffix=DRAFT_SUFFIX, dir=wish.output.absolute().parent) as folder:
             draft = Path(folder, wish.output.name)
             with naming_full_disk(wish.output):
+                say(f"Writing {wish.output}: some minutes where the network is deep")
                 run = _write(trained, wish, draft, metadata, labelled)
+            say("Comparing it with the network")
             certificate = certify(trained.module.segmentor, run, _batches(shown, wish.most), _allowed(wish))
             if wish.int8:
                 _judge_int8(certificate, trained, wish, draft, run, labelled)
