@@ -81,7 +81,7 @@ def test_the_same_files_from_1_2_and_3_processes_and_after_kills(
     for devices in (2, 3):
         done = train_py(*arguments(trained, inputs, str(devices), "--trainer.devices", str(devices)))
         assert done.returncode == 1
-        assert done.stderr.count("2 of 16 images are not predicted") == 1
+        assert done.stderr.count("2 of 16 images could not be predicted") == 1
         assert files(str(devices)) == expected, devices
     for devices, count in ((1, 8), (2, 31)):
         name = f"killed-{devices}"

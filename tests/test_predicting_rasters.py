@@ -59,7 +59,7 @@ def test_a_geotiff_becomes_a_geotiff(
     with pytest.raises(SystemExit):
         main(predict(trained, photos, "out", "--save", "masks", "overlays", "polygons", *way))
     error = capsys.readouterr().err.partition("error: ")[2]
-    assert error.startswith("1 of 3 images are not predicted")
+    assert error.startswith("1 of 3 images could not be predicted")
     assert f"image {photos}/damaged.tif cannot be read (" in error
     assert "previous exception" not in error
     with rasterio.open("out/masks/geo.tif") as file:
