@@ -16,7 +16,7 @@ from tests.conftest import MODELS
 from tests.exporting.files import module_of, save
 from tests.exporting.test_export import labels_of
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.runs]  # exports networks: some seconds each
 
 ADDITIONS = {"SemSegFPN": [], "DeepLabV3Plus": ["add_deeplab_config"], "PointRend": ["add_pointrend_config"]}
 

@@ -23,7 +23,7 @@ from tests.exporting.files import module_of, save
 from tests.exporting.files import running as running_of
 from tests.exporting.test_certificate import aligned_corners
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.runs]  # exports networks: some seconds each
 
 TRANSFORMS = [{"class_path": "albumentations.HorizontalFlip", "init_args": {"p": 0.0}}]
 

@@ -11,7 +11,7 @@ from lightning_seg.exporting.tracing import free_copy, trace
 from tests.exporting.files import certificate_of, files_of, running, shaken
 from tests.models.networks import BACKBONES, HEADS, build_segmentor, overrides_of, segmentor_of
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.runs]  # exports networks: some seconds each
 
 BACKBONE = "timm resnet"
 

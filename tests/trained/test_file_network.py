@@ -28,7 +28,7 @@ from lightning_seg.running.exported import ExportedModule
 from tests.conftest import CLASSES
 from tests.predictors import noise, trained_by_hand
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.runs]  # exports networks: some seconds each
 
 IMAGES = [noise(40, 56), noise(33, 71), noise(120, 50)]
 RESIZED = [A.LongestMaxSize(max_size=96), A.PadIfNeeded(96, 96)]
