@@ -96,14 +96,19 @@ def _describe_room(path: Path) -> str:
     return f"{free:.0f} of {total:.0f} MiB are free"
 
 
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """The path from the root, without ``..``; ``Path.resolve`` would follow links, which may lead elsewhere."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
 def inside(folder: Path, name: str) -> Path:
     """The path of a file that is named after a sample; its folder is made if it is missing.
 
     Raises:
         DataError: if it would lie outside ``folder``, as with ``../b.png``.
     """
-    path = Path(os.path.abspath(folder / name))  # noqa: PTH100  # resolve() would follow links, which may lead out
-    if Path(os.path.abspath(folder)) not in path.parents:  # noqa: PTH100
+    path = absolute(folder / name)
+    if absolute(folder) not in path.parents:
         raise DataError(
             f"a sample is named {name!r}, which leads out of {folder}: name it by a relative path without '..' "
             "(lightning_seg.data.readers.names.unique_names does)"

@@ -18,6 +18,7 @@ from lightning_seg.data.readers.names import common_folder, unique_names
 from lightning_seg.data.reading.given import path_of, read_given, refuse_given
 from lightning_seg.data.reading.rules import ReadingRules
 from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.files import absolute
 from lightning_seg.loggers import SCHEME, fetch_checkpoint
 from lightning_seg.predictions.rasters import RasterRules
 from lightning_seg.structures import Colour
@@ -166,7 +167,7 @@ def _source(given: Any) -> Path:
 def _names(given: Sequence[Any]) -> list[str]:
     """Of files their paths from the folder that holds all, as ``predict`` names them; of others ``image``."""
     found = [path_of(one) for one in given]
-    paths = [path and Path(os.path.abspath(path)) for path in found]  # noqa: PTH100  # resolve() would follow links
+    paths = [path and absolute(path) for path in found]
     folder = common_folder([path for path in paths if path is not None])
     digits = len(str(len(given)))
     numbered = [f"image_{index:0{digits}d}" if len(given) > 1 else "image" for index in range(1, len(given) + 1)]

@@ -3,12 +3,11 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from lightning_seg.files import replacing
+from lightning_seg.files import absolute, replacing
 from lightning_seg.structures import Sample
 
 MADE_WITH, INPUTS = "made_with.json", "inputs.csv"
@@ -62,7 +61,7 @@ class Input(NamedTuple):
     @classmethod
     def of(cls, sample: Sample) -> "Input | None":
         """As the file is now, or the one that the bytes lie in; None where there is none."""
-        path = Path(os.path.abspath(str(sample.image)))  # noqa: PTH100  # resolve() would follow links
+        path = absolute(str(sample.image))
         for file in (path, *path.parents):  # a frame lies in a video, a member in an archive
             if file.is_file():
                 status = file.stat()

@@ -17,7 +17,7 @@ from lightning_seg.checkpoints.lock import claim_folder
 from lightning_seg.checkpoints.resuming import flatten
 from lightning_seg.checkpoints.runs import RunFolder, newest_run
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.files import sha256
+from lightning_seg.files import absolute, sha256
 from lightning_seg.lightning_internals import callbacks_of, take_as_it_is
 from lightning_seg.predictions import FORMATS, PROBABILITIES, USUAL_FORMATS, formats_of
 from lightning_seg.predictions.folder import PredictionFolder
@@ -106,7 +106,7 @@ def _describe(settings: Any, dumped: str, info: DatasetInfo) -> dict[str, Any]:
     given = settings.data.predict  # paths, or the settings of a reader
     paths = [given] if isinstance(given, str) else given if isinstance(given, list) else []
     record: dict[str, Any] = {
-        "data.predict": [os.path.abspath(one) for one in paths],  # noqa: PTH100  # resolve() would follow links
+        "data.predict": [str(absolute(one)) for one in paths],
         "checkpoint": None if settings.ckpt_path is None else _digest(Path(settings.ckpt_path)),
         "classes": info.names,
         "palette": info.palette,

@@ -19,6 +19,7 @@ from lightning_seg.data.readers.walking import files_below
 from lightning_seg.data.reading import read_header
 from lightning_seg.data.reading.video import frame_paths, is_video
 from lightning_seg.errors import DataError, UnreadableError
+from lightning_seg.files import absolute
 from lightning_seg.structures import Annotations, Sample, summarise
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -57,7 +58,7 @@ def images_to_predict(given: Sequence[str] | str, root: Path | None, readers: Se
         raise DataError(f"data.predict {given!r} names no image: expected files, folders, globs, lists or videos")
     files = _each_once(files)
     if folder is None:
-        whole = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100  # resolve() would follow links
+        whole = [absolute(file) for file in files]
         shared = common_folder(whole)
         return _samples(files, [file.relative_to(shared) for file in whole])
     return _samples(files, [file.relative_to(folder) for file in files])
