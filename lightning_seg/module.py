@@ -138,7 +138,11 @@ class SegmentationModule(EvaluatingModule):
         self.class_names = list(class_names)
         self.weights: str = self.recipe.weights if weights is None else weights
         self._load_weights = partial(
-            load_pretrained, fresh_head=fresh_head, allow_missing=tuple(allow_missing or ()), keys=self.recipe.keys
+            load_pretrained,
+            fresh_head=fresh_head,
+            allow_missing=tuple(allow_missing or ()),
+            keys=self.recipe.keys,
+            bgr=self.recipe.bgr,
         )
         self.segmentor = Segmentor(
             self.recipe,
@@ -264,7 +268,7 @@ class SegmentationModule(EvaluatingModule):
             CheckpointError: says what differs.
         """
         self.loaded = {name: int(checkpoint.get(name, 0)) for name in ("global_step", "epoch")}
-        refuse_other_model(self.state_dict(), checkpoint["state_dict"])
+        refuse_other_model(self.state_dict(), checkpoint["state_dict"], self.segmentor.channels)
         if self._trains:
             self.continuation.load(checkpoint, self.trainer, self.hparams)
         self._has_weights = True

@@ -128,7 +128,9 @@ class Preflight:
             self.problems += settings_problems(checkpoint.get("settings", {}), model.run_settings)
             self.problems += checkpoint_length_problems(checkpoint, self.settings.trainer)
             self._stored = {name: part for name, part in checkpoint.items() if name != "state_dict"}
-            self.attempt(partial(refuse_other_model, model.state_dict(), checkpoint["state_dict"]))
+            self.attempt(
+                partial(refuse_other_model, model.state_dict(), checkpoint["state_dict"], model.segmentor.channels)
+            )
 
     def check_training(
         self, model: SegmentationModule, data: SegmentationDataModule, folder: Path, resumed_step: int | None
