@@ -177,6 +177,7 @@ class SegmentationModule(EvaluatingModule):
         self._trains = stage == "fit"
         # Read once: Lightning's tuners run without a bar, but a figure must be logged in the same way throughout.
         self._bar_reads_loss = getattr(self.trainer.progress_bar_callback, "reads_loss", False)
+        self.meet_data(getattr(self.trainer, "datamodule", None))
         device = self.trainer.strategy.root_device
         drop_sync_on_cpu(self.segmentor, device)
         if device.type == "cuda" and self.float32_matmul_precision is not None:
