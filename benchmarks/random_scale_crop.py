@@ -1,8 +1,8 @@
 """What ``RandomScaleCrop`` costs, against albumentations' RandomScale, PadIfNeeded and RandomCrop in a row.
 
 Run: python benchmarks/random_scale_crop.py [--draws 200]. One thread, one 1024×2048 image with its mask, scales 0.5 to
-2, crops of 512×1024. Both sides see the same scales and places, in turn; the ratio is of total times. Then images of other
-types and channels, without a mask: how fast a byte is scaled, against one of RGB.
+2, crops of 512×1024. Both sides see the same scales and places, in turn; the ratio is of total times. Then images of
+other types and channels, without a mask: how fast a byte is scaled, against one of RGB.
 """
 
 import argparse
@@ -56,7 +56,9 @@ def main() -> None:
         bytes_of_rgb = other["image"].nbytes / rgb["image"].nbytes
         pairs = [[milliseconds(pipeline, one, draw) for one in (rgb, other)] for draw in range(draws)]
         of_rgb, of_other = np.array(pairs)[draws // 10 :].sum(axis=0)
-        print(f"{channels:2d} channels of {dtype:8s} {bytes_of_rgb * of_rgb / of_other:.2f} times as fast per byte as RGB")
+        print(
+            f"{channels:2d} channels of {dtype:8s} {bytes_of_rgb * of_rgb / of_other:.2f} times as fast per byte as RGB"
+        )
 
 
 if __name__ == "__main__":

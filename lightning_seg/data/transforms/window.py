@@ -121,11 +121,15 @@ class Window:
         others by 1/10 000 of the contrast of neighbours.
         """
         if image.ndim == 3 and image.shape[2] == 1:  # cv2 drops the axis
-            return self.of_image(image[..., 0], interpolation)[..., None]
+            return self._of_few(image[..., 0], interpolation)[..., None]
         most = 4 if interpolation == cv2.INTER_AREA else _MOST_CHANNELS
         if image.ndim == 3 and image.shape[2] > most:
             groups = [np.ascontiguousarray(image[..., at : at + most]) for at in range(0, image.shape[2], most)]
-            return np.concatenate([self.of_image(group, interpolation) for group in groups], axis=2)
+            return np.concatenate([self._of_few(group, interpolation) for group in groups], axis=2)
+        return self._of_few(image, interpolation)
+
+    def _of_few(self, image: Array, interpolation: int) -> Array:
+        """:meth:`of_image` of as many channels as OpenCV takes."""
         height, width = image.shape[:2]
         inside = (self.rows.inside, self.columns.inside)
         filled = self._filled((height, width))
