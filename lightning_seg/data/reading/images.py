@@ -12,7 +12,6 @@ from lightning_seg.data.reading.headers import header_of
 from lightning_seg.data.reading.orientation import turn_upright
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.data.reading.storage import named, read_bytes
-from lightning_seg.data.reading.video import frame_of, read_frame
 from lightning_seg.errors import UnfitImageError
 from lightning_seg.sources import AnyFile
 
@@ -110,9 +109,7 @@ class ImageFile:
 
 
 def read_image(path: AnyFile, rules: ReadingRules = USUAL) -> RGBImage:
-    """Decode an image, :meth:`ImageFile.whole`, or a frame, :func:`~lightning_seg.data.reading.video.read_frame`."""
-    if (frame := frame_of(path)) is not None:
-        return read_frame(*frame, rules)
+    """Decode an image, see :meth:`ImageFile.whole`."""
     return ImageFile(path, rules).whole()
 
 
