@@ -178,13 +178,13 @@ def _masks_among(paths: Sequence[Path], root: Path | None, readers: Sequence[Rea
 
 def _named_as_masks(paths: Sequence[Path], reader: Folder) -> Iterator[Path]:
     """What is named as the mask of another image in the same folder, and has its size."""
-    before, _, after = reader.image_name.partition("{stem}")
+    if reader.names.whole:  # they lie in other folders
+        return
     there = set(paths)
     for path in paths:
-        stem = path.stem.removeprefix(before).removesuffix(after)
-        mask = path.with_name(reader.mask_name.replace("{stem}", stem))
-        is_image = f"{before}{stem}{after}" == path.stem and mask != path
-        if is_image and mask in there and _size(mask) == _size(path) is not None:
+        name = reader.names.mask_for(path.name)
+        mask = path if name is None else path.with_name(name)
+        if mask != path and mask in there and _size(mask) == _size(path) is not None:
             yield mask
 
 
