@@ -18,6 +18,7 @@ from lightning_seg.data import (
     CocoStuff,
     Folder,
     Manifest,
+    MaskPerClass,
     Reader,
     Split,
 )
@@ -58,6 +59,25 @@ def scene_folders(root: Path, stems: list[str], size: tuple[int, int] = SIZE) ->
         save_image(root / f"scene {index % 2}" / "rgb" / f"{stem}.png", index, size)
         save(root / f"scene {index % 2}" / "labels" / f"{stem}.png", truth(index, size))
     return Folder(images="scene */rgb", masks="scene */labels")
+
+
+def named_parts(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader:
+    for index, stem in enumerate(stems):
+        folder, _, name = stem.rpartition("/")
+        save_image(root / "i" / f"{stem}.png", index, size)
+        save(root / "m" / folder / f"{name}--{name}.png", truth(index, size))
+    return Folder(images="i", masks="m", image_name="{id}.png", mask_name="{id}--{id}.png")
+
+
+def mask_per_class(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader:
+    """Images and masks in one folder; no mask where a class has no pixel."""
+    for index, stem in enumerate(stems):
+        save_image(root / "d" / f"{stem}.{'JPG' if index % 2 else 'jpg'}", index, size)
+        for class_id, name in enumerate("abc"):
+            covered = truth(index, size) == class_id
+            if covered.any():
+                save(root / "d" / f"{stem}_{name}.png", covered.astype(np.uint8) * 255)
+    return MaskPerClass("d", "d", mask_name="{stem}_{class}.png", rest=None, missing="absent", image_suffixes=[".jpg"])
 
 
 def linked_folder(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader:
@@ -212,6 +232,7 @@ def registered(root: Path, load: Callable[[], list[dict[str, Any]]], **metadata:
 
 
 LAYOUTS: list[Callable[..., Reader]] = [
-    folder, scene_folders, linked_folder, listed_folder, csv_manifest, json_manifest, whole_split, cityscapes,
+    folder, scene_folders, named_parts, mask_per_class,
+    linked_folder, listed_folder, csv_manifest, json_manifest, whole_split, cityscapes,
     cityscapes_train_ids, ade20k, voc, camvid, coco_stuff, coco, catalog_of_masks, catalog_of_annotations,
 ]  # fmt: skip

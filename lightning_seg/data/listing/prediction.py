@@ -17,10 +17,11 @@ from lightning_seg.data.readers.reader import OrphanError
 from lightning_seg.data.readers.text import lines_of, read_text
 from lightning_seg.data.readers.walking import files_below
 from lightning_seg.data.reading import read_header
+from lightning_seg.data.reading.class_masks import ClassMasks
 from lightning_seg.data.reading.video import frame_paths, is_video
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.files import absolute
-from lightning_seg.structures import Annotations, Sample, summarise
+from lightning_seg.structures import Sample, summarise
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _SUFFIXES = (
@@ -205,4 +206,8 @@ def _listed_masks(reader: Reader, root: Path | None) -> Iterator[Path]:
         return
     finally:
         reader.release()
-    yield from (Path(str(sample.mask)) for sample in samples if not isinstance(sample.mask, Annotations | None))
+    for sample in samples:
+        if isinstance(sample.mask, ClassMasks):
+            yield from (Path(str(file)) for _, file in sample.mask.files)
+        elif sample.mask_file is not None:
+            yield Path(str(sample.mask_file))

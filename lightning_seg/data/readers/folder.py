@@ -2,23 +2,18 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 
-from pytorch_lightning.utilities import rank_zero_info
-
 from lightning_seg.data.archives.places import located
-from lightning_seg.data.readers.finding import matching_folders, resolve, why_missing
+from lightning_seg.data.readers.finding import examples, files_of, matching_folders, resolve, tell_once, why_missing
 from lightning_seg.data.readers.listed import listed_samples
 from lightning_seg.data.readers.patterns import NamePair
 from lightning_seg.data.readers.reader import Orphan, OrphanError, Reader
 from lightning_seg.data.readers.templates import fitting_templates
-from lightning_seg.data.readers.walking import entries_below
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Sample, summarise
 
-_LOSSY_SUFFIXES = (".jpg", ".jpeg")
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
 _LOSSY_DETAIL = "JPEG changes label values: save it as {!r}"
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -90,9 +85,12 @@ class Folder(Reader):
         assert self.images is not None  # the constructor demands both without a list
         assert self.masks is not None
         images, masks = resolve(self.images, root), resolve(self.masks, root)
-        image_files = self._files("images", self.images, root)
+        image_files = files_of("images", self.images, root, self.skip)
         return self._matched(
-            images, masks, image_files, image_files if masks == images else self._files("masks", self.masks, root)
+            images,
+            masks,
+            image_files,
+            image_files if masks == images else files_of("masks", self.masks, root, self.skip),
         )
 
     def _places(self, setting: str, given: str | None, root: Path | None) -> list[Path]:
@@ -104,15 +102,6 @@ class Folder(Reader):
                 "masks out, and write both paths in each line, relative to data.root"
             )
         return [*found.values(), root or Path()]
-
-    def _files(self, setting: str, given: str, root: Path | None) -> dict[str, Path]:
-        """Files below a folder, or below all folders that match, by scene, sub-folders and file name."""
-        return {
-            "/".join([*([scene] if scene else []), *path.parts[len(folder.parts) :]]): path  # relative_to takes longer
-            for scene, folder in matching_folders(setting, given, root).items()
-            for path in entries_below(folder)
-            if not any(fnmatchcase(path.name, skipped) for skipped in self.skip)
-        }
 
     def _matched(
         self, images: Path, masks: Path, image_files: Mapping[str, Path], mask_files: Mapping[str, Path]
@@ -127,7 +116,7 @@ class Folder(Reader):
         if not image_of:
             raise DataError(
                 f"{images} holds no image named {self.image_name!r} ({', '.join(self.names.image_suffixes)})"
-                f"{_examples(image_files)}: check data.root and the reader's images, image_name and image_suffixes"
+                f"{examples(image_files)}: check data.root and the reader's images, image_name and image_suffixes"
             )
         if self.names.whole:
             known = taken.union(image_of.values())
@@ -158,7 +147,7 @@ class Folder(Reader):
         if lost:
             messages.append(f"{len(lost)} files cannot be opened, the first of them: {why_missing(lost[0])}")
         if messages:
-            jpegs = self.names.masks(mask_files, _LOSSY_SUFFIXES) if images != masks or self.names.whole else {}
+            jpegs = self.names.masks(mask_files, LOSSY_SUFFIXES) if images != masks or self.names.whole else {}
             orphans = [
                 Orphan(
                     "lossy_mask",
@@ -177,7 +166,7 @@ class Folder(Reader):
     def _advice(self, image: str, image_files: Collection[str], mask_files: Collection[str], *, any_mask: bool) -> str:
         """Advice on what would pair them: other patterns, or a list."""
         if self.names.whole:
-            there = "" if any_mask else _examples(mask_files)
+            there = "" if any_mask else examples(mask_files)
             return f", which is {self.names.mask_for(image)} for {image}{there}"
         images = [name for name in image_files if os.path.splitext(name)[1].lower() in self.image_suffixes]
         fitting = fitting_templates(images, mask_files, in_one=image_files is mask_files)
@@ -191,20 +180,10 @@ class Folder(Reader):
         """Tell of images that no pattern describes: a whole scene may be spelt otherwise."""
         others = sorted(name for name in names if os.path.splitext(name)[1].lower() in self.image_suffixes)
         if others:
-            _tell(
+            tell_once(
                 f"Folder leaves out {len(others)} files in {images} that image_name {self.image_name!r} and mask_name "
                 f"{self.mask_name!r} do not describe: {summarise(others)}; name them in skip if that is right"
             )
-
-
-@cache  # a split tells once for all its parts
-def _tell(message: str) -> None:
-    rank_zero_info(message)
-
-
-def _examples(files: Collection[str]) -> str:
-    """What is there instead, in brackets."""
-    return f" (there is {summarise(sorted(files), limit=3)})" if files else " (it is empty)"
 
 
 def _shown(file: str, whole: bool) -> str:

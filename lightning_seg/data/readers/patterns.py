@@ -117,6 +117,7 @@ class NamePair:
         own: Collection[str] = (),
         choices: Mapping[str, Collection[str]] | None = None,
     ) -> None:
+        self.image_name, self.mask_name = image_name, mask_name
         self.whole = "/" in image_name or "/" in mask_name
         where = f"{reader}(image_name={image_name!r})"
         stem, suffix = os.path.splitext(image_name)

@@ -27,10 +27,10 @@ def test_scenes_with_a_folder_for_each_kind(tmp_path: Path) -> None:
 def test_the_order_on_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, *(f"s{s}/{kind}/{i}{end}" for s in (2, 1) for i in (1, 0) for kind, end in KINDS))
     expected = found(Folder(**SCENES), tmp_path)
-    from lightning_seg.data.readers import folder
+    from lightning_seg.data.readers import finding
 
-    walk = folder.entries_below
-    monkeypatch.setattr(folder, "entries_below", lambda top: reversed(list(walk(top))))
+    walk = finding.entries_below
+    monkeypatch.setattr(finding, "entries_below", lambda top: reversed(list(walk(top))))
     assert found(Folder(**SCENES), tmp_path) == expected
     assert [name for name, *_ in expected] == ["s1/0", "s1/1", "s2/0", "s2/1"]
 
