@@ -9,7 +9,7 @@ from pathlib import Path
 from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_seg.data.archives.places import is_file, is_folder, located, within
-from lightning_seg.data.readers import Coco, Folder, Reader
+from lightning_seg.data.readers import Coco, Folder, Labelme, Reader
 from lightning_seg.data.readers.finding import Finder, resolve
 from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
 from lightning_seg.data.readers.names import common_folder, unique_names
@@ -171,7 +171,7 @@ def _masks_among(paths: Sequence[Path], root: Path | None, readers: Sequence[Rea
     for reader in readers:
         if isinstance(reader, Folder):
             masks.update(_named_as_masks(paths, reader))
-        if not isinstance(reader, Coco):  # whose masks are no files
+        if not isinstance(reader, Coco | Labelme):  # whose masks are no files
             masks.update(_listed_masks(reader, root))
     known = {mask.resolve() for mask in masks}
     return {path for path in suspects if path.resolve() in known}

@@ -64,7 +64,7 @@ class ClassMasks(ByteSource):
             return np.zeros(read_header(self.image, "image").upright, dtype)
         united: NDArray[np.uint8 | np.uint16] | None = None
         for value, file in self.files:
-            inside = _covered(read_mask(file), file, self.threshold)
+            inside = covered(read_mask(file), file, self.threshold)
             if united is None:
                 united = np.zeros(inside.shape, dtype)
             if inside.shape != united.shape:
@@ -88,7 +88,7 @@ class ClassMasks(ByteSource):
         )
 
 
-def _covered(stored: StoredMask, file: AnyFile, threshold: int | None) -> NDArray[np.bool_]:
+def covered(stored: StoredMask, file: AnyFile, threshold: int | None) -> NDArray[np.bool_]:
     """Where a mask of one class is, (H, W).
 
     Raises:
