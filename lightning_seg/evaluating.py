@@ -65,6 +65,12 @@ class EvaluatingModule(pl.LightningModule):
             )
         return torch.stack(self._predict([{"image": image} for image in images])[0])
 
+    @property
+    def image_mean(self) -> tuple[float, ...]:
+        """The mean that the network subtracts, a value a channel, in the order and the unit of the images."""
+        mean = self.segmentor.network.pixel_mean.flatten()
+        return tuple((mean.flip(0) if self.segmentor.bgr else mean).tolist())
+
     def meet_data(self, data: object) -> None:
         """Take on the type of a data module's images.
 

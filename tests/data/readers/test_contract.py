@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lightning_seg.data import Reader
-from lightning_seg.data.dataset import read_labels
+from lightning_seg.data.stored import read_labels
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.reading import read_image
 from lightning_seg.errors import DataError
