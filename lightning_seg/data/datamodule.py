@@ -16,6 +16,7 @@ from lightning_seg.data.labels.label_map import IGNORE, Labelling, Unreadable
 from lightning_seg.data.labels.table import LabelTable, Unknown
 from lightning_seg.data.listing.once import Listings, find_classes
 from lightning_seg.data.loading.resumable import ResumableDataModule
+from lightning_seg.data.loading.sampler import choose_locality
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.reading import MAX_PIXELS, ReadingRules
@@ -65,6 +66,8 @@ class SegmentationDataModule(ResumableDataModule):
             ``skip`` also leaves out annotations that have no region, in every split; a warning counts them.
         sampler: ``shuffle``: every training sample once an epoch; ``rare_class``: DAFormer's: a class by its rarity,
             then a sample that shows it, as often as there are samples.
+        locality: ``64``: ``shuffle`` goes through blocks of 64 neighbours of the reader's order, so that a slow disk is
+            read mostly in sequence; blocks, and the samples in each, are shuffled. Null: all are shuffled.
         train_transforms: albumentations for training; ``fill_mask`` is set to the ignore index in all of them.
         eval_transforms: albumentations in evaluation and prediction. Figures are computed at the stored size, so that
             what moves pixels must be a resize, padding or a flip, and the same each time.
@@ -99,6 +102,7 @@ class SegmentationDataModule(ResumableDataModule):
         unknown: Unknown = "refuse",
         unreadable: Unreadable = "refuse",
         sampler: Literal["shuffle", "rare_class"] = "shuffle",
+        locality: int | None = None,
         train_transforms: list[Transform] | None = None,
         eval_transforms: list[Transform] | None = None,
         reduced_decoding: bool = False,
@@ -132,6 +136,7 @@ class SegmentationDataModule(ResumableDataModule):
         self.listings = Listings(self.readers, predict, self.root, self.labelling, self.rules)
         self.skip_unreadable = unreadable == "skip"
         self.sampler = sampler
+        self.locality = choose_locality(locality, sampler)
         self.train_transforms = train_transforms or []
         self.eval_transforms = eval_transforms or []
         if reduced_decoding:
