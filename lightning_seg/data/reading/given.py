@@ -60,7 +60,9 @@ def refuse_given(given: Any, rules: ReadingRules = USUAL) -> None:
         read_header(located(path), "image", rules)
     elif isinstance(given, Image.Image):
         if rules.bands is not None:
-            raise DataError(f"it is a PIL image, which does not hold bands as files do, but {_expected(rules)} is needed")
+            raise DataError(
+                f"it is a PIL image, which does not hold bands as files do, but {_expected(rules)} is needed"
+            )
         _refuse_picture(given)
         rules.check_size((given.height, given.width), _name(given), "image")
     elif isinstance(given, np.ndarray | Tensor):
