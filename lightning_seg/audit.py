@@ -169,7 +169,8 @@ def _print_figures(console: Console, result: Audit, weights: str) -> None:
     console.print(table)
     for split, figures in result.splits.items():
         _print(console, f"{split}: {figures.images} images; sizes {_describe_sizes(figures.sizes)}")
-        _print(console, f"  mean {triple(figures.moments.mean)}, std {triple(figures.moments.std)} (RGB, 0 to 255)")
+        if (pixels := figures.usual_pixels) is not None:
+            _print(console, f"  mean {triple(pixels.mean)}, std {triple(pixels.std)} (RGB, 0 to 255)")
     _print(console, f"Class weights by {WEIGHT_FORMULA}:\n{weights}")
 
 

@@ -7,7 +7,7 @@ from lightning_seg.data.auditing.absent import absent_classes
 from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.pool import Track, examine_all
 from lightning_seg.data.auditing.seen import SeenLabel, seen_labels
-from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA, SplitStatistics, class_weights, no_pixels
+from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA, SplitStatistics, class_weights
 from lightning_seg.data.listing.defects import Defect, without_repeats
 from lightning_seg.data.listing.splits import Listing
 from lightning_seg.sources import AnyFile
@@ -34,7 +34,7 @@ class Audit:
 
     def as_json(self) -> dict[str, object]:
         """The content of ``audit.json``; ``mean`` and ``std`` are those of ``train``, RGB, 0 to 255."""
-        first = next(iter(self.splits.values()))
+        pixels = next(iter(self.splits.values())).usual_pixels
         return {
             "splits": {
                 split: {
@@ -45,8 +45,8 @@ class Audit:
                 }
                 for split, figures in self.splits.items()
             },
-            "mean": first.moments.mean.tolist(),
-            "std": first.moments.std.tolist(),
+            "mean": [] if pixels is None else pixels.mean,
+            "std": [] if pixels is None else pixels.std,
             "class_weights": {
                 "formula": WEIGHT_FORMULA,
                 "weights": dict(zip(self.info.names, self.weights, strict=True)),
@@ -64,10 +64,7 @@ def audit(listings: Mapping[str, Listing], info: DatasetInfo, track: Track, know
         track: shows how far it is.
         known: defects of the settings.
     """
-    splits = {
-        split: SplitStatistics(info.num_classes, len(listing.samples), moments=no_pixels(info.channels))
-        for split, listing in listings.items()
-    }
+    splits = {split: SplitStatistics(info.num_classes, len(listing.samples)) for split, listing in listings.items()}
     defects = [*known, *(defect for listing in listings.values() for defect in listing.defects)]
     twins = _Twins()
     # A test on the same files as val is no leak: it is val under another name.
@@ -75,8 +72,10 @@ def audit(listings: Mapping[str, Listing], info: DatasetInfo, track: Track, know
     for examination in examine_all(listings, track):
         defects += examination.defects
         figures = splits[examination.split]
-        if examination.size is not None and examination.moments is not None:
-            figures.add_image(examination.size, examination.moments)
+        if examination.size is not None and examination.values is not None:
+            figures.add_image(examination.size, examination.values)
+        if examination.refused is not None:
+            figures.add_refused(examination.refused)
         if examination.class_pixels is not None:
             figures.add_mask(examination.class_pixels, examination.ignored, examination.unknown, examination.labels)
         if not (tests_on_val and examination.split == "test"):

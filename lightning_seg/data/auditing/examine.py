@@ -4,12 +4,11 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.auditing.lossy import is_lossy
-from lightning_seg.data.auditing.statistics import Moments
+from lightning_seg.data.auditing.values import PixelValues, count_values
 from lightning_seg.data.labels.rasterise import paint, rasterise, region_of
 from lightning_seg.data.labels.table import Ids, LabelTable, pack
 from lightning_seg.data.listing.defects import Defect, Kind
@@ -32,7 +31,8 @@ class Examination:
         image: the image file.
         defects: what is wrong with the sample alone.
         size: height and width of the upright image; None where it cannot be read.
-        moments: mean and deviations of its pixels.
+        values: how often its pixels have each value.
+        refused: the same of an image that no run takes, to say what would mend that.
         digest: of its decoded pixels; only equal images have equal ones.
         class_pixels: (K,) int64; None where the mask cannot be read.
         ignored: number of pixels that do not count.
@@ -44,7 +44,8 @@ class Examination:
     image: AnyFile
     defects: list[Defect] = field(default_factory=list)
     size: tuple[int, int] | None = None
-    moments: Moments | None = None
+    values: PixelValues | None = None
+    refused: PixelValues | None = None
     digest: bytes | None = None
     class_pixels: NDArray[np.int64] | None = None
     ignored: int = 0
@@ -102,9 +103,7 @@ def _examine_image(sample: Sample, rules: ReadingRules, found: Examination) -> H
         found.report("unreadable", path, _as_message(error, f"image {path}"))
         return None
     found.size = image.shape[:2]
-    mean, std = cv2.meanStdDev(image)
-    pixels = image.shape[0] * image.shape[1]
-    found.moments = Moments(pixels, np.asarray(mean[:, 0], np.float64), np.asarray(std[:, 0], np.float64) ** 2 * pixels)
+    found.values = count_values(image)
     digest = hashlib.sha256(str(image.shape).encode())
     digest.update(image.tobytes())
     found.digest = digest.digest()[:16]

@@ -7,6 +7,7 @@ from html import escape
 from lightning_seg.data.auditing.audit import Audit
 from lightning_seg.data.auditing.pictures import foreign_colour
 from lightning_seg.data.auditing.seen import SeenLabel
+from lightning_seg.data.auditing.values import PixelTotals
 from lightning_seg.structures import show_colour
 
 SIZES = 12
@@ -113,7 +114,7 @@ def _histogram(rows: Sequence[tuple[str, int]], caption: str = "") -> str:
 def pixel_table(audit: Audit) -> str:
     """Show the moments of the images, and the pixels that are no class."""
     rows = "".join(
-        f"<tr><td>{split}</td><td>{triple(figures.moments.mean)}</td><td>{triple(figures.moments.std)}</td>"
+        f"<tr><td>{split}</td>{_moments(figures.usual_pixels)}"
         f'<td class="number">{figures.ignored_pixels}</td><td class="number">{figures.unknown_pixels}</td></tr>'
         for split, figures in audit.splits.items()
     )
@@ -121,6 +122,10 @@ def pixel_table(audit: Audit) -> str:
         "<table><tr><th>split</th><th>mean, RGB 0 to 255</th><th>standard deviation</th>"
         f'<th class="number">ignored pixels</th><th class="number">unknown pixels</th></tr>{rows}</table>'
     )
+
+
+def _moments(pixels: PixelTotals | None) -> str:
+    return "<td></td><td></td>" if pixels is None else f"<td>{triple(pixels.mean)}</td><td>{triple(pixels.std)}</td>"
 
 
 def triple(values: Iterable[float]) -> str:

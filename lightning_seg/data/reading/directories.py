@@ -1,7 +1,7 @@
 """Reads the tags of a TIFF directory; TIFF files and EXIF data consist of such directories."""
 
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
 CLASSIC, BIG = 42, 43
@@ -27,8 +27,15 @@ class Tag(NamedTuple):
     code: str
 
 
-def read_directories(file: BinaryIO, wanted: Collection[int]) -> Iterator[dict[int, Tag]]:
+def read_directories(
+    file: BinaryIO, wanted: Collection[int], kinds: Mapping[int, str] = _NUMBERS
+) -> Iterator[dict[int, Tag]]:
     """The wanted tags of each directory, in the order of the chain.
+
+    Args:
+        file: an open TIFF.
+        wanted: numbers of the tags.
+        kinds: ``struct``'s names of the types that are read; tags of others are left out.
 
     Raises:
         ValueError: if the file is no TIFF or cut off, or the chain goes round.
@@ -57,14 +64,14 @@ def read_directories(file: BinaryIO, wanted: Collection[int]) -> Iterator[dict[i
         tags: dict[int, Tag] = {}
         for start in range(0, len(entries), length):
             number, kind, values = struct.unpack_from(entry, entries, start)
-            if number in wanted and number not in tags and kind in _NUMBERS and values:
-                code = f"{order}{_NUMBERS[kind]}"
+            if number in wanted and number not in tags and kind in kinds and values:
+                code = f"{order}{kinds[kind]}"
                 size = values * struct.calcsize(code)
                 where = first + start + length - inline
                 if size > inline:
                     (where,) = struct.unpack_from(word, entries, start + length - inline)
                 file.seek(where)
-                tags[number] = Tag(struct.unpack(f"{order}{values}{_NUMBERS[kind]}", _exactly(file, size)), where, code)
+                tags[number] = Tag(struct.unpack(f"{order}{values}{kinds[kind]}", _exactly(file, size)), where, code)
         yield tags
         place = following
 
