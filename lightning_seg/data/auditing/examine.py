@@ -8,11 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.auditing.lossy import is_lossy
+from lightning_seg.data.auditing.unlike import Form, form_of
 from lightning_seg.data.auditing.values import PixelValues, count_values
 from lightning_seg.data.labels.rasterise import paint, rasterise, region_of
 from lightning_seg.data.labels.table import Ids, LabelTable, pack
 from lightning_seg.data.listing.defects import Defect, Kind
-from lightning_seg.data.reading import USUAL, Header, ImageFile, ReadingRules, StoredMask, read_mask
+from lightning_seg.data.reading import (
+    USUAL,
+    Header,
+    ReadingRules,
+    StoredMask,
+    open_image,
+    read_mask,
+)
+from lightning_seg.data.reading.grid import read_grid
 from lightning_seg.data.reading.storage import exists
 from lightning_seg.errors import DataError, LossyMaskError, UnfitImageError
 from lightning_seg.sources import AnyFile
@@ -32,7 +41,8 @@ class Examination:
         defects: what is wrong with the sample alone.
         size: height and width of the upright image; None where it cannot be read.
         values: how often its pixels have each value.
-        refused: the same of an image that no run takes, to say what would mend that.
+        form: what the file says of its pixels.
+        refused: values of an image that no run takes, to say which settings would let it pass.
         digest: of its decoded pixels; only equal images have equal ones.
         class_pixels: (K,) int64; None where the mask cannot be read.
         ignored: number of pixels that do not count.
@@ -45,6 +55,7 @@ class Examination:
     defects: list[Defect] = field(default_factory=list)
     size: tuple[int, int] | None = None
     values: PixelValues | None = None
+    form: Form | None = None
     refused: PixelValues | None = None
     digest: bytes | None = None
     class_pixels: NDArray[np.int64] | None = None
@@ -94,8 +105,8 @@ def _examine_image(sample: Sample, rules: ReadingRules, found: Examination) -> H
             found.report("unreadable", path, detail)
         return None
     try:
-        file = ImageFile(path, rules)
-        header, image = file.header, file.whole()
+        file = open_image(path, rules)
+        header, image, grid = file.header, file.whole(), read_grid(path)
     except UnfitImageError as error:
         found.report("unfit", path, error)
         return None
@@ -104,9 +115,13 @@ def _examine_image(sample: Sample, rules: ReadingRules, found: Examination) -> H
         return None
     found.size = image.shape[:2]
     found.values = count_values(image)
-    digest = hashlib.sha256(str(image.shape).encode())
-    digest.update(image.tobytes())
-    found.digest = digest.digest()[:16]
+    found.form = form_of(header, grid, rules)
+    if found.values.are_absent:
+        found.report("all_nodata", path, f"no pixel of image {path} has data: leave it out of the list", refused=False)
+    else:
+        digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
+        digest.update(np.ascontiguousarray(image).data)
+        found.digest = digest.digest()[:16]
     if header.orientation != 1:
         found.report(
             "exif_rotation",
@@ -128,6 +143,7 @@ def _examine_mask(
         stored = read_mask(path, rules)
         if header is not None:
             compare_sizes(path, stored.size, header, found)
+            compare_grids(path, stored.size, found)
         if stored.values is None and not table.colours:
             found.report("unknown_colour", path, _colours_without_palette(stored, path))
             return
@@ -180,6 +196,23 @@ def compare_sizes(path: AnyFile, size: tuple[int, int], header: Header, found: E
         _blame_rotation(found, detail)
     else:
         found.report("size_mismatch", path, detail)
+
+
+def compare_grids(path: AnyFile, size: tuple[int, int], found: Examination) -> None:
+    """Report a mask that lies elsewhere than its image, if both are GeoTIFFs; one of another size has its own defect.
+
+    Raises:
+        OSError, ValueError, …: as :func:`~lightning_seg.data.reading.grid.read_grid`.
+    """
+    if any(defect.kind == "size_mismatch" for defect in found.defects):
+        return
+    image, mask = read_grid(found.image), read_grid(path)
+    if image is not None and mask is not None and (difference := image.difference(mask, size)) is not None:
+        found.report(
+            "other_grid",
+            path,
+            f"mask {path} lies elsewhere than its image {found.image}: {difference}; warp it to the grid of the image",
+        )
 
 
 def _blame_rotation(found: Examination, detail: str) -> None:

@@ -68,7 +68,14 @@ class SplitStatistics:
     @property
     def usual_pixels(self) -> PixelTotals | None:
         """Values of the images of the commonest type and number of bands; None where no image was read."""
-        return max(self.pixels.values(), key=lambda totals: totals.images, default=None)
+        return _commonest(self.pixels)
+
+    @property
+    def usual_refused(self) -> PixelTotals | None:
+        """The same of images that no run takes, where they are at least as many as those that one takes."""
+        refused = _commonest(self.refused)
+        taken = sum(totals.images for totals in self.pixels.values())
+        return refused if refused is not None and refused.images >= taken else None
 
     def add_mask(
         self, class_pixels: NDArray[np.int64], ignored: int, unknown: int, labels: Mapping[int | Colour, int]
@@ -99,6 +106,10 @@ class SplitStatistics:
 def _add(totals: dict[Layout, PixelTotals], values: PixelValues) -> None:
     layout = values.type, len(values.bands)
     totals.setdefault(layout, PixelTotals(*layout)).add(values)
+
+
+def _commonest(totals: Mapping[Layout, PixelTotals]) -> PixelTotals | None:
+    return max(totals.values(), key=lambda each: each.images, default=None)
 
 
 def _figures(totals: PixelTotals | None) -> dict[str, object]:

@@ -3,6 +3,7 @@
 Sums are whole numbers or fractions, so that they are the same in any order and however many processes count.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -224,7 +225,8 @@ class BandTotals:
     def std(self) -> float:
         """Standard deviation over all values, the root of the mean squared deviation."""
         count = max(1, self.count)
-        return float(max(Fraction(0), Fraction(self._squares, count) - Fraction(self._total, count) ** 2)) ** 0.5
+        variance = Fraction(self._squares, count) - Fraction(self._total, count) ** 2
+        return math.sqrt(max(Fraction(0), variance))
 
     def percentiles(self, percents: Sequence[float] = PERCENTS) -> list[float]:
         """As ``numpy.percentile``: exact, but for floats, whose relative error is at most :data:`FLOAT_ERROR`.
@@ -239,7 +241,7 @@ class BandTotals:
         if self._type.kind == "f":
             values = np.clip(_floats_of_keys(keys), self.low, self.high)
         else:
-            values = keys + float(np.iinfo(self._type).min)
+            values = (keys + int(np.iinfo(self._type).min)).astype(np.float64)
         places = np.asarray(percents) / 100 * (self.count - 1)
         below, above = np.floor(places), np.ceil(places)
 
