@@ -176,6 +176,7 @@ class SegmentationCLI(LightningCLI):
         from lightning_seg.running.equipment import as_list, equip, own_loggers
 
         trainer, command = self._get(self.config_init, "trainer"), str(self.subcommand)
+        self.preflight.check_channels(*(self._get(self.config_init, name) for name in ("model", "data")))
         if command == "fit":
             self._check_training(as_list(trainer.callbacks))
         predictions = None

@@ -95,6 +95,8 @@ PLANTS = [
 ]
 COLOURED = (planted.unknown_colour, planted.blurred_mask, planted.enlarged_mask, planted.translucent_mask,
             planted.laundered_mask)  # fmt: skip
+OF_BANDS = ("other_grid", "other_bands", "other_type", "other_resolution", "all_nodata", "constant_band")
+"""Kinds of other images than RGB of 8 bits."""
 SURVIVED = ("absent_class", "all_ignored", "duplicate", "leak")
 """Kinds that a run does not stop at."""
 

@@ -200,7 +200,8 @@ class SegmentationDataModule(ResumableDataModule):
             DataError: from the readers, or if the training samples fill no batch.
         """
         parts = _PARTS[TrainerFn(stage)]
-        self._find_type()
+        if self.rules.bands is not None:
+            self._describe_bands()
         for part in parts:
             if part not in self.datasets and (self.listings.has(part) or part != "val" or stage != "fit"):
                 self.datasets[part] = self._make_dataset(part, stage)
@@ -212,11 +213,17 @@ class SegmentationDataModule(ResumableDataModule):
             pixels = ClassPixels(train.samples, train.table, skip_unreadable=train.skip_unreadable, rules=self.rules)
             self.class_pixels = count_together(pixels, *self._processes(), self._workers())
 
-    def _find_type(self) -> None:
-        """Find what images are read as; from then on, images of another type are refused."""
-        if self.rules.bands is not None and self.rules.dtype is None:
+    def _describe_bands(self) -> None:
+        """Find what bands are read as, and what they show where a file has no data: the mean that the model subtracts.
+
+        From then on, images of another type are refused.
+        """
+        if self.rules.dtype is None:
             self.info = replace(self.info, dtype=self.listings.type_of_images())
-            self.rules = replace(self.rules, dtype=self.info.dtype)
+        model = None if self.trainer is None else self.trainer.lightning_module
+        mean: tuple[float, ...] | None = getattr(model, "image_mean", None)
+        fill = mean if mean is not None and len(mean) == self.rules.channels else self.rules.fill
+        self.rules = replace(self.rules, dtype=self.info.dtype, fill=fill)
 
     def _make_dataset(self, part: str, stage: str) -> SegmentationDataset:
         if part == "predict":

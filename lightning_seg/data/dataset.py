@@ -11,26 +11,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lightning_seg.data.labels.rasterise import rasterise
 from lightning_seg.data.labels.table import Ids, LabelTable
 from lightning_seg.data.loading.cache import SampleCache, share_caches
 from lightning_seg.data.loading.records import Records
 from lightning_seg.data.loading.sampler import Draw
-from lightning_seg.data.reading import USUAL, ReadingRules, open_image, read_image, read_mask
-from lightning_seg.data.reading.bands import BandsFile
-from lightning_seg.data.reading.images import ImageFile
+from lightning_seg.data.reading import USUAL, ReadingRules, read_image
+from lightning_seg.data.stored import read_coming, read_whole
 from lightning_seg.data.transforms import (
     Placements,
     RandomScaleCrop,
     Transform,
     apply,
-    coming_pixels,
     leading_crop,
     reseed,
 )
 from lightning_seg.errors import ConfigError, DataError, UnreadableError
 from lightning_seg.sources import AnyFile
-from lightning_seg.structures import Annotations, Item, Sample
+from lightning_seg.structures import Item, Sample
 
 _MOST_FOR_OPENCV = 128
 """Channels of an image that OpenCV 5 takes."""
@@ -156,23 +153,11 @@ class SegmentationDataset(Dataset[Item]):
         if self.cache is not None and (kept := self.cache.get(index)) is not None:
             return *kept, kept[1].shape[:2]
         if self.cache is None and leading_crop(self.pipeline) is not None:
-            file = open_image(sample.image, self.rules)
-            mask = read_labels(sample, file.header.upright, self.table, self.rules)
-            return self._read_used(file, mask), mask, file.header.upright
-        image = read_image(sample.image, self.rules)
-        mask = read_labels(sample, (image.shape[0], image.shape[1]), self.table, self.rules)
+            return read_coming(sample, self.table, self.pipeline, self.rules, reduced_decoding=self.reduced_decoding)
+        image, mask = read_whole(sample, self.table, self.rules)
         if self.cache is not None:
             self.cache.put(index, image, mask)
         return image, mask, (image.shape[0], image.shape[1])
-
-    def _read_used(self, file: ImageFile | BandsFile, mask: Ids) -> NDArray[Any]:
-        """Decode the image, or only the part that the coming draw uses, if the format allows it."""
-        coming = coming_pixels(self.pipeline, mask) if file.header.format == "JPEG" else None
-        if coming is None or isinstance(file, BandsFile):
-            return file.whole()
-        if self.reduced_decoding and (reductions := [by for by in file.reductions if coming.scale * by <= 1]):
-            return file.reduced(max(reductions))
-        return file.part(coming.rows, coming.columns)
 
 
 def transformed(
@@ -206,35 +191,6 @@ def transformed(
     if mask is not None:
         item["sem_seg"] = torch.from_numpy(np.ascontiguousarray(augmented["mask"]))
     return item
-
-
-def read_labels(
-    sample: Sample,
-    size: tuple[int, int],
-    table: LabelTable,
-    rules: ReadingRules = USUAL,
-) -> Ids:
-    """Read the label map of a sample's mask, (H, W).
-
-    Args:
-        sample: one with a mask.
-        size: height and width of its image.
-        table: what its source stores.
-        rules: what may be read.
-
-    Raises:
-        DataError: if the mask cannot be read, has another size, or holds what the table does not know.
-    """
-    assert sample.mask is not None
-    if isinstance(sample.mask, Annotations):
-        return rasterise(sample.mask, size, table)
-    stored = read_mask(sample.mask, rules)
-    if stored.size != size:
-        raise DataError(
-            f"mask {sample.mask} is {stored.size[1]}×{stored.size[0]} pixels, but its image {sample.image} is "
-            f"{size[1]}×{size[0]}: they must be of one size"
-        )
-    return table.decode(stored, sample.mask)
 
 
 def _windowed_item(sample: Sample, image: Any, position: int) -> Item:

@@ -13,6 +13,7 @@ from rasterio.windows import Window
 from torch import Tensor
 
 from lightning_seg.data.reading.directories import read_directories
+from lightning_seg.data.reading.gdal import CACHE_BYTES, gdal
 from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.headers import header_of
 from lightning_seg.data.reading.images import refuse_parts
@@ -20,7 +21,6 @@ from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.data.reading.storage import named, open_file
 from lightning_seg.data.reading.tiff import MAGICS
 from lightning_seg.errors import UnfitImageError
-from lightning_seg.geo.gdal import CACHE_BYTES, gdal
 from lightning_seg.geo.georeference import Georeference
 
 _LARGEST_CACHE = 2**29

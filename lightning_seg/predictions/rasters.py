@@ -201,7 +201,7 @@ def save_whole(
 def _save_overlay(image: "WindowedImage", labels: Path, path: Path, info: DatasetInfo) -> None:
     import rasterio
 
-    from lightning_seg.geo.gdal import gdal
+    from lightning_seg.data.reading.gdal import gdal
 
     small = image.preview(_PREVIEW)
     with gdal(), rasterio.open(labels) as file:

@@ -79,12 +79,13 @@ def advice_on_pixels(totals: PixelTotals, keys: PixelKeys, *, banded: bool) -> l
 def advice_on_refused(totals: PixelTotals, keys: PixelKeys) -> tuple[str, ...]:
     """Say which settings let images be read that no run takes as they are: all their bands, or a range of values."""
     count = len(totals.bands)
-    bands = f"data:\n  bands: {list(range(1, count + 1))}\n{normalisation_lines(totals, keys)}"
-    stored = f"To read {count} bands as they are stored, write:" if count > 1 else "To read the band as it is, write:"
-    advice = [f"{stored}\n{bands}"]
-    if count in (1, 3):
-        means = f"To read RGB bytes in which percentiles {_LOW} and {_HIGH} become 0 and 255, write:"
-        advice.append(f"{means}\n{range_lines(totals)}")
+    bands = f"data:\n  bands: {list(range(1, count + 1))}\n"
+    what = "the band" if count == 1 else f"{count} bands"
+    advice = [f"To read {what} as stored, write:\n{bands}{normalisation_lines(totals, keys)}"]
+    if totals.type != "uint8":
+        what = "RGB of bytes" if count == 1 else "bytes"
+        lines = range_lines(totals) if count == 1 else bands + range_lines(totals).removeprefix("data:\n")
+        advice.append(f"To read {what}, in which percentiles {_LOW} and {_HIGH} are 0 and 255, write:\n{lines}")
     return tuple(advice)
 
 

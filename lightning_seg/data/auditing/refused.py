@@ -3,17 +3,20 @@
 from dataclasses import replace
 
 from lightning_seg.data.auditing.values import PixelValues, count_values
-from lightning_seg.data.reading import USUAL, ReadingRules, read_header, read_image
+from lightning_seg.data.reading import USUAL, ReadingRules, read_header
+from lightning_seg.data.reading.bands import BandsFile
 from lightning_seg.sources import AnyFile
 
 
 def values_of_refused(image: AnyFile, rules: ReadingRules = USUAL) -> PixelValues | None:
-    """Count the values of an image that is refused for its bits or bands; None if it is refused for anything else."""
+    """Count the values of an image refused for its bits, bands or pages; None if refused for anything else."""
     try:
         header = read_header(image, "image", rules)
-        if rules.bands is not None or header.pages > 1 or not (header.is_deep or header.bands not in (1, 3)):
+        count = header.bands if header.pages == 1 else header.samples
+        taken = header.pages == 1 and header.bands in (1, 3) and not header.is_deep and header.format != "NPY"
+        if rules.bands is not None or taken or count is None:
             return None
-        all_bands = tuple(range(1, header.bands + 1))
-        return count_values(read_image(image, replace(rules, bands=all_bands, ranges=None)))
+        file = BandsFile(image, replace(rules, bands=tuple(range(1, count + 1)), ranges=None))
+        return count_values(*file.read())
     except Exception:  # it is refused already
         return None

@@ -39,7 +39,7 @@ class SplitStatistics:
         unknown_pixels: number of pixels whose value or colour has no meaning.
         labels: number of pixels of each stored value or colour of mask files; at most the commonest.
         pixels: values of the images, by type and number of bands; one entry where all images are alike.
-        refused: the same of images that no run takes, by what the files hold.
+        refused: the same of images that are refused, by what the files hold.
     """
 
     num_classes: int

@@ -1,119 +1,138 @@
-"""Reads where the pixels of a GeoTIFF lie on the earth, from its tags alone."""
+"""Compares where an image and its mask lie on the earth, by the tags of GeoTIFFs alone."""
 
-import struct
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from lightning_seg.data.reading.directories import Tag, read_directories
-from lightning_seg.data.reading.storage import open_file
+from lightning_seg.data.reading.storage import named, open_file
 from lightning_seg.data.reading.tiff import MAGICS
+from lightning_seg.errors import DataError
 from lightning_seg.sources import AnyFile
 
-_SCALE, _TIEPOINTS, _TRANSFORM, _KEYS = 33550, 33922, 34264, 34735
-_DOUBLES = {12: "Q"}
-"""Doubles are read as the 64 bits that they are stored in."""
-_SHORTS = {3: "H"}
-
-_MODEL, _RASTER, _GEOGRAPHIC_CRS, _PROJECTED_CRS, _UNIT = 1024, 1025, 2048, 3072, 3076
-"""Keys of the GeoTIFF standard (OGC 19-008r4)."""
-_IS_GEOGRAPHIC, _IS_POINT, _OWN = 2, 2, 32767
+_WIDTH, _HEIGHT, _SCALE, _TIES, _MATRIX, _KEYS = 256, 257, 33550, 33922, 34264, 34735
+_MODEL_TYPE, _RASTER_TYPE, _GEOGRAPHIC, _PROJECTED, _UNIT = 1024, 1025, 2048, 3072, 3076
+_IS_GEOGRAPHIC, _IS_POINT, _USER_DEFINED = 2, 2, 32767
 _UNITS = {9001: "m", 9002: "ft", 9003: "US survey ft"}
 
-SAME = 0.1
-"""Two grids are one if no corner of an image lies further apart than this part of a pixel."""
+_TOLERANCE = 0.01
+"""By how much of a pixel corners may differ; programs write coordinates with rounding."""
+
+Place = tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(NamedTuple):
     """Where the pixels of an image lie.
 
     Attributes:
-        transform: ``(x, y) = (a·column + b·row + c, d·column + e·row + f)``, from the upper left corner of the first
-            pixel, as ``(a, b, c, d, e, f)``.
-        epsg: the EPSG code of the reference system; None where the file describes one of its own, or none.
-        unit: of the coordinates: ``°``, ``m`` or ``ft``; ``units`` where the file does not say.
+        matrix: a, b, c, d, e, f: a pixel's corner (column, row) lies at (a·column + b·row + c, d·column + e·row + f).
+        code: EPSG's number of the coordinate reference system; None: it has none, or does not say.
+        size: height and width.
+        unit: of the places: ``°``, ``m`` or a foot; ``units`` where the file does not say.
     """
 
-    transform: tuple[float, float, float, float, float, float]
-    epsg: int | None
-    unit: str
+    matrix: tuple[float, float, float, float, float, float]
+    code: int | None
+    size: tuple[int, int]
+    unit: str = "units"
 
     @property
     def pixel_size(self) -> tuple[float, float]:
-        """Width and height of a pixel on the ground, in the unit of the coordinates."""
-        a, b, _, d, e, _ = self.transform
-        return float((a * a + d * d) ** 0.5), float((b * b + e * e) ** 0.5)
+        """Width and height of a pixel on the ground."""
+        a, b, _, d, e, _ = self.matrix
+        return math.hypot(a, d), math.hypot(b, e)
 
-    @property
-    def described(self) -> str:
-        """The size of a pixel, for messages.
-
-        >>> Grid((10.0, 0.0, 300000.0, 0.0, -10.0, 5e6), 32632, "m").described
-        '10 × 10 m'
-        """
-        width, height = self.pixel_size
-        return f"{width:.6g} × {height:.6g} {self.unit}"
-
-    def difference(self, other: "Grid", size: tuple[int, int]) -> str | None:
-        """What differs between two grids of images of one size (height, width); None where nothing does."""
-        if None not in (self.epsg, other.epsg) and self.epsg != other.epsg:
-            return f"EPSG:{self.epsg} and EPSG:{other.epsg}"
-        corners = [(column, row) for row in (0, size[0]) for column in (0, size[1])]
-        gap = max(
-            abs(one - another)
-            for corner in corners
-            for one, another in zip(self._at(*corner), other._at(*corner), strict=True)
-        )
-        if gap <= SAME * max(self.pixel_size):
-            return None
-        return f"up to {gap:.6g} {self.unit} apart, with pixels of {self.described} and {other.described}"
-
-    def _at(self, column: float, row: float) -> tuple[float, float]:
-        a, b, c, d, e, f = self.transform
+    def at(self, column: float, row: float) -> Place:
+        a, b, c, d, e, f = self.matrix
         return a * column + b * row + c, d * column + e * row + f
 
 
-def read_grid(path: AnyFile) -> Grid | None:
-    """Read the grid of a file; None where it is no TIFF, or does not say where it lies.
+def grid_of(path: AnyFile, what: str) -> Grid | None:
+    """The grid of a GeoTIFF; None: the file does not say, or by control points only.
 
     Raises:
-        OSError, ValueError, …: if it cannot be opened, or its first directory is cut off.
+        UnreadableError: if the file is missing or damaged.
     """
-    with open_file(path) as file:
+    with named(path, what), open_file(path) as file:
         if file.read(4) not in MAGICS:
             return None
-        shorts = next(read_directories(file, (_KEYS,), _SHORTS), {})
-        doubles = next(read_directories(file, (_SCALE, _TIEPOINTS, _TRANSFORM), _DOUBLES), {})
-    keys = _keys(shorts)
-    transform = _transform(doubles)
-    if transform is None:
+        tags = next(read_directories(file, (_WIDTH, _HEIGHT, _SCALE, _TIES, _MATRIX, _KEYS)))
+    keys = _keys(tags.get(_KEYS))
+    matrix = _matrix(tags)
+    if matrix is None or not {_WIDTH, _HEIGHT} <= tags.keys():
         return None
-    if keys.get(_RASTER) == _IS_POINT:  # coordinates are those of a pixel's middle
-        a, b, c, d, e, f = transform
-        transform = (a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
-    code = keys.get(_PROJECTED_CRS, keys.get(_GEOGRAPHIC_CRS))
-    is_geographic = keys.get(_MODEL) == _IS_GEOGRAPHIC
-    unit = "°" if is_geographic else _UNITS.get(keys.get(_UNIT, 9001 if code is not None else 0), "units")
-    return Grid(transform, None if code == _OWN else code, unit)
+    if keys.get(_RASTER_TYPE) == _IS_POINT:  # coordinates are those of centres
+        a, b, c, d, e, f = matrix
+        matrix = (a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
+    codes = [code for key in (_PROJECTED, _GEOGRAPHIC) if (code := keys.get(key, 0)) not in (0, _USER_DEFINED)]
+    size = int(tags[_HEIGHT].values[0]), int(tags[_WIDTH].values[0])
+    return Grid(matrix, codes[0] if codes else None, size, _unit(keys))
 
 
-def _keys(tags: dict[int, Tag]) -> dict[int, int]:
-    """Those keys whose values are short numbers in the directory itself."""
-    stored = tags[_KEYS].values if _KEYS in tags else ()
-    entries = (stored[start : start + 4] for start in range(4, len(stored) - 3, 4))
-    return {key: value for key, place, count, value in entries if place == 0 and count == 1}
+def grid_problem(image: AnyFile, mask: AnyFile) -> str | None:
+    """What is wrong where image and mask are both georeferenced, and do not lie on the same grid; None: nothing.
 
+    Where sizes differ, that says more.
 
-def _transform(tags: dict[int, Tag]) -> tuple[float, float, float, float, float, float] | None:
-    if len(matrix := _doubles(tags, _TRANSFORM)) == 16:
-        a, b, _, c, d, e, _, f = matrix[:8]
-        return a, b, c, d, e, f
-    scale, tie = _doubles(tags, _SCALE), _doubles(tags, _TIEPOINTS)
-    if len(scale) < 2 or len(tie) < 6:
+    Raises:
+        UnreadableError: if a file is missing or damaged.
+    """
+    here = grid_of(mask, "mask")
+    there = None if here is None else grid_of(image, "image")
+    if here is None or there is None or here.size != there.size:
         return None
-    column, row, _, x, y, _ = tie[:6]
-    return scale[0], 0.0, x - column * scale[0], 0.0, -scale[1], y + row * scale[1]
+    if None not in (here.code, there.code) and here.code != there.code:
+        difference = f"is in EPSG:{here.code}, but its image {image} in EPSG:{there.code}"
+    elif (offset := _offset(here, there)) > _TOLERANCE:
+        left, top = there.at(0, 0)
+        own_left, own_top = here.at(0, 0)
+        difference = (
+            f"begins at ({own_left:.10g}, {own_top:.10g}), but its image {image} at ({left:.10g}, {top:.10g}), and "
+            f"their pixels are up to {offset:.4g} pixels apart"
+        )
+    else:
+        return None
+    return f"mask {mask} {difference}: reproject it to the grid of its image, or correct what one of them says"
 
 
-def _doubles(tags: dict[int, Tag], number: int) -> tuple[float, ...]:
-    stored = tags[number].values if number in tags else ()
-    return struct.unpack(f"{len(stored)}d", struct.pack(f"{len(stored)}Q", *stored))
+def refuse_other_grid(image: AnyFile, mask: AnyFile) -> None:
+    """Raise a DataError with :func:`grid_problem`."""
+    if (problem := grid_problem(image, mask)) is not None:
+        raise DataError(problem)
+
+
+def _offset(one: Grid, other: Grid) -> float:
+    """How far corners of two grids of one size lie apart at most, in pixels."""
+    a, b, _, d, e, _ = other.matrix
+    side = max(abs(a) + abs(b), abs(d) + abs(e))
+    height, width = one.size
+    corners = [(0, 0), (width, 0), (0, height), (width, height)]
+    apart = [max(abs(x - y) for x, y in zip(one.at(*at), other.at(*at), strict=True)) for at in corners]
+    return max(apart) / side if side > 0 else 0.0
+
+
+def _unit(keys: dict[int, int]) -> str:
+    if keys.get(_MODEL_TYPE) == _IS_GEOGRAPHIC:
+        return "°"
+    return _UNITS.get(keys.get(_UNIT, 9001 if keys.get(_PROJECTED, 0) else 0), "units")
+
+
+def _matrix(tags: dict[int, Tag]) -> tuple[float, float, float, float, float, float] | None:
+    if _MATRIX in tags and len(values := tags[_MATRIX].values) == 16:
+        return values[0], values[1], values[3], values[4], values[5], values[7]
+    scale, ties = _values(tags, _SCALE), _values(tags, _TIES)
+    if len(scale) < 2 or len(ties) != 6:
+        return None
+    column, row, _, x, y, _ = ties
+    return scale[0], 0.0, x - scale[0] * column, 0.0, -scale[1], y + scale[1] * row
+
+
+def _values(tags: dict[int, Tag], number: int) -> Sequence[float]:
+    return tags[number].values if number in tags else ()
+
+
+def _keys(tag: Tag | None) -> dict[int, int]:
+    """The keys of a GeoTIFF whose values are numbers."""
+    values = () if tag is None else tag.values
+    entries = (values[start : start + 4] for start in range(4, len(values) - 3, 4))
+    return {key: value for key, place, _, value in entries if place == 0}

@@ -152,6 +152,10 @@ def refuse_parts(header: Header, path: AnyFile) -> None:
     Raises:
         UnfitImageError: if there are bands or pages that are neither grey nor RGB.
     """
+    if header.format == "NPY":
+        raise UnfitImageError(
+            f"image {path} is a .npy file that {header.described}: name those that networks are to see with data.bands"
+        )
     if header.bands not in (1, 3):
         raise UnfitImageError(
             f"image {path} {header.described}, and networks take 3: name those that they are to see with "

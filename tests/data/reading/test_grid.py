@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lightning_seg.data.reading.grid import Grid, read_grid
+from lightning_seg.data.reading.grid import Grid, grid_of
 from tests.data.reading.files import saved
 
 rasterio = pytest.importorskip("rasterio")
@@ -32,12 +32,12 @@ def geotiff(path: Path, **settings: Any) -> Path:
 def test_a_grid_is_that_of_gdal(tmp_path: Path, kind: str, endianness: str, bigtiff: str) -> None:
     transform = TRANSFORMS[kind]
     path = geotiff(tmp_path / "a.tif", crs="EPSG:32632", transform=transform, ENDIANNESS=endianness, BIGTIFF=bigtiff)
-    grid = read_grid(path)
+    grid = grid_of(path, "image")
     assert grid is not None
-    assert grid.transform == pytest.approx(tuple(transform)[:6])
-    assert (grid.epsg, grid.unit) == (32632, "m")
+    assert grid.matrix == pytest.approx(tuple(transform)[:6])
+    assert (grid.code, grid.unit) == (32632, "m")
     with rasterio.open(path) as file:
-        assert grid.transform == pytest.approx(tuple(file.transform)[:6])
+        assert grid.matrix == pytest.approx(tuple(file.transform)[:6])
         assert grid.pixel_size == pytest.approx(file.res if kind != "turned" else (62.5**0.5,) * 2)
 
 
@@ -46,36 +46,17 @@ def test_points_in_the_middle_of_pixels_are_moved_as_gdal_does(tmp_path: Path) -
     moved = geotiff(tmp_path / "b.tif", crs="EPSG:4326", transform=Affine(0.5, 0, 8, 0, -0.5, 48))
     with rasterio.open(moved, "r+") as file:
         file.update_tags(AREA_OR_POINT="Point")
-    assert read_grid(moved) == read_grid(path) == Grid((0.5, 0, 8, 0, -0.5, 48), 4326, "°")
+    assert grid_of(moved, "image") == grid_of(path, "image") == Grid((0.5, 0, 8, 0, -0.5, 48), 4326, (6, 8), "°")
 
 
 def test_files_without_a_place_have_no_grid(tmp_path: Path) -> None:
-    assert read_grid(geotiff(tmp_path / "a.tif")) is None
+    assert grid_of(geotiff(tmp_path / "a.tif"), "image") is None
     (tmp_path / "a.png").write_bytes(saved(np.zeros((4, 4), np.uint8), "PNG"))
-    assert read_grid(tmp_path / "a.png") is None
+    assert grid_of(tmp_path / "a.png", "image") is None
 
 
 def test_a_system_of_ones_own_has_no_code(tmp_path: Path) -> None:
     own = "+proj=tmerc +lat_0=3 +lon_0=7.3 +k=0.99 +x_0=12 +y_0=5 +ellps=bessel +units=us-ft"
-    grid = read_grid(geotiff(tmp_path / "a.tif", crs=own, transform=TRANSFORMS["north up"]))
+    grid = grid_of(geotiff(tmp_path / "a.tif", crs=own, transform=TRANSFORMS["north up"]), "image")
     assert grid is not None
-    assert (grid.epsg, grid.unit) == (None, "US survey ft")
-
-
-HERE = Grid((10.0, 0.0, 300000.0, 0.0, -10.0, 5e6), 32632, "m")
-
-
-@pytest.mark.parametrize(
-    ("other", "said"),
-    [
-        (HERE, None),
-        (Grid((10.0, 0.0, 300000.9, 0.0, -10.0, 5e6), None, "m"), None),
-        (Grid(HERE.transform, 32633, "m"), "EPSG:32632 and EPSG:32633"),
-        (Grid((10.0, 0.0, 300005.0, 0.0, -10.0, 5e6), 32632, "m"),
-         "up to 5 m apart, with pixels of 10 × 10 m and 10 × 10 m"),
-        (Grid((10.5, 0.0, 300000.0, 0.0, -10.5, 5e6), 32632, "m"),
-         "up to 50 m apart, with pixels of 10 × 10 m and 10.5 × 10.5 m"),
-    ],
-)  # fmt: skip
-def test_two_grids_differ_by_their_system_or_their_corners(other: Grid, said: str | None) -> None:
-    assert HERE.difference(other, (80, 100)) == said
+    assert (grid.code, grid.unit) == (None, "US survey ft")
