@@ -58,8 +58,8 @@ class EvaluatingModule(pl.LightningModule):
         channels, given = self.segmentor.channels, str(images.dtype).removeprefix("torch.")
         if images.ndim != 4 or images.shape[1] != channels or given != self.image_type:
             raise ValueError(
-                f"images are {images.dtype} of shape {tuple(images.shape)}, but {self.image_type} (N, {channels}, H, W) "
-                "is needed"
+                f"images are {images.dtype} of shape {tuple(images.shape)}, but {self.image_type} "
+                f"(N, {channels}, H, W) is needed"
             )
         return torch.stack(self._predict([{"image": image} for image in images])[0])
 

@@ -16,7 +16,7 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, LightningSegError
 from lightning_seg.imports import import_files_of
-from lightning_seg.loggers import SCHEME, fetch_checkpoint
+from lightning_seg.loggers import downloaded
 from lightning_seg.models.normalisation import without_sync
 from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
@@ -54,9 +54,8 @@ def load_trained(given: str) -> Trained:
         raise CheckpointError(f"--ckpt_path {given} needs the name of a run: give its folder, runs/<name>/version_<n>")
     if given.endswith(EXPORTED):
         raise CheckpointError(f"{given} is an exported file already: give the checkpoint that it was made from")
-    if given.startswith(SCHEME):
-        given = str(fetch_checkpoint(given, Path(DEFAULT_ROOT)))
-    chosen = RunChoice(Path(DEFAULT_ROOT), "", trains=False).choose(given, rehearses=False, dry=True)
+    root = Path(DEFAULT_ROOT)
+    chosen = RunChoice(root, "", trains=False).choose(downloaded(given, root), rehearses=False, dry=True)
     assert chosen is not None  # of a training alone
     path = Path(chosen)
     what = f"checkpoint {path}"
