@@ -22,7 +22,7 @@ class Form:
     """What the file of an image says of its pixels.
 
     Attributes:
-        bands: how many it has.
+        bands: how many it has, alpha too, as GDAL counts.
         type: what their values are, for messages.
         ground: of a GeoTIFF; else None.
     """
@@ -42,7 +42,7 @@ def form_of(header: Header, grid: Grid | None, rules: ReadingRules) -> Form:
         return Form(3, "of type uint8", ground)
     depth = "of more than 8 bits" if header.is_deep else "of 8 bits"
     held = f"of type {rules.type_of(header.type)}" if rules.ranges is None else depth
-    return Form(header.bands, held, ground)
+    return Form(header.samples or header.bands, held, ground)
 
 
 class Forms:
