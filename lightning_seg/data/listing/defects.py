@@ -35,7 +35,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 MEANINGS: dict[Kind, str] = {
     "unreadable": "Images and masks that cannot be read whole, and regions that cannot be painted",
-    "unfit": "Images of bits, bands or pages that no setting allows, and files of more pixels than are allowed",
+    "unfit": "Images of bits, bands or pages that the settings do not read, and files of more pixels than are allowed",
     "orphan_image": "Images without a mask",
     "orphan_mask": "Masks without an image",
     "size_mismatch": "Masks of another size than their image",

@@ -24,7 +24,7 @@ def as_shown(pixels: NDArray[Any], rules: ReadingRules) -> NDArray[np.uint8]:
     Returns:
         (H, W, 3): the pixels themselves without ``data.bands``; else ``data.display_bands``, without which the first
         three, or the first as grey where there are fewer. Each is stretched between the 2nd and the 98th percentile of
-        its finite values; what is not finite is black.
+        its finite values; NaN is black.
     """
     if rules.bands is None:
         return np.asarray(pixels, np.uint8)
@@ -42,4 +42,4 @@ def _stretched(plane: NDArray[Any]) -> NDArray[np.uint8]:
         return np.zeros(plane.shape, np.uint8)
     low, high = np.percentile(seen, LIMITS)
     scaled = (plane.astype(np.float32) - np.float32(low)) * np.float32(255 / max(float(high - low), 1e-30))
-    return np.nan_to_num(scaled.clip(0, 255), nan=0.0, posinf=0.0, neginf=0.0).astype(np.uint8)
+    return np.asarray(np.nan_to_num(scaled.clip(0, 255)).astype(np.uint8))
