@@ -1,5 +1,6 @@
 """The half of the LightningModule that evaluates: it predicts images, and logs the figures of a split."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,7 @@ class EvaluatingModule(pl.LightningModule):
         super().__init__()
         self.report: Report | None = None
         self.image_type = "uint8"
+        self._type_of_data: str | None = None
         self._has_weights = False
         self._figures: dict[str, Tensor] = {}
 
@@ -82,9 +84,22 @@ class EvaluatingModule(pl.LightningModule):
             return
         if problem := channels_problem(info, self.segmentor, self.recipe):
             raise ConfigError(problem)
-        self.image_type = info.dtype
+        self.image_type = self._type_of_data = info.dtype
         if notice := units_notice(info, self.segmentor, self.recipe):
             rank_zero_warn(notice)
+
+    def meet_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take on the type of the images that a checkpoint was trained on; warn if those of the data have another."""
+        if (record := checkpoint.get("evaluation")) is None:
+            return
+        trained = record["rules"].get("dtype") or "uint8"
+        if self._type_of_data is None:
+            self.image_type = trained
+        elif self._type_of_data != trained:
+            rank_zero_warn(
+                f"the checkpoint was trained on images of {trained}, and those of the data hold {self._type_of_data}: "
+                "its figures mean something only if the values are in the same units"
+            )
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Any]:
         """Label maps (height, width) at the stored size of each image, of the smallest type that holds the ids.

@@ -272,6 +272,7 @@ class SegmentationModule(EvaluatingModule):
         refuse_other_model(self.state_dict(), checkpoint["state_dict"], self.segmentor.channels)
         if self._trains:
             self.continuation.load(checkpoint, self.trainer, self.hparams)
+        self.meet_checkpoint(checkpoint)
         self._has_weights = True
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         warn_of_other_classes(stored, self.class_names, "the checkpoint")

@@ -145,7 +145,7 @@ class Predictor:
             for index, (picture, mask) in enumerate(zip(pictures, masks, strict=True), start):
                 compute = self._probabilities(picture, _source(given[index]), index)
                 place = partial(self._place, path_of(given[index]))
-                results.append(Result(names[index], picture, mask.numpy(), images.info, compute, place))
+                results.append(Result(names[index], picture, mask.numpy(), images.info, compute, place, images.rules))
         return results
 
     def _place(self, file: Path | None) -> "WindowedImage | None":

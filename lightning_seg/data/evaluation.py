@@ -90,9 +90,14 @@ def restore_evaluation(record: Mapping[str, Any], class_names: Sequence[str], ig
     for name in record["transform_classes"]:
         _import_class(name)
     palette = tuple((red, green, blue) for red, green, blue in record["palette"])
-    rules = ReadingRules(**{name: _in_tuples(value) for name, value in record["rules"].items()})
+    rules = rules_of(record)
     info = DatasetInfo(tuple(class_names), ignore_index, palette, rules.channels, rules.dtype or "uint8")
     return EvaluationImages(info, _restored(record["transforms"], record["transform_classes"]), rules, record["seed"])
+
+
+def rules_of(record: Mapping[str, Any]) -> ReadingRules:
+    """What may be read, of what :func:`describe_evaluation` described."""
+    return ReadingRules(**{name: _in_tuples(value) for name, value in record["rules"].items()})
 
 
 def evaluation_of_settings(

@@ -41,8 +41,12 @@ def free_copy(segmentor: Segmentor) -> Segmentor:
     return twin
 
 
-def trace(graph: Graph) -> torch.export.ExportedProgram:
+def trace(graph: Graph, dtype: torch.dtype = torch.uint8) -> torch.export.ExportedProgram:
     """Trace a graph with batch, height and width free, from 1 up to :data:`MOST`.
+
+    Args:
+        graph: in evaluation mode.
+        dtype: of the image.
 
     Raises:
         Exception: torch's own, of many kinds, where the network asks for numbers that only one size has.
@@ -55,7 +59,7 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
         3: dim("width", min=1, max=side),
     }
     number, height, width = EXAMPLE
-    example = torch.zeros(number, len(graph.pixel_mean), height, width, dtype=torch.uint8)
+    example = torch.zeros(number, len(graph.pixel_mean), height, width, dtype=dtype)
     settings: Any = importlib.import_module("torch.fx.experimental._config")
     # Sizes of 1 are sizes like any other: torch takes them for constants otherwise.
     with torch.no_grad(), settings.patch(backed_size_oblivious=True), _traceable_parts():

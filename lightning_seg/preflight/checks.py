@@ -109,12 +109,14 @@ class Preflight:
         except ConfigError as error:  # then nothing can be built
             raise LaunchError([*self.problems, str(error)]) from None
 
-    def check_channels(self, model: SegmentationModule, data: SegmentationDataModule) -> None:
-        """Check that the network is for as many channels as images have.
+    def check_channels(self, model: pl.LightningModule, data: SegmentationDataModule) -> None:
+        """Check that the network is for as many channels as images have; an exported file says itself what it takes.
 
         Raises:
             LaunchError: at once, unless the command is a training, whose problems are told together.
         """
+        if not isinstance(model, SegmentationModule):
+            return
         configs = [file for file in self.settings.config or [] if file is not None]
         if problem := channels_problem(data.info, model.segmentor, model.recipe, configs):
             self.problems.append(problem)

@@ -1,4 +1,4 @@
-"""Makes pictures for people of bands: RGB bytes, stretched so that dark or wide values are seen."""
+"""Makes RGB pictures of images of any bands, for people to look at."""
 
 from typing import Any
 
@@ -7,39 +7,40 @@ from numpy.typing import NDArray
 
 from lightning_seg.data.reading.rules import ReadingRules
 
-LIMITS = (2, 98)
-"""Percentiles that become black and white."""
+_ENDS = (2, 98)
+"""Percentiles of a band that become black and white."""
 
-_ENOUGH = 2**20
-"""From about this many pixels of a large image, the percentiles are taken."""
+_MOST = 4_000_000
+"""Of more pixels, about so many are looked at for the percentiles, at even distances."""
 
 
 def as_shown(pixels: NDArray[Any], rules: ReadingRules) -> NDArray[np.uint8]:
-    """What a picture shows of an image.
+    """The (H, W, 3) RGB uint8 picture of an image.
 
     Args:
-        pixels: (H, W, C) as :func:`~lightning_seg.data.reading.read_image` gives it.
-        rules: by which it was read.
-
-    Returns:
-        (H, W, 3): the pixels themselves without ``data.bands``; else ``data.display_bands``, without which the first
-        three, or the first as grey where there are fewer. Each is stretched between the 2nd and the 98th percentile of
-        its finite values; NaN is black.
+        pixels: (H, W, C), as read by the rules.
+        rules: without ``bands``, RGB of 8 bits is shown as it is. Else ``display_bands`` are shown, each stretched from
+            its 2nd to its 98th percentile over finite pixels. Without them it is the first three bands, or the first as
+            grey where there are fewer.
     """
-    if rules.bands is None:
-        return np.asarray(pixels, np.uint8)
-    usual = rules.bands[: 3 if len(rules.bands) > 2 else 1]
-    places = [rules.bands.index(band) for band in rules.display_bands or usual]
-    planes = [_stretched(pixels[..., place]) for place in places]
-    return np.stack(planes * 3 if len(planes) == 1 else planes, axis=2)
+    channels = pixels.shape[2]
+    if rules.bands is None and channels == 3 and pixels.dtype == np.uint8:
+        return pixels
+    if rules.bands is not None and rules.display_bands is not None:
+        shown = [rules.bands.index(band) for band in rules.display_bands]
+    else:
+        shown = [0, 1, 2] if channels >= 3 else [0]
+    planes = [_stretched(pixels[..., place]) for place in shown]
+    return np.stack(planes if len(planes) == 3 else planes * 3, axis=2)
 
 
 def _stretched(plane: NDArray[Any]) -> NDArray[np.uint8]:
-    step = max(1, round((plane.size / _ENOUGH) ** 0.5))
-    some = plane[::step, ::step]
-    seen = some[np.isfinite(some)]
-    if not seen.size:
+    """(H, W) values as bytes; NaN and bands of one value are black."""
+    seen = plane.ravel()[:: plane.size // _MOST + 1]
+    if plane.dtype.kind == "f":
+        seen = seen[np.isfinite(seen)]
+    low, high = np.percentile(seen, _ENDS) if seen.size else (0.0, 0.0)
+    if high <= low:
         return np.zeros(plane.shape, np.uint8)
-    low, high = np.percentile(seen, LIMITS)
-    scaled = (plane.astype(np.float32) - np.float32(low)) * np.float32(255 / max(float(high - low), 1e-30))
-    return np.asarray(np.nan_to_num(scaled.clip(0, 255)).astype(np.uint8))
+    scaled = (plane.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    return np.asarray(np.rint(np.nan_to_num(scaled, nan=0.0).clip(0, 255)), np.uint8)

@@ -43,6 +43,8 @@ _COLOUR_LEVELS = 4
 _AGREEMENT = 0.4
 """Sound transforms reach more in nearly every draw, even where they hide half of the image or blur whole blocks."""
 _DISAGREEING_DRAWS = 3
+_MOST_CHANNELS = 8
+"""So many channels are compared with the mask, spread over all."""
 _LEAVE_IT_OUT = "leave it out; docs/data.md names transforms for such images"
 
 
@@ -240,11 +242,13 @@ def _values_besides(mask: Mask, known: list[int]) -> list[int]:
 
 
 def _least_agreement(image: Image, mask: Mask, ignore_index: int, pixels: Pixels) -> float:
-    """The agreement of those three channels that agree least."""
-    starts = [*range(0, max(1, pixels.channels - 2), 3), max(0, pixels.channels - 3)]
-    if not pixels.is_rgb:  # a fill far from all values would make them look alike
-        image = image.clip(pixels.low - 4 * pixels.contrast, pixels.high + 4 * pixels.contrast)
-    return min(_agreement(image[..., at : at + 3], mask, ignore_index, pixels.contrast) for at in sorted(set(starts)))
+    """The agreement of an RGB image; of others that of the channel that agrees least, since any may be left behind."""
+    if pixels.is_rgb:
+        return _agreement(image, mask, ignore_index, pixels.contrast)
+    tried = np.unique(np.linspace(0, pixels.channels - 1, _MOST_CHANNELS).round().astype(int))
+    margin = 4 * pixels.contrast  # a fill far from all values would make them look alike
+    shown = image[..., tried].clip(pixels.low - margin, pixels.high + margin)
+    return min(_agreement(shown[..., at : at + 1], mask, ignore_index, pixels.contrast) for at in range(len(tried)))
 
 
 def _agreement(image: Image, mask: Mask, ignore_index: int, contrast: float) -> float:

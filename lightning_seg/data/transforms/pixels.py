@@ -56,12 +56,12 @@ class Pixels:
             draw: of the noise.
         """
         if self.is_rgb:
-            return _RGB[classes.repeat(columns, axis=1)].repeat(rows, axis=0)
+            return np.asarray(_RGB[classes.repeat(columns, axis=1)].repeat(rows, axis=0))
         span = self.high - self.low
         colours = self.low + span * _PLACES[:, np.arange(self.channels) % 3]
-        image = colours.astype(np.float32)[classes.repeat(columns, axis=1)].repeat(rows, axis=0)
+        image: Image = colours.astype(np.float32)[classes.repeat(columns, axis=1)].repeat(rows, axis=0)
         image += span * _NOISE * (draw.random((*image.shape[:2], 1), np.float32) - 0.5)
-        return image.astype(self.dtype)
+        return np.asarray(image, self.dtype)
 
 
 @dataclass

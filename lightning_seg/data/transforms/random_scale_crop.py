@@ -1,5 +1,6 @@
 """Scales, pads and crops at random in one step, at the cost of the crop instead of that of the scaled image."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import albumentations as A
@@ -116,6 +117,9 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations 
         return {"scale": scale, "window": window}
 
     def apply(self, img: Array, *args: Any, window: Window, **params: Any) -> Array:
+        channels = 1 if img.ndim == 2 else img.shape[2]
+        if isinstance(self.fill, Sequence) and len(self.fill) != channels:
+            raise ValueError(f"fill has {len(self.fill)} values, but the image has {channels} channels")
         return window.pad(window.of_image(img, self.interpolation), self.fill)
 
     def apply_to_mask(self, mask: Array, *args: Any, window: Window, **params: Any) -> Array:
