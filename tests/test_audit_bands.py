@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 from rasterio.transform import from_origin
 
+from lightning_seg.audit import main as audit
 from lightning_seg.cli import main as train
 from lightning_seg.data.auditing import pool
 from lightning_seg.data.listing.defects import KINDS, MEANINGS
@@ -155,10 +156,14 @@ def test_printed_lines_are_taken_by_fit(tmp_path: Path, capsys: pytest.CaptureFi
         pytest.approx(np.percentile(band, (2, 98)), rel=1e-6) for band in expected
     ]  # fmt: skip
 
-    status, content, _ = run(pasted(path, lines))
-    assert (status, content["defects"]) == (0, [])
+    with pytest.raises(SystemExit):
+        train(["fit", "--config", pasted(path, {"data": lines["data"]})])
+    refused = re.search(r"python -m lightning_seg\.audit (--config \S+)", capsys.readouterr().err)
+    assert refused is not None
+    assert audit(refused[1].rstrip("`").split()) == 0  # as the message says
     again = printed_lines(capsys.readouterr().out, "To normalise by the pixels of the training images, write:")
     assert again["model"] == lines["model"]
+    pasted(path, again)
     train(["fit", "--config", path, "--trainer.fast_dev_run", "true"])
 
     path = pasted(config(root, bands=None), mapped)
