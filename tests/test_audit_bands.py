@@ -311,3 +311,30 @@ def test_the_order_of_three_channels_is_that_of_the_network(tmp_path: Path, caps
 
 def test_every_kind_has_a_meaning() -> None:
     assert list(MEANINGS) == list(KINDS)
+
+
+@pytest.mark.parametrize("plant", [mask_elsewhere, too_few_bands, other_type])
+def test_a_quick_look_stops_at_what_no_run_can_use(
+    tmp_path: Path, plant: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = build(tmp_path / "set")
+    path = plant(root)
+    with pytest.raises(SystemExit):
+        train(["fit", "--config", pasted(config(root), CHANNELS)])
+    assert str(path) in capsys.readouterr().err
+
+
+CHANNELS = {"model": {"overrides": {"MODEL.PIXEL_MEAN": [0.0] * 4, "MODEL.PIXEL_STD": [1.0] * 4}}}
+
+
+def test_the_keys_are_those_of_the_networks_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(build(tmp_path / "set"))
+    content = yaml.safe_load(Path(path).read_text())
+    content["model"] = {"config": "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py", "weights": ""}
+    Path(path).write_text(yaml.safe_dump(content))
+    run(path)
+    assert "\n    model.pixel_mean: [" in capsys.readouterr().out
+    content["model"]["config"] = "nowhere.yaml"  # which fit tells
+    Path(path).write_text(yaml.safe_dump(content))
+    assert run(path)[0] == 0
+    assert "\n    MODEL.PIXEL_MEAN: [" in capsys.readouterr().out
