@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 from rasterio.transform import from_origin
 
+from lightning_seg.audit import main as audit
 from lightning_seg.cli import main as train
 from lightning_seg.data.auditing import pool
 from lightning_seg.data.listing.defects import KINDS, MEANINGS
@@ -155,10 +156,14 @@ def test_printed_lines_are_taken_by_fit(tmp_path: Path, capsys: pytest.CaptureFi
         pytest.approx(np.percentile(band, (2, 98)), rel=1e-6) for band in expected
     ]  # fmt: skip
 
-    status, content, _ = run(pasted(path, lines))
-    assert (status, content["defects"]) == (0, [])
+    with pytest.raises(SystemExit):
+        train(["fit", "--config", pasted(path, {"data": lines["data"]})])
+    refused = re.search(r"python -m lightning_seg\.audit (--config \S+)", capsys.readouterr().err)
+    assert refused is not None
+    assert audit(refused[1].rstrip("`").split()) == 0  # as the message says
     again = printed_lines(capsys.readouterr().out, "To normalise by the pixels of the training images, write:")
     assert again["model"] == lines["model"]
+    pasted(path, again)
     train(["fit", "--config", path, "--trainer.fast_dev_run", "true"])
 
     path = pasted(config(root, bands=None), mapped)
@@ -306,3 +311,30 @@ def test_the_order_of_three_channels_is_that_of_the_network(tmp_path: Path, caps
 
 def test_every_kind_has_a_meaning() -> None:
     assert list(MEANINGS) == list(KINDS)
+
+
+@pytest.mark.parametrize("plant", [mask_elsewhere, too_few_bands, other_type])
+def test_a_quick_look_stops_at_what_no_run_can_use(
+    tmp_path: Path, plant: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = build(tmp_path / "set")
+    path = plant(root)
+    with pytest.raises(SystemExit):
+        train(["fit", "--config", pasted(config(root), CHANNELS)])
+    assert str(path) in capsys.readouterr().err
+
+
+CHANNELS = {"model": {"overrides": {"MODEL.PIXEL_MEAN": [0.0] * 4, "MODEL.PIXEL_STD": [1.0] * 4}}}
+
+
+def test_the_keys_are_those_of_the_networks_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(build(tmp_path / "set"))
+    content = yaml.safe_load(Path(path).read_text())
+    content["model"] = {"config": "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py", "weights": ""}
+    Path(path).write_text(yaml.safe_dump(content))
+    run(path)
+    assert "\n    model.pixel_mean: [" in capsys.readouterr().out
+    content["model"]["config"] = "nowhere.yaml"  # which fit tells
+    Path(path).write_text(yaml.safe_dump(content))
+    assert run(path)[0] == 0
+    assert "\n    MODEL.PIXEL_MEAN: [" in capsys.readouterr().out
