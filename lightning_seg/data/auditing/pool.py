@@ -12,6 +12,7 @@ import cv2
 import torch
 
 from lightning_seg.data.auditing.examine import Examination, examine
+from lightning_seg.data.auditing.refused import values_of_refused
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.listing.splits import Listing
 from lightning_seg.data.loading.records import Records
@@ -85,4 +86,7 @@ def _start(splits: dict[str, _Split], alone: bool = False) -> None:
 def _examine_at(place: tuple[str, int]) -> Examination:
     split, index = place
     records, table, rules = _splits[split]
-    return examine(records[index], table, split, rules)
+    found = examine(records[index], table, split, rules)
+    if any(defect.kind == "unfit" for defect in found.defects):
+        found.refused = values_of_refused(found.image, rules)
+    return found

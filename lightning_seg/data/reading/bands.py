@@ -144,9 +144,9 @@ def refuse_bands(header: Header, path: AnyFile, rules: ReadingRules) -> None:
 
 def _refuse_count(count: int, described: str, path: AnyFile, bands: tuple[int, ...]) -> None:
     if max(bands) > count:
-        with_alpha = f", {count} with alpha," if str(count) not in described else ""
+        with_alpha = f", {count} with alpha" if str(count) not in described else ""
         raise UnfitImageError(
-            f"image {path} {described}{with_alpha} but data.bands asks for band {max(bands)}: name bands that all "
+            f"image {path} {described}{with_alpha}, but data.bands asks for band {max(bands)}: name bands that all "
             "images have, or leave this image out"
         )
 
