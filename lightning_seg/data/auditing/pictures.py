@@ -1,7 +1,6 @@
 """Draws small pictures of samples, for a page that holds everything itself."""
 
 import base64
-from dataclasses import replace
 
 import cv2
 import numpy as np
