@@ -18,9 +18,10 @@ from lightning_seg.data.readers.text import lines_of, read_text
 from lightning_seg.data.readers.walking import files_below
 from lightning_seg.data.reading import read_header
 from lightning_seg.data.reading.class_masks import ClassMasks
-from lightning_seg.data.reading.video import frame_paths, is_video
+from lightning_seg.data.reading.video import frames_of, is_video
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.files import absolute
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Sample, summarise
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -79,18 +80,19 @@ def _samples(files: Sequence[Path], called: Sequence[Path]) -> list[Sample]:
     relative = dict(zip(files, called, strict=True))
     videos = [file for file in files if is_video(file)]
     names = dict(zip(videos, unique_names([relative[video] for video in videos]), strict=True))
-    paths, whole = [], []
+    images: list[AnyFile] = []
+    whole = []
     for file in files:
         if file in names and within(file) is not None:
             raise DataError(f"video {file} lies in an archive: unpack it; videos are read from files of their own")
         if file not in names:
-            paths.append(file)
+            images.append(located(file))
             whole.append(os.fspath(relative[file]))
             continue
-        for frame in frame_paths(file):
-            paths.append(frame)
-            whole.append(f"{names[file]}/{frame.name}")
-    return [Sample(name, located(path)) for name, path in zip(unique_names(whole), paths, strict=True)]
+        for frame in frames_of(file):
+            images.append(frame)
+            whole.append(f"{names[file]}/{frame.number:06d}")
+    return [Sample(name, image) for name, image in zip(unique_names(whole), images, strict=True)]
 
 
 def _named_by(

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from lightning_seg.data import MaskPerClass
-from lightning_seg.data.dataset import read_labels
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.listing.files import file_digest
 from lightning_seg.data.listing.prediction import images_to_predict
 from lightning_seg.data.readers.reader import OrphanError
 from lightning_seg.data.reading import read_mask
 from lightning_seg.data.reading.class_masks import ClassMasks
+from lightning_seg.data.stored import read_labels
 from lightning_seg.errors import ConfigError, DataError, LossyMaskError, UnreadableError
 from lightning_seg.sources import AnyFile
 from lightning_seg.structures import DatasetInfo, Sample, default_palette
