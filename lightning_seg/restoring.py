@@ -45,8 +45,8 @@ def restore_module(checkpoint: Mapping[str, Any], what: str) -> SegmentationModu
         except ConfigError as error:
             raise CheckpointError(
                 f"{what} needs its file: {error}. It does not hold the contents of that file: an earlier "
-                "version wrote it, or the file has values that are not plain. Put the file there, or start in the folder "
-                "of the training"
+                "version wrote it, or the file has values that are not plain. Put the file there, or start in the "
+                "folder of the training"
             ) from None
     with _quietly():
         module = SegmentationModule(**{**given, "weights": "", "criterion": None, "compile": False})
