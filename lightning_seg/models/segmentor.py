@@ -89,6 +89,7 @@ class Segmentor(nn.Module):
         self.network = recipe.build_network(num_classes, ignore_index)
         refuse_grey(self.network.pixel_mean)
         self.head = adapt(self.network.sem_seg_head, ignore_index)
+        self.head.refuse(criterion=criterion, auxiliary_stage=auxiliary_stage)
         self.ignore_index = ignore_index
         self.bgr = recipe.bgr
         self.criterion = criterion
