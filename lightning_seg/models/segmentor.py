@@ -103,6 +103,7 @@ class Segmentor(nn.Module):
         refuse_unusable_pixels(self.network.pixel_mean, self.network.pixel_std, recipe.keys)
         self.channels = len(self.network.pixel_mean)
         self.head = adapt(self.network.sem_seg_head, ignore_index)
+        self.head.refuse(criterion=criterion, auxiliary_stage=auxiliary_stage)
         self.ignore_index = ignore_index
         self.bgr = recipe.bgr and self.channels == 3
         self.criterion = criterion
