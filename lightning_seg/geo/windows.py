@@ -12,8 +12,12 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 from torch import Tensor
 
+from lightning_seg.data.reading.absent import absent_pixels, either
+from lightning_seg.data.reading.bands import Bands, as_read, refuse_bands
 from lightning_seg.data.reading.directories import read_directories
+from lightning_seg.data.reading.display import as_shown
 from lightning_seg.data.reading.gdal import CACHE_BYTES, gdal
+from lightning_seg.data.reading.geotiff import hidden_by_mask
 from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.headers import header_of
 from lightning_seg.data.reading.images import refuse_parts
@@ -44,11 +48,12 @@ class WindowedImage:
 
     Attributes:
         path: of the file.
-        shape: 3, height and width.
+        shape: channels, height and width.
         georeference: where it lies on the earth, as far as the file says.
 
     Args:
-        path: of a TIFF, BigTIFF or GeoTIFF of one or three bands, with or without alpha.
+        path: of a TIFF, BigTIFF or GeoTIFF of one or three bands, with or without alpha; of any bands for rules that
+            name those to read.
         rules: what may be read; ``ranges`` makes bytes of wider values.
 
     Raises:
@@ -66,22 +71,25 @@ class WindowedImage:
                 file.seek(0)
                 self._header = header_of(file)
                 photometric = next(read_directories(file, (_PHOTOMETRIC,))).get(_PHOTOMETRIC)
-            refuse_parts(self._header, path)
+            if rules.bands is None:
+                refuse_parts(self._header, path)
+            else:
+                refuse_bands(self._header, path, rules)
             with gdal():
                 self._file = rasterio.open(path, driver="GTiff")
-        self.shape = (3, *self._header.stored)
+        self.shape = (rules.channels, *self._header.stored)
         self._kind = _GREY if photometric is None else photometric.values[0]
         try:
             with named(path, "image"):
                 self._refuse_what_has_no_windows()
                 self._cache = self._cache_for_a_row()
-                self._bands = _colour_bands(self._file, self._header)
+                self._bands = list(rules.bands or _colour_bands(self._file, self._header))
                 self._has_nodata = any(
                     MaskFlags.all_valid not in flags for flags in self._file.mask_flag_enums
                 ) or self._header.type.startswith("float")
                 with gdal():
                     self.georeference = Georeference.of(self._file)
-                if self._header.is_deep and rules.ranges is None:
+                if rules.bands is None and self._header.is_deep and rules.ranges is None:
                     self._refuse_deep()
         except BaseException:
             self.close()
@@ -93,7 +101,7 @@ class WindowedImage:
         return self._header.stored
 
     def window(self, rows: slice, columns: slice) -> Tensor:
-        """Pixels of some rows and columns, (3, rows, columns) uint8 RGB.
+        """Pixels of some rows and columns, (3, rows, columns) uint8 RGB, or (C, rows, columns) bands of their type.
 
         Args:
             rows: from the first to before the last, within the image; step 1.
@@ -103,10 +111,15 @@ class WindowedImage:
             UnreadableError: if the file is damaged there.
         """
         with named(self.path, "image"):
-            return torch.from_numpy(np.ascontiguousarray(self._as_rgb(self._read(rows, columns))))
+            if self._rules.bands is None:
+                return torch.from_numpy(np.ascontiguousarray(self._as_rgb(self._read(rows, columns))))
+            pixels = self._read_bands(rows, columns).pixels
+            return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
     def preview(self, longest: int) -> NDArray[np.uint8]:
         """The image in small, (h, w, 3) RGB uint8, by the nearest pixel; memory holds no more of it.
+
+        Bands are shown as :func:`~lightning_seg.data.reading.display.as_shown` says.
 
         Args:
             longest: of its sides, in pixels.
@@ -119,6 +132,9 @@ class WindowedImage:
         with named(self.path, "image"):
             with gdal(self._cache):
                 values = self._file.read(self._bands, out_shape=(len(self._bands), *small))
+            if self._rules.bands is not None:
+                pixels = as_read([*values], None, self._header, self.path, self._rules).pixels
+                return as_shown(pixels, self._rules)
             return np.ascontiguousarray(self._as_rgb(values).transpose(1, 2, 0))
 
     def nodata(self, rows: slice, columns: slice) -> NDArray[np.bool_] | None:
@@ -130,6 +146,9 @@ class WindowedImage:
         Raises:
             UnreadableError: if the file is damaged there.
         """
+        if self._rules.bands is not None:
+            with named(self.path, "image"):
+                return self._read_bands(rows, columns).absent
         if not self._has_nodata:
             return None
         with named(self.path, "image"):
@@ -160,6 +179,15 @@ class WindowedImage:
             values: NDArray[Any] = self._file.read(self._bands, window=_window(rows, columns))
         return values
 
+    def _read_bands(self, rows: slice, columns: slice) -> Bands:
+        """As :class:`~lightning_seg.data.reading.bands.BandsFile` reads them, from a file that stays open."""
+        planes = [*self._read(rows, columns)]
+        nodata = [self._file.nodatavals[band - 1] for band in self._bands]
+        with gdal(self._cache):
+            hidden = hidden_by_mask(self._file, self._bands, _window(rows, columns))
+        absent = either(absent_pixels(planes, nodata), hidden)
+        return as_read(planes, absent, self._header, self.path, self._rules)
+
     def _as_rgb(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """(3, H, W) bytes of stored (bands, H, W) values."""
         header = self._header
@@ -182,14 +210,16 @@ class WindowedImage:
         kind = None
         if header.orientation != 1:
             kind = "is stored turned or mirrored"
+        elif self._rules.bands is not None:
+            kind = "has its bands in several pages" if len(header.layers) > 1 else None
         elif not header.is_deep and (header.bits not in _BYTE_GREYS or (header.bits < 8 and header.bands > 1)):
             kind = f"has values of {header.bits} bits"
         elif self._kind == _INKS:
             kind = "is stored in inks, not in colours"
         if kind is not None:
             raise UnfitImageError(
-                f"image {self.path} {kind}, which cannot be read by windows: store it upright, as grey or RGB of 8 "
-                "or 16 bits, or evaluate whole images (--model.inference null)"
+                f"image {self.path} {kind}, which cannot be read by windows: store it upright, in one page, as grey or "
+                "RGB of 8 or 16 bits or with data.bands, or evaluate whole images (--model.inference null)"
             )
 
     def _cache_for_a_row(self) -> int:

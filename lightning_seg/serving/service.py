@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from lightning_seg.data.reading import ImageFile
+from lightning_seg.data.reading import open_image
+from lightning_seg.data.reading.display import as_shown
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.machine import usable_cpus
 from lightning_seg.predictor import Predictor
@@ -113,10 +113,10 @@ class Service:
         """A JPEG of the image as it is read, upright; arguments and errors are those of :meth:`answer`."""
         in_thread = asyncio.get_running_loop().run_in_executor
         async with self._read(data, is_gone) as image:
-            return await in_thread(self._threads, jpeg, image)
+            return await in_thread(self._threads, lambda: jpeg(as_shown(image, self._rules)))
 
     @asynccontextmanager
-    async def _read(self, data: bytes, is_gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[NDArray[np.uint8]]:
+    async def _read(self, data: bytes, is_gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[NDArray[Any]]:
         """The decoded image, of which few are in memory at once; errors of the block become HTTP's."""
         async with self._decoded:
             if await is_gone():
@@ -132,9 +132,9 @@ class Service:
                     raise HTTPException(413, "this server has too little memory for the image: shrink it") from None
                 raise
 
-    def _decode(self, data: bytes) -> NDArray[np.uint8]:
+    def _decode(self, data: bytes) -> NDArray[Any]:
         """The image as ``predict`` reads it; its size is looked at before a pixel is decoded."""
-        file = ImageFile(_Body(data), self._rules)
+        file = open_image(_Body(data), self._rules)
         height, width = file.header.stored
         if height * width > self.max_pixels or max(height, width) > MAX_SIDE:
             most = self.max_pixels if height * width > self.max_pixels else f"{MAX_SIDE} a side"

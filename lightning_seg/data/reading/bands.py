@@ -81,14 +81,7 @@ class BandsFile:
         rows, columns = part or (slice(0, header.stored[0]), slice(0, header.stored[1]))
         with named(self.path, "image"):
             planes, absent = self._planes(rules.bands, rows, columns)
-            pixels = np.empty((*planes[0].shape, len(planes)), rules.type_of(header.type))
-            if rules.ranges is not None and header.is_deep:
-                pixels[...] = rules.as_bytes(np.stack(planes, 2), self.path, header.described)
-            else:
-                _interleave(planes, pixels)
-            if absent is None and pixels.dtype.kind == "f":  # float64 may be beyond float32
-                absent = absent_pixels([*pixels.transpose(2, 0, 1)])
-            fill_absent(pixels, absent, rules.fill)
+            pixels, absent = as_read(planes, absent, header, self.path, rules)
         if header.orientation == 1:
             return Bands(pixels, absent)
         turned = turn_upright(pixels, header.orientation).reshape(*header.upright, len(planes))
@@ -118,6 +111,29 @@ class BandsFile:
 
     def _source(self) -> Any:
         return self.path if isinstance(self.path, Path) else BytesIO(read_bytes(self.path))
+
+
+def as_read(
+    planes: list[NDArray[Any]], absent: NDArray[np.bool_] | None, header: Header, path: AnyFile, rules: ReadingRules
+) -> Bands:
+    """Join planes to an image of the data set's type, with what ``fill`` says where the file holds nothing.
+
+    Args:
+        planes: (h, w) of each band, as stored.
+        absent: (h, w) of where the file holds nothing; None: nowhere.
+        header: of the file.
+        path: of the file, for messages.
+        rules: what is read; with ``bands``.
+    """
+    pixels = np.empty((*planes[0].shape, len(planes)), rules.type_of(header.type))
+    if rules.ranges is not None and header.is_deep:
+        pixels[...] = rules.as_bytes(np.stack(planes, 2), path, header.described)
+    else:
+        _interleave(planes, pixels)
+    if absent is None and pixels.dtype.kind == "f":  # float64 may be beyond float32
+        absent = absent_pixels([*pixels.transpose(2, 0, 1)])
+    fill_absent(pixels, absent, rules.fill)
+    return Bands(pixels, absent)
 
 
 def refuse_bands(header: Header, path: AnyFile, rules: ReadingRules) -> None:

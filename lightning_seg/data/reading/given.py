@@ -60,7 +60,9 @@ def refuse_given(given: Any, rules: ReadingRules = USUAL) -> None:
         read_header(located(path), "image", rules)
     elif isinstance(given, Image.Image):
         if rules.bands is not None:
-            raise DataError(f"it is a PIL image, which does not hold bands as files do, but {_expected(rules)} is needed")
+            raise DataError(
+                f"it is a PIL image, which does not hold bands as files do, but {_expected(rules)} is needed"
+            )
         _refuse_picture(given)
         rules.check_size((given.height, given.width), _name(given), "image")
     elif isinstance(given, np.ndarray | Tensor):
@@ -75,7 +77,8 @@ def refuse_given(given: Any, rules: ReadingRules = USUAL) -> None:
 def read_given(given: Any, rules: ReadingRules = USUAL) -> NDArray[Any]:
     """(H, W, 3) RGB uint8, upright, without alpha: the same of a file and of a PIL image that was opened from it.
 
-    With ``rules.bands``, it is (H, W, C) of their type; a pixel that is not finite becomes ``rules.fill``, as in a file.
+    With ``rules.bands``, it is (H, W, C) of their type, and pixels that are not finite become ``rules.fill``, as in a
+    file.
 
     Args:
         given: what :func:`refuse_given` lets pass.
