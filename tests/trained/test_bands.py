@@ -1,5 +1,6 @@
 """A model of bands predicts from files, arrays and tensors of them, by windows, exported and over HTTP."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,9 @@ def predictor(dtype: str, tmp_path_factory: pytest.TempPathFactory) -> Predictor
 
 
 def labels_of(pixels: Any, dtype: str) -> Any:
-    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    image, segmentor = torch.from_numpy(pixels).permute(2, 0, 1), module_of(dtype).segmentor
     with torch.no_grad():
-        scores = module_of(dtype).segmentor.evaluate([{"image": image}]).scores
+        scores = segmentor.evaluate([{"image": image}]).scores
     return label_maps(scores, [pixels.shape[:2]], [pixels.shape[:2]])[0].numpy()
 
 
@@ -189,7 +190,9 @@ def test_windows_and_views_of_an_image_keep_its_type(dtype: str, tmp_path: Path)
 
 @pytest.fixture(scope="module")
 def port(predictor: Predictor) -> Iterator[int]:
-    with served(predictor._network) as (port, _):  # type: ignore[arg-type]
+    network: Any = predictor._network
+    network.go = threading.Event()
+    with served(network) as (port, _):
         yield port
 
 
