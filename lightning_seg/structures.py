@@ -87,11 +87,13 @@ class Annotations:
         file: where they come from, for messages.
         segments: in the order of the source.
         size: height and width of the image as the source states them, or None.
+        in_order: whether a segment lies over those before it; else small ones lie over large ones, and over crowds.
     """
 
     file: str
     segments: tuple[Segment, ...]
     size: tuple[int, int] | None = None
+    in_order: bool = False
 
     def __str__(self) -> str:
         return self.file

@@ -16,11 +16,13 @@ from lightning_seg.data.labels.label_map import IGNORE, Labelling, Unreadable
 from lightning_seg.data.labels.table import LabelTable, Unknown
 from lightning_seg.data.listing.once import Listings, find_classes
 from lightning_seg.data.loading.resumable import ResumableDataModule
+from lightning_seg.data.loading.sampler import choose_locality
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.reading import MAX_PIXELS, ReadingRules
 from lightning_seg.data.surveying.class_pixels import ClassPixels, count_together
 from lightning_seg.data.surveying.sizes import refuse_misfits
+from lightning_seg.data.surveying.values import pixels_of
 from lightning_seg.data.transforms import Transform
 from lightning_seg.data.transforms.splits import SplitTransforms, transforms_of
 from lightning_seg.errors import ConfigError
@@ -64,6 +66,8 @@ class SegmentationDataModule(ResumableDataModule):
             ``skip`` also leaves out annotations that have no region, in every split; a warning counts them.
         sampler: ``shuffle``: every training sample once an epoch; ``rare_class``: DAFormer's: a class by its rarity,
             then a sample that shows it, as often as there are samples.
+        locality: ``64``: ``shuffle`` goes through blocks of 64 neighbours of the reader's order, so that a slow disk is
+            read mostly in sequence; blocks, and the samples in each, are shuffled. Null: all are shuffled.
         train_transforms: albumentations for training; ``fill_mask`` is set to the ignore index in all of them.
         eval_transforms: albumentations in evaluation and prediction. Figures are computed at the stored size, so that
             what moves pixels must be a resize, padding or a flip, and the same each time.
@@ -98,6 +102,7 @@ class SegmentationDataModule(ResumableDataModule):
         unknown: Unknown = "refuse",
         unreadable: Unreadable = "refuse",
         sampler: Literal["shuffle", "rare_class"] = "shuffle",
+        locality: int | None = None,
         train_transforms: list[Transform] | None = None,
         eval_transforms: list[Transform] | None = None,
         reduced_decoding: bool = False,
@@ -131,6 +136,7 @@ class SegmentationDataModule(ResumableDataModule):
         self.listings = Listings(self.readers, predict, self.root, self.labelling, self.rules)
         self.skip_unreadable = unreadable == "skip"
         self.sampler = sampler
+        self.locality = choose_locality(locality, sampler)
         self.train_transforms = train_transforms or []
         self.eval_transforms = eval_transforms or []
         if reduced_decoding:
@@ -187,10 +193,11 @@ class SegmentationDataModule(ResumableDataModule):
 
     def _refuse_misfits(self, parts: Sequence[str]) -> None:
         """Try the transforms of splits on the sizes of their images."""
+        self._describe_bands()
         for part in parts:
             transforms = self._transforms(part)
             if transforms.pipeline.transforms and self.listings.has(part):
-                refuse_misfits(self.listings.samples(part), *transforms[:3])
+                refuse_misfits(self.listings.samples(part), *transforms[:3], rules=self.rules)
 
     def setup(self, stage: str) -> None:
         """List the samples of a stage.
@@ -200,8 +207,7 @@ class SegmentationDataModule(ResumableDataModule):
             DataError: from the readers, or if the training samples fill no batch.
         """
         parts = _PARTS[TrainerFn(stage)]
-        if self.rules.bands is not None:
-            self._describe_bands()
+        self._describe_bands()
         for part in parts:
             if part not in self.datasets and (self.listings.has(part) or part != "val" or stage != "fit"):
                 self.datasets[part] = self._make_dataset(part, stage)
@@ -218,6 +224,8 @@ class SegmentationDataModule(ResumableDataModule):
 
         From then on, images of another type are refused.
         """
+        if self.rules.bands is None:
+            return
         if self.rules.dtype is None:
             self.info = replace(self.info, dtype=self.listings.type_of_images())
         model = None if self.trainer is None else self.trainer.lightning_module
@@ -231,7 +239,7 @@ class SegmentationDataModule(ResumableDataModule):
         else:
             samples, table = self._take(part, TrainerFn(stage).value)
         transforms = self._transforms(part)
-        transforms.check(table.dtype)
+        transforms.check(table.dtype, pixels_of(samples, self.rules))
         return SegmentationDataset(
             samples,
             table,
@@ -258,7 +266,12 @@ class SegmentationDataModule(ResumableDataModule):
         Raises:
             ConfigError: if one does what a transform must not.
         """
-        self._transforms(part).check(LabelTable(self.info, {}, {}).dtype)
+        samples: list[Sample] = []
+        if self.rules.bands is not None and self.listings.has(part):  # else nothing need be read for it
+            self.listings.prepare()
+            self._describe_bands()
+            samples = self.listings.samples(part)
+        self._transforms(part).check(LabelTable(self.info, {}, {}).dtype, pixels_of(samples, self.rules))
 
     def count_samples(self, part: str) -> int | None:
         """How many samples ``train`` or ``val`` has, listed once and kept for what comes after.

@@ -1,6 +1,6 @@
 """A trained module from its checkpoint, and the data of the run that it lies in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from lightning_seg.data.evaluation import rules_of
 from lightning_seg.data.reading import ReadingRules
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, LightningSegError
 from lightning_seg.imports import import_files_of
-from lightning_seg.loggers import SCHEME, fetch_checkpoint
+from lightning_seg.loggers import downloaded
 from lightning_seg.models.normalisation import without_sync
 from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
@@ -56,9 +56,8 @@ def load_trained(given: str) -> Trained:
         raise CheckpointError(f"--ckpt_path {given} needs the name of a run: give its folder, runs/<name>/version_<n>")
     if given.endswith(EXPORTED):
         raise CheckpointError(f"{given} is an exported file already: give the checkpoint that it was made from")
-    if given.startswith(SCHEME):
-        given = str(fetch_checkpoint(given, Path(DEFAULT_ROOT)))
-    chosen = RunChoice(Path(DEFAULT_ROOT), "", trains=False).choose(given, rehearses=False, dry=True)
+    root = Path(DEFAULT_ROOT)
+    chosen = RunChoice(root, "", trains=False).choose(downloaded(given, root), rehearses=False, dry=True)
     assert chosen is not None  # of a training alone
     path = Path(chosen)
     what = f"checkpoint {path}"
@@ -126,6 +125,7 @@ def images_at(place: str, trained: Trained) -> SegmentationDataset:
         max_pixels=rules.max_pixels,
     )
     data.rules = rules  # also with the type of the training's images
+    data.info = replace(data.info, dtype=rules.dtype or "uint8")
     try:
         data.setup("predict")
     except DataError as error:

@@ -8,15 +8,13 @@ import numpy as np
 import rasterio
 import torch
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.windows import Window
 from torch import Tensor
 
-from lightning_seg.data.reading.absent import absent_pixels, either
-from lightning_seg.data.reading.bands import Bands, as_read, refuse_bands
+from lightning_seg.data.reading.absent import absent_pixels, either, fill_absent
+from lightning_seg.data.reading.bands import refuse_bands
 from lightning_seg.data.reading.directories import read_directories
 from lightning_seg.data.reading.display import as_shown
-from lightning_seg.data.reading.gdal import CACHE_BYTES, gdal
+from lightning_seg.data.reading.gdal import CACHE_BYTES, ColorInterp, MaskFlags, Window, gdal
 from lightning_seg.data.reading.geotiff import hidden_by_mask
 from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.headers import header_of
@@ -48,12 +46,11 @@ class WindowedImage:
 
     Attributes:
         path: of the file.
-        shape: channels, height and width.
+        shape: 3, or the number of ``rules.bands``; height and width.
         georeference: where it lies on the earth, as far as the file says.
 
     Args:
-        path: of a TIFF, BigTIFF or GeoTIFF of one or three bands, with or without alpha; of any bands for rules that
-            name those to read.
+        path: of a TIFF, BigTIFF or GeoTIFF, of one or three bands, with or without alpha, or with ``rules.bands``.
         rules: what may be read; ``ranges`` makes bytes of wider values.
 
     Raises:
@@ -89,7 +86,7 @@ class WindowedImage:
                 ) or self._header.type.startswith("float")
                 with gdal():
                     self.georeference = Georeference.of(self._file)
-                if rules.bands is None and self._header.is_deep and rules.ranges is None:
+                if self._header.is_deep and rules.bands is None and rules.ranges is None:
                     self._refuse_deep()
         except BaseException:
             self.close()
@@ -101,7 +98,7 @@ class WindowedImage:
         return self._header.stored
 
     def window(self, rows: slice, columns: slice) -> Tensor:
-        """Pixels of some rows and columns, (3, rows, columns) uint8 RGB, or (C, rows, columns) bands of their type.
+        """Pixels of some rows and columns, (3, rows, columns) uint8 RGB, or (C, rows, columns) bands.
 
         Args:
             rows: from the first to before the last, within the image; step 1.
@@ -111,10 +108,12 @@ class WindowedImage:
             UnreadableError: if the file is damaged there.
         """
         with named(self.path, "image"):
+            values = self._read(rows, columns)
             if self._rules.bands is None:
-                return torch.from_numpy(np.ascontiguousarray(self._as_rgb(self._read(rows, columns))))
-            pixels = self._read_bands(rows, columns).pixels
-            return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+                return torch.from_numpy(np.ascontiguousarray(self._as_rgb(values)))
+            pixels = self._as_bands(values)
+            fill_absent(pixels.transpose(1, 2, 0), self._absent(values, rows, columns), self._rules.fill)
+            return torch.from_numpy(pixels)
 
     def preview(self, longest: int) -> NDArray[np.uint8]:
         """The image in small, (h, w, 3) RGB uint8, by the nearest pixel; memory holds no more of it.
@@ -133,30 +132,25 @@ class WindowedImage:
             with gdal(self._cache):
                 values = self._file.read(self._bands, out_shape=(len(self._bands), *small))
             if self._rules.bands is not None:
-                pixels = as_read([*values], None, self._header, self.path, self._rules).pixels
+                pixels = self._as_bands(values).transpose(1, 2, 0)
+                nodata = [self._file.nodatavals[band - 1] for band in self._bands]
+                fill_absent(pixels, absent_pixels([*values], nodata), self._rules.fill)
                 return as_shown(pixels, self._rules)
             return np.ascontiguousarray(self._as_rgb(values).transpose(1, 2, 0))
 
     def nodata(self, rows: slice, columns: slice) -> NDArray[np.bool_] | None:
         """Where some rows and columns hold nothing, (rows, columns); None: nowhere in the file.
 
-        A pixel holds nothing where all its bands have the file's nodata value, where a band is NaN, and where the
-        file's own mask or its alpha band is 0.
+        A pixel holds nothing where all its bands have the file's nodata value, where a band is no finite number, and
+        where the file's own mask is 0, or its alpha band that is not asked for.
 
         Raises:
             UnreadableError: if the file is damaged there.
         """
-        if self._rules.bands is not None:
-            with named(self.path, "image"):
-                return self._read_bands(rows, columns).absent
         if not self._has_nodata:
             return None
         with named(self.path, "image"):
-            with gdal(self._cache):
-                absent: NDArray[np.bool_] = self._file.dataset_mask(window=_window(rows, columns)) == 0
-            if self._header.type.startswith("float"):
-                absent |= np.isnan(self._read(rows, columns)).any(0)
-        return absent
+            return self._absent(self._read(rows, columns), rows, columns)
 
     def close(self) -> None:
         """Close the file."""
@@ -179,14 +173,18 @@ class WindowedImage:
             values: NDArray[Any] = self._file.read(self._bands, window=_window(rows, columns))
         return values
 
-    def _read_bands(self, rows: slice, columns: slice) -> Bands:
-        """As :class:`~lightning_seg.data.reading.bands.BandsFile` reads them, from a file that stays open."""
-        planes = [*self._read(rows, columns)]
-        nodata = [self._file.nodatavals[band - 1] for band in self._bands]
+    def _absent(self, values: NDArray[Any], rows: slice, columns: slice) -> NDArray[np.bool_] | None:
+        """Where stored (bands, H, W) values are nothing."""
         with gdal(self._cache):
             hidden = hidden_by_mask(self._file, self._bands, _window(rows, columns))
-        absent = either(absent_pixels(planes, nodata), hidden)
-        return as_read(planes, absent, self._header, self.path, self._rules)
+        return either(absent_pixels([*values], [self._file.nodatavals[band - 1] for band in self._bands]), hidden)
+
+    def _as_bands(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(C, H, W) in the type of the data set of stored values."""
+        header, rules = self._header, self._rules
+        if rules.ranges is not None and header.is_deep:
+            values = rules.as_bytes(values.transpose(1, 2, 0), self.path, header.described).transpose(2, 0, 1)
+        return np.require(values, rules.type_of(header.type), ["C", "W"])
 
     def _as_rgb(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """(3, H, W) bytes of stored (bands, H, W) values."""
@@ -210,16 +208,18 @@ class WindowedImage:
         kind = None
         if header.orientation != 1:
             kind = "is stored turned or mirrored"
+        elif len(header.layers) != 1:
+            kind = f"has {header.pages} pages"
         elif self._rules.bands is not None:
-            kind = "has its bands in several pages" if len(header.layers) > 1 else None
+            return
         elif not header.is_deep and (header.bits not in _BYTE_GREYS or (header.bits < 8 and header.bands > 1)):
             kind = f"has values of {header.bits} bits"
         elif self._kind == _INKS:
             kind = "is stored in inks, not in colours"
         if kind is not None:
             raise UnfitImageError(
-                f"image {self.path} {kind}, which cannot be read by windows: store it upright, in one page, as grey or "
-                "RGB of 8 or 16 bits or with data.bands, or evaluate whole images (--model.inference null)"
+                f"image {self.path} {kind}, which cannot be read by windows: store it upright, as grey or RGB of 8 "
+                "or 16 bits, or evaluate whole images (--model.inference null)"
             )
 
     def _cache_for_a_row(self) -> int:

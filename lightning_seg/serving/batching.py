@@ -6,12 +6,13 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.trained.result import Result
 
 Predict: TypeAlias = Callable[[list[Any]], list[Result]]
-_Wish: TypeAlias = tuple[NDArray[Any], "Future[Result]"]
+_Wish: TypeAlias = tuple[NDArray[np.uint8], "Future[Result]"]
 
 
 class Batcher:
@@ -21,7 +22,7 @@ class Batcher:
     itself.
 
     Args:
-        predict: gives a result for each image as it is read, (H, W, 3) uint8 RGB or (H, W, C) bands.
+        predict: gives a result for each (H, W, 3) uint8 RGB image.
         batch_size: images at most that are predicted at once.
     """
 
@@ -32,7 +33,7 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="predicting", daemon=True)
         self._thread.start()
 
-    def submit(self, image: NDArray[Any]) -> "Future[Result]":
+    def submit(self, image: NDArray[np.uint8]) -> "Future[Result]":
         """Ask for an image. A future that is cancelled before its turn costs nothing."""
         future: Future[Result] = Future()
         self._waiting.put((image, future))

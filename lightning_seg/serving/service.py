@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from lightning_seg.data.reading import open_image
-from lightning_seg.data.reading.display import as_shown
+from lightning_seg.data.reading import as_shown, open_image
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.machine import usable_cpus
 from lightning_seg.predictor import Predictor
@@ -116,7 +116,7 @@ class Service:
             return await in_thread(self._threads, lambda: jpeg(as_shown(image, self._rules)))
 
     @asynccontextmanager
-    async def _read(self, data: bytes, is_gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[NDArray[Any]]:
+    async def _read(self, data: bytes, is_gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[NDArray[np.uint8]]:
         """The decoded image, of which few are in memory at once; errors of the block become HTTP's."""
         async with self._decoded:
             if await is_gone():
@@ -132,7 +132,7 @@ class Service:
                     raise HTTPException(413, "this server has too little memory for the image: shrink it") from None
                 raise
 
-    def _decode(self, data: bytes) -> NDArray[Any]:
+    def _decode(self, data: bytes) -> NDArray[np.uint8]:
         """The image as ``predict`` reads it; its size is looked at before a pixel is decoded."""
         file = open_image(_Body(data), self._rules)
         height, width = file.header.stored

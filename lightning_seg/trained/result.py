@@ -1,7 +1,7 @@
 """One image's prediction."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_seg.callbacks.drawing import reduce
-from lightning_seg.data.reading import USUAL, ReadingRules
-from lightning_seg.data.reading.display import as_shown
+from lightning_seg.data.reading import USUAL, ReadingRules, as_shown
 from lightning_seg.predictions import FORMATS, USUAL_FORMATS, Prediction, overlay
 from lightning_seg.predictions.rasters import save_whole
 from lightning_seg.structures import Colour, DatasetInfo
@@ -32,7 +31,7 @@ class Result:
 
     Attributes:
         name: of its files: that of the image without suffix, or ``image``.
-        image: (H, W, 3) uint8 RGB, upright, as it was read; or (H, W, C), the bands of ``data.bands`` of their type.
+        image: (H, W, C), upright, as it was read: uint8 RGB, or bands.
         mask: (H, W) class ids at that size, of the smallest integer type that holds them.
     """
 
@@ -72,14 +71,12 @@ class Result:
         """
         return self._compute()
 
-    @cached_property
-    def picture(self) -> NDArray[np.uint8]:
-        """The image to look at, (H, W, 3) RGB uint8: itself, or its ``data.display_bands`` stretched."""
-        return as_shown(self.image, self._rules)
-
     def overlay(self, opacity: float = 0.55) -> Image.Image:
-        """The image with the classes' colours over it, at the same size; ``opacity`` of the colours: 0 to 1."""
-        return Image.fromarray(overlay(self.picture, self.mask, self._info, opacity))
+        """The image with the classes' colours over it, at the same size; ``opacity`` of the colours: 0 to 1.
+
+        Of bands, those of ``data.display_bands`` are shown, stretched from their 2nd to their 98th percentile.
+        """
+        return Image.fromarray(overlay(as_shown(self.image, self._rules), self.mask, self._info, opacity))
 
     def save(self, folder: str | Path) -> None:
         """Write ``masks/<name>.png`` and ``overlays/<name>.jpg`` into a folder, as ``predict`` does.
@@ -98,7 +95,8 @@ class Result:
 
     @property
     def _prediction(self) -> Prediction:
-        return Prediction(self.name, self.mask, self._info, lambda: self.picture, lambda: self.probabilities)
+        shown = partial(as_shown, self.image, self._rules)
+        return Prediction(self.name, self.mask, self._info, shown, lambda: self.probabilities)
 
     def __repr__(self) -> str:
         ids, counts = np.unique(self.mask, return_counts=True)

@@ -61,12 +61,11 @@ def test_a_file_an_array_and_a_tensor_give_the_same(predictor: Predictor, dtype:
 
 def test_pictures_show_the_first_three_bands_stretched(predictor: Predictor, dtype: str) -> None:
     result = predictor(pixels_of(61, 45, dtype))
-    assert (result.picture.shape, result.picture.dtype) == ((61, 45, 3), np.uint8)
+    picture = np.asarray(result.overlay(opacity=0))
     for band in range(3):
         low, high = np.percentile(result.image[..., band], (2, 98))
         expected = np.clip((result.image[..., band].astype(float) - low) / (high - low) * 255, 0, 255)
-        assert np.abs(result.picture[..., band] - expected).max() < 0.51
-    assert result.overlay().size == (45, 61)
+        assert np.abs(picture[..., band] - expected).max() < 0.51
 
 
 def test_shows_the_display_bands_or_grey() -> None:
@@ -76,21 +75,26 @@ def test_shows_the_display_bands_or_grey() -> None:
     grey = as_shown(pixels, ReadingRules(bands=(4, 3, 2, 1), display_bands=(2,)))
     assert np.array_equal(grey, as_shown(pixels[..., 2:3], ReadingRules(bands=(7,))))
     assert (grey == grey[..., :1]).all()
-    image = np.zeros((2, 3, 3), np.uint8)
-    assert as_shown(image) is image
-    empty = np.full((2, 2, 1), np.nan, np.float32)
-    assert not as_shown(empty, ReadingRules(bands=(1,))).any()
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.zeros((8, 9, 4), np.uint8), r"an array of shape \(8, 9, 4\) uint8, but \(H, W, 4\) TYPE \(bands 4, 3, 2, 1"),
+        (
+            np.zeros((8, 9, 4), np.uint8),
+            r"an array of shape \(8, 9, 4\) uint8, but \(H, W, 4\) TYPE \(bands 4, 3, 2, 1",
+        ),
         (np.zeros((8, 9, 5), np.uint16), r"shape \(8, 9, 5\) uint16, but \(H, W, 4\) TYPE \(bands 4, 3, 2, 1\)"),
         (np.zeros((4, 9, 8), np.float32), "is needed: move the channels to the end"),
-        (torch.zeros(9, 8, 4), r"tensor of shape \(9, 8, 4\) float32, but \(4, H, W\) TYPE .*: move the channels to the f"),
+        (
+            torch.zeros(9, 8, 4),
+            r"tensor of shape \(9, 8, 4\) float32, but \(4, H, W\) TYPE .*: move the channels to the f",
+        ),
         (np.zeros((8, 9), np.float32), r"shape \(8, 9\) float32, but"),
-        (Image.new("RGB", (8, 9)), r"PIL image, which does not hold bands .* but a path, an \(H, W, 4\) TYPE .* array or"),
+        (
+            Image.new("RGB", (8, 9)),
+            r"PIL image, which does not hold bands .* but a path, an \(H, W, 4\) TYPE .* array or",
+        ),
         (7, r"of type int, but a path, an \(H, W, 4\) TYPE \(bands 4, 3, 2, 1\) array or a \(4, H, W\) TYPE"),
     ],
 )
@@ -122,7 +126,7 @@ def test_floats_of_64_bits_are_read_as_files_of_them() -> None:
     assert np.array_equal(read_given(tensor.bfloat16(), rules), found)
     with pytest.raises(DataError, match=r"but \(H, W, 2\) uint16 .*: convert values to the units that"):
         refuse_given(given, ReadingRules(bands=(1, 2), dtype="uint16"))
-    with pytest.raises(DataError, match="float64, but .* uint8"):  # nothing maps its values to bytes
+    with pytest.raises(DataError, match=r"float64, but .* uint8"):  # nothing maps its values to bytes
         refuse_given(given, ReadingRules(ranges=((0.0, 9.0),), bands=(1, 2), dtype="uint8"))
 
 
@@ -165,7 +169,7 @@ def test_bands_in_pages_have_no_windows(tmp_path: Path) -> None:
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     rules = ReadingRules(bands=(1, 3))
     assert read_image(tmp_path / "a.tif", rules).shape == (20, 30, 2)
-    with pytest.raises(UnfitImageError, match="has its bands in several pages, which cannot be read by windows"):
+    with pytest.raises(UnfitImageError, match="has 3 pages, which cannot be read by windows"):
         WindowedImage(tmp_path / "a.tif", rules)
 
 
@@ -213,13 +217,14 @@ def test_a_server_names_the_bands_that_are_missing(port: int, dtype: str, tmp_pa
     Image.new("RGB", (9, 8)).save(tmp_path / "a.png")
     answer = predict(port, (tmp_path / "a.png").read_bytes())
     assert answer.status == 422
-    assert b"has 3 bands of uint8 but data.bands asks for band 4" in answer.body
+    assert b"has 3 bands of uint8, but data.bands asks for band 4" in answer.body
 
 
 @pytest.mark.runs
-def test_an_exported_file_says_what_it_takes(dtype: str, tmp_path: Path) -> None:
+def test_an_exported_file_says_what_it_takes(tmp_path: Path) -> None:
     from lightning_seg.export import main
 
+    dtype = "uint16"
     checkpoint, file = saved(tmp_path / "m.ckpt", dtype), tmp_path / "a.pt2"
     images = tmp_path / "images"
     images.mkdir()

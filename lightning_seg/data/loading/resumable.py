@@ -27,6 +27,7 @@ class ResumableDataModule(pl.LightningDataModule):
         num_workers: loading processes per training process; None: by the CPUs that fall to it.
         seed: of the order.
         sampler: how training samples are drawn: ``shuffle`` or ``rare_class``.
+        locality: within how many neighbours ``shuffle`` shuffles at a time; 1: within all.
         position: how far the run is in the order of an epoch.
         class_pixels: of each training sample, where ``sampler`` needs them.
         predicted: positions of samples of ``predict`` that are done already.
@@ -38,6 +39,7 @@ class ResumableDataModule(pl.LightningDataModule):
     num_workers: int | None
     seed: int
     sampler: str
+    locality: int
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,6 +90,7 @@ class ResumableDataModule(pl.LightningDataModule):
             seed=self.seed,
             batch_size=self.batch_size,
             samples_done=self._samples_done,
+            locality=self.locality,
         )
         return build_loader(dataset, sampler, batch_size=self.batch_size, num_workers=self._workers())
 
@@ -119,7 +122,8 @@ class ResumableDataModule(pl.LightningDataModule):
         """All settings that an epoch's order depends on."""
         if self._names is None:
             self._names = digest_of_names(self.datasets["train"].samples)
-        return {"seed": self.seed, "data.sampler": self.sampler, "the samples of data.train": self._names}
+        settings = {"seed": self.seed, "data.sampler": self.sampler, "data.locality": self.locality}
+        return {**settings, "the samples of data.train": self._names}
 
     def _processes(self) -> tuple[int, int]:
         """How many training processes there are, and the number of this one."""

@@ -5,6 +5,7 @@ orientation. ``decoders`` makes pixels of it. Others ask ``images`` and ``masks`
 rules.
 """
 
+from lightning_seg.data.reading.display import as_shown
 from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.headers import read_header
 from lightning_seg.data.reading.images import REDUCTIONS, ImageFile, open_image, read_image, type_of_image
@@ -19,6 +20,7 @@ __all__ = [
     "ImageFile",
     "ReadingRules",
     "StoredMask",
+    "as_shown",
     "open_image",
     "read_header",
     "read_image",

@@ -81,7 +81,14 @@ class BandsFile:
         rows, columns = part or (slice(0, header.stored[0]), slice(0, header.stored[1]))
         with named(self.path, "image"):
             planes, absent = self._planes(rules.bands, rows, columns)
-            pixels, absent = as_read(planes, absent, header, self.path, rules)
+            pixels = np.empty((*planes[0].shape, len(planes)), rules.type_of(header.type))
+            if rules.ranges is not None and header.is_deep:
+                pixels[...] = rules.as_bytes(np.stack(planes, 2), self.path, header.described)
+            else:
+                _interleave(planes, pixels)
+            if absent is None and pixels.dtype.kind == "f":  # float64 may be beyond float32
+                absent = absent_pixels([*pixels.transpose(2, 0, 1)])
+            fill_absent(pixels, absent, rules.fill)
         if header.orientation == 1:
             return Bands(pixels, absent)
         turned = turn_upright(pixels, header.orientation).reshape(*header.upright, len(planes))
@@ -113,29 +120,6 @@ class BandsFile:
         return self.path if isinstance(self.path, Path) else BytesIO(read_bytes(self.path))
 
 
-def as_read(
-    planes: list[NDArray[Any]], absent: NDArray[np.bool_] | None, header: Header, path: AnyFile, rules: ReadingRules
-) -> Bands:
-    """Join planes to an image of the data set's type, with what ``fill`` says where the file holds nothing.
-
-    Args:
-        planes: (h, w) of each band, as stored.
-        absent: (h, w) of where the file holds nothing; None: nowhere.
-        header: of the file.
-        path: of the file, for messages.
-        rules: what is read; with ``bands``.
-    """
-    pixels = np.empty((*planes[0].shape, len(planes)), rules.type_of(header.type))
-    if rules.ranges is not None and header.is_deep:
-        pixels[...] = rules.as_bytes(np.stack(planes, 2), path, header.described)
-    else:
-        _interleave(planes, pixels)
-    if absent is None and pixels.dtype.kind == "f":  # float64 may be beyond float32
-        absent = absent_pixels([*pixels.transpose(2, 0, 1)])
-    fill_absent(pixels, absent, rules.fill)
-    return Bands(pixels, absent)
-
-
 def refuse_bands(header: Header, path: AnyFile, rules: ReadingRules) -> None:
     """Refuse a file without the bands that are asked for, or of another type than the data set.
 
@@ -160,9 +144,9 @@ def refuse_bands(header: Header, path: AnyFile, rules: ReadingRules) -> None:
 
 def _refuse_count(count: int, described: str, path: AnyFile, bands: tuple[int, ...]) -> None:
     if max(bands) > count:
-        with_alpha = f", {count} with alpha," if str(count) not in described else ""
+        with_alpha = f", {count} with alpha" if str(count) not in described else ""
         raise UnfitImageError(
-            f"image {path} {described}{with_alpha} but data.bands asks for band {max(bands)}: name bands that all "
+            f"image {path} {described}{with_alpha}, but data.bands asks for band {max(bands)}: name bands that all "
             "images have, or leave this image out"
         )
 

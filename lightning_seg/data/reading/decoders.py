@@ -1,6 +1,7 @@
 """Decodes pixels as they are stored, by the fastest library that reads a format exactly; it turns nothing."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
 
@@ -70,9 +71,22 @@ def decode_stored(data: bytes, header: Header) -> NDArray[Any]:
     if header.format == "NPY":
         array = in_native_order(npy_array(BytesIO(data)))
         return array[..., 0] if header.bands == 1 else array
+    try:
+        return _by_common_libraries(data, header)
+    except Exception:  # they raise what they like
+        if header.format != "TIFF" or not header.layers or find_spec("rasterio") is None:
+            raise
+    from lightning_seg.data.reading.geotiff import read_planes  # of an extra; it reads more compressions and types
+
+    everything = (slice(0, header.stored[0]), slice(0, header.stored[1]))
+    planes, _ = read_planes(BytesIO(data), header, range(1, header.bands + 1), *everything)
+    return planes[0] if header.bands == 1 else np.stack(planes, 2)
+
+
+def _by_common_libraries(data: bytes, header: Header) -> NDArray[Any]:
     if header.variant == SEPARATE and header.format == "TIFF":  # OpenCV takes such bands for interleaved ones
         single = replace(header, bands=1, variant=0)
-        return np.stack([decode_stored(band_of(data, band), single) for band in range(header.bands)], axis=2)
+        return np.stack([_by_common_libraries(band_of(data, band), single) for band in range(header.bands)], axis=2)
     by_pillow = header.bands == 1 and header.variant != GREY_ALPHA
     if by_pillow and header.type not in ("int8", "uint32", "float64"):
         pixels = np.asarray(open_by_pillow(data, header))  # Pillow holds signed numbers in wider ones

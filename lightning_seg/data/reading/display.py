@@ -1,43 +1,46 @@
-"""Makes pictures of images: RGB as it is, bands stretched so that an eye sees something."""
+"""Makes RGB pictures of images of any bands, for people to look at."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.data.reading.rules import USUAL, ReadingRules
+from lightning_seg.data.reading.rules import ReadingRules
 
 _ENDS = (2, 98)
-"""Percentiles of a band's values that become black and white."""
+"""Percentiles of a band that become black and white."""
 
-_SAMPLED = 2**20
-"""Pixels at most that percentiles are taken from."""
+_MOST = 4_000_000
+"""Of more pixels, about so many are looked at for the percentiles, at even distances."""
 
 
-def as_shown(pixels: NDArray[Any], rules: ReadingRules = USUAL) -> NDArray[np.uint8]:
-    """An image to look at, (H, W, 3) RGB uint8.
-
-    Without ``rules.bands``, it is the image itself. Else its ``display_bands``, the first three, or the first as grey,
-    are stretched between the 2nd and the 98th percentile of their finite values.
+def as_shown(pixels: NDArray[Any], rules: ReadingRules) -> NDArray[np.uint8]:
+    """The (H, W, 3) RGB uint8 picture of an image.
 
     Args:
-        pixels: (H, W, C), as :func:`~lightning_seg.data.reading.read_image` gives it by these rules.
-        rules: what was read.
+        pixels: (H, W, C), as read by the rules.
+        rules: without ``bands``, RGB of 8 bits is shown as it is. Else ``display_bands`` are shown, each stretched from
+            its 2nd to its 98th percentile over finite pixels. Without them it is the first three bands, or the first as
+            grey where there are fewer.
     """
-    if rules.bands is None:
-        return np.asarray(pixels, np.uint8)
-    shown = rules.display_bands or (rules.bands[:3] if len(rules.bands) >= 3 else rules.bands[:1])
-    planes = [_stretched(pixels[..., rules.bands.index(band)]) for band in shown]
+    channels = pixels.shape[2]
+    if rules.bands is None and channels == 3 and pixels.dtype == np.uint8:
+        return pixels
+    if rules.bands is not None and rules.display_bands is not None:
+        shown = [rules.bands.index(band) for band in rules.display_bands]
+    else:
+        shown = [0, 1, 2] if channels >= 3 else [0]
+    planes = [_stretched(pixels[..., place]) for place in shown]
     return np.stack(planes if len(planes) == 3 else planes * 3, axis=2)
 
 
 def _stretched(plane: NDArray[Any]) -> NDArray[np.uint8]:
-    step = max(1, int((plane.size / _SAMPLED) ** 0.5))
-    sample = plane[::step, ::step]
-    finite = sample[np.isfinite(sample)]
-    if finite.size == 0:
+    """(H, W) values as bytes; NaN and bands of one value are black."""
+    seen = plane.ravel()[:: plane.size // _MOST + 1]
+    if plane.dtype.kind == "f":
+        seen = seen[np.isfinite(seen)]
+    low, high = np.percentile(seen, _ENDS) if seen.size else (0.0, 0.0)
+    if high <= low:
         return np.zeros(plane.shape, np.uint8)
-    low, high = np.percentile(finite, _ENDS)
-    scale = 255 / (high - low) if high > low else 0.0
-    values = np.clip((plane.astype(np.float32) - np.float32(low)) * np.float32(scale), 0, 255)
-    return np.asarray(np.rint(np.nan_to_num(values)), np.uint8)
+    scaled = (plane.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    return np.asarray(np.rint(np.nan_to_num(scaled, nan=0.0).clip(0, 255)), np.uint8)

@@ -12,11 +12,15 @@ from lightning_seg.errors import DependencyError
 try:
     import rasterio
     from rasterio._err import CPLE_BaseError  # rasterio.shutil lets it through
+    from rasterio.enums import ColorInterp, MaskFlags
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.windows import Window
 except ImportError as error:
     raise DependencyError(
         f"rasterio is not installed ({error}), and bands of TIFFs are read by it: pip install 'lightning_seg[geo]'"
     ) from None
+
+__all__ = ["CACHE_BYTES", "ColorInterp", "MaskFlags", "Window", "gdal", "rasterio"]
 
 CACHE_BYTES = 2**26
 """Decoded blocks that GDAL keeps; its own choice is a twentieth of the machine's memory."""

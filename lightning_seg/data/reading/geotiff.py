@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.windows import Window
 
 from lightning_seg.data.reading.absent import absent_pixels, either
-from lightning_seg.data.reading.gdal import gdal
+from lightning_seg.data.reading.gdal import ColorInterp, MaskFlags, Window, gdal, rasterio
 from lightning_seg.data.reading.header import Header
 
 _NO_FILES_BESIDE = "EMPTY_DIR"
@@ -73,10 +70,12 @@ def hidden_by_mask(file: Any, bands: Sequence[int], window: Window) -> NDArray[n
     if MaskFlags.per_dataset not in flags:
         return None
     if MaskFlags.alpha in flags:
-        alphas = {band for band, kind in zip(file.indexes, file.colorinterp, strict=True) if kind == ColorInterp.alpha}
-        if alphas & set(bands):
+        alpha = file.colorinterp.index(ColorInterp.alpha) + 1
+        if alpha in bands:
             return None
-    hidden: NDArray[np.bool_] = file.read_masks(bands[0], window=window) == 0
+        hidden: NDArray[np.bool_] = file.read(alpha, window=window) == 0  # GDAL's mask is of its upper byte
+    else:
+        hidden = file.read_masks(bands[0], window=window) == 0
     return hidden if hidden.any() else None
 
 

@@ -14,7 +14,6 @@ from lightning_seg.data.reading.headers import header_of, read_header
 from lightning_seg.data.reading.orientation import turn_upright
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.data.reading.storage import named, read_bytes
-from lightning_seg.data.reading.video import frame_of, read_frame
 from lightning_seg.errors import UnfitImageError
 from lightning_seg.sources import AnyFile
 
@@ -114,14 +113,10 @@ class ImageFile:
 def read_image(path: AnyFile, rules: ReadingRules = USUAL) -> NDArray[Any]:
     """Decode an image, upright: (H, W, 3) RGB uint8; with ``rules.bands`` (H, W, C) of the type of the data set.
 
-    A frame of a video is read by :func:`~lightning_seg.data.reading.video.read_frame`.
-
     Raises:
         UnreadableError: if the file is missing, damaged or truncated.
         UnfitImageError: if values, bands or pages would have to be left out, or are not there.
     """
-    if rules.bands is None and (frame := frame_of(path)) is not None:
-        return read_frame(*frame, rules)
     return open_image(path, rules).whole()
 
 
