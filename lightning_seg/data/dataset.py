@@ -51,7 +51,7 @@ class SegmentationDataset(Dataset[Item]):
 
     Args:
         samples: what to read.
-        table: what the stored values, colours or categories mean.
+        tables: what the stored values, colours or categories mean, by the source of a sample.
         pipeline: the transforms; reseeded before every sample.
         seed: of the augmentation, with the epoch and the position that the sampler gives.
         keep_truth: add the mask at its stored size, for evaluation.
@@ -64,7 +64,7 @@ class SegmentationDataset(Dataset[Item]):
     def __init__(
         self,
         samples: Sequence[Sample],
-        table: LabelTable,
+        tables: Sequence[LabelTable],
         pipeline: A.Compose,
         *,
         seed: int,
@@ -75,7 +75,8 @@ class SegmentationDataset(Dataset[Item]):
         rules: ReadingRules = USUAL,
     ) -> None:
         self.samples = Records(samples)
-        self.table = table
+        self.tables = list(tables)
+        self.info = tables[0].info
         self.pipeline = pipeline
         self.seed = seed
         self.keep_truth = keep_truth
@@ -152,10 +153,10 @@ class SegmentationDataset(Dataset[Item]):
             return *kept, kept[1].shape[:2]
         if self.cache is None and leading_crop(self.pipeline) is not None:
             file = ImageFile(sample.image, self.rules)
-            mask = read_labels(sample, file.header.upright, self.table, self.rules)
+            mask = read_labels(sample, file.header.upright, self.tables[sample.source], self.rules)
             return self._read_used(file, mask), mask, file.header.upright
         image = read_image(sample.image, self.rules)
-        mask = read_labels(sample, (image.shape[0], image.shape[1]), self.table, self.rules)
+        mask = read_labels(sample, (image.shape[0], image.shape[1]), self.tables[sample.source], self.rules)
         if self.cache is not None:
             self.cache.put(index, image, mask)
         return image, mask, (image.shape[0], image.shape[1])
@@ -264,9 +265,9 @@ def cache_samples(datasets: Sequence[SegmentationDataset], rules: ReadingRules) 
         UnreadableError: if an image cannot be read.
     """
     fresh = [dataset for dataset in datasets if dataset.cache is None]
-    id_bytes = [dataset.table.dtype.itemsize for dataset in fresh]
+    id_bytes = [dataset.tables[0].dtype.itemsize for dataset in fresh]
     skips = [dataset.skip_unreadable for dataset in fresh]
-    channels = datasets[0].table.info.channels
+    channels = datasets[0].info.channels
     caches = share_caches([dataset.samples for dataset in fresh], id_bytes, skips, channels, rules)
     for dataset, kept in zip(fresh, caches, strict=True):
         dataset.cache = kept

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lightning_seg.data.auditing.absent import absent_classes
 from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.pool import Track, examine_all
-from lightning_seg.data.auditing.seen import SeenLabel, seen_labels
+from lightning_seg.data.auditing.seen import SeenLabel, by_name, seen_labels
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA, SplitStatistics, class_weights, no_pixels
 from lightning_seg.data.listing.defects import Defect, without_repeats
 from lightning_seg.data.listing.splits import Listing
@@ -40,7 +40,8 @@ class Audit:
                 split: {
                     **figures.as_json(self.info.names),
                     "labels": {
-                        label.stored: {"meaning": label.meaning, "pixels": label.pixels} for label in self.labels[split]
+                        name: {"meaning": label.meaning, "pixels": label.pixels}
+                        for name, label in by_name(self.labels[split]).items()
                     },
                 }
                 for split, figures in self.splits.items()
@@ -78,14 +79,20 @@ def audit(listings: Mapping[str, Listing], info: DatasetInfo, track: Track, know
         if examination.size is not None and examination.moments is not None:
             figures.add_image(examination.size, examination.moments)
         if examination.class_pixels is not None:
-            figures.add_mask(examination.class_pixels, examination.ignored, examination.unknown, examination.labels)
+            figures.add_mask(
+                examination.class_pixels,
+                examination.ignored,
+                examination.unknown,
+                examination.labels,
+                examination.source,
+            )
         if not (tests_on_val and examination.split == "test"):
             defects += twins.meet(examination)
     for split, figures in splits.items():
         defects += absent_classes(split, figures, listings[split], info, whole=True)
     reference = next(iter(splits.values()))
     weights = class_weights(reference.class_pixels, reference.pixels_beside)
-    labels = {split: seen_labels(figures.labels, listings[split].table) for split, figures in splits.items()}
+    labels = {split: seen_labels(figures.labels, listings[split].tables) for split, figures in splits.items()}
     return Audit(info, splits, labels, without_repeats(defects), weights)
 
 
