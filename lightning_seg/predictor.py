@@ -19,7 +19,7 @@ from lightning_seg.data.reading.given import path_of, read_given, refuse_given
 from lightning_seg.data.reading.rules import ReadingRules
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.files import absolute
-from lightning_seg.loggers import SCHEME, fetch_checkpoint
+from lightning_seg.loggers import downloaded
 from lightning_seg.predictions.rasters import RasterRules
 from lightning_seg.structures import Colour
 from lightning_seg.trained.module_network import Network, find_device, load_checkpoint
@@ -48,8 +48,8 @@ def load(source: str | os.PathLike[str], device: str = "auto", batch_size: int |
     """
     if batch_size is not None and batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}, but must be at least 1")
-    where, given = find_device(device), os.fspath(source)
-    path = fetch_checkpoint(given, Path(DEFAULT_ROOT)) if given.startswith(SCHEME) else Path(given).expanduser()
+    where = find_device(device)
+    path = Path(downloaded(os.fspath(source), Path(DEFAULT_ROOT))).expanduser()
     if path.suffix in EXPORTED:
         from lightning_seg.trained.file_network import FileNetwork, without_gpu
 
@@ -145,7 +145,7 @@ class Predictor:
             for index, (picture, mask) in enumerate(zip(pictures, masks, strict=True), start):
                 compute = self._probabilities(picture, _source(given[index]), index)
                 place = partial(self._place, path_of(given[index]))
-                results.append(Result(names[index], picture, mask.numpy(), images.info, compute, place))
+                results.append(Result(names[index], picture, mask.numpy(), images.info, compute, place, images.rules))
         return results
 
     def _place(self, file: Path | None) -> "WindowedImage | None":

@@ -243,7 +243,10 @@ def test_a_missing_library_is_named_with_what_installs_it(
 def test_a_checkpoint_in_wandb_is_fetched(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = run / "checkpoints" / "last.ckpt"
     asked: list[str] = []
-    monkeypatch.setattr(loading, "fetch_checkpoint", lambda address, root: asked.append(address) or fetched)
+    monkeypatch.setattr(
+        "lightning_seg.loggers.wandb_checkpoint.fetch_checkpoint",
+        lambda address, root: asked.append(address) or fetched,
+    )
     assert loading.load_trained("wandb://me/project/model-1:best").checkpoint == fetched
     assert asked == ["wandb://me/project/model-1:best"]
 

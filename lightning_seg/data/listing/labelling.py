@@ -23,8 +23,9 @@ def find_labelling(
     ignore_index: int | None,
     unknown: Unknown,
     unreadable: Unreadable,
+    channels: int,
 ) -> Labelling:
-    """How labels are read; the arguments are the settings of ``data``.
+    """How labels are read; the arguments are the settings of ``data``, and the number of channels of images.
 
     Raises:
         ConfigError: if they do not go together, or no class is named.
@@ -33,7 +34,7 @@ def find_labelling(
     names, usual = (classes, {}) if classes else find_classes(readers, root, label_map)
     known = {IGNORE, *label_map}.union(*(reader.own_label_map or () for some in readers.values() for reader in some))
     index = IGNORE_INDEX if ignore_index is None else ignore_index
-    info = dataset_info(names, index, {**usual, **colours}, known)
+    info = dataset_info(names, index, {**usual, **colours}, known, channels)
     return Labelling(info, label_map, colours, unknown, unreadable=unreadable, ignore_assumed=ignore_index is None)
 
 

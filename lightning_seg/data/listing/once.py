@@ -1,6 +1,7 @@
 """Lists each split of an experiment once, for all who ask before its run."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from lightning_seg.data.listing.prediction import images_to_predict
 from lightning_seg.data.listing.splits import Listing, list_split
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.several import Readers
-from lightning_seg.data.reading import ReadingRules
-from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.data.reading import ReadingRules, type_of_image
+from lightning_seg.errors import ConfigError, DataError, UnreadableError
 from lightning_seg.structures import Sample
 
 
@@ -101,6 +102,19 @@ class Listings:
             else:
                 self._predicted = images_to_predict(self.predict, self.root, self._used())
         return self._predicted
+
+    def type_of_images(self) -> str:
+        """NumPy's name of the type that images are read as: that of the first one that can be read, in any split.
+
+        Raises:
+            DataError: from a reader.
+        """
+        if self.rules.bands is not None:
+            for part in filter(self.has, (*self.readers, "predict")):
+                for sample in self.samples(part):
+                    with suppress(UnreadableError):  # is told where it is read
+                        return type_of_image(sample.image, self.rules)
+        return "uint8"
 
     def take(self, part: str, command: str) -> Listing:
         """Do as :meth:`complete`, and keep the listing no longer; a warning says what is left out.

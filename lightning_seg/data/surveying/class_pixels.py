@@ -9,11 +9,11 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_seg.data.dataset import read_labels
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.loading.loader import ErrorsAsItems, prepare_worker, warn_of_unreadable
 from lightning_seg.data.loading.ranks import gather
 from lightning_seg.data.reading import USUAL, ReadingRules, read_header, read_mask
+from lightning_seg.data.stored import read_labels
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Annotations, Sample
 

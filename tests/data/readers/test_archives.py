@@ -5,6 +5,7 @@ import pickle
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_STORED
 
@@ -36,7 +37,7 @@ def contents(sample: Sample) -> tuple[str, bytes, bytes | Annotations | None]:
     """Name, pixels of the image and values of the mask."""
     mask = sample.mask
     if isinstance(mask, Annotations):
-        return sample.name, read_image(sample.image).tobytes(), Annotations("", mask.segments, mask.size)
+        return sample.name, read_image(sample.image).tobytes(), replace(mask, file="")
     return sample.name, read_image(sample.image).tobytes(), mask and read_mask(mask).values.tobytes()
 
 

@@ -297,7 +297,7 @@ def test_bands_are_never_left_out(tmp_path: Path, bands: int, tags: dict[int, An
     pixels = np.zeros((4, 5, bands), kind)
     left = bands - (tags.get(338, (3, [0]))[1] == [2])
     with pytest.raises(
-        UnfitImageError, match=rf"image .*i has {left} bands of {kind}, and networks take 3: store those"
+        UnfitImageError, match=rf"image .*i has {left} bands of {kind}, and networks take 3: name those"
     ):
         read(tmp_path, tiff(pixels, tags=tags), ranges=((0, 1),))
 
