@@ -193,6 +193,8 @@ class SegmentationDataModule(ResumableDataModule):
         for part in parts:
             transforms = self._transforms(part)
             if transforms.pipeline.transforms and self.listings.has(part):
+                if self.rules.bands is not None and part != "predict":  # says more of them than a misfit
+                    self.try_transforms(part)
                 refuse_misfits(self.listings.samples(part), *transforms[:3], rules=self.rules)
 
     def setup(self, stage: str) -> None:

@@ -9,7 +9,7 @@ from lightning_seg.data.archives.places import is_file, located
 from lightning_seg.data.auditing.audit import Audit
 from lightning_seg.data.auditing.pictures import picture
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA
-from lightning_seg.data.auditing.tables import class_table, colour_legend, label_tables, pixel_table, size_histogram
+from lightning_seg.data.auditing.tables import class_table, colour_legend, label_tables, pixel_tables, size_histogram
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.listing.defects import MEANINGS, Defect
 from lightning_seg.data.listing.splits import Listing
@@ -72,7 +72,8 @@ def write_page(path: Path, name: str, audit: Audit, listings: Mapping[str, Listi
         "<h2>Image sizes</h2>",
         *(size_histogram(split, figures.sizes) for split, figures in audit.splits.items()),
         "<h2>Pixels</h2>",
-        pixel_table(audit),
+        *pixel_tables(audit),
+        *(f"<pre>{escape(text)}</pre>" for text in audit.advice),
         "<h2>Samples</h2>",
         colour_legend(audit),
         *_samples(audit, listings),

@@ -12,6 +12,7 @@ import cv2
 import torch
 
 from lightning_seg.data.auditing.examine import Examination, examine
+from lightning_seg.data.auditing.refused import values_of_refused
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.listing.splits import Listing
 from lightning_seg.data.loading.records import Records
@@ -86,4 +87,7 @@ def _examine_at(place: tuple[str, int]) -> Examination:
     split, index = place
     records, tables, rules = _splits[split]
     sample = records[index]
-    return examine(sample, tables[sample.source], split, rules)
+    found = examine(sample, tables[sample.source], split, rules)
+    if any(defect.kind == "unfit" for defect in found.defects):
+        found.refused = values_of_refused(found.image, rules)
+    return found

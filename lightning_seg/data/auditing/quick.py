@@ -8,7 +8,7 @@ from itertools import chain, zip_longest
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_seg.data.auditing.absent import absent_classes
-from lightning_seg.data.auditing.examine import Examination, compare_sizes, examine, examine_mask
+from lightning_seg.data.auditing.examine import Examination, compare_grids, compare_sizes, examine, examine_mask
 from lightning_seg.data.auditing.pool import without_opencv_threads
 from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.listing.defects import COMMAND, EVERY_DEFECT, Defect, remedies
@@ -191,6 +191,7 @@ def _examine_headers(sample: Sample, split: str, rules: ReadingRules) -> list[De
         if sample.mask_file is not None:
             path = sample.mask_file
             compare_sizes(path, read_header(path, "mask", rules).upright, header, found)
+            compare_grids(path, header, rules, found)
     except DataError as error:
         found.report("unfit" if isinstance(error, UnfitImageError) else "unreadable", path, error)
     return [defect for defect in found.defects if defect.refused]

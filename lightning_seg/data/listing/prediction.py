@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_seg.data.archives.places import is_file, is_folder, located, within
+from lightning_seg.data.archives.places import is_file, is_folder, located, members_like, within
 from lightning_seg.data.readers import Coco, Folder, Labelme, Reader
 from lightning_seg.data.readers.finding import Finder, resolve
 from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
@@ -160,6 +160,8 @@ def _files_at(source: Path) -> list[Path]:
     """All files below a folder or of a glob, but for hidden ones, each once and without ``..`` in its path."""
     if is_folder(source):
         return files_below(source)
+    if within(source) is not None:
+        return sorted(members_like(source))
     matches = {Path(os.path.normpath(match)) for match in glob.glob(str(source), recursive=True)}
     return sorted(path for path in matches if path.is_file() and not path.name.startswith("."))
 
