@@ -127,11 +127,13 @@ class Sample:
         name: the image's path relative to its folder, without suffix; unique within a data set.
         image: the image file: its path, or where else its bytes are.
         mask: the label file, or the annotated regions; None without ground truth.
+        source: the place of its reader among those of its split, from 0; its labels are read by that reader's table.
     """
 
     name: str
     image: AnyFile
     mask: AnyFile | Annotations | None = None
+    source: int = 0
 
     @property
     def mask_file(self) -> AnyFile | None:
