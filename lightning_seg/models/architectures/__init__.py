@@ -60,7 +60,7 @@ def architecture_of(name: str) -> Any:
     found = META_ARCH_REGISTRY.get(name)
     if not (isinstance(found, type) and issubclass(found, SemanticSegmentor)):
         return None
-    if found.forward is not SemanticSegmentor.forward:
+    if getattr(found, "forward", None) is not SemanticSegmentor.forward:
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE {name} has a forward of its own, which would not be called: its backbone and its "
             "sem_seg_head are. Move what it does into one of the two"

@@ -63,11 +63,11 @@ class EoMTBackbone(Backbone):  # type: ignore[misc]  # Detectron2 has no types
         tokens = torch.cat([prefix, _in_line(patches)], 1)
         for block in self.blocks[: self.num_first]:
             tokens = block(tokens)
-        prefix, patches = tokens.split([prefix.shape[1], tokens.shape[1] - prefix.shape[1]], 1)
-        return {"prefix": prefix, "patches": patches.transpose(1, 2).unflatten(2, (height, width))}
+        first = prefix.shape[1]
+        return {"prefix": tokens[:, :first], "patches": _in_grid(tokens[:, first:], (height, width))}
 
     def _positions(self, height: int, width: int) -> Tensor:
-        trained = self.embeddings.position_embeddings.weight.T.unflatten(1, (self.grid, self.grid))[None]
+        trained: Tensor = _in_grid(self.embeddings.position_embeddings.weight[None], (self.grid, self.grid))
         if not torch.compiler.is_compiling() and (height, width) == (self.grid, self.grid):
             return trained  # as interpolation would give it
         return F.interpolate(trained, size=(height, width), mode="bicubic", align_corners=False)
@@ -82,6 +82,8 @@ class EoMTHead(nn.Module):
         losses: the targets' rules and the weights of the losses.
         annealing: how often queries are kept to their masks.
     """
+
+    vit: EoMTBackbone
 
     def __init__(self, vit: EoMTBackbone, config: Any, losses: MaskLosses, annealing: Annealing) -> None:
         super().__init__()
@@ -134,7 +136,7 @@ class EoMTHead(nn.Module):
     def _predict(self, tokens: Tensor, grid: tuple[int, int]) -> MaskPrediction:
         tokens = self.vit.layernorm(tokens)
         queries = tokens[:, : self.query.num_embeddings]
-        patches = tokens[:, -grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid)
+        patches = _in_grid(tokens[:, -grid[0] * grid[1] :], grid)
         masks = torch.einsum("nqc,nchw->nqhw", self.mask_head(queries), self.upscale_block(patches))
         return MaskPrediction(self.class_predictor(queries), masks)
 
@@ -190,6 +192,11 @@ class EoMT(SemanticSegmentor):  # type: ignore[misc]
 def _in_line(patches: Tensor) -> Tensor:
     """Patches (N, D, h, w) as tokens (N, h · w, D)."""
     return patches.flatten(2).transpose(1, 2)
+
+
+def _in_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The other way round."""
+    return tokens.transpose(1, 2).reshape(len(tokens), tokens.shape[2], *grid)
 
 
 def _transformers() -> Any:

@@ -313,5 +313,5 @@ def test_own_architectures_work_where_they_derive_from_detectron2s(monkeypatch: 
     assert set(segmentor.train().losses(batch)) == {"loss_sem_seg"}  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="_OwnForward has a forward of its own, which would not be called"):
         build_segmentor({**overrides, "MODEL.META_ARCHITECTURE": "_OwnForward"})
-    with pytest.raises(ConfigError, match="_Other, but one of SemanticSegmentor, EoMT, .* a class of your own"):
+    with pytest.raises(ConfigError, match=r"_Other, but one of SemanticSegmentor, EoMT, .* a class of your own"):
         build_segmentor({**overrides, "MODEL.META_ARCHITECTURE": "_Other"})
