@@ -21,16 +21,13 @@ _TO_DETECTRON2 = (  # after layer1 has become res2
     (re.compile(r"\bbn(\d)\."), r"conv\1.norm."),
 )
 
-_NOT_OF_EOMT = ("attn_mask_probs", "criterion.empty_weight")
-"""What transformers' EoMT stores beside weights: the annealing's state, and a setting."""
-
 
 def rename(stored: StoredWeights, network: Collection[str]) -> dict[str, Tensor]:
     """Rename a file's tensors to the names, or the ends of the names, that the network has.
 
     Detectron2 translates Caffe2's names (``detectron2/checkpoint/c2_model_loading.py``). Names of torchvision's and
     timm's ResNets become Detectron2's if the network has a ResNet of Detectron2. timm's ``stages.0`` becomes the
-    ``stages_0`` of its ``features_only`` models if the network has that. Those of transformers' EoMT become EoMT's.
+    ``stages_0`` of its ``features_only`` models if the network has that.
 
     Raises:
         CheckpointError: if Caffe2's names do not translate.
@@ -44,9 +41,6 @@ def rename(stored: StoredWeights, network: Collection[str]) -> dict[str, Tensor]
             raise CheckpointError("two of the file's names are the same in Detectron2") from None
     if is_foreign_resnet(stored.tensors) and any(name.endswith("stem.conv1.weight") for name in network):
         return {resnet_name(name): tensor for name, tensor in stored.tensors.items()}
-    if "attn_mask_probs" in stored.tensors and "backbone.embeddings.cls_token" in network:
-        kept = (name for name in stored.tensors if name not in _NOT_OF_EOMT)
-        return {eomt_name(name): stored.tensors[name] for name in kept}
     parts = {part for name in network for part in name.split(".")}
 
     def flatten(match: re.Match[str]) -> str:
@@ -54,17 +48,6 @@ def rename(stored: StoredWeights, network: Collection[str]) -> dict[str, Tensor]
         return flat if flat in parts else match[0]
 
     return {re.sub(r"^(\w+)\.(\d+)(?=\.)", flatten, name): tensor for name, tensor in stored.tensors.items()}
-
-
-def eomt_name(name: str) -> str:
-    """Translate a name from transformers' ``EomtForUniversalSegmentation`` to those of EoMT here.
-
-    >>> eomt_name("layers.3.norm1.weight"), eomt_name("class_predictor.bias")
-    ('backbone.blocks.3.norm1.weight', 'sem_seg_head.class_predictor.bias')
-    """
-    if name.startswith(("embeddings.", "layers.", "layernorm.")):
-        return f"backbone.{re.sub(r'^layers', 'blocks', name)}"
-    return f"sem_seg_head.{name}"
 
 
 def is_foreign_resnet(names: Collection[str]) -> bool:

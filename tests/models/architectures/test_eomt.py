@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.errors import ConfigError, DependencyError
+from lightning_seg.errors import CheckpointError, ConfigError, DependencyError
 from lightning_seg.losses import CrossEntropy
 from lightning_seg.models.architectures.annealing import Annealing
 from lightning_seg.models.heads.mask_losses import semantic_scores
@@ -19,7 +19,7 @@ from lightning_seg.models.rates import Rates, split_groups
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.weights import load_weights
-from lightning_seg.models.weights.names import eomt_name
+from lightning_seg.models.weights.eomt import eomt_name
 from lightning_seg.structures import MaskScores
 from tests.models.networks import EOMT, NUM_CLASSES, SMALLEST, ZOO, build_segmentor
 from tests.models.samples import IGNORE, as_detectron2, make_batch
@@ -234,6 +234,59 @@ def test_weights_of_transformers_load(tmp_path: Path) -> None:
     assert (report.missing, report.unexpected, report.reshaped) == ((), (), ())
     found = segmentor.network.state_dict()
     assert all(torch.equal(found[eomt_name(name)], weight) for name, weight in model.named_parameters())
+
+
+def test_a_head_for_other_classes_is_left_out_on_demand(tmp_path: Path) -> None:
+    segmentor = build_segmentor(EOMT)
+    state = theirs_of(segmentor, 0.0).state_dict()
+    state.update({"class_predictor.weight": torch.zeros(8, 32), "class_predictor.bias": torch.zeros(8)})
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"head for other classes: sem_seg_head.class_predictor.weight is \(8"):
+        load_weights(segmentor.network, str(tmp_path / "model.safetensors"))
+    report = load_weights(segmentor.network, str(tmp_path / "model.safetensors"), fresh_head=True)
+    assert [one.name.rpartition(".")[0] for one in report.reshaped] == ["sem_seg_head.class_predictor"] * 2
+
+
+@pytest.mark.parametrize("registers", [4, 0], ids=["registers", "none, and a position of the class token"])
+@pytest.mark.parametrize(("side", "patch"), [(64, 16), (70, 14)])
+def test_a_vit_of_timm_gives_its_features(tmp_path: Path, registers: int, side: int, patch: int) -> None:
+    from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+
+    kind = {
+        "embed_dim": 32, "depth": 4, "num_heads": 2, "reg_tokens": registers, "no_embed_class": registers > 0,
+        "init_values": 1.0, "num_classes": 0,
+    }  # fmt: skip
+    torch.manual_seed(3)
+    stored = VisionTransformer(img_size=side, patch_size=patch, **kind)
+    nn.init.normal_(stored.patch_embed.proj.bias)
+    save_file(stored.state_dict(), tmp_path / "vit.safetensors")
+    resized = VisionTransformer(img_size=SIDE, patch_size=16, **kind).eval()
+    resized.load_state_dict(checkpoint_filter_fn(stored.state_dict(), resized))
+    network = build_segmentor({**EOMT, KEY + "NUM_REGISTER_TOKENS": registers}).network.eval()
+    report = load_weights(network, str(tmp_path / "vit.safetensors"))
+    assert report.unexpected == ()
+    assert all(name.startswith("sem_seg_head.") for name in report.missing)
+    images = torch.randn(2, 3, SIDE, SIDE)
+    with torch.no_grad():
+        features = network.backbone(images)
+        tokens = torch.cat([features["prefix"], features["patches"].flatten(2).transpose(1, 2)], 1)
+        for block in network.backbone.last_blocks:
+            tokens = block(tokens)
+        torch.testing.assert_close(network.backbone.layernorm(tokens), resized.forward_features(images))
+
+
+def test_a_vit_of_timm_needs_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = torch.zeros(1)
+    save_file(
+        {"blocks.0.attn.qkv.weight": tensor, "pos_embed": tensor.clone(), "cls_token": tensor.clone()},
+        tmp_path / "vit.safetensors",
+    )
+    network = build_segmentor(EOMT).network
+    monkeypatch.setitem(sys.modules, "timm.layers", None)
+    with pytest.raises(
+        DependencyError, match=r"fitted to EoMT's patches by timm, .*pip install 'lightning_seg\[timm\]'"
+    ):
+        load_weights(network, str(tmp_path / "vit.safetensors"))
 
 
 @pytest.mark.parametrize(
