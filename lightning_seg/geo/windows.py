@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_seg.data.reading.absent import absent_pixels, either, fill_absent
 from lightning_seg.data.reading.bands import refuse_bands
 from lightning_seg.data.reading.directories import read_directories
+from lightning_seg.data.reading.display import as_shown
 from lightning_seg.data.reading.gdal import CACHE_BYTES, ColorInterp, MaskFlags, Window, gdal
 from lightning_seg.data.reading.geotiff import hidden_by_mask
 from lightning_seg.data.reading.header import Header
@@ -115,7 +116,7 @@ class WindowedImage:
             return torch.from_numpy(pixels)
 
     def preview(self, longest: int) -> NDArray[np.uint8]:
-        """The image in small, (h, w, 3) RGB uint8, by the nearest pixel; memory holds no more of it.
+        """The image in small as pictures show it, (h, w, 3) RGB uint8, by the nearest pixel; memory holds no more of it.
 
         Args:
             longest: of its sides, in pixels.
@@ -128,6 +129,8 @@ class WindowedImage:
         with named(self.path, "image"):
             with gdal(self._cache):
                 values = self._file.read(self._bands, out_shape=(len(self._bands), *small))
+            if self._rules.bands is not None:
+                return as_shown(self._as_bands(values).transpose(1, 2, 0), self._rules)
             return np.ascontiguousarray(self._as_rgb(values).transpose(1, 2, 0))
 
     def nodata(self, rows: slice, columns: slice) -> NDArray[np.bool_] | None:
