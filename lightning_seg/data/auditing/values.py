@@ -112,7 +112,8 @@ def _count_whole_numbers(plane: NDArray[Any]) -> BandValues:
         counts[values.astype(np.int64) - shift] = found
     else:
         for block in _blocks(plane):
-            counts += np.bincount(block.astype(np.int64) - shift, minlength=2**16)
+            keys = block.view(np.uint16) ^ np.uint16(-shift)  # of a signed number, its highest bit is turned
+            counts += np.bincount(keys, minlength=2**16)
     return _of_counts(counts, shift)
 
 
