@@ -7,7 +7,7 @@ from lightning_seg.data.auditing.absent import absent_classes
 from lightning_seg.data.auditing.examine import Examination
 from lightning_seg.data.auditing.lines import PixelKeys, advice_on_pixels, advice_on_refused
 from lightning_seg.data.auditing.pool import Track, examine_all
-from lightning_seg.data.auditing.seen import SeenLabel, seen_labels
+from lightning_seg.data.auditing.seen import SeenLabel, by_name, seen_labels
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA, SplitStatistics, class_weights
 from lightning_seg.data.auditing.unlike import FlatBands, Forms
 from lightning_seg.data.listing.defects import Defect, without_repeats
@@ -51,7 +51,8 @@ class Audit:
                 split: {
                     **figures.as_json(self.info.names),
                     "labels": {
-                        label.stored: {"meaning": label.meaning, "pixels": label.pixels} for label in self.labels[split]
+                        name: {"meaning": label.meaning, "pixels": label.pixels}
+                        for name, label in by_name(self.labels[split]).items()
                     },
                 }
                 for split, figures in self.splits.items()
@@ -99,7 +100,13 @@ def audit(
         if examination.refused is not None:
             figures.add_refused(examination.refused)
         if examination.class_pixels is not None:
-            figures.add_mask(examination.class_pixels, examination.ignored, examination.unknown, examination.labels)
+            figures.add_mask(
+                examination.class_pixels,
+                examination.ignored,
+                examination.unknown,
+                examination.labels,
+                examination.source,
+            )
         if not (tests_on_val and examination.split == "test"):
             defects += twins.meet(examination)
     defects += forms.defects()
@@ -108,7 +115,7 @@ def audit(
         defects += absent_classes(split, figures, listings[split], info, whole=True)
     reference = next(iter(splits.values()))
     weights = class_weights(reference.class_pixels, reference.pixels_beside)
-    labels = {split: seen_labels(figures.labels, listings[split].table) for split, figures in splits.items()}
+    labels = {split: seen_labels(figures.labels, listings[split].tables) for split, figures in splits.items()}
     rules = next(iter(listings.values())).rules
     bands = ["red", "green", "blue"] if rules.bands is None else [f"band {number}" for number in rules.bands]
     pixels = reference.usual_pixels

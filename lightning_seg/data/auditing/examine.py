@@ -42,6 +42,7 @@ class Examination:
     Attributes:
         split: the split of the sample.
         image: the image file.
+        source: of the sample.
         defects: what is wrong with the sample alone.
         size: height and width of the upright image; None where it cannot be read.
         values: how often its pixels have each value.
@@ -56,6 +57,7 @@ class Examination:
 
     split: str
     image: AnyFile
+    source: int = 0
     defects: list[Defect] = field(default_factory=list)
     size: tuple[int, int] | None = None
     values: PixelValues | None = None
@@ -82,7 +84,7 @@ def examine(
     A defect that follows from another is left out: a mask that would fit its image without the EXIF orientation is no
     ``size_mismatch``, a JPEG is not ``unreadable``, and a smoothed mask has no ``unknown_colour``.
     """
-    found = Examination(split, sample.image)
+    found = Examination(split, sample.image, sample.source)
     header, absent = _examine_image(sample, rules, found)
     if isinstance(sample.mask, Annotations):
         _examine_regions(sample, sample.mask, table, header, absent, found)
@@ -93,7 +95,7 @@ def examine(
 
 def examine_mask(sample: Sample, table: LabelTable, split: str, rules: ReadingRules = USUAL) -> Examination:
     """Do as :func:`examine`, but do not read the image."""
-    found = Examination(split, sample.image)
+    found = Examination(split, sample.image, sample.source)
     if sample.mask_file is not None:
         _examine_mask(sample.mask_file, table, rules, None, None, found)
     return found

@@ -1,6 +1,6 @@
 """Adds up the figures of a split, sample by sample, and computes class weights from them."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -37,7 +37,7 @@ class SplitStatistics:
         pixels_beside: (K,) int64, counted pixels of the images that have the class.
         ignored_pixels: number of pixels that do not count.
         unknown_pixels: number of pixels whose value or colour has no meaning.
-        labels: number of pixels of each stored value or colour of mask files; at most the commonest.
+        labels: number of pixels of each stored value or colour of mask files, by source; at most the commonest.
         pixels: values of the images, by type and number of bands; one entry where all images are alike.
         refused: the same of images that are refused, by what the files hold.
     """
@@ -48,7 +48,7 @@ class SplitStatistics:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     ignored_pixels: int = 0
     unknown_pixels: int = 0
-    labels: Counter[int | Colour] = field(default_factory=Counter)
+    labels: defaultdict[int, Counter[int | Colour]] = field(default_factory=lambda: defaultdict(Counter))
     pixels: dict[Layout, PixelTotals] = field(default_factory=dict)
     refused: dict[Layout, PixelTotals] = field(default_factory=dict)
 
@@ -78,12 +78,18 @@ class SplitStatistics:
         return refused if refused is not None and refused.images >= taken else None
 
     def add_mask(
-        self, class_pixels: NDArray[np.int64], ignored: int, unknown: int, labels: Mapping[int | Colour, int]
+        self,
+        class_pixels: NDArray[np.int64],
+        ignored: int,
+        unknown: int,
+        labels: Mapping[int | Colour, int],
+        source: int = 0,
     ) -> None:
         self.masks += 1
-        self.labels.update(labels)
-        if len(self.labels) > 2 * MOST_LABELS:
-            self.labels = Counter(dict(self.labels.most_common(MOST_LABELS)))
+        seen = self.labels[source]
+        seen.update(labels)
+        if len(seen) > 2 * MOST_LABELS:
+            self.labels[source] = Counter(dict(seen.most_common(MOST_LABELS)))
         self.class_pixels += class_pixels
         self.class_images += class_pixels > 0
         self.pixels_beside += np.where(class_pixels > 0, class_pixels.sum(), 0)

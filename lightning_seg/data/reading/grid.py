@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from lightning_seg.data.reading.class_masks import ClassMasks
 from lightning_seg.data.reading.directories import Tag, read_directories
 from lightning_seg.data.reading.storage import named, open_file
 from lightning_seg.data.reading.tiff import MAGICS
@@ -72,11 +73,14 @@ def grid_of(path: AnyFile, what: str) -> Grid | None:
 def grid_problem(image: AnyFile, mask: AnyFile) -> str | None:
     """What is wrong where image and mask are both georeferenced, and do not lie on the same grid; None: nothing.
 
-    Where sizes differ, that says more.
+    Where sizes differ, that says more. Of masks of classes, the first problem is told.
 
     Raises:
         UnreadableError: if a file is missing or damaged.
     """
+    if isinstance(mask, ClassMasks):
+        problems = (grid_problem(image, file) for _, file in mask.files)
+        return next((problem for problem in problems if problem is not None), None)
     here = grid_of(mask, "mask")
     there = None if here is None else grid_of(image, "image")
     if here is None or there is None or here.size != there.size:
