@@ -48,15 +48,18 @@ def config_of(place: Path, dtype: str, **model: Any) -> Path:
 
 @pytest.mark.parametrize("dtype", ["uint16", pytest.param("float32", marks=pytest.mark.slow)])
 def test_bands_go_through_every_command(
-    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    dtype: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     rgb = build_segmentor(SMALLEST).network.state_dict()
     weights = save_pth(backbone(dict(rgb), "backbone.network."), tmp_path / "rgb")
     config = str(config_of(tmp_path, dtype, weights=weights))
     main(["fit", "--config", config])
-    said = capsys.readouterr()
-    assert "conv1.0.weight: from 3 channels to 4: the weights of red, green and blue, in turn" in said.err + said.out
+    assert "conv1.0.weight: from 3 channels to 4: the weights of red, green and blue, in turn" in caplog.text
     run = tmp_path / "runs/sat/version_0"
     record = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["evaluation"]["rules"]
     assert (tuple(record["bands"]), record["dtype"]) == (tuple(BANDS), dtype)
@@ -74,7 +77,7 @@ def test_bands_go_through_every_command(
     error = capsys.readouterr().err
     assert "gets every image with 4 channels (data.bands), but MODEL.PIXEL_MEAN has 3 values" in error
     assert f"`python -m lightning_seg.audit --config {config}` prints the lines" in error
+    others = ["--data.bands=[4,3,2]", *three, "--model.weights=", "--ckpt_path", str(run / "checkpoints/last.ckpt")]
     with pytest.raises(SystemExit):
-        rgb_data = ["--data.bands=[4,3,2]", *three, "--model.weights="]
-        main(["fit", "--config", config, *rgb_data, "--ckpt_path", str(run / "checkpoints/last.ckpt")])
+        main(["fit", "--config", config, *others])
     assert "trained on images of 4 channels, and the pixel mean here has 3" in capsys.readouterr().err
