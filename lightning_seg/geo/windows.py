@@ -116,7 +116,7 @@ class WindowedImage:
             return torch.from_numpy(pixels)
 
     def preview(self, longest: int) -> NDArray[np.uint8]:
-        """The image in small as pictures show it, (h, w, 3) RGB uint8, by the nearest pixel; memory holds no more of it.
+        """The image in small as pictures show it, (h, w, 3) RGB uint8, by the nearest pixel: no more is in memory.
 
         Args:
             longest: of its sides, in pixels.
