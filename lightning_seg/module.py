@@ -58,7 +58,7 @@ class SegmentationModule(EvaluatingModule):
         auxiliary_stage: a stage of the backbone, such as ``res4``, that gets a second head in training; null: none.
         auxiliary_weight: multiplies the loss of the second head.
         channels_last: keeps weights and features in that memory format. The numbers are the same to rounding.
-            Depthwise convolutions and tensor cores are much faster.
+            Depthwise convolutions and tensor cores are much faster. Evaluation on a CPU keeps features so anyway.
         float32_matmul_precision: is given to ``torch.set_float32_matmul_precision`` on a GPU. ``high`` multiplies
             matrices in TF32, as convolutions do anyway. null changes nothing; torch begins with ``highest``.
         activation_checkpointing: keeps only the inputs of the backbone's blocks; the backward pass computes the rest

@@ -85,7 +85,7 @@ class Predictor:
 
     @property
     def rules(self) -> ReadingRules:
-        """What may be read, and how: ``data.max_pixels`` and ``data.value_range`` of the training."""
+        """What may be read, and how: ``data.bands``, ``max_pixels`` and ``value_range`` of the training."""
         return self._network.images.rules
 
     @property
@@ -112,7 +112,8 @@ class Predictor:
 
         Args:
             image: a path, a PIL image, an (H, W, 3) uint8 RGB array, a (3, H, W) uint8 RGB tensor, or a list of these,
-                of any sizes.
+                of any sizes. For a model of ``data.bands``: a path, an (H, W, C) array or a (C, H, W) tensor of these
+                bands, in their order and with values as files store them.
 
         Returns:
             A result; of a list, one for each, in its order.
@@ -151,7 +152,7 @@ class Predictor:
     def _place(self, file: Path | None) -> "WindowedImage | None":
         return None if file is None else RasterRules(self._network.images.rules).place(file)
 
-    def _probabilities(self, picture: NDArray[np.uint8], source: Path, position: int) -> Any:
+    def _probabilities(self, picture: NDArray[Any], source: Path, position: int) -> Any:
         def compute() -> NDArray[np.float32]:
             with self._lock:
                 item = self._network.images.item(picture, source, position)

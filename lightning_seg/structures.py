@@ -127,11 +127,13 @@ class Sample:
         name: the image's path relative to its folder, without suffix; unique within a data set.
         image: the image file: its path, or where else its bytes are.
         mask: the label file, or the annotated regions; None without ground truth.
+        source: the place of its reader among those of its split, from 0; its labels are read by that reader's table.
     """
 
     name: str
     image: AnyFile
     mask: AnyFile | Annotations | None = None
+    source: int = 0
 
     @property
     def mask_file(self) -> AnyFile | None:
@@ -179,12 +181,51 @@ class DenseScores:
         return [DenseScores(one, stride) for one in logits]
 
     @property
+    def num_classes(self) -> int:
+        return len(self.logits)
+
+    @property
+    def maps(self) -> "Tensor":
+        """What is interpolated."""
+        return self.logits
+
+    @property
     def reach(self) -> tuple[int, int]:
         """Height and width of the input that the logits stand for."""
         return self.logits.shape[-2] * self.stride, self.logits.shape[-1] * self.stride
 
 
-Scores = DenseScores
+@dataclass(frozen=True)
+class MaskScores:
+    """What a network that classifies masks says of one image: a pixel's score of class k is Σ_q p_qk · σ(mask_q).
+
+    Attributes:
+        probabilities: (Q, K), of any floating type: how likely the mask of query q shows class k. A row sums to 1
+            together with the probability that it shows nothing.
+        masks: (Q, h, w) logits, of any floating type, at 1/stride of the padded input; they are upsampled before σ.
+        stride: how many input pixels one logit stands for, on each side.
+    """
+
+    probabilities: "Tensor"
+    masks: "Tensor"
+    stride: int
+
+    @property
+    def num_classes(self) -> int:
+        return self.probabilities.shape[1]
+
+    @property
+    def maps(self) -> "Tensor":
+        """What is interpolated."""
+        return self.masks
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Height and width of the input that the masks stand for."""
+        return self.masks.shape[-2] * self.stride, self.masks.shape[-1] * self.stride
+
+
+Scores = DenseScores | MaskScores
 """How likely each class is at each pixel, as the network knows it; what ``inference`` takes."""
 
 

@@ -11,14 +11,15 @@ from lightning_seg.data.auditing.seen import announce_labels
 from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.dataset import SegmentationDataset, cache_samples, refuse_reduced_decoding
 from lightning_seg.data.evaluation import describe_evaluation
-from lightning_seg.data.labels.classes import dataset_info, parse_palette
-from lightning_seg.data.labels.label_map import IGNORE, Labelling, Unreadable
+from lightning_seg.data.labels.label_map import Unreadable
 from lightning_seg.data.labels.table import LabelTable, Unknown
-from lightning_seg.data.listing.once import Listings, find_classes
+from lightning_seg.data.listing.labelling import find_labelling
+from lightning_seg.data.listing.once import Listings
 from lightning_seg.data.loading.resumable import ResumableDataModule
 from lightning_seg.data.loading.sampler import choose_locality
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.finding import resolve
+from lightning_seg.data.readers.several import readers_of, settings_of
 from lightning_seg.data.reading import MAX_PIXELS, ReadingRules
 from lightning_seg.data.surveying.class_pixels import ClassPixels, count_together
 from lightning_seg.data.surveying.sizes import refuse_misfits
@@ -27,10 +28,7 @@ from lightning_seg.data.transforms import Transform
 from lightning_seg.data.transforms.splits import SplitTransforms, transforms_of
 from lightning_seg.errors import ConfigError
 from lightning_seg.imports import import_user_code
-from lightning_seg.structures import DatasetInfo, Sample
-
-IGNORE_INDEX = 255
-"""The ignore index if ``data.ignore_index`` is not set."""
+from lightning_seg.structures import Sample
 
 _PARTS = {
     TrainerFn.FITTING: ["train", "val"],
@@ -46,11 +44,12 @@ class SegmentationDataModule(ResumableDataModule):
 
     Args:
         classes: names in id order; null: the classes that the training reader's source names.
-        train: reader of the training samples.
-        val: reader of the samples that every epoch is validated on.
-        test: reader of the samples for ``test``.
+        train: reader of the training samples, or several.
+        val: reader of the samples that every epoch is validated on, or several.
+        test: reader of the samples for ``test``, or several.
         predict: an image, folder, glob, list file (``.txt``) or video for ``predict``, or several; or a reader.
         root: folder that relative paths of the readers start from; null: the working directory.
+        fold: fold, from 0, of every ``Split`` with ``folds``, in place of its own ``fold``.
         ignore_index: mask value of pixels that do not count; null: 255, but refused where a class may be stored so.
         imports: the user's own files (``path/to/data.py``) or modules: they may register data sets with Detectron2,
             and hold classes for a ``class_path``, ``data.Class``.
@@ -90,11 +89,12 @@ class SegmentationDataModule(ResumableDataModule):
     def __init__(
         self,
         classes: list[str] | None = None,
-        train: Reader | None = None,
-        val: Reader | None = None,
-        test: Reader | None = None,
+        train: Reader | list[Reader] | None = None,
+        val: Reader | list[Reader] | None = None,
+        test: Reader | list[Reader] | None = None,
         predict: list[str] | str | Reader | None = None,
         root: str | None = None,
+        fold: int | None = None,
         ignore_index: int | None = None,
         imports: list[str] | None = None,
         label_map: dict[int | str, str] | None = None,
@@ -122,17 +122,13 @@ class SegmentationDataModule(ResumableDataModule):
                 raise ConfigError(f"data.{name} is {size}, but must be at least 1")
         self.imports = imports or []
         import_user_code(self.imports, "data.imports")
-        self.readers = {"train": train, "val": val, "test": test}
+        self.readers = readers_of({"train": train, "val": val, "test": test}, fold)
         self.root = None if root is None else resolve(root, None)
-        colours, label_map = parse_palette(palette or {}), label_map or {}
-        names, usual = (classes, {}) if classes else find_classes(self.readers, self.root, label_map)
-        ignored = IGNORE_INDEX if ignore_index is None else ignore_index
         self.rules = ReadingRules.of_settings(value_range, max_pixels, bands, display_bands)
-        channels, known = self.rules.channels, {*label_map, IGNORE}
-        self.info: DatasetInfo = dataset_info(names, ignored, {**usual, **colours}, known, channels)
-        self.labelling = Labelling(
-            self.info, label_map, colours, unknown, unreadable=unreadable, ignore_assumed=ignore_index is None
+        self.labelling = find_labelling(
+            self.readers, self.root, classes, label_map, palette, ignore_index, unknown, unreadable, self.rules.channels
         )
+        self.info = self.labelling.info
         self.listings = Listings(self.readers, predict, self.root, self.labelling, self.rules)
         self.skip_unreadable = unreadable == "skip"
         self.sampler = sampler
@@ -184,7 +180,7 @@ class SegmentationDataModule(ResumableDataModule):
         Raises:
             DataError: with the first defects, or with the images that transforms fail on.
         """
-        parts = [part for part in ("train", "val") if self.readers[part] is not None]
+        parts = [part for part in ("train", "val") if self.readers[part]]
         self._seen = refuse_visible_defects(
             {part: self.listings.split(part) for part in parts},
             skip_unreadable=["train"] if self.skip_unreadable else [],
@@ -197,6 +193,8 @@ class SegmentationDataModule(ResumableDataModule):
         for part in parts:
             transforms = self._transforms(part)
             if transforms.pipeline.transforms and self.listings.has(part):
+                if self.rules.bands is not None and part != "predict":  # says more of them than a misfit
+                    self.try_transforms(part)
                 refuse_misfits(self.listings.samples(part), *transforms[:3], rules=self.rules)
 
     def setup(self, stage: str) -> None:
@@ -216,7 +214,7 @@ class SegmentationDataModule(ResumableDataModule):
             cache_samples([self.datasets[part] for part in parts if part in self.datasets], self.rules)
         if "train" in parts and self.sampler == "rare_class" and self.class_pixels is None:
             train = self.datasets["train"]
-            pixels = ClassPixels(train.samples, train.table, skip_unreadable=train.skip_unreadable, rules=self.rules)
+            pixels = ClassPixels(train.samples, train.tables, skip_unreadable=train.skip_unreadable, rules=self.rules)
             self.class_pixels = count_together(pixels, *self._processes(), self._workers())
 
     def _describe_bands(self, parts: Sequence[str]) -> None:
@@ -235,14 +233,14 @@ class SegmentationDataModule(ResumableDataModule):
 
     def _make_dataset(self, part: str, stage: str) -> SegmentationDataset:
         if part == "predict":
-            samples, table = self.listings.images_to_predict(), LabelTable(self.info, {}, {})
+            samples, tables = self.listings.images_to_predict(), [LabelTable(self.info, {}, {})]
         else:
-            samples, table = self._take(part, TrainerFn(stage).value)
+            samples, tables = self._take(part, TrainerFn(stage).value)
         transforms = self._transforms(part)
-        transforms.check(table.dtype, pixels_of(samples, self.rules))
+        transforms.check(tables[0].dtype, pixels_of(samples, self.rules))
         return SegmentationDataset(
             samples,
-            table,
+            tables,
             transforms.pipeline,
             seed=self.seed,
             keep_truth=part in ("val", "test"),
@@ -252,13 +250,14 @@ class SegmentationDataModule(ResumableDataModule):
             rules=self.rules,
         )
 
-    def _take(self, part: str, command: str) -> tuple[list[Sample], LabelTable]:
+    def _take(self, part: str, command: str) -> tuple[list[Sample], list[LabelTable]]:
         """List a split, and say how its labels are read where that is not plain."""
         listing = self.listings.take(part, command)
-        if self.labelling.label_map or self.labelling.unknown != "refuse":
-            told = [dataset.table for dataset in self.datasets.values()]
-            announce_labels(part, listing.table, told, self._seen.get(part))
-        return listing.samples, listing.table
+        own = any(reader.own_label_map is not None for reader in self.readers[part])
+        if own or self.labelling.label_map or self.labelling.unknown != "refuse":
+            told = [table for dataset in self.datasets.values() for table in dataset.tables]
+            announce_labels(settings_of(part, listing.tables), listing.tables, told, self._seen.get(part))
+        return listing.samples, listing.tables
 
     def try_transforms(self, part: str) -> None:
         """Try the transforms of ``train`` or ``val`` out.

@@ -53,7 +53,7 @@ class SegmentationDataset(Dataset[Item]):
 
     Args:
         samples: what to read.
-        table: what the stored values, colours or categories mean.
+        tables: what the stored values, colours or categories mean, by the source of a sample.
         pipeline: the transforms; reseeded before every sample.
         seed: of the augmentation, with the epoch and the position that the sampler gives.
         keep_truth: add the mask at its stored size, for evaluation.
@@ -66,7 +66,7 @@ class SegmentationDataset(Dataset[Item]):
     def __init__(
         self,
         samples: Sequence[Sample],
-        table: LabelTable,
+        tables: Sequence[LabelTable],
         pipeline: A.Compose,
         *,
         seed: int,
@@ -77,7 +77,8 @@ class SegmentationDataset(Dataset[Item]):
         rules: ReadingRules = USUAL,
     ) -> None:
         self.samples = Records(samples)
-        self.table = table
+        self.tables = list(tables)
+        self.info = tables[0].info
         self.pipeline = pipeline
         self.seed = seed
         self.keep_truth = keep_truth
@@ -153,8 +154,9 @@ class SegmentationDataset(Dataset[Item]):
         if self.cache is not None and (kept := self.cache.get(index)) is not None:
             return *kept, kept[1].shape[:2]
         if self.cache is None and leading_crop(self.pipeline) is not None:
-            return read_coming(sample, self.table, self.pipeline, self.rules, reduced_decoding=self.reduced_decoding)
-        image, mask = read_whole(sample, self.table, self.rules)
+            table = self.tables[sample.source]
+            return read_coming(sample, table, self.pipeline, self.rules, reduced_decoding=self.reduced_decoding)
+        image, mask = read_whole(sample, self.tables[sample.source], self.rules)
         if self.cache is not None:
             self.cache.put(index, image, mask)
         return image, mask, (image.shape[0], image.shape[1])
@@ -228,7 +230,7 @@ def cache_samples(datasets: Sequence[SegmentationDataset], rules: ReadingRules) 
         UnreadableError: if an image cannot be read.
     """
     fresh = [dataset for dataset in datasets if dataset.cache is None]
-    id_bytes = [dataset.table.dtype.itemsize for dataset in fresh]
+    id_bytes = [dataset.tables[0].dtype.itemsize for dataset in fresh]
     skips = [dataset.skip_unreadable for dataset in fresh]
     caches = share_caches([dataset.samples for dataset in fresh], id_bytes, skips, rules)
     for dataset, kept in zip(fresh, caches, strict=True):

@@ -10,6 +10,7 @@ from lightning_seg.data.labels.rasterise import rasterise
 from lightning_seg.data.labels.table import Ids, LabelTable
 from lightning_seg.data.reading import USUAL, ImageFile, ReadingRules, read_image, read_mask
 from lightning_seg.data.reading.bands import Bands, BandsFile
+from lightning_seg.data.reading.class_masks import ClassMasks
 from lightning_seg.data.reading.grid import refuse_other_grid
 from lightning_seg.data.reading.masks import read_mask_part
 from lightning_seg.data.transforms import coming_pixels, leading_crop
@@ -126,6 +127,8 @@ def read_labels(
         return rasterise(sample.mask, size, table)
     if rules.bands is not None:
         refuse_other_grid(sample.image, sample.mask)
+    if isinstance(sample.mask, ClassMasks):  # which are united whole
+        part = None
     if part is not None and (stored := read_mask_part(sample.mask, rules, size, *part)) is not None:
         ids = np.empty(size, table.dtype)
         ids[part] = table.decode(stored, sample.mask)

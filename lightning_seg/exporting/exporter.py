@@ -204,7 +204,7 @@ def _palette(trained: Trained, labelled: SegmentationDataset | None) -> tuple[Co
     """The run's colours; colours chosen for the classes where neither checkpoint nor data say them."""
     if trained.evaluation is not None:
         return tuple((red, green, blue) for red, green, blue in trained.evaluation["palette"])
-    return default_palette(len(trained.module.class_names)) if labelled is None else labelled.table.info.palette
+    return default_palette(len(trained.module.class_names)) if labelled is None else labelled.info.palette
 
 
 def _version(name: str) -> str:

@@ -1,6 +1,6 @@
 """A trained module from its checkpoint, and the data of the run that it lies in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,7 @@ def images_at(place: str, trained: Trained) -> SegmentationDataset:
         max_pixels=rules.max_pixels,
     )
     data.rules = rules  # also with the type of the training's images
+    data.info = replace(data.info, dtype=rules.dtype or "uint8")
     try:
         data.setup("predict")
     except DataError as error:

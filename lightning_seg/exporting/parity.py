@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lightning_seg.errors import describe
 from lightning_seg.exporting.metadata import Metadata
 from lightning_seg.files import replacing, sha256
-from lightning_seg.inference.whole import label_maps
+from lightning_seg.inference.whole import label_maps, plain_scores
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.structures import Batch
 
@@ -168,10 +167,7 @@ def _expected(segmentor: Segmentor, batch: Batch, size: tuple[int, int]) -> tupl
     with torch.no_grad():
         scores = segmentor.evaluate(batch).scores
         maps = label_maps(scores, [size] * len(batch), [size] * len(batch))
-        full = [
-            F.interpolate(one.logits[None].float(), scale_factor=one.stride, mode="bilinear", align_corners=False)[0]
-            for one in scores
-        ]
+        full = [plain_scores(one) for one in scores]
     return torch.stack(maps), [one[..., : size[0], : size[1]] for one in full]
 
 

@@ -116,7 +116,9 @@ class WindowedImage:
             return torch.from_numpy(pixels)
 
     def preview(self, longest: int) -> NDArray[np.uint8]:
-        """The image in small as pictures show it, (h, w, 3) RGB uint8, by the nearest pixel: no more is in memory.
+        """The image in small as pictures show it, (h, w, 3) RGB uint8, by the nearest pixel; memory holds no more.
+
+        Bands are shown as :func:`~lightning_seg.data.reading.display.as_shown` says.
 
         Args:
             longest: of its sides, in pixels.
@@ -130,7 +132,10 @@ class WindowedImage:
             with gdal(self._cache):
                 values = self._file.read(self._bands, out_shape=(len(self._bands), *small))
             if self._rules.bands is not None:
-                return as_shown(self._as_bands(values).transpose(1, 2, 0), self._rules)
+                pixels = self._as_bands(values).transpose(1, 2, 0)
+                nodata = [self._file.nodatavals[band - 1] for band in self._bands]
+                fill_absent(pixels, absent_pixels([*values], nodata), self._rules.fill)
+                return as_shown(pixels, self._rules)
             return np.ascontiguousarray(self._as_rgb(values).transpose(1, 2, 0))
 
     def nodata(self, rows: slice, columns: slice) -> NDArray[np.bool_] | None:

@@ -1,4 +1,4 @@
-"""The two passes from logits to class ids, as plain PyTorch or compiled, to the same bits.
+"""The passes from logits, or from masks, to class ids, as plain PyTorch or compiled, to the same bits.
 
 Both forms multiply and add in the same order, and inductor keeps the compiler from fusing the two into one rounding.
 So a process may change from one to the other at any time, and processes that do so at different times agree.
@@ -62,6 +62,57 @@ def best_class(logits: Tensor, indices: Sequence[Tensor], weights: Sequence[Tens
     return torch.cat(pieces)
 
 
+def best_class_of_masks(
+    masks: Tensor,
+    indices: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    probabilities: Tensor,
+    dtype: torch.dtype,
+    forms: tuple[Function, Function] | None = None,
+) -> Tensor:
+    """The class with the highest sum of interpolated masks, the first of equals, (height, width).
+
+    Pieces are those of the plain form whatever computes them, since a product of matrices may round by its size.
+
+    Args:
+        masks: (Q, rows, width) float32 logits.
+        indices: of rows, of each pixel of a column.
+        weights: of these rows.
+        probabilities: (K, Q) float32, contiguous.
+        dtype: of the class ids.
+        forms: in place of :func:`interpolated_shares` and :func:`first_best`.
+    """
+    (num_masks, _, width), (shares, best) = masks.shape, forms or (interpolated_shares, first_best)
+    step = max(1, _PIECE[masks.device.type == "cuda"] // (num_masks * width))
+    labels = torch.empty(len(indices[0]), width, dtype=dtype, device=masks.device)
+    scores = masks.new_empty(
+        len(probabilities), min(step, len(labels)) * width
+    )  # once: new memory costs more than sums
+    for start in range(0, len(labels), step):
+        part = slice(start, start + step)
+        full = shares(masks, [index[part] for index in indices], [weight[part].clone() for weight in weights]).flatten(
+            1
+        )
+        scores = scores[:, : full.shape[1]].contiguous()
+        labels[part] = best(torch.mm(probabilities, full, out=scores).view(len(scores), -1, width), dtype)
+    return labels
+
+
+def interpolated_shares(masks: Tensor, indices: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """How much of each pixel each mask covers: (Q, height, width) in [0, 1] of (Q, rows, width) logits."""
+    return interpolate_rows(masks, indices, weights).sigmoid_()
+
+
+def scores_of_masks(full: Tensor, probabilities: Tensor) -> Tensor:
+    """Scores (K, height, width) of upsampled masks (Q, height, width), which are overwritten.
+
+    Args:
+        full: float32 logits.
+        probabilities: (K, Q) float32.
+    """
+    return torch.mm(probabilities, full.sigmoid_().flatten(1)).view(-1, *full.shape[1:])
+
+
 def first_best(full: Tensor, dtype: torch.dtype) -> Tensor:
     """The class of (K, height, width) with the highest value, the first of equals, (height, width).
 
@@ -79,6 +130,16 @@ def _best_class_in_one_loop(
     return interpolate_rows(logits, indices, weights).argmax(0).to(dtype)
 
 
+def _shares_in_one_loop(masks: Tensor, indices: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    return interpolate_rows(masks, indices, weights).sigmoid()
+
+
+def _first_best_in_two_loops(scores: Tensor, dtype: torch.dtype) -> Tensor:
+    """Half the time of a compiled argmax, where the scores stay in a CPU's cache."""
+    ids = torch.arange(len(scores), dtype=torch.int32)[:, None, None]
+    return torch.where(scores < scores.amax(0), len(scores) - 1, ids).amin(0).to(dtype)
+
+
 class JustInTime:
     """Runs the plain form until as much work is done as compiling is worth, then the compiled one.
 
@@ -93,40 +154,49 @@ class JustInTime:
         self.threshold = threshold
         self.work = 0
         self.failed = False
-        self._compiled: tuple[Function, Function] | None = None
+        self._compiled: dict[Function, Function] = {}
 
-    def label_band(self, logits: Tensor, columns: Taps, rows: Taps) -> Tensor:
+    def label_band(self, logits: Tensor, columns: Taps, rows: Taps, probabilities: Tensor | None = None) -> Tensor:
         """Class ids of a band of rows, (height, width) of :func:`label_dtype`.
 
         Args:
-            logits: (K, h, w) float32, contiguous.
+            logits: (K, h, w) float32, contiguous; (Q, h, w) of masks.
             columns: for each pixel of a row.
             rows: for each row of the band, with indices into ``logits``.
+            probabilities: of masks: (K, Q) float32, contiguous.
         """
-        dtype = label_dtype(len(logits))
-        large = logits.numel() >= _SMALLEST and min(*logits.shape, len(rows.weights[0]), len(columns.weights[0])) > 1
-        self.work += len(logits) * len(rows.weights[0]) * len(columns.weights[0])
+        dtype = label_dtype(len(logits if probabilities is None else probabilities))
+        height, width = len(rows.weights[0]), len(columns.weights[0])
+        large = logits.numel() >= _SMALLEST and min(*logits.shape, height, width) > 1
+        # Of masks, most of the work is a product of matrices, which compiling leaves as it is.
+        of_pixel = len(logits) if probabilities is None else (len(logits) + len(probabilities)) // 8
+        self.work += of_pixel * height * width
         if large and self.work > self.threshold and logits.device.type == "cpu" and not self.failed:
-            interpolate, best = self._compile()
             try:
-                return best(interpolate(logits, *columns), *rows, dtype)
+                wide = self._fast(interpolate_columns)(logits, *columns)
+                if probabilities is None:
+                    return self._fast(_best_class_in_one_loop)(wide, *rows, dtype)
+                forms = self._fast(_shares_in_one_loop), self._fast(_first_best_in_two_loops)
+                return best_class_of_masks(wide, *rows, probabilities, dtype, forms)
             except Exception as error:  # there are many: no compiler, a broken one, no headers of Python …
                 self.failed = True
                 reason = describe(error).splitlines()[0]
                 rank_zero_warn(
                     f"evaluation goes on without a compiled kernel, to the same results, because of {reason}"
                 )
-        return best_class(interpolate_columns(logits, *columns), *rows, dtype)
+        wide = interpolate_columns(logits, *columns)
+        if probabilities is None:
+            return best_class(wide, *rows, dtype)
+        return best_class_of_masks(wide, *rows, probabilities, dtype)
 
-    def _compile(self) -> tuple[Function, Function]:
-        if self._compiled is None:
+    def _fast(self, function: Function) -> Function:
+        """The compiled form of a function."""
+        if not self._compiled:
             rank_zero_info("Compiling the kernel of the evaluation: some seconds, once on this machine")
+        if function not in self._compiled:
             settings: dict[str, Any] = {"dynamic": True, "fullgraph": True}
-            self._compiled = (
-                torch.compile(interpolate_columns, **settings),
-                torch.compile(_best_class_in_one_loop, **settings),
-            )
-        return self._compiled
+            self._compiled[function] = torch.compile(function, **settings)
+        return self._compiled[function]
 
 
 just_in_time = JustInTime()

@@ -6,9 +6,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_seg.inference.kernel import JustInTime, interpolate_columns, interpolate_rows, just_in_time, label_dtype
+from lightning_seg.inference.kernel import (
+    JustInTime,
+    interpolate_columns,
+    interpolate_rows,
+    just_in_time,
+    label_dtype,
+    scores_of_masks,
+)
 from lightning_seg.inference.taps import Taps, bilinear_taps, reach
-from lightning_seg.structures import DenseScores, Placement, Scores
+from lightning_seg.structures import MaskScores, Placement, Scores
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -46,7 +53,8 @@ def label_maps(
     Returns:
         N maps (height, width) of class ids: uint8 up to 256 classes, int16 or int32 above. They equal the argmax of
         what ``detectron2.modeling.postprocessing.sem_seg_postprocess`` makes of the head's output, except where
-        rounding decides: where the two best logits differ by less than 1e-5 of their size.
+        rounding decides: where the two best logits differ by less than 1e-5 of their size. Of masks, they equal the
+        argmax of Σ_q p_qk · σ(mask_q), whose masks are interpolated in this way.
     """
     return [
         _label_map(of_image, place or Placement(0, 0, *input_size), output_size, kernel)
@@ -56,25 +64,29 @@ def label_maps(
     ]
 
 
-def _label_map(scores: DenseScores, place: Placement, output_size: Size, kernel: JustInTime) -> Tensor:
-    logits, stride = scores.logits, scores.stride
-    if logits.device.type != "cpu" and place == (0, 0, *output_size, False, False):
-        return upsampled_label_map(logits, stride, output_size)
+def _label_map(scores: Scores, place: Placement, output_size: Size, kernel: JustInTime) -> Tensor:
+    maps, stride = scores.maps, scores.stride
+    if maps.device.type != "cpu" and place == (0, 0, *output_size, False, False):
+        return upsampled_label_map(scores, output_size)
     height, width = output_size
-    labels = torch.empty(output_size, dtype=label_dtype(len(logits)), device=logits.device)
-    band = max(
-        1, (_rows_within(_BAND_BYTES, logits, width) - 3) * height * stride // place.height
-    )  # it reaches further
+    labels = torch.empty(output_size, dtype=label_dtype(scores.num_classes), device=maps.device)
+    band = max(1, (_rows_within(_BAND_BYTES, maps, width) - 3) * height * stride // place.height)  # it reaches further
+    probabilities = _by_class(scores) if isinstance(scores, MaskScores) else None
     for start in range(0, height, band):
         end = min(start + band, height)
-        labels[start:end] = kernel.label_band(*_slab(scores, place, output_size, start, end))
+        labels[start:end] = kernel.label_band(*_slab(scores, place, output_size, start, end), probabilities)
     mirrors = [axis for axis, mirrored in enumerate((place.upside_down, place.mirrored)) if mirrored]
     return labels.flip(mirrors) if mirrors else labels
 
 
-def _slab(scores: DenseScores, place: Placement, output_size: Size, start: int, end: int) -> tuple[Tensor, Taps, Taps]:
+def _by_class(scores: MaskScores) -> Tensor:
+    """(K, Q) float32, contiguous."""
+    return scores.probabilities.t().float().contiguous()
+
+
+def _slab(scores: Scores, place: Placement, output_size: Size, start: int, end: int) -> tuple[Tensor, Taps, Taps]:
     """The logits that rows ``start`` to ``end`` of the placed image are made of, and how: columns, then rows."""
-    logits, stride = scores.logits, scores.stride
+    logits, stride = scores.maps, scores.stride
     (_, logit_rows, logit_columns), device = logits.shape, logits.device
     of_rows = (logit_rows, stride, place.height, output_size[0], device, place.top)
     columns = bilinear_taps(logit_columns, stride, place.width, output_size[1], device, place.left)
@@ -91,8 +103,8 @@ def probability_bands(
 ) -> Iterator[tuple[int, Tensor]]:
     """Probabilities of all classes, in bands of rows from the top, so that they are never there as a whole.
 
-    They are the softmax of the logits that :func:`label_maps` takes the best of: their argmax is the label map, except
-    where rounding decides.
+    They are the softmax of the logits that :func:`label_maps` takes the best of, or the scores of masks divided by
+    their sum over the classes: their argmax is the label map, except where rounding decides.
 
     Args:
         scores: of one image.
@@ -105,50 +117,68 @@ def probability_bands(
     """
     place = place or Placement(0, 0, *input_size)
     height, width = output_size
-    for top in range(0, height, band := affordable_rows(scores.logits, width)):
+    probabilities = _by_class(scores) if isinstance(scores, MaskScores) else None
+    for top in range(0, height, band := affordable_rows(scores.maps, width, scores.num_classes)):
         bottom = min(top + band, height)
         start, end = (height - bottom, height - top) if place.upside_down else (top, bottom)
         slab, columns, rows = _slab(scores, place, output_size, start, end)
-        shown = interpolate_rows(interpolate_columns(slab, *columns), *rows).softmax(0)
+        full = interpolate_rows(interpolate_columns(slab, *columns), *rows)
+        shown = full.softmax(0) if probabilities is None else _normalised(scores_of_masks(full, probabilities))
         mirrors = [axis + 1 for axis, mirrored in enumerate((place.upside_down, place.mirrored)) if mirrored]
         yield top, shown.flip(mirrors) if mirrors else shown
 
 
-def upsampled_label_map(logits: Tensor, stride: int, size: Size) -> Tensor:
+def plain_scores(scores: Scores) -> Tensor:
+    """Logits, or scores of masks, at the size of the padded input, (K, H, W) float32: what bands are compared with."""
+    full = F.interpolate(scores.maps[None].float(), scale_factor=scores.stride, mode="bilinear", align_corners=False)[0]
+    return scores_of_masks(full, _by_class(scores)) if isinstance(scores, MaskScores) else full
+
+
+def _normalised(scores: Tensor) -> Tensor:
+    """Scores (K, rows, width) of at least 0, divided by their sum; all alike where that is 0."""
+    tiny = torch.finfo(scores.dtype).tiny
+    scores += tiny
+    return scores.div_(scores.sum(0))
+
+
+def upsampled_label_map(scores: Scores, size: Size) -> Tensor:
     """The label map of an image that is stored as the network saw it, by torch's own upsampling, for a GPU.
 
     Plain taps read and write each upsampled logit a dozen times, which a GPU's memory is too slow for; this does once.
 
     Args:
-        logits: (K, h, w).
-        stride: how many pixels one logit stands for, on each side.
+        scores: of the image.
         size: height and width of the image, without padding.
     """
-    height, width = size
-    labels = torch.empty(size, dtype=label_dtype(len(logits)), device=logits.device)
+    (height, width), maps, stride = size, scores.maps, scores.stride
+    dtype = label_dtype(scores.num_classes)
+    labels = torch.empty(size, dtype=dtype, device=maps.device)
+    probabilities = _by_class(scores) if isinstance(scores, MaskScores) else None
     band = max(
-        1, _rows_within(_BAND_BYTES, logits, width) // stride - 2
+        1, _rows_within(_BAND_BYTES, maps, width) // stride - 2
     )  # rows of logits, beside one more above and below
     for top in range(0, -(-height // stride), band):
-        above, below = max(0, top - 1), min(top + band + 1, logits.shape[1])
-        slab = logits[None, :, above:below].float()
+        above, below = max(0, top - 1), min(top + band + 1, maps.shape[1])
+        slab = maps[None, :, above:below].float()
         full = F.interpolate(slab, scale_factor=stride, mode="bilinear", align_corners=False)[0]
         start, end = top * stride, min((top + band) * stride, height)
         shown = full[:, start - above * stride : end - above * stride, :width]
-        labels[start:end] = shown.argmax(0)
+        labels[start:end] = (shown if probabilities is None else scores_of_masks(shown, probabilities)).argmax(0)
     return labels
 
 
-def affordable_rows(values: Tensor, width: int | None = None) -> int:
+def affordable_rows(values: Tensor, width: int | None = None, num_classes: int = 0) -> int:
     """Rows of probabilities of all classes that are held at once.
 
     Args:
         values: (K, h, w), whose classes and device count.
         width: of a row; None: w.
+        num_classes: in place of K, where there are more.
     """
-    return _rows_within(_PROBABILITY_BYTES, values, width or values.shape[-1])
+    return _rows_within(_PROBABILITY_BYTES, values, width or values.shape[-1], num_classes)
 
 
-def _rows_within(sizes: tuple[int, int], values: Tensor, width: int) -> int:
+def _rows_within(sizes: tuple[int, int], values: Tensor, width: int, num_classes: int = 0) -> int:
     """Rows of float32 of all classes, on this device, that so many bytes hold."""
-    return max(sizes[values.device.type == "cuda"] // (4 * len(values) * width), _SHALLOWEST)
+    of_row = 4 * max(len(values), num_classes) * width
+    return max(sizes[values.device.type == "cuda"] // of_row, _SHALLOWEST)

@@ -157,7 +157,7 @@ class Preflight:
         """
         if self.dry:
             self._find_defects(data)
-        elif not any(reader is not None and reader.prepares for reader in data.readers.values()):
+        elif not any(reader.prepares for readers in data.readers.values() for reader in readers):
             self._count(data)
         plan = make_plan(
             self.settings.trainer, self.processes, data.batch_size, self._samples.get("train"), self._callbacks
@@ -231,7 +231,7 @@ class Preflight:
             self.problems.append(problem)
 
     def _describe_validation(self, data: SegmentationDataModule) -> str:
-        if data.readers["val"] is None:
+        if not data.readers["val"]:
             return "none: no figure says which checkpoint is the best"
         count = self._samples.get("val")
         return "cannot be listed" if count is None else f"{count} samples"

@@ -54,7 +54,10 @@ def test_equals_detectron2_at_any_size_and_in_bands(monkeypatch: pytest.MonkeyPa
         labels = label_maps(DenseScores.of(logits, stride), [size], [original])[0]
         assert_best(labels, detectron2_logits(logits[0], stride, size, original))
         if original == size:
-            assert_best(upsampled_label_map(logits[0], stride, size), detectron2_logits(logits[0], stride, size, size))
+            assert_best(
+                upsampled_label_map(DenseScores(logits[0], stride), size),
+                detectron2_logits(logits[0], stride, size, size),
+            )
 
 
 def test_a_placement_is_cut_out_before_it_is_resized(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +149,7 @@ def test_without_a_compiler_it_says_so_once(monkeypatch: pytest.MonkeyPatch) -> 
         raise RuntimeError("no working C++ compiler")
 
     form = JustInTime(threshold=0)
-    monkeypatch.setattr(form, "_compile", lambda: (kernel.interpolate_columns, refuse))
+    monkeypatch.setattr(form, "_fast", lambda function: refuse)
     logits = torch.randn(1, 19, 64, 96, generator=torch.Generator().manual_seed(0))
     with pytest.warns(UserWarning, match="without a compiled kernel.*no working C.. compiler") as caught:
         maps = [label_maps(DenseScores.of(logits, 4), [(256, 384)], [(256, 384)], form)[0] for _ in range(2)]
@@ -159,4 +162,4 @@ def test_small_runs_never_compile() -> None:
     for _ in range(3):
         label_maps(DenseScores.of(torch.randn(1, 6, 24, 32), 4), [(96, 128)], [(96, 128)], form)
     assert form.work == 3 * 6 * 96 * 128
-    assert form._compiled is None
+    assert not form._compiled

@@ -122,6 +122,21 @@ BACKBONES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
 
 Choice = Callable[[list[str]], list[str]]
 
+MASK2FORMER = {
+    "MODEL.SEM_SEG_HEAD.NAME": "Mask2FormerHead",
+    "MODEL.SEM_SEG_HEAD.CONVS_DIM": 64,
+    "MODEL.SEM_SEG_HEAD.MASK_DIM": 16,
+    "MODEL.SEM_SEG_HEAD.NORM": "GN",
+    "MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS": 1,
+    "MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_DIM_FEEDFORWARD": 16,
+    "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES": 8,
+    "MODEL.MASK_FORMER.HIDDEN_DIM": 16,
+    "MODEL.MASK_FORMER.NHEADS": 2,
+    "MODEL.MASK_FORMER.DIM_FEEDFORWARD": 16,
+    "MODEL.MASK_FORMER.DEC_LAYERS": 4,
+    "MODEL.MASK_FORMER.TRAIN_NUM_POINTS": 64,
+}
+
 HEADS: dict[str, tuple[Choice, dict[str, Any]]] = {
     "SemSegFPNHead": (lambda levels: levels, {}),
     "DeepLabV3Head": (lambda levels: levels[-1:], {}),
@@ -129,6 +144,7 @@ HEADS: dict[str, tuple[Choice, dict[str, Any]]] = {
     "PointRendSemSegHead": (lambda levels: levels, {"MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME": "SemSegFPNHead"}),
     "UNetHead": (lambda levels: levels, {"MODEL.SEM_SEG_HEAD.DECODER_CHANNELS": [16, 16, 16, 16]}),
     "UPerNetHead": (lambda levels: levels, {}),
+    "Mask2FormerHead": (lambda levels: levels, MASK2FORMER),
     "TwoConvolutions": (lambda levels: levels[:1], {}),
 }
 """Which levels a head reads of those that a backbone has, and settings of its own."""

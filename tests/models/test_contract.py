@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.inference.whole import label_maps
+from lightning_seg.inference.whole import label_maps, plain_scores
 from lightning_seg.models.segmentor import Segmentor
-from lightning_seg.structures import Batch, summarise
+from lightning_seg.structures import Batch, MaskScores, summarise
 from tests.models.networks import (
     BACKBONES,
     FEW,
@@ -35,6 +35,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 REFUSED = {
     ("resnet18, one level", "DeepLabV3PlusHead"): "PROJECT_CHANNELS has 1 numbers and IN_FEATURES is res5",
     ("resnet18, one level", "UNetHead"): "IN_FEATURES is res5 alone, but UNetHead joins two levels or more",
+    **{
+        (backbone, "Mask2FormerHead"): f"IN_FEATURES is {levels}, but Mask2FormerHead needs three levels or more"
+        for backbone, levels in (
+            ("resnet18, one level", "res5"),
+            ("resnet50, stem of DeepLab", "res2, res5"),
+            ("timm resnet, dilated", "stage2, stage5"),
+        )
+    },
     ("swin, patches of 3", "PointRendSemSegHead"): r"SUBDIVISION_STEPS is 2 .*COMMON_STRIDE 3, .* powers of two",
 }
 """The only pairs that cannot work, and the reason that a user reads."""
@@ -50,7 +58,7 @@ each_of_few = pytest.mark.parametrize(("backbone", "head"), list(dict.fromkeys(F
 
 def logits_of(segmentor: Segmentor, batch: Batch) -> torch.Tensor:
     with torch.no_grad():
-        return torch.cat([scores.logits.flatten() for scores in segmentor.eval().scores(batch)])
+        return torch.cat([plain_scores(scores).flatten() for scores in segmentor.eval().scores(batch)])
 
 
 @each_pair
@@ -89,22 +97,23 @@ def check_logits(segmentor: Segmentor, batch: Batch) -> None:
     assert len(seen) == len(output.scores) == len(batch)
     for shape, scores in zip(seen, output.scores, strict=True):
         reach = [math.ceil(side / common_stride) * common_stride for side in shape[-2:]]
-        assert len(scores.logits) == NUM_CLASSES
+        assert scores.num_classes == NUM_CLASSES
         assert list(scores.reach) == reach
-        assert scores.logits.isfinite().all()
+        assert scores.maps.isfinite().all()
     assert output.input_sizes == ODD
     assert all(loss.isfinite() for losses in output.losses for loss in losses.values())
 
 
 def check_prediction(segmentor: Segmentor) -> None:
-    """At the stored size, and Detectron2's own wherever that runs."""
+    """At the stored size, and Detectron2's own wherever that runs; it resizes scores where we resize masks."""
     batch = make_batch(ODD[:1])
-    batch[0].update(height=83, width=61)
     segmentor.eval()
     with torch.no_grad():
         output = segmentor.evaluate(batch)
-        found = label_maps(output.scores, output.input_sizes, [(83, 61)])[0]
-        assert found.shape == (83, 61)
+        size = ODD[0] if isinstance(output.scores[0], MaskScores) else (83, 61)
+        batch[0].update(height=size[0], width=size[1])
+        found = label_maps(output.scores, output.input_sizes, [size])[0]
+        assert found.shape == size
         theirs = as_detectron2(batch, "BGR" if segmentor.bgr else "RGB")
         if segmentor.whole_levels:
             with pytest.raises(RuntimeError, match="must match the size"):

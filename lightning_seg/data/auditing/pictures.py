@@ -1,7 +1,6 @@
 """Draws small pictures of samples, for a page that holds everything itself."""
 
 import base64
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -33,7 +32,7 @@ def picture(sample: Sample, table: LabelTable, rules: ReadingRules = USUAL) -> s
     try:
         panels.append(_labels(sample, image, table, rules))
     except Exception:  # the page also shows what cannot be read
-        raw = None if sample.mask_file is None else _image(sample.mask_file, replace(rules, bands=None, dtype=None))
+        raw = None if sample.mask_file is None else _image(sample.mask_file, USUAL)
         if raw is not None:
             panels.append(raw * np.uint8(255 // max(1, int(raw.max()))))  # ids alone are nearly black
     return _encode(panels) if panels else None

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_seg.data.archives.places import is_file, is_folder, located, within
+from lightning_seg.data.archives.places import is_file, is_folder, located, members_like, within
 from lightning_seg.data.readers import Coco, Folder, Labelme, Reader
 from lightning_seg.data.readers.finding import Finder, resolve
 from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
 from lightning_seg.data.readers.names import common_folder, unique_names
-from lightning_seg.data.readers.reader import OrphanError
+from lightning_seg.data.readers.reader import OrphanError, Wrapper
 from lightning_seg.data.readers.text import lines_of, read_text
 from lightning_seg.data.readers.walking import files_below
 from lightning_seg.data.reading import read_header
@@ -160,6 +160,8 @@ def _files_at(source: Path) -> list[Path]:
     """All files below a folder or of a glob, but for hidden ones, each once and without ``..`` in its path."""
     if is_folder(source):
         return files_below(source)
+    if within(source) is not None:
+        return sorted(members_like(source))
     matches = {Path(os.path.normpath(match)) for match in glob.glob(str(source), recursive=True)}
     return sorted(path for path in matches if path.is_file() and not path.name.startswith("."))
 
@@ -171,9 +173,12 @@ def _masks_among(paths: Sequence[Path], root: Path | None, readers: Sequence[Rea
         return set()
     masks: set[Path] = set()
     for reader in readers:
-        if isinstance(reader, Folder):
-            masks.update(_named_as_masks(paths, reader))
-        if not isinstance(reader, Coco | Labelme):  # whose masks are no files
+        innermost = reader
+        while isinstance(innermost, Wrapper):
+            innermost = innermost.of
+        if isinstance(innermost, Folder):
+            masks.update(_named_as_masks(paths, innermost))
+        if not isinstance(innermost, Coco | Labelme):  # whose masks are no files
             masks.update(_listed_masks(reader, root))
     known = {mask.resolve() for mask in masks}
     return {path for path in suspects if path.resolve() in known}

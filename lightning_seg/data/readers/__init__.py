@@ -7,6 +7,7 @@ from lightning_seg.data.readers.cityscapes import Cityscapes
 from lightning_seg.data.readers.coco import Coco
 from lightning_seg.data.readers.coco_stuff import CocoStuff
 from lightning_seg.data.readers.folder import Folder
+from lightning_seg.data.readers.labelled import Labelled
 from lightning_seg.data.readers.labelme import Labelme
 from lightning_seg.data.readers.manifest import Manifest
 from lightning_seg.data.readers.mask_per_class import MaskPerClass
@@ -24,6 +25,7 @@ __all__ = [
     "Coco",
     "CocoStuff",
     "Folder",
+    "Labelled",
     "Labelme",
     "Manifest",
     "MaskPerClass",

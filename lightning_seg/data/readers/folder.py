@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from lightning_seg.data.archives.places import located
-from lightning_seg.data.readers.finding import examples, files_of, matching_folders, resolve, tell_once, why_missing
+from lightning_seg.data.readers.finding import examples, files_of, matching_folders, resolve, why_missing
 from lightning_seg.data.readers.listed import listed_samples
 from lightning_seg.data.readers.patterns import NamePair
 from lightning_seg.data.readers.reader import Orphan, OrphanError, Reader
@@ -118,9 +118,6 @@ class Folder(Reader):
                 f"{images} holds no image named {self.image_name!r} ({', '.join(self.names.image_suffixes)})"
                 f"{examples(image_files)}: check data.root and the reader's images, image_name and image_suffixes"
             )
-        if self.names.whole:
-            known = taken.union(image_of.values())
-            self._tell_others(images, [name for name, path in image_files.items() if path not in known])
         files = {path: located(path) for of in (image_of, mask_of) for path in of.values()}
         lost = sorted(path for path, file in files.items() if isinstance(file, Path) and not os.path.isfile(path))
         unread = set(lost)
@@ -161,6 +158,9 @@ class Folder(Reader):
             orphans += [Orphan("orphan_mask", mask_of[name], f"has no image in {images}") for name in without_image]
             orphans += [Orphan("unreadable", path, why_missing(path)) for path in lost]
             raise OrphanError("; ".join(messages), samples, orphans)
+        if self.names.whole:
+            known = taken.union(image_of.values())
+            self.names.tell_others(images, [file for file, path in image_files.items() if path not in known])
         return samples
 
     def _advice(self, image: str, image_files: Collection[str], mask_files: Collection[str], *, any_mask: bool) -> str:
@@ -175,15 +175,6 @@ class Folder(Reader):
         image_name, mask_name = fitting
         settings = [f"image_name: {image_name!r}"] if image_name != self.image_name else []
         return f" ({' and '.join([*settings, f'mask_name: {mask_name!r}'])} would fit; or list: pairs.txt)"
-
-    def _tell_others(self, images: Path, names: Sequence[str]) -> None:
-        """Tell of images that no pattern describes: a whole scene may be spelt otherwise."""
-        others = sorted(name for name in names if os.path.splitext(name)[1].lower() in self.image_suffixes)
-        if others:
-            tell_once(
-                f"Folder leaves out {len(others)} files in {images} that image_name {self.image_name!r} and mask_name "
-                f"{self.mask_name!r} do not describe: {summarise(others)}; name them in skip if that is right"
-            )
 
 
 def _shown(file: str, whole: bool) -> str:

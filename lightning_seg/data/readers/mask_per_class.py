@@ -91,6 +91,9 @@ class MaskPerClass(Reader):
                 f"that all their pixels {what} (missing: absent): {summarise(bare)}"
             )
         self._refuse_orphans(samples, refused, found, resolve(self.images, root), masks)
+        if self.names.whole:
+            known = {*found.images.values(), *(file for of in found.masks.values() for file in of.values())}
+            self.names.tell_others(resolve(self.images, root), found.image_files.keys() - known)
         return samples
 
     def release(self) -> None:

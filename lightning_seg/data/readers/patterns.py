@@ -3,11 +3,14 @@
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from lightning_seg.data.readers.finding import tell_once
 from lightning_seg.data.readers.names import sample_name
 from lightning_seg.errors import ConfigError
 from lightning_seg.hints import did_you_mean
+from lightning_seg.structures import summarise
 
 _TOKEN = re.compile(r"(\{\{|\}\}|\{[A-Za-z_][A-Za-z0-9_]*\})")
 """A doubled brace, which stands for itself, or a named part."""
@@ -117,11 +120,12 @@ class NamePair:
         own: Collection[str] = (),
         choices: Mapping[str, Collection[str]] | None = None,
     ) -> None:
-        self.image_name, self.mask_name = image_name, mask_name
+        self.reader, self.image_name, self.mask_name = reader, image_name, mask_name
+        self.known_suffixes = tuple(image_suffixes)
         self.whole = "/" in image_name or "/" in mask_name
         where = f"{reader}(image_name={image_name!r})"
         stem, suffix = os.path.splitext(image_name)
-        self.image_suffixes = tuple(image_suffixes)
+        self.image_suffixes = self.known_suffixes
         if suffix.lower() in image_suffixes:
             image_name, self.image_suffixes = stem, (suffix.lower(),)
         self.image = NamePattern(where, image_name, whole=self.whole)
@@ -131,12 +135,12 @@ class NamePair:
         if unknown := [part for part in self.mask.parts if part not in self.image.parts and part not in own]:
             there = ", ".join(f"{{{part}}}" for part in (*self.image.parts, *own))
             raise ConfigError(
-                f"{where} has the part {{{unknown[0]}}}, which image_name {image_name!r} does not have; it may have "
-                f"{there}{did_you_mean(unknown[0], self.image.parts)}"
+                f"{where} has the part {{{unknown[0]}}}, which image_name {self.image_name!r} does not have; it may "
+                f"have {there}{did_you_mean(unknown[0], self.image.parts)}"
             )
         self.shared = tuple(part for part in self.image.parts if part in self.mask.parts)
         if not self.shared:
-            raise ConfigError(f"{where} has no part of image_name {image_name!r}: it says of no mask whose it is")
+            raise ConfigError(f"{where} has no part of image_name {self.image_name!r}: it says of no mask whose it is")
 
     def name_of(self, parts: Mapping[str, str]) -> str:
         """The name of the sample that a file with these parts belongs to."""
@@ -159,6 +163,20 @@ class NamePair:
         stem, _ = os.path.splitext(image)
         parts = self.image.match(stem)
         return None if parts is None else self.mask.filled(parts) + self.mask_suffix
+
+    def tell_others(self, folder: Path, files: Iterable[str]) -> None:
+        """Tell of images that are neither image nor mask of the data set: a whole scene may be spelt otherwise.
+
+        Args:
+            folder: of the images.
+            files: relative paths of what was not taken.
+        """
+        others = sorted(file for file in files if os.path.splitext(file)[1].lower() in self.known_suffixes)
+        if others:
+            tell_once(
+                f"{self.reader} leaves out {len(others)} files in {folder} that image_name {self.image_name!r} and "
+                f"mask_name {self.mask_name!r} do not describe: {summarise(others)}; name them in skip if that is right"
+            )
 
     def _by_name(self, files: Iterable[str], pattern: NamePattern, suffixes: Sequence[str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

@@ -10,7 +10,7 @@ from lightning_seg.data.reading.rules import ReadingRules
 _ENDS = (2, 98)
 """Percentiles of a band that become black and white."""
 
-_MOST = 4_000_000
+_ENOUGH = 2**20
 """Of more pixels, about so many are looked at for the percentiles, at even distances."""
 
 
@@ -35,12 +35,13 @@ def as_shown(pixels: NDArray[Any], rules: ReadingRules) -> NDArray[np.uint8]:
 
 
 def _stretched(plane: NDArray[Any]) -> NDArray[np.uint8]:
-    """(H, W) values as bytes; NaN and bands of one value are black."""
-    seen = plane.ravel()[:: plane.size // _MOST + 1]
+    """(H, W) values as bytes; what is not finite is black, and so are bands of one value."""
+    step = max(1, round((plane.size / _ENOUGH) ** 0.5))
+    seen = plane[::step, ::step].ravel()
     if plane.dtype.kind == "f":
         seen = seen[np.isfinite(seen)]
     low, high = np.percentile(seen, _ENDS) if seen.size else (0.0, 0.0)
     if high <= low:
         return np.zeros(plane.shape, np.uint8)
     scaled = (plane.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
-    return np.asarray(np.rint(np.nan_to_num(scaled, nan=0.0).clip(0, 255)), np.uint8)
+    return np.asarray(np.rint(np.nan_to_num(scaled, posinf=0.0).clip(0, 255)), np.uint8)

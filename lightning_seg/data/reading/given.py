@@ -77,7 +77,7 @@ def refuse_given(given: Any, rules: ReadingRules = USUAL) -> None:
 def read_given(given: Any, rules: ReadingRules = USUAL) -> NDArray[Any]:
     """(H, W, 3) RGB uint8, upright, without alpha: the same of a file and of a PIL image that was opened from it.
 
-    With ``rules.bands``, it is (H, W, C) of their type; a pixel that is not finite becomes ``rules.fill``, as in a file.
+    With ``rules.bands``, it is (H, W, C) of their type; a pixel that is not finite becomes ``rules.fill``.
 
     Args:
         given: what :func:`refuse_given` lets pass.

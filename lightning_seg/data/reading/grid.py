@@ -1,8 +1,10 @@
 """Compares where an image and its mask lie on the earth, by the tags of GeoTIFFs alone."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from lightning_seg.data.reading.class_masks import ClassMasks
 from lightning_seg.data.reading.directories import Tag, read_directories
 from lightning_seg.data.reading.storage import named, open_file
 from lightning_seg.data.reading.tiff import MAGICS
@@ -10,8 +12,9 @@ from lightning_seg.errors import DataError
 from lightning_seg.sources import AnyFile
 
 _WIDTH, _HEIGHT, _SCALE, _TIES, _MATRIX, _KEYS = 256, 257, 33550, 33922, 34264, 34735
-_RASTER_TYPE, _GEOGRAPHIC, _PROJECTED = 1025, 2048, 3072
-_IS_POINT, _USER_DEFINED = 2, 32767
+_MODEL_TYPE, _RASTER_TYPE, _GEOGRAPHIC, _PROJECTED, _UNIT = 1024, 1025, 2048, 3072, 3076
+_IS_GEOGRAPHIC, _IS_POINT, _USER_DEFINED = 2, 2, 32767
+_UNITS = {9001: "m", 9002: "ft", 9003: "US survey ft"}
 
 _TOLERANCE = 0.01
 """By how much of a pixel corners may differ; programs write coordinates with rounding."""
@@ -26,11 +29,19 @@ class Grid(NamedTuple):
         matrix: a, b, c, d, e, f: a pixel's corner (column, row) lies at (a·column + b·row + c, d·column + e·row + f).
         code: EPSG's number of the coordinate reference system; None: it has none, or does not say.
         size: height and width.
+        unit: of the places: ``°``, ``m`` or a foot; ``units`` where the file does not say.
     """
 
     matrix: tuple[float, float, float, float, float, float]
     code: int | None
     size: tuple[int, int]
+    unit: str = "units"
+
+    @property
+    def pixel_size(self) -> tuple[float, float]:
+        """Width and height of a pixel on the ground."""
+        a, b, _, d, e, _ = self.matrix
+        return math.hypot(a, d), math.hypot(b, e)
 
     def at(self, column: float, row: float) -> Place:
         a, b, c, d, e, f = self.matrix
@@ -55,17 +66,21 @@ def grid_of(path: AnyFile, what: str) -> Grid | None:
         a, b, c, d, e, f = matrix
         matrix = (a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
     codes = [code for key in (_PROJECTED, _GEOGRAPHIC) if (code := keys.get(key, 0)) not in (0, _USER_DEFINED)]
-    return Grid(matrix, codes[0] if codes else None, (int(tags[_HEIGHT].values[0]), int(tags[_WIDTH].values[0])))
+    size = int(tags[_HEIGHT].values[0]), int(tags[_WIDTH].values[0])
+    return Grid(matrix, codes[0] if codes else None, size, _unit(keys))
 
 
 def grid_problem(image: AnyFile, mask: AnyFile) -> str | None:
     """What is wrong where image and mask are both georeferenced, and do not lie on the same grid; None: nothing.
 
-    Where sizes differ, that says more.
+    Where sizes differ, that says more. Of masks of classes, the first problem is told.
 
     Raises:
         UnreadableError: if a file is missing or damaged.
     """
+    if isinstance(mask, ClassMasks):
+        problems = (grid_problem(image, file) for _, file in mask.files)
+        return next((problem for problem in problems if problem is not None), None)
     here = grid_of(mask, "mask")
     there = None if here is None else grid_of(image, "image")
     if here is None or there is None or here.size != there.size:
@@ -98,6 +113,12 @@ def _offset(one: Grid, other: Grid) -> float:
     corners = [(0, 0), (width, 0), (0, height), (width, height)]
     apart = [max(abs(x - y) for x, y in zip(one.at(*at), other.at(*at), strict=True)) for at in corners]
     return max(apart) / side if side > 0 else 0.0
+
+
+def _unit(keys: dict[int, int]) -> str:
+    if keys.get(_MODEL_TYPE) == _IS_GEOGRAPHIC:
+        return "°"
+    return _UNITS.get(keys.get(_UNIT, 9001 if keys.get(_PROJECTED, 0) else 0), "units")
 
 
 def _matrix(tags: dict[int, Tag]) -> tuple[float, float, float, float, float, float] | None:

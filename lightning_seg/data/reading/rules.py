@@ -63,10 +63,16 @@ class ReadingRules:
             return rules
         nested = all(isinstance(entry, Sequence) for entry in value_range)
         pairs: list[Any] = list(value_range) if nested else [value_range]
-        if len(pairs) not in (1, rules.channels) or not all(_is_range(pair) for pair in pairs):
+        if not pairs or not all(_is_range(pair) for pair in pairs):
             raise ConfigError(
                 f"data.value_range is {value_range}, but must be two numbers, the lower one first, such as [0, 4095], "
-                f"or {'three' if bands is None else rules.channels} such pairs, one a band"
+                f"or {rules.channels} such pairs, one a band"
+            )
+        if len(pairs) not in (1, rules.channels):
+            whose = "images have 3 channels, RGB" if bands is None else f"data.bands names {len(bands)}"
+            raise ConfigError(
+                f"data.value_range has {len(pairs)} pairs, but {whose}: give one pair for all bands, "
+                f"or {rules.channels}"
             )
         return replace(rules, ranges=tuple((float(low), float(high)) for low, high in pairs))
 

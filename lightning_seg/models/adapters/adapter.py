@@ -54,6 +54,10 @@ class Adapter(ABC):
         self.ignore_index = ignore_index
         self.stride = int(owner_of_losses(head).common_stride)
 
+    def refuse(self, *, criterion: Any, auxiliary_stage: str | None) -> None:
+        """Raise a ConfigError if a setting of the model cannot work with this head; here, all can."""
+        return
+
     @abstractmethod
     def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> Losses:
         """The losses of the head in training mode; zero if no pixel counts.
@@ -113,7 +117,7 @@ class Adapter(ABC):
         """The main losses of one image, from what :meth:`evaluate` returned; the other arguments are as in training."""
         if found.of_loss is None:
             height, width = found.scores.reach
-            targets, logits, stride = targets[..., :height, :width], found.scores.logits[None], found.scores.stride
+            targets, logits, stride = targets[..., :height, :width], found.scores.maps[None], found.scores.stride
             losses = criterion(logits, targets) if criterion else self._cross_entropy(logits, targets, stride)
             return zero_where_nothing_counts(losses, logits)
         return zero_where_nothing_counts((criterion or self.own_losses)(found.of_loss, targets), found.of_loss)
@@ -135,7 +139,7 @@ def dense(logits: Tensor, stride: int, of_loss: Tensor | None) -> list[Found]:
 
 def refuse_size(scores: Scores, common_stride: int, input_size: Size) -> None:
     """Raise a ConfigError unless the scores cover exactly the padded input, up to whole strides."""
-    (height, width), (found_height, found_width) = input_size, scores.logits.shape[-2:]
+    (height, width), (found_height, found_width) = input_size, scores.maps.shape[-2:]
     if scores.reach != tuple(-(-side // common_stride) * common_stride for side in input_size):
         raise ConfigError(
             f"the head gives logits of {found_height}×{found_width} for an input of {height}×{width}, which is not "

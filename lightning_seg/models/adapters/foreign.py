@@ -92,7 +92,7 @@ class Foreign(Adapter):
             read = F.interpolate(read, scale_factor=self.stride, mode="bilinear", align_corners=False)
         after = _state(twin.head)
         unharmed = all(torch.equal(after[name], tensor) for name, tensor in before.items())
-        return unharmed and torch.equal(read, torch.stack([scores.logits for scores in found]))
+        return unharmed and torch.equal(read, torch.stack([scores.maps for scores in found]))
 
     def before_losses(self, features: Features, targets: Tensor | None) -> Tensor:
         """The logits that the forward first passes to ``losses``; only the head itself is in training mode."""

@@ -16,6 +16,7 @@ from lightning_seg.models.adapters.adapter import (
     zero_where_nothing_counts,
 )
 from lightning_seg.models.adapters.foreign import losses_of_forward
+from lightning_seg.models.adapters.masks import MaskClassification
 
 
 class Layered(Adapter):
@@ -70,6 +71,7 @@ def known_adapters() -> dict[type, type[Adapter]]:
     from detectron2.projects.point_rend.semantic_seg import PointRendSemSegHead
 
     from lightning_seg.models.heads.head import Head
+    from lightning_seg.models.heads.mask2former import Mask2FormerHead
 
     return {
         SemSegFPNHead: Layered,
@@ -77,4 +79,5 @@ def known_adapters() -> dict[type, type[Adapter]]:
         Head: Layered,
         DeepLabV3Head: DeepLabV3,
         PointRendSemSegHead: PointRend,
+        Mask2FormerHead: MaskClassification,
     }

@@ -16,8 +16,41 @@ def add_heads_config(cfg: "CfgNode") -> None:
     head.DECODER_CHANNELS = (256, 128, 64, 32)
     # UPerNetHead: the pooling pyramid averages the deepest level over grids of 1×1, 2×2 … cells.
     head.POOL_SCALES = (1, 2, 3, 6)
+    _add_mask2former_config(cfg)
+
+
+def _add_mask2former_config(cfg: "CfgNode") -> None:
+    """Keys of Mask2FormerHead: names of Mask2Former's own project, values of its published semantic models."""
+    from detectron2.config import CfgNode
+
+    head = cfg.MODEL.SEM_SEG_HEAD
+    head.MASK_DIM = 256
+    head.TRANSFORMER_ENC_LAYERS = 6
+    # Not a key there, but the same number.
+    head.TRANSFORMER_ENC_DIM_FEEDFORWARD = 1024
+    # Empty: the three coarsest of IN_FEATURES.
+    head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES = ()
+    masks = cfg.MODEL.MASK_FORMER = CfgNode()
+    masks.NUM_OBJECT_QUERIES = 100
+    masks.HIDDEN_DIM = 256
+    masks.NHEADS = 8
+    masks.DIM_FEEDFORWARD = 2048
+    # One more than the decoder has: the queries before the first layer count, too.
+    masks.DEC_LAYERS = 10
+    masks.PRE_NORM = False
+    masks.ENFORCE_INPUT_PROJ = False
+    # Of the pixel decoder; the transformer decoder has none.
+    masks.DROPOUT = 0.0
+    masks.DEEP_SUPERVISION = True
+    masks.CLASS_WEIGHT = 2.0
+    masks.MASK_WEIGHT = 5.0
+    masks.DICE_WEIGHT = 5.0
+    masks.NO_OBJECT_WEIGHT = 0.1
+    masks.TRAIN_NUM_POINTS = 112 * 112
+    masks.OVERSAMPLE_RATIO = 3.0
+    masks.IMPORTANCE_SAMPLE_RATIO = 0.75
 
 
 def register_heads() -> None:
     """Register these heads for ``MODEL.SEM_SEG_HEAD.NAME``; a second call does nothing."""
-    from lightning_seg.models.heads import unet, upernet  # noqa: F401
+    from lightning_seg.models.heads import mask2former, unet, upernet  # noqa: F401

@@ -247,6 +247,14 @@ def test_masks_that_say_two_things_are_refused(tmp_path: Path) -> None:
     assert united(save(tmp_path / "agrees.png", rgba)).tolist() == [[0, 1, 0]]
 
 
+def test_images_in_other_folders_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pytorch_lightning.utilities.rank_zero")
+    touch(tmp_path, "i/1.jpg", "i/sub/2.jpg", "m/a/1.png")
+    assert [sample.name for sample in MaskPerClass("i", "m").samples(tmp_path)] == ["1"]
+    assert "MaskPerClass leaves out 1 files in" in caplog.text
+    assert "do not describe: sub/2.jpg; name them in skip" in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["size", "damage", "gone"])
 def test_names_the_file_that_is_wrong(kind: str, tmp_path: Path) -> None:
     save_image(tmp_path / "i/1.jpg", 1, SIZE)

@@ -121,6 +121,6 @@ def test_all_pictures_show_the_bands_that_are_to_be_shown(scene: Callable[[], Sa
     jpeg = Image.open(BytesIO(result.encoded("overlays")))
     assert np.abs(np.asarray(jpeg, int) - np.asarray(result.overlay())).mean() < 3
 
-    drawn = picture(sample, data.datasets["val"].table, data.rules)
+    drawn = picture(sample, data.datasets["val"].tables[0], data.rules)
     assert drawn is not None
     assert drawn.startswith("data:image/jpeg")
