@@ -27,7 +27,7 @@ from lightning_seg.trained.result import Result
 Answer = TypeVar("Answer")
 
 MAX_SIDE = 65_500
-"""Pixels of a side. JPEGs have no more, and of a line of pixels a network pads would make a plane."""
+"""Pixels of a side. A JPEG has no more, and a network that pads would make a plane of a line of pixels."""
 
 
 @dataclass(frozen=True)

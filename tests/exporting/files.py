@@ -34,7 +34,7 @@ def shaken(segmentor: Segmentor) -> Segmentor:
     return segmentor.eval()
 
 
-def metadata_of(segmentor: Segmentor, *outputs: str) -> Metadata:
+def metadata_of(*outputs: str) -> Metadata:
     names = tuple(f"class {index}" for index in range(5))
     return Metadata(
         class_names=names,
@@ -56,7 +56,7 @@ def files_of(segmentor: Segmentor, folder: Path) -> dict[str, Path]:
     written = {}
     for suffix, write in ((".onnx", write_onnx), (".pt2", write_pt2)):
         written[suffix] = folder / f"a{suffix}"
-        write(program, written[suffix], metadata_of(segmentor))
+        write(program, written[suffix], metadata_of())
     return written
 
 

@@ -32,7 +32,7 @@ def picture(sample: Sample, table: LabelTable, rules: ReadingRules = USUAL) -> s
     try:
         panels.append(_labels(sample, image, table, rules))
     except Exception:  # the page also shows what cannot be read
-        raw = None if sample.mask_file is None else _image(sample.mask_file, USUAL)
+        raw = None if sample.mask_file is None else _image(sample.mask_file, USUAL if rules.bands else rules)
         if raw is not None:
             panels.append(raw * np.uint8(255 // max(1, int(raw.max()))))  # ids alone are nearly black
     return _encode(panels) if panels else None
