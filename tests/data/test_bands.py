@@ -13,6 +13,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from lightning_seg.data import Folder, MaskPerClass, RandomScaleCrop, SegmentationDataModule
+from lightning_seg.data.archives.member import Member
 from lightning_seg.data.evaluation import restore_evaluation
 from lightning_seg.data.loading.sampler import Draw
 from lightning_seg.data.reading import geotiff, read_mask
@@ -20,6 +21,7 @@ from lightning_seg.data.reading.grid import grid_problem
 from lightning_seg.errors import DataError, LossyMaskError, UnfitImageError, UnreadableError
 from lightning_seg.module import SegmentationModule
 from tests.conftest import TINY_OVERRIDES
+from tests.data.archiving import archived
 from tests.geo.rasters import TURNED, UTM, regions, write
 
 CLASSES = ["water", "meadow", "road"]
@@ -404,3 +406,21 @@ def test_bands_train_the_same_with_any_number_of_workers(tmp_path: Path, form: s
     alone, helped = (trained(module(tmp_path, num_workers=workers, **settings), means) for workers in (0, 2))
     assert all(torch.isfinite(values).all() for values in alone.values())
     assert all(torch.equal(helped[name], values) for name, values in alone.items())
+
+
+@pytest.mark.parametrize("form", ["zip", "tar"])
+@pytest.mark.parametrize("transforms", [[], [RandomScaleCrop(40, 48)]], ids=["whole", "windows"])
+def test_samples_in_archives_are_those_of_files(
+    tmp_path: Path, form: str, transforms: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path / "d")
+    archive = archived(tmp_path / "d", tmp_path / f"a.{form}")
+    files = draws(module(tmp_path / "d", train_transforms=transforms))
+    opened = []
+    opening = Member.open
+    monkeypatch.setattr(Member, "open", lambda member: [opened.append(member.name), opening(member)][1])
+    data = module(archive, train_transforms=transforms)
+    data.setup("fit")
+    opened.clear()
+    assert_equal(draws(data), files)
+    assert len(opened) == 2 * len(files)  # image and mask once each
