@@ -241,11 +241,12 @@ def test_an_exported_file_says_what_it_takes(tmp_path: Path) -> None:
 def test_the_command_predict_reads_the_bands_of_an_exported_file(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
+    from lightning_seg.colours import default_palette
     from lightning_seg.data import SegmentationDataModule
     from lightning_seg.data.evaluation import EvaluationImages
     from lightning_seg.errors import CheckpointError
     from lightning_seg.running.exported import ExportedModule
-    from lightning_seg.structures import DatasetInfo, default_palette
+    from lightning_seg.structures import DatasetInfo
 
     info = DatasetInfo(("a", "b"), 255, default_palette(2), 2, "uint16")
     rules = ReadingRules(bands=(4, 3), dtype="uint16")

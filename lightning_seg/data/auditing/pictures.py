@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.colours import Colour, free_colour
 from lightning_seg.data.auditing.lossy import foreign_pixels
 from lightning_seg.data.labels.colours import colourise
 from lightning_seg.data.labels.rasterise import rasterise
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.reading import USUAL, ReadingRules, as_shown, read_image, read_mask
 from lightning_seg.sources import AnyFile
-from lightning_seg.structures import Annotations, Colour, DatasetInfo, Sample, free_colour
+from lightning_seg.structures import Annotations, DatasetInfo, Sample
 
 HEIGHT = 120
 QUALITY = 80

@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from lightning_seg.callbacks.access import stored_image
+from lightning_seg.colours import default_palette
 from lightning_seg.data import Folder, SegmentationDataModule
 from lightning_seg.data.auditing.pictures import picture
 from lightning_seg.data.reading import USUAL, ReadingRules, as_shown
 from lightning_seg.predictions import overlay
-from lightning_seg.structures import DatasetInfo, Sample, default_palette
+from lightning_seg.structures import DatasetInfo, Sample
 from lightning_seg.trained.result import Result
 
 RNG = np.random.default_rng(0)
