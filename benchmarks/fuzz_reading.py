@@ -2,10 +2,10 @@
 
 Run: python benchmarks/fuzz_reading.py [--files 10000] [--seed 0]. A file of each kind is damaged at random: bits are
 turned, bytes of the header changed, a block zeroed; it is cut off, or cut and ended. Every second PNG then gets
-checksums that fit, as from a writer with a fault. It is read as header, image, part, reduced image and mask; an archive
-is listed, and so read is what it should hold. All that is in a process of its own: should that be killed by a signal,
-the file is counted and kept, and the next process goes on after it. Exit status 1 where a file ended the process, or
-raised what is no error of this project or does not name it.
+checksums that fit, as from a writer with a fault. It is read as header, image, part, reduced image and mask, and what
+holds bands as bands, with its type and its place; an archive is listed, and so read is what it should hold. All that is
+in a process of its own: should that be killed by a signal, the file is counted and kept, and the next process goes on
+after it. Exit status 1 where a file ended the process, or raised what is no error of this project or does not name it.
 """
 
 import argparse
@@ -74,6 +74,7 @@ def originals() -> dict[str, bytes]:
         file = io.BytesIO()
         image.save(file, name, **options)
         files[kind] = file.getvalue()
+    files |= _of_bands(scene)
     members = [("a.bin", b"first " * 99), (MEMBER, files["png, RGB"]), ("i/b.bin", b"last " * 99)]
     for kind, method in (("zip", zipfile.ZIP_DEFLATED), ("zip, stored", zipfile.ZIP_STORED)):
         file = io.BytesIO()
@@ -88,6 +89,37 @@ def originals() -> dict[str, bytes]:
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
     files["tar"] = file.getvalue()
+    return files
+
+
+def _of_bands(scene: np.ndarray) -> dict[str, bytes]:
+    """What ``data.bands`` reads."""
+    import rasterio
+    from rasterio.transform import from_origin
+
+    deep = np.concatenate([scene, scene[..., :1]], 2).astype(np.uint16) * 4
+    place = {"crs": "EPSG:32632", "transform": from_origin(500_000, 5_000_000, 0.5, 0.5), "nodata": 0}
+    tiles = {"tiled": True, "blockxsize": 16, "blockysize": 16}
+    files = {}
+    for kind, pixels, options in (
+        ("bands, tiles, deflate", deep, {**tiles, **place, "compress": "deflate", "predictor": 2}),
+        ("bands, planes, LZW", deep, {**tiles, "compress": "lzw", "interleave": "band"}),
+        ("bands, strips, zstd, float", deep.astype(np.float32), {**place, "compress": "zstd", "blockysize": 9}),
+        ("bands, BigTIFF, packbits", deep, {"bigtiff": "YES", "compress": "packbits"}),
+        ("bands, JPEG", scene, {**tiles, "compress": "jpeg", "photometric": "ycbcr"}),
+    ):
+        with rasterio.MemoryFile() as memory:
+            profile = {"driver": "GTiff", "count": pixels.shape[2], "height": SIZE[0], "width": SIZE[1]}
+            with memory.open(**profile, dtype=pixels.dtype, **options) as file:
+                file.write(pixels.transpose(2, 0, 1))
+            files[kind] = memory.read()
+    file = io.BytesIO()
+    pages = [Image.fromarray(np.ascontiguousarray(deep[..., band])) for band in range(3)]
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+    files["bands, pages"] = file.getvalue()
+    file = io.BytesIO()
+    np.save(file, np.asfortranarray(deep.astype(">u2")))
+    files["bands, npy"] = file.getvalue()
     return files
 
 
@@ -134,7 +166,10 @@ def read_all(folder: Path, first: int, count: int, seed: int) -> None:
     """In a process of its own: print one line of JSON before each file and one after it."""
     from lightning_seg.data.archives.places import located
     from lightning_seg.data.readers.walking import files_below
-    from lightning_seg.data.reading import ImageFile, ReadingRules, read_header, read_mask
+    from lightning_seg.data.reading import ImageFile, ReadingRules, read_header, read_mask, type_of_image
+    from lightning_seg.data.reading.bands import BandsFile
+    from lightning_seg.data.reading.grid import grid_of
+    from lightning_seg.data.reading.masks import read_mask_part
     from lightning_seg.errors import DataError
 
     warnings.simplefilter("ignore")
@@ -145,7 +180,22 @@ def read_all(folder: Path, first: int, count: int, seed: int) -> None:
         "part": lambda path: ImageFile(path, rules).part(*PART),
         "reduced": lambda path: [ImageFile(path, rules).reduced(by) for by in ImageFile(path, rules).reductions],
         "mask": lambda path: read_mask(path, rules),
+        "mask part": lambda path: read_mask_part(path, rules, SIZE, *PART),
     }
+    of_bands = ReadingRules(max_pixels=2**20, bands=(3, 1), fill=(5.0, 7.0))
+    banded: dict[str, Callable[[Any], object]] = {
+        "header": readings["header"],
+        "image": lambda path: BandsFile(path, of_bands).whole(),
+        "part": lambda path: [file.read(PART) for file in [BandsFile(path, of_bands)] if file.has_parts],
+        "type": lambda path: type_of_image(path, of_bands),
+        "grid": lambda path: grid_of(path, "image"),
+        "mask": lambda path: read_mask(path, rules),
+        "mask part": lambda path: read_mask_part(path, rules, SIZE, *PART),
+    }
+
+    def ways(kind: str) -> dict[str, Callable[[Any], object]]:
+        return archived if _suffix(kind) != "bin" else banded if kind.startswith("bands") else readings
+
     archived: dict[str, Callable[[Path], object]] = {
         name: lambda path, read=read: [files_below(path), read(located(path / MEMBER))][1]
         for name, read in readings.items()
@@ -155,7 +205,7 @@ def read_all(folder: Path, first: int, count: int, seed: int) -> None:
     for kind, data in files.items():
         path = folder / f"sound.{_suffix(kind)}"
         path.write_bytes(data)
-        image = (archived if _suffix(kind) != "bin" else readings)["image"](path)
+        image = ways(kind)["image"](path)
         sound[kind] = image.tobytes()  # type: ignore[attr-defined]
         path.unlink()
     for index in range(first, count):
@@ -168,7 +218,7 @@ def read_all(folder: Path, first: int, count: int, seed: int) -> None:
         print(json.dumps({"begins": index}), flush=True)
         found: dict[str, Any] = {"index": index, "kind": kind, "foreign": []}
         start = time.perf_counter()
-        for name, read in (archived if _suffix(kind) != "bin" else readings).items():
+        for name, read in ways(kind).items():
             try:
                 result = read(path)
             except Exception as error:  # what it may be is the question

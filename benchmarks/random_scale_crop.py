@@ -1,7 +1,8 @@
 """What ``RandomScaleCrop`` costs, against albumentations' RandomScale, PadIfNeeded and RandomCrop in a row.
 
 Run: python benchmarks/random_scale_crop.py [--draws 200]. One thread, one 1024×2048 image with its mask, scales 0.5 to
-2, crops of 512×1024. Both sides see the same scales and places, in turn; the ratio is of total times.
+2, crops of 512×1024. Both sides see the same scales and places, in turn; the ratio is of total times. Then images of
+other types and channels, without a mask: how fast a byte is scaled, against one of RGB.
 """
 
 import argparse
@@ -47,6 +48,16 @@ def main() -> None:
         print(
             f"{name:24s} {theirs.sum() / ours.sum():.1f} times faster: {np.median(ours):.1f} ms (at most "
             f"{ours.max():.1f}) against {np.median(theirs):.1f} ms (at most {theirs.max():.1f})"
+        )
+    rgb = {"image": data["image"]}
+    pipeline = sides["RandomScaleCrop"]
+    for dtype, channels in (("uint8", 4), ("uint8", 12), ("uint16", 4), ("uint16", 12), ("int16", 4), ("float32", 12)):
+        other = {"image": rng.integers(0, 256, (1024, 2048, channels)).astype(dtype)}
+        bytes_of_rgb = other["image"].nbytes / rgb["image"].nbytes
+        pairs = [[milliseconds(pipeline, one, draw) for one in (rgb, other)] for draw in range(draws)]
+        of_rgb, of_other = np.array(pairs)[draws // 10 :].sum(axis=0)
+        print(
+            f"{channels:2d} channels of {dtype:8s} {bytes_of_rgb * of_rgb / of_other:.2f} times as fast per byte as RGB"
         )
 
 

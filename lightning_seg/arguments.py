@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import torch
-from jsonargparse import ActionConfigFile, Namespace
+import yaml
+from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
 from pytorch_lightning.cli import LightningArgumentParser
 
 from lightning_seg.config_paths import with_paths_from
+from lightning_seg.data.readers.labelled import CLASS_KEYS, spelled_out
 from lightning_seg.data.transforms import describe_foreign
 from lightning_seg.hints import did_you_mean
 from lightning_seg.imports import IMPORTS, beside, import_files_of, import_files_of_flags
@@ -39,8 +41,14 @@ _KEY = re.compile(r"Parser key \"([^\"]+)\"")
 _GIVEN = re.compile(r"Given value: ([^\n]+)")
 _SUBTYPES = re.compile(r"Subtypes: ([^\n]+)")
 _NO_CLASS = re.compile(r"Expected a dot import path string: (\w+)")
+_IN_LIST = re.compile(r"NestedArg\(key='\d+\.")
+_STRAY_KEY = re.compile(r"'class_path': '[^']*', (?:'init_args': \{[^{}]*\}, )?'(?P<key>\w+)': ")
 _UNKNOWN_OPTION = re.compile(r"Option '(?P<name>[^']+)' is not accepted")
 _UNKNOWN_CLASS = re.compile(r"module '(?P<module>[^']+)' has no attribute '(?P<name>[^']+)'")
+
+
+_load = get_loader("yaml")
+set_loader("yaml", lambda text: spelled_out(_load(text)), (yaml.YAMLError,))
 
 
 def escape_overrides(arguments: Sequence[str]) -> list[str]:
@@ -214,6 +222,11 @@ class Parser(LightningArgumentParser):
 
 def _explain(message: str, parser: argparse.ArgumentParser) -> str:
     """Shorten a message of jsonargparse to its cause, and add the nearest names to an unknown one."""
+    if _IN_LIST.search(message) and (place := _KEY.search(message)):
+        return (
+            f"{place[1]} is a list: here, --{place[1]}.NAME changes its last entry, --{place[1]}+ adds one, and "
+            f"--{place[1]} '[…]' replaces all; change others in the config"
+        )
     for pattern in _UNKNOWN_KEY:
         if match := pattern.search(message):
             key = ".".join(part for part in (match.groupdict().get("group"), match["key"]) if part)
@@ -248,6 +261,9 @@ def _explain_union(message: str) -> str | None:
     key, given, types = (pattern.search(message) for pattern in (_KEY, _GIVEN, _SUBTYPES))
     if not (key and given and types):
         return None
+    if (stray := _STRAY_KEY.search(given[1])) and stray["key"] not in CLASS_KEYS:
+        near = did_you_mean(stray["key"], CLASS_KEYS)
+        return f"{key[1]}: {stray['key']} stands beside class_path, where init_args and a reader's label_map may{near}"
     if unknown := _UNKNOWN_CLASS.search(message):
         known = vars(pkgutil.resolve_name(unknown["module"]))
         return f"{key[1]}: {unknown[0]}{did_you_mean(unknown['name'], known)}"

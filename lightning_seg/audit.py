@@ -18,14 +18,15 @@ from lightning_seg.checkpoints.runs import DEFAULT_ROOT, new_run
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.auditing.audit import Audit, audit
 from lightning_seg.data.auditing.examine import Examination
+from lightning_seg.data.auditing.lines import VALUE_TITLES, PixelKeys, table_of_bands
 from lightning_seg.data.auditing.page import write_page
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA
-from lightning_seg.data.auditing.tables import triple
 from lightning_seg.data.labels.label_map import IGNORE
 from lightning_seg.data.listing.defects import MEANINGS, Defect, remedies
 from lightning_seg.data.listing.splits import Listing, list_splits
 from lightning_seg.errors import ConfigError, DataError, IgnoreIsClassError, LightningSegError
 from lightning_seg.files import use_utf8
+from lightning_seg.models.recipe import load_recipe
 from lightning_seg.module import SegmentationModule
 from lightning_seg.preflight.problems import folder_problem
 
@@ -79,9 +80,10 @@ def _run(config: Namespace) -> int:
     data, listings, known = _open_data(config.data, source)
     if not listings:
         raise DataError("there is nothing to audit: data.train, data.val and data.test are all null")
-    result = audit(listings, data.info, _Bar(console), known)
+    result = audit(listings, data.info, _Bar(console), known, _pixel_keys(config.model))
     weights = _weights_to_paste(result)
     _print_figures(console, result, weights)
+    _print_pixels(console, result)
     _print_labels(console, result)
     _print_defects(console, result.defects)
     try:
@@ -92,6 +94,15 @@ def _run(config: Namespace) -> int:
         raise ConfigError(f"the files of the audit cannot be written: {error}; set trainer.default_root_dir") from None
     console.print(f"Results in {run.path}:\n  {run.path / 'audit.html'}\n  {run.path / 'audit.json'}", soft_wrap=True)
     return 1 if result.defects else 0
+
+
+def _pixel_keys(model: Namespace) -> PixelKeys:
+    """What the network's config calls mean and std; Detectron2's names, if the config itself is wrong: fit says so."""
+    try:
+        recipe = load_recipe(model.config, model.overrides or {})
+    except LightningSegError:
+        return PixelKeys()
+    return PixelKeys(recipe.keys.pixel_mean, recipe.keys.pixel_std, recipe.bgr)
 
 
 def _open_data(settings: Namespace, source: str) -> tuple[SegmentationDataModule, dict[str, Listing], list[Defect]]:
@@ -169,8 +180,21 @@ def _print_figures(console: Console, result: Audit, weights: str) -> None:
     console.print(table)
     for split, figures in result.splits.items():
         _print(console, f"{split}: {figures.images} images; sizes {_describe_sizes(figures.sizes)}")
-        _print(console, f"  mean {triple(figures.moments.mean)}, std {triple(figures.moments.std)} (RGB, 0 to 255)")
     _print(console, f"Class weights by {WEIGHT_FORMULA}:\n{weights}")
+
+
+def _print_pixels(console: Console, result: Audit) -> None:
+    for split, figures in result.splits.items():
+        if (pixels := figures.usual_pixels) is None:
+            continue
+        table = Table("", *VALUE_TITLES, title=f"Values of {split}, {pixels.type}")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in table_of_bands(pixels, result.bands):
+            table.add_row(*row)
+        console.print(table)
+    for text in result.advice:
+        _print(console, text)
 
 
 def _describe_sizes(sizes: Counter[tuple[int, int]]) -> str:

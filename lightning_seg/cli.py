@@ -27,7 +27,7 @@ from lightning_seg.files import naming_full_disk, use_utf8
 from lightning_seg.launching.plan import resolve_processes
 from lightning_seg.launching.starters import late_rank
 from lightning_seg.lightning_internals import kill_started_processes
-from lightning_seg.loggers import SCHEME, fetch_checkpoint, without_missing
+from lightning_seg.loggers import downloaded, without_missing
 from lightning_seg.preflight.checks import Preflight
 from lightning_seg.running import exported, predicting
 from lightning_seg.running.ending import (
@@ -155,10 +155,8 @@ class SegmentationCLI(LightningCLI):
         settings = self.settings
         if settings.ckpt_path is None:
             return
-        if settings.ckpt_path.startswith(SCHEME):
-            settings.ckpt_path = str(fetch_checkpoint(settings.ckpt_path, self.root))
-        rehearses = bool(settings.trainer.fast_dev_run)
-        settings.ckpt_path = self.choice.choose(settings.ckpt_path, rehearses=rehearses, dry=self.preflight.dry)
+        given, rehearses = downloaded(settings.ckpt_path, self.root), bool(settings.trainer.fast_dev_run)
+        settings.ckpt_path = self.choice.choose(given, rehearses=rehearses, dry=self.preflight.dry)
 
     def instantiate_classes(self) -> None:
         try:
@@ -176,6 +174,7 @@ class SegmentationCLI(LightningCLI):
         from lightning_seg.running.equipment import as_list, equip, own_loggers
 
         trainer, command = self._get(self.config_init, "trainer"), str(self.subcommand)
+        self.preflight.check_channels(*(self._get(self.config_init, name) for name in ("model", "data")))
         if command == "fit":
             self._check_training(as_list(trainer.callbacks))
         predictions = None

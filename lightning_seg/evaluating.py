@@ -1,19 +1,23 @@
 """The half of the LightningModule that evaluates: it predicts images, and logs the figures of a split."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_seg.errors import ConfigError
 from lightning_seg.inference import Answer, Bands, Inference, Losses
+from lightning_seg.launching.channels import channels_problem, units_notice
 from lightning_seg.launching.monitors import step_on_plateau
 from lightning_seg.metrics import Evaluation, Report
+from lightning_seg.models.recipe import Recipe
 from lightning_seg.models.segmentor import Segmentor, total_loss
-from lightning_seg.structures import Batch, Item
+from lightning_seg.structures import Batch, DatasetInfo, Item
 
 
 class EvaluatingModule(pl.LightningModule):
@@ -21,18 +25,23 @@ class EvaluatingModule(pl.LightningModule):
 
     Attributes:
         segmentor: the network.
+        recipe: that it was built from.
         inference: how it is asked of an image.
         evaluation: counts the images.
         report: the figures of the last evaluation that ended.
+        image_type: NumPy's name of the type of the images' values: ``uint8``, or that of ``data.bands``.
     """
 
     segmentor: Segmentor
+    recipe: Recipe
     inference: Inference
     evaluation: Evaluation
 
     def __init__(self) -> None:
         super().__init__()
         self.report: Report | None = None
+        self.image_type = "uint8"
+        self._type_of_data: str | None = None
         self._has_weights = False
         self._figures: dict[str, Tensor] = {}
 
@@ -40,7 +49,7 @@ class EvaluatingModule(pl.LightningModule):
         """Label maps of images as they are: the network's own normalisation and order of channels are applied here.
 
         Args:
-            images: (N, 3, H, W) uint8 RGB.
+            images: (N, 3, H, W) uint8 RGB; or (N, C, H, W) bands of the type of the data, for a network of C channels.
 
         Returns:
             (N, H, W) class ids, of the smallest integer type that holds them.
@@ -48,16 +57,54 @@ class EvaluatingModule(pl.LightningModule):
         Raises:
             ValueError: if the images are of another shape or type.
         """
-        if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
+        channels, given = self.segmentor.channels, str(images.dtype).removeprefix("torch.")
+        if images.ndim != 4 or images.shape[1] != channels or given != self.image_type:
             raise ValueError(
-                f"images are {images.dtype} of shape {tuple(images.shape)}, but uint8 RGB (N, 3, H, W) is needed"
+                f"images are {images.dtype} of shape {tuple(images.shape)}, but {self.image_type} "
+                f"(N, {channels}, H, W) is needed"
             )
         return torch.stack(self._predict([{"image": image} for image in images])[0])
+
+    @property
+    def image_mean(self) -> tuple[float, ...]:
+        """The mean that the network subtracts, a value a channel, in the order and the unit of the images."""
+        mean = self.segmentor.network.pixel_mean.flatten()
+        return tuple((mean.flip(0) if self.segmentor.bgr else mean).tolist())
+
+    def meet_data(self, data: object) -> None:
+        """Take on the type of a data module's images.
+
+        Args:
+            data: what has ``info``; another one says nothing.
+
+        Raises:
+            ConfigError: if its images have other channels than the network takes.
+        """
+        if not isinstance(info := getattr(data, "info", None), DatasetInfo):
+            return
+        if problem := channels_problem(info, self.segmentor, self.recipe):
+            raise ConfigError(problem)
+        self.image_type = self._type_of_data = info.dtype
+        if notice := units_notice(info, self.segmentor, self.recipe):
+            rank_zero_warn(notice)
+
+    def meet_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take on the type of the images that a checkpoint was trained on; warn if those of the data have another."""
+        if (record := checkpoint.get("evaluation")) is None:
+            return
+        trained = record["rules"].get("dtype") or "uint8"
+        if self._type_of_data is None:
+            self.image_type = trained
+        elif self._type_of_data != trained:
+            rank_zero_warn(
+                f"the checkpoint was trained on images of {trained}, and those of the data hold {self._type_of_data}: "
+                "its figures mean something only if the values are in the same units"
+            )
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Any]:
         """Label maps (height, width) at the stored size of each image, of the smallest type that holds the ids.
 
-        A sample needs ``image``, (3, H, W) uint8 RGB; ``height`` and ``width`` are its own without. Of an image that is
+        A sample needs ``image``, (C, H, W) as stored; ``height`` and ``width`` are its own without. Of an image that is
         read by windows, :meth:`label_bands` from a row on stands in place of its label map.
         """
         maps = iter(self._predict([sample for sample in batch if isinstance(sample["image"], Tensor)])[0])

@@ -58,7 +58,7 @@ class SegmentationModule(EvaluatingModule):
         auxiliary_stage: a stage of the backbone, such as ``res4``, that gets a second head in training; null: none.
         auxiliary_weight: multiplies the loss of the second head.
         channels_last: keeps weights and features in that memory format. The numbers are the same to rounding.
-            Depthwise convolutions and tensor cores are much faster.
+            Depthwise convolutions and tensor cores are much faster. Evaluation on a CPU keeps features so anyway.
         float32_matmul_precision: is given to ``torch.set_float32_matmul_precision`` on a GPU. ``high`` multiplies
             matrices in TF32, as convolutions do anyway. null changes nothing; torch begins with ``highest``.
         activation_checkpointing: keeps only the inputs of the backbone's blocks; the backward pass computes the rest
@@ -138,7 +138,11 @@ class SegmentationModule(EvaluatingModule):
         self.class_names = list(class_names)
         self.weights: str = self.recipe.weights if weights is None else weights
         self._load_weights = partial(
-            load_pretrained, fresh_head=fresh_head, allow_missing=tuple(allow_missing or ()), keys=self.recipe.keys
+            load_pretrained,
+            fresh_head=fresh_head,
+            allow_missing=tuple(allow_missing or ()),
+            keys=self.recipe.keys,
+            bgr=self.recipe.bgr,
         )
         self.segmentor = Segmentor(
             self.recipe,
@@ -173,6 +177,7 @@ class SegmentationModule(EvaluatingModule):
         self._trains = stage == "fit"
         # Read once: Lightning's tuners run without a bar, but a figure must be logged in the same way throughout.
         self._bar_reads_loss = getattr(self.trainer.progress_bar_callback, "reads_loss", False)
+        self.meet_data(getattr(self.trainer, "datamodule", None))
         device = self.trainer.strategy.root_device
         drop_sync_on_cpu(self.segmentor, device)
         if device.type == "cuda" and self.float32_matmul_precision is not None:
@@ -264,9 +269,10 @@ class SegmentationModule(EvaluatingModule):
             CheckpointError: says what differs.
         """
         self.loaded = {name: int(checkpoint.get(name, 0)) for name in ("global_step", "epoch")}
-        refuse_other_model(self.state_dict(), checkpoint["state_dict"])
+        refuse_other_model(self.state_dict(), checkpoint["state_dict"], self.segmentor.channels)
         if self._trains:
             self.continuation.load(checkpoint, self.trainer, self.hparams)
+        self.meet_checkpoint(checkpoint)
         self._has_weights = True
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         warn_of_other_classes(stored, self.class_names, "the checkpoint")

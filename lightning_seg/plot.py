@@ -9,19 +9,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_seg.errors import LightningSegError
+from lightning_seg.errors import ConfigError, LightningSegError
 from lightning_seg.files import use_utf8
 from lightning_seg.plotting.figures import draw_classes, draw_confusion, draw_curves
+from lightning_seg.plotting.folds import Folds, folds_of
 from lightning_seg.plotting.page import write_page
 from lightning_seg.plotting.runs import Run, read_run, with_distinct_names
 
 
-def write_report(runs: Sequence[Run], folder: Path) -> list[Path]:
+def write_report(runs: Sequence[Run], folder: Path, folds: Folds | None = None) -> list[Path]:
     """Write ``curves.png`` for trainings, ``classes.png``, ``confusion.png`` for a single run, and ``report.html``.
 
     Args:
         runs: at least one.
         folder: is made if it is missing.
+        folds: what the runs are of, if they are of a cross-validation.
 
     Returns:
         The files; the last one, the page, contains all pictures.
@@ -39,7 +41,7 @@ def write_report(runs: Sequence[Run], folder: Path) -> list[Path]:
         figure.savefig(buffer, format="png", dpi=130)
         pictures[name] = buffer.getvalue()
         (folder / f"{name}.png").write_bytes(pictures[name])
-    write_page(folder / "report.html", runs, pictures)
+    write_page(folder / "report.html", runs, pictures, folds)
     return [*(folder / f"{name}.png" for name in figures), folder / "report.html"]
 
 
@@ -59,8 +61,16 @@ def main(args: Sequence[str] | None = None) -> None:
     if not runs:
         sys.exit(1)
     output = given.output or (next(iter(runs)) / "plots" if len(runs) == 1 else Path("plots"))
-    for file in write_report(with_distinct_names([*runs.values()]), output):
+    named = with_distinct_names([*runs.values()])
+    folds = None
+    try:
+        folds = folds_of(named)
+    except ConfigError as error:
+        print(f"no table of folds: {error}", file=sys.stderr)
+    for file in write_report(named, output, folds):
         print(file)
+    if folds is not None:
+        print(folds)
 
 
 if __name__ == "__main__":

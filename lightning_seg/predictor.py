@@ -19,7 +19,7 @@ from lightning_seg.data.reading.given import path_of, read_given, refuse_given
 from lightning_seg.data.reading.rules import ReadingRules
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.files import absolute
-from lightning_seg.loggers import SCHEME, fetch_checkpoint
+from lightning_seg.loggers import downloaded
 from lightning_seg.predictions.rasters import RasterRules
 from lightning_seg.structures import Colour
 from lightning_seg.trained.module_network import Network, find_device, load_checkpoint
@@ -48,8 +48,8 @@ def load(source: str | os.PathLike[str], device: str = "auto", batch_size: int |
     """
     if batch_size is not None and batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}, but must be at least 1")
-    where, given = find_device(device), os.fspath(source)
-    path = fetch_checkpoint(given, Path(DEFAULT_ROOT)) if given.startswith(SCHEME) else Path(given).expanduser()
+    where = find_device(device)
+    path = Path(downloaded(os.fspath(source), Path(DEFAULT_ROOT))).expanduser()
     if path.suffix in EXPORTED:
         from lightning_seg.trained.file_network import FileNetwork, without_gpu
 
@@ -85,7 +85,7 @@ class Predictor:
 
     @property
     def rules(self) -> ReadingRules:
-        """What may be read, and how: ``data.max_pixels`` and ``data.value_range`` of the training."""
+        """What may be read, and how: ``data.bands``, ``max_pixels`` and ``value_range`` of the training."""
         return self._network.images.rules
 
     @property
@@ -112,7 +112,8 @@ class Predictor:
 
         Args:
             image: a path, a PIL image, an (H, W, 3) uint8 RGB array, a (3, H, W) uint8 RGB tensor, or a list of these,
-                of any sizes.
+                of any sizes. For a model of ``data.bands``: a path, an (H, W, C) array or a (C, H, W) tensor of these
+                bands, in their order and with values as files store them.
 
         Returns:
             A result; of a list, one for each, in its order.
@@ -145,13 +146,13 @@ class Predictor:
             for index, (picture, mask) in enumerate(zip(pictures, masks, strict=True), start):
                 compute = self._probabilities(picture, _source(given[index]), index)
                 place = partial(self._place, path_of(given[index]))
-                results.append(Result(names[index], picture, mask.numpy(), images.info, compute, place))
+                results.append(Result(names[index], picture, mask.numpy(), images.info, compute, place, images.rules))
         return results
 
     def _place(self, file: Path | None) -> "WindowedImage | None":
         return None if file is None else RasterRules(self._network.images.rules).place(file)
 
-    def _probabilities(self, picture: NDArray[np.uint8], source: Path, position: int) -> Any:
+    def _probabilities(self, picture: NDArray[Any], source: Path, position: int) -> Any:
         def compute() -> NDArray[np.float32]:
             with self._lock:
                 item = self._network.images.item(picture, source, position)

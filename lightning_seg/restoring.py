@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from lightning_seg.errors import CheckpointError
+from lightning_seg.errors import CheckpointError, ConfigError
+from lightning_seg.models.config import find_config
+from lightning_seg.models.recipe import recorded_config
 from lightning_seg.module import SegmentationModule
 
 _CRITERION = "segmentor.criterion."
@@ -21,7 +23,7 @@ def restore_module(checkpoint: Mapping[str, Any], what: str) -> SegmentationModu
         what: to begin an error with.
 
     Raises:
-        CheckpointError: if it is none of this program, or of a newer version.
+        CheckpointError: if it is none of this program, of a newer version, or needs a file that is not there.
         ConfigError: if the model cannot be built here.
     """
     settings = checkpoint.get("hyper_parameters")
@@ -36,6 +38,16 @@ def restore_module(checkpoint: Mapping[str, Any], what: str) -> SegmentationModu
         raise CheckpointError(
             f"{what} has model.{', model.'.join(unknown)}, which this version does not know: use the one that wrote it"
         )
+    file, values = recorded_config(given["config"])
+    if values is None:
+        try:
+            find_config(file)
+        except ConfigError as error:
+            raise CheckpointError(
+                f"{what} needs its file: {error}. It does not hold the contents of that file: an earlier "
+                "version wrote it, or the file has values that are not plain. Put the file there, or start in the "
+                "folder of the training"
+            ) from None
     with _quietly():
         module = SegmentationModule(**{**given, "weights": "", "criterion": None, "compile": False})
     weights = {name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(_CRITERION)}

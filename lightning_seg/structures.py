@@ -21,7 +21,8 @@ class Item(_HasImage, total=False):
     """One sample of a batch, as Detectron2's models take it; all but the image may be absent.
 
     Attributes:
-        image: (C, H, W) uint8, after the transforms; RGB where C is 3.
+        image: (C, H, W), after the transforms: RGB uint8, or the bands of ``data.bands`` with their values as stored,
+            uint8, uint16, int16 or float32.
         sem_seg: target: (H, W) uint8 or int32 class ids and the ignore index, after the transforms.
         truth: (height, width), the label map at the stored size; in evaluation.
         position: index of the sample in its data set; in evaluation and prediction.
@@ -86,11 +87,13 @@ class Annotations:
         file: where they come from, for messages.
         segments: in the order of the source.
         size: height and width of the image as the source states them, or None.
+        in_order: whether a segment lies over those before it; else small ones lie over large ones, and over crowds.
     """
 
     file: str
     segments: tuple[Segment, ...]
     size: tuple[int, int] | None = None
+    in_order: bool = False
 
     def __str__(self) -> str:
         return self.file
@@ -124,11 +127,13 @@ class Sample:
         name: the image's path relative to its folder, without suffix; unique within a data set.
         image: the image file: its path, or where else its bytes are.
         mask: the label file, or the annotated regions; None without ground truth.
+        source: the place of its reader among those of its split, from 0; its labels are read by that reader's table.
     """
 
     name: str
     image: AnyFile
     mask: AnyFile | Annotations | None = None
+    source: int = 0
 
     @property
     def mask_file(self) -> AnyFile | None:
@@ -226,19 +231,21 @@ Scores = DenseScores | MaskScores
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The facts of a data set's labels.
+    """The facts of a data set's labels and images.
 
     Attributes:
         names: class names in id order; class ``i`` is stored as value ``i``.
         ignore_index: the mask value of pixels that count neither in the loss nor in the metric.
         palette: one colour for each class, in id order.
         channels: how many channels every image has.
+        dtype: NumPy's name of the type of their values: ``uint8``, ``uint16``, ``int16`` or ``float32``.
     """
 
     names: tuple[str, ...]
     ignore_index: int
     palette: tuple[Colour, ...]
     channels: int = 3
+    dtype: str = "uint8"
 
     @property
     def num_classes(self) -> int:

@@ -47,5 +47,5 @@ def brief(defects: Defects) -> list[tuple[str, str, str]]:
 
 def listings(root: Path, *splits: str, classes: Sequence[str] = planted.CLASSES) -> dict[str, Listing]:
     info = DatasetInfo(tuple(classes), 255, default_palette(len(classes)))
-    readers = {split: Folder(images=f"{split}/images", masks=f"{split}/masks") for split in splits}
+    readers = {split: [Folder(images=f"{split}/images", masks=f"{split}/masks")] for split in splits}
     return list_splits(readers, root, Labelling(info, {}, {}, "refuse"))

@@ -1,5 +1,6 @@
 """What the documents name exists, the commands that they show parse, and their code and configurations run."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ import pytorch_lightning as pl
 import yaml
 
 from lightning_seg import callbacks
+from lightning_seg.audit import main as audit
 from lightning_seg.audit import parse
 from lightning_seg.cli import main
 from lightning_seg.data import Synthetic
@@ -224,6 +226,28 @@ def test_a_head_of_ones_own(own_data: Path, small_trainings: None) -> None:
 def test_a_data_module_of_ones_own(own_data: Path, small_trainings: None, capsys: pytest.CaptureFixture[str]) -> None:
     exec(blocks("python", "docs/examples.md")[1], {})
     assert 0 <= float(capsys.readouterr().out.split()[-1]) <= 1
+
+
+def test_a_reader_of_ones_own(own_data: Path) -> None:
+    """The third block of docs/examples.md as a file, chosen as it says, in the README's configuration."""
+    Path("pairs.py").write_text(blocks("python", "docs/examples.md")[2])
+    for part in ("train", "val"):
+        names = sorted(path.stem for path in Path("photos", part, "images").iterdir())
+        pairs = {f"scene {name}": [f"{part}/images/{name}.jpg", f"{part}/masks/{name}.png"] for name in names}
+        Path("photos", f"{part}.json").write_text(json.dumps(pairs))
+    choices = re.findall(r"`train: (\{class_path: pairs\.Pairs.*\})`", TEXTS["docs/examples.md"])
+    train = yaml.safe_load(choices[0])
+    val = {**train, "init_args": {"file": "val.json"}}
+    Path("own.yaml").write_text(yaml.safe_dump({"data": {"imports": ["pairs.py"], "train": train, "val": val}}))
+    options = ["--config", "street.yaml", "--config", "own.yaml"]
+    assert audit(options) == 0
+    quick = ["--trainer.accelerator", "cpu", "--trainer.limit_train_batches", "1", "--data.num_workers", "0"]
+    main(["fit", *options, *quick, "--model.weights", ""])
+    (folder,) = (path for path in Path("runs").glob("*/version_1"))
+    assert (folder / "checkpoints/best.ckpt").exists()
+    assert json.loads((folder.parent / "version_0/audit.json").read_text())["splits"]["val"]["images"] == 8
+    Path("photos/val.json").write_text(json.dumps({"lost": ["val/images/none.jpg", "val/masks/0000.png"]}))
+    assert audit(options) == 1
 
 
 def test_keys_of_detectron2_are_those_that_the_code_replaces() -> None:

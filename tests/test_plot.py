@@ -213,3 +213,72 @@ def test_a_torn_last_row_is_no_row(runs: list[Path]) -> None:
     before = read_run(runs[0]).curves
     table.write_bytes(table.read_bytes() + b"0,5,0.1")
     assert read_run(runs[0]).curves == before
+
+
+def of_folds(runs: list[Path], *folds: dict[str, object]) -> list[str]:
+    for run, data in zip(runs, folds, strict=True):
+        (run / "config.yaml").write_text(yaml.safe_dump({"data": data}))
+    return [str(run) for run in runs]
+
+
+def split(part: str, fold: int | None, folds: int | None = 3) -> dict[str, object]:
+    reader = {"class_path": "lightning_seg.data.Split", "init_args": {"part": part, "folds": folds, "fold": fold}}
+    return {"class_path": "lightning_seg.data.Labelled", "init_args": {"of": reader, "label_map": {1: "a"}}}
+
+
+def test_mean_and_spread_over_folds(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    metrics = json.loads((runs[1] / "metrics.json").read_text())
+    (runs[1] / "metrics.json").write_text(json.dumps({**metrics, "mIoU": 0.75}))
+    for first, second in (
+        ({"train": split("train", 2), "val": split("val", 2)}, {"train": split("train", 0), "val": split("val", 0)}),
+        ({"fold": 2, "train": [split("train", None)]}, {"fold": 0, "train": [split("train", 1)]}),
+    ):
+        main(of_folds(runs, first, second))
+        lines = capsys.readouterr().out.splitlines()[-5:]
+        assert lines == [
+            "val over folds 0, 2 of 3; no evaluated run of fold 1",
+            "      mean ± std       lowest to highest",
+            "mIoU  0.5625 ± 0.2652  0.3750 to 0.7500",
+            "a     0.6250 ± 0.1768  0.5000 to 0.7500",
+            "b<c   0.2500           0.2500 to 0.2500 in 1 of 2",
+        ]
+    page = Path("plots/report.html").read_text()
+    assert "val over folds 0, 2 of 3" in page
+    assert ["mIoU", "0.5625 ± 0.2652", "0.3750 to 0.7500"] in rows_of(page)
+    assert "b&lt;c" in page
+
+
+def test_a_class_without_pixels_in_any_fold(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for run in runs:
+        metrics = json.loads((run / "metrics.json").read_text())
+        (run / "metrics.json").write_text(json.dumps({**metrics, "IoU": {"a": 0.5, "b": None}}))
+    main([*of_folds(runs, {"fold": 0}, {"fold": 1}), "--output", str(runs[0] / "plots")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-5] == "val over folds 0, 1"
+    assert lines[-1] == "b     –                no pixels"
+
+
+def test_runs_that_are_not_of_folds_have_no_table_of_them(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def said(*folds: dict[str, object]) -> tuple[bool, str]:
+        main(of_folds(runs, *folds))
+        written = capsys.readouterr()
+        return "mean ± std" in written.out, written.err
+
+    assert said({"fold": 0}, {"fold": None}) == (False, "")
+    assert said({"train": split("train", 0), "val": split("val", 1)}, {"fold": 1}) == (False, "")
+    both = "no table of folds: name/version_0 and name/version_1 are both of fold 1: name one run of each fold\n"
+    assert said({"fold": 1}, {"fold": 1}) == (False, both)
+    metrics = json.loads((runs[1] / "metrics.json").read_text())
+    (runs[1] / "metrics.json").write_text(json.dumps({**metrics, "split": "test"}))
+    other = "no table of folds: the runs were evaluated on test and on val: evaluate all on one split\n"
+    assert said({"fold": 1}, {"fold": 0}) == (False, other)
+    validations(runs[1], (1, 0.25))
+    (runs[1] / "metrics.json").unlink()
+    assert said({"fold": 1}, {"fold": 0}) == (False, "")

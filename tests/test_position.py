@@ -65,9 +65,11 @@ class OneWeight(pl.LightningModule):
 def fit(data: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs or goes on with a training of two epochs, and returns ``last.ckpt``."""
 
-    def run(size: int = 2, name: str = "run", **settings: Any) -> dict[str, Any]:
+    def run(size: int = 2, name: str = "run", locality: int | None = None, **settings: Any) -> dict[str, Any]:
         readers = {part: Folder(f"{part}/images", f"{part}/masks") for part in ("train", "val")}
-        module = SegmentationDataModule(CLASSES, **readers, root=str(data), batch_size=size, num_workers=0, seed=3)
+        module = SegmentationDataModule(
+            CLASSES, **readers, root=str(data), batch_size=size, num_workers=0, seed=3, locality=locality
+        )
         last = tmp_path / name / "checkpoints/last.ckpt"
         trainer = pl.Trainer(
             accelerator="cpu", devices=1, default_root_dir=tmp_path / name, logger=False,
@@ -123,6 +125,28 @@ def test_each_sample_is_seen_once_an_epoch(
         last = fit(**settings)
     check(seen, positions)
     assert last["global_step"] == num_steps
+
+
+def test_blocks_of_neighbours_go_on_to_the_bit(
+    fit: Callable[..., dict[str, Any]], seen: list[tuple[int, int, int]]
+) -> None:
+    fit(**steps(3), locality=4)
+    last = fit(locality=4)
+    check(seen, [14, 14])
+    assert [sample // 4 for _, _, sample in seen[:14]] != [sample // 4 for _, _, sample in seen[14:]]
+    alone = fit(locality=4, name="alone")
+    assert all(same(last[part], alone[part]) for part in ("state_dict", "optimizer_states", "lr_schedulers"))
+
+
+def test_other_blocks_are_another_order() -> None:
+    """Checkpoints without the setting were written with all samples shuffled."""
+    order = {"seed": 1, "data.sampler": "shuffle"}
+    for stored, here, changed in (({}, 1, False), ({}, 4, True), ({"data.locality": 4}, 4, False)):
+        position = EpochPosition()
+        position.load({"order": {**order, **stored}})
+        problems = position.problems({**order, "data.locality": here}, inside=True)
+        assert ["depends on data.locality, but" in problem for problem in problems] == [True] * changed
+    assert EpochPosition().changes({**order, "data.locality": 4}) == []
 
 
 def check(seen: list[tuple[int, int, int]], positions: list[int]) -> None:

@@ -297,7 +297,10 @@ def test_old_checkpoints_need_their_files(
 ) -> None:
     old = _without_records(run / "checkpoints/best.ckpt", tmp_path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r"old.ckpt cannot be used here: model.config 'recipe.yaml' is neither"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"old.ckpt needs its file: model.config 'recipe.yaml' is neither .*\. It does not hold the contents",
+    ):
         lightning_seg.load(old, device="cpu")
     monkeypatch.chdir(run.parents[2])
     again = lightning_seg.load(old, device="cpu")
@@ -389,16 +392,16 @@ def test_a_lazy_config_comes_with_its_checkpoint(tmp_path: Path, scenes: Path) -
     own = trained_by_hand(tmp_path / "own", scenes, {"config": str(file), "overrides": {}})
     file.unlink()
     assert np.array_equal(lightning_seg.load(path, device="cpu")(image).mask, mask)
-    with pytest.raises(
-        CheckpointError, match=r"m.ckpt cannot be used here: model.config '.*tiny.py' is neither a file"
-    ):
+    with pytest.raises(CheckpointError, match=r"m.ckpt needs its file: model.config '.*tiny.py' is neither a file"):
         lightning_seg.load(own, device="cpu")
 
 
 def test_a_checkpoint_of_wandb_is_fetched(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     best = run / "checkpoints/best.ckpt"
-    monkeypatch.setattr("lightning_seg.predictor.fetch_checkpoint", lambda *given: asked.append(given) or best)
+    monkeypatch.setattr(
+        "lightning_seg.loggers.wandb_checkpoint.fetch_checkpoint", lambda *given: asked.append(given) or best
+    )
     assert lightning_seg.load("wandb://a/b/model-c:best", device="cpu").class_names == tuple(CLASSES)
     assert asked == [("wandb://a/b/model-c:best", Path("runs"))]
 

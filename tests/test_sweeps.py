@@ -60,7 +60,7 @@ def test_a_trial_runs_under_the_id_that_the_agent_gives(tmp_path: Path, monkeypa
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     monkeypatch.setenv("WANDB_RUN_ID", "trial7")
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep7")
-    sweep = yaml.safe_load(SWEEPS[0].read_text())
+    sweep = yaml.safe_load((REPOSITORY / "configs/sweeps/learning_rate.yaml").read_text())
     done = train_py(
         *arguments(sweep), "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1",
         "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1",

@@ -33,12 +33,12 @@ class Witness(pl.Callback):
     def __init__(self) -> None:
         self.weights: dict[str, Tensor] = {}
         self.validation: dict[str, float] = {}
-        self.channels_last: list[bool] = []
+        self.channels_last: dict[bool, list[bool]] = {True: [], False: []}  # by whether the network is trained
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SegmentationModule)
         pl_module.segmentor.network.backbone.register_forward_hook(
-            lambda _, inputs, features: self.channels_last.extend(
+            lambda backbone, inputs, features: self.channels_last[backbone.training].extend(
                 tensor.is_contiguous(memory_format=torch.channels_last)
                 for tensor in (*inputs, *features.values())
                 if tensor.shape[-1] > 1  # one column lies in memory as both formats say
@@ -91,8 +91,9 @@ def nothing_compiled_before() -> None:
 @pytest.mark.parametrize("switch", ["true", "false"])
 def test_channels_last(watch: Callable[..., Witness], switch: str) -> None:
     seen = watch("--model.channels_last", switch).channels_last
-    assert len(seen) >= 2 * 2
-    assert set(seen) == {switch == "true"}
+    assert len(seen[True]) >= 2 * 2
+    assert set(seen[True]) == {switch == "true"}
+    assert set(seen[False]) == {True}  # an evaluation on a CPU
 
 
 def test_the_kernel_of_the_evaluation_compiles(watch: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch) -> None:

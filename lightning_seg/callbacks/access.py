@@ -9,6 +9,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from lightning_seg.callbacks.drawing import at_stored_size
 from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data.reading import USUAL, as_shown
 from lightning_seg.errors import ConfigError
 from lightning_seg.loggers import usable
 from lightning_seg.structures import Item
@@ -30,7 +31,7 @@ def data_of(trainer: pl.Trainer) -> SegmentationDataModule:
 
 
 def stored_image(trainer: pl.Trainer, sample: Item, size: Sequence[int]) -> NDArray[np.uint8]:
-    """The image of a sample that is being evaluated or predicted, as it is stored, (H, W, C).
+    """The image of a sample that is being evaluated or predicted, as stored, but (H, W, 3) RGB as pictures show it.
 
     The data set decodes it once more. Where the sample comes from a loader without a
     :class:`~lightning_seg.data.SegmentationDataModule`, it is the image of the batch, brought back to the stored size.
@@ -47,9 +48,16 @@ def stored_image(trainer: pl.Trainer, sample: Item, size: Sequence[int]) -> NDAr
     if isinstance(data, SegmentationDataModule) and (stage := trainer.state.stage) is not None:
         dataset, position = data.datasets.get(stage.dataloader_prefix or ""), sample.get("position", -1)
         if dataset is not None and dataset.holds(sample, position):
-            return dataset.stored_image(position)
-    image = np.ascontiguousarray(sample["image"].cpu().numpy().transpose(1, 2, 0))
+            return as_shown(dataset.stored_image(position), dataset.rules)
+    image = shown_input(trainer, sample)
     return at_stored_size(image, (size[0], size[1]), sample.get("placement"))
+
+
+def shown_input(trainer: pl.Trainer, sample: Item) -> NDArray[np.uint8]:
+    """The image of a batch, after the transforms, (h, w, 3) RGB as pictures show it."""
+    data = getattr(trainer, "datamodule", None)
+    rules = data.rules if isinstance(data, SegmentationDataModule) else USUAL
+    return as_shown(np.ascontiguousarray(sample["image"].cpu().numpy().transpose(1, 2, 0)), rules)
 
 
 def wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:

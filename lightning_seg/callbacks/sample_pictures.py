@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from lightning_seg.callbacks.access import data_of, stored_image
+from lightning_seg.callbacks.access import data_of, shown_input, stored_image
 from lightning_seg.callbacks.drawing import reduce, reduce_labels
 from lightning_seg.callbacks.showing import Shown, log_evaluation, log_training
 from lightning_seg.data import SegmentationDataModule
@@ -174,7 +174,7 @@ class SamplePictures(pl.Callback):
     def _log_training(self, trainer: pl.Trainer, batch: Batch) -> None:
         pairs = {
             sample["name"]: (
-                reduce(sample["image"].permute(1, 2, 0).contiguous().cpu().numpy(), self.longest_side),
+                reduce(shown_input(trainer, sample), self.longest_side),
                 reduce_labels(sample["sem_seg"].cpu().numpy(), self.longest_side),
             )
             for sample in batch

@@ -90,13 +90,25 @@ def resume_problems(
     ]
 
 
-def refuse_other_model(here: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
+def refuse_other_model(here: Mapping[str, Tensor], stored: Mapping[str, Tensor], channels: int) -> None:
     """Refuse a checkpoint of another model before torch lists every tensor that differs.
+
+    Args:
+        here: the model's tensors by name.
+        stored: the checkpoint's.
+        channels: of the model's images.
 
     Raises:
         CheckpointError: names one tensor of each kind of difference.
     """
     reshaped = [name for name in here if name in stored and here[name].shape != stored[name].shape]
+    before = {_channels_before(here[name], stored[name], channels) for name in reshaped}
+    if len(before) == 1 and None not in before:
+        raise CheckpointError(
+            f"the checkpoint was trained on images of {before.pop()} channels, and the pixel mean here has {channels}: "
+            "give data.bands, and model.overrides for pixel mean and standard deviation, as in the config.yaml of its "
+            "run"
+        )
     missing = [name for name in here if name not in stored]
     foreign = [name for name in stored if name not in here]
     reasons = []
@@ -115,3 +127,9 @@ def refuse_other_model(here: Mapping[str, Tensor], stored: Mapping[str, Tensor])
             f"the checkpoint was made for another model: {'; '.join(reasons)}. "
             "Give the config and overrides that it was trained with, such as the config.yaml of its run"
         )
+
+
+def _channels_before(here: Tensor, stored: Tensor, channels: int) -> int | None:
+    """Input channels of a convolution's stored weights, if here they are the image's and nothing else differs."""
+    same = (here.shape[0], *here.shape[2:]) == (stored.shape[0], *stored.shape[2:])
+    return stored.shape[1] if here.ndim == stored.ndim == 4 and same and here.shape[1] == channels else None

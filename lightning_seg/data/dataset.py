@@ -11,24 +11,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lightning_seg.data.labels.rasterise import rasterise
 from lightning_seg.data.labels.table import Ids, LabelTable
 from lightning_seg.data.loading.cache import SampleCache, share_caches
 from lightning_seg.data.loading.records import Records
 from lightning_seg.data.loading.sampler import Draw
-from lightning_seg.data.reading import USUAL, ImageFile, ReadingRules, read_image, read_mask
+from lightning_seg.data.reading import USUAL, ReadingRules, read_image
+from lightning_seg.data.stored import read_coming, read_whole
 from lightning_seg.data.transforms import (
     Placements,
     RandomScaleCrop,
     Transform,
     apply,
-    coming_pixels,
     leading_crop,
     reseed,
 )
 from lightning_seg.errors import ConfigError, DataError, UnreadableError
 from lightning_seg.sources import AnyFile
-from lightning_seg.structures import Annotations, Item, Sample
+from lightning_seg.structures import Item, Sample
+
+_MOST_FOR_OPENCV = 128
+"""Channels of an image that OpenCV 5 takes."""
 
 _MOST_IN_A_ROW = 16
 """As many unreadable samples in a row are no accident."""
@@ -39,7 +41,7 @@ class SegmentationDataset(Dataset[Item]):
 
     An item is a dict as Detectron2's mappers make it, except that its channels are always in the order RGB:
 
-    * ``image``: (C, h, w) uint8, after the transforms
+    * ``image``: (C, h, w), after the transforms: uint8; of ``data.bands`` also uint16, int16 or float32
     * ``sem_seg``: (h, w) uint8 or int32 class ids and the ignore index, after the transforms
     * ``height``, ``width``: of the image as it is stored
     * ``file_name``, ``sem_seg_file_name``, ``name``
@@ -51,7 +53,7 @@ class SegmentationDataset(Dataset[Item]):
 
     Args:
         samples: what to read.
-        table: what the stored values, colours or categories mean.
+        tables: what the stored values, colours or categories mean, by the source of a sample.
         pipeline: the transforms; reseeded before every sample.
         seed: of the augmentation, with the epoch and the position that the sampler gives.
         keep_truth: add the mask at its stored size, for evaluation.
@@ -64,7 +66,7 @@ class SegmentationDataset(Dataset[Item]):
     def __init__(
         self,
         samples: Sequence[Sample],
-        table: LabelTable,
+        tables: Sequence[LabelTable],
         pipeline: A.Compose,
         *,
         seed: int,
@@ -75,7 +77,8 @@ class SegmentationDataset(Dataset[Item]):
         rules: ReadingRules = USUAL,
     ) -> None:
         self.samples = Records(samples)
-        self.table = table
+        self.tables = list(tables)
+        self.info = tables[0].info
         self.pipeline = pipeline
         self.seed = seed
         self.keep_truth = keep_truth
@@ -134,7 +137,7 @@ class SegmentationDataset(Dataset[Item]):
         """Whether an item is the sample at a position."""
         return 0 <= position < len(self) and str(self.samples[position].image) == item.get("file_name")
 
-    def stored_image(self, index: int) -> NDArray[np.uint8]:
+    def stored_image(self, index: int) -> NDArray[Any]:
         """The image of a sample before the transforms, (H, W, C), at its stored size.
 
         Raises:
@@ -143,7 +146,7 @@ class SegmentationDataset(Dataset[Item]):
         kept = None if self.cache is None else self.cache.get(index)
         return read_image(self.samples[index].image, self.rules) if kept is None else kept[0]
 
-    def _read(self, index: int, sample: Sample) -> tuple[NDArray[np.uint8], Ids | None, tuple[int, int]]:
+    def _read(self, index: int, sample: Sample) -> tuple[NDArray[Any], Ids | None, tuple[int, int]]:
         """Read image, class ids and stored size; perhaps only the part of the image that the coming draw uses."""
         if sample.mask is None:
             image = read_image(sample.image, self.rules)
@@ -151,27 +154,16 @@ class SegmentationDataset(Dataset[Item]):
         if self.cache is not None and (kept := self.cache.get(index)) is not None:
             return *kept, kept[1].shape[:2]
         if self.cache is None and leading_crop(self.pipeline) is not None:
-            file = ImageFile(sample.image, self.rules)
-            mask = read_labels(sample, file.header.upright, self.table, self.rules)
-            return self._read_used(file, mask), mask, file.header.upright
-        image = read_image(sample.image, self.rules)
-        mask = read_labels(sample, (image.shape[0], image.shape[1]), self.table, self.rules)
+            table = self.tables[sample.source]
+            return read_coming(sample, table, self.pipeline, self.rules, reduced_decoding=self.reduced_decoding)
+        image, mask = read_whole(sample, self.tables[sample.source], self.rules)
         if self.cache is not None:
             self.cache.put(index, image, mask)
         return image, mask, (image.shape[0], image.shape[1])
 
-    def _read_used(self, file: ImageFile, mask: Ids) -> NDArray[np.uint8]:
-        """Decode the image, or only the part that the coming draw uses, if the format allows it."""
-        coming = coming_pixels(self.pipeline, mask) if file.header.format == "JPEG" else None
-        if coming is None:
-            return file.whole()
-        if self.reduced_decoding and (reductions := [by for by in file.reductions if coming.scale * by <= 1]):
-            return file.reduced(max(reductions))
-        return file.part(coming.rows, coming.columns)
-
 
 def transformed(
-    image: NDArray[np.uint8],
+    image: NDArray[Any],
     mask: Ids | None,
     size: tuple[int, int],
     source: AnyFile,
@@ -181,7 +173,7 @@ def transformed(
     """What a network gets of an image and its mask: ``image``, ``sem_seg``, ``height``, ``width`` and ``placement``.
 
     Args:
-        image: (h, w, 3) RGB.
+        image: (h, w, C), RGB or bands.
         mask: (H, W) class ids.
         size: height and width of the image as it is stored.
         source: of the image, for errors.
@@ -195,41 +187,12 @@ def transformed(
     setting = "data.train_transforms" if placements is None else "data.eval_transforms"
     arrays = {"image": image} if mask is None else {"image": image, "mask": mask}
     augmented = apply(pipeline, setting, source, **arrays)
-    item: Item = {"image": _image_tensor(augmented["image"]), "height": size[0], "width": size[1]}
+    item: Item = {"image": _image_tensor(augmented["image"], image.dtype), "height": size[0], "width": size[1]}
     if placement is not None:
         item["placement"] = placement
     if mask is not None:
         item["sem_seg"] = torch.from_numpy(np.ascontiguousarray(augmented["mask"]))
     return item
-
-
-def read_labels(
-    sample: Sample,
-    size: tuple[int, int],
-    table: LabelTable,
-    rules: ReadingRules = USUAL,
-) -> Ids:
-    """Read the label map of a sample's mask, (H, W).
-
-    Args:
-        sample: one with a mask.
-        size: height and width of its image.
-        table: what its source stores.
-        rules: what may be read.
-
-    Raises:
-        DataError: if the mask cannot be read, has another size, or holds what the table does not know.
-    """
-    assert sample.mask is not None
-    if isinstance(sample.mask, Annotations):
-        return rasterise(sample.mask, size, table)
-    stored = read_mask(sample.mask, rules)
-    if stored.size != size:
-        raise DataError(
-            f"mask {sample.mask} is {stored.size[1]}×{stored.size[0]} pixels, but its image {sample.image} is "
-            f"{size[1]}×{size[0]}: they must be of one size"
-        )
-    return table.decode(stored, sample.mask)
 
 
 def _windowed_item(sample: Sample, image: Any, position: int) -> Item:
@@ -240,19 +203,22 @@ def _windowed_item(sample: Sample, image: Any, position: int) -> Item:
     }  # fmt: skip
 
 
-def _image_tensor(image: NDArray[np.uint8]) -> Tensor:
+def _image_tensor(image: NDArray[Any], dtype: np.dtype[Any]) -> Tensor:
     """Turn an (H, W, C) array into a contiguous (C, H, W) tensor.
 
     Raises:
         DataError: if a transform has changed the type, as ``Normalize`` does: the model normalises by itself.
     """
-    if image.dtype != np.uint8:
+    if image.dtype != dtype:
         raise DataError(
-            f"the transforms return a {image.dtype} image, but uint8 is expected: "
+            f"the transforms return a {image.dtype} image, but {dtype} is expected: "
             "leave Normalize and ToFloat out, the model subtracts MODEL.PIXEL_MEAN itself"
         )
-    planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
-    cv2.split(image, list(planes))  # a tenth of the time of NumPy's transpose and copy
+    planes = np.empty((image.shape[2], *image.shape[:2]), dtype)
+    if len(planes) <= _MOST_FOR_OPENCV:
+        cv2.split(image, list(planes))  # a tenth of the time of NumPy's transpose and copy
+    else:
+        planes[...] = image.transpose(2, 0, 1)
     return torch.from_numpy(planes)
 
 
@@ -264,10 +230,9 @@ def cache_samples(datasets: Sequence[SegmentationDataset], rules: ReadingRules) 
         UnreadableError: if an image cannot be read.
     """
     fresh = [dataset for dataset in datasets if dataset.cache is None]
-    id_bytes = [dataset.table.dtype.itemsize for dataset in fresh]
+    id_bytes = [dataset.tables[0].dtype.itemsize for dataset in fresh]
     skips = [dataset.skip_unreadable for dataset in fresh]
-    channels = datasets[0].table.info.channels
-    caches = share_caches([dataset.samples for dataset in fresh], id_bytes, skips, channels, rules)
+    caches = share_caches([dataset.samples for dataset in fresh], id_bytes, skips, rules)
     for dataset, kept in zip(fresh, caches, strict=True):
         dataset.cache = kept
 

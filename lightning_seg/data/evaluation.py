@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import albumentations as A
-import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.dataset import transformed
@@ -41,11 +40,11 @@ class EvaluationImages:
         self.transforms = transforms
         self._transforms = transforms_of("predict", (), transforms, info.ignore_index)
 
-    def item(self, image: NDArray[np.uint8], source: Path, position: int) -> Item:
+    def item(self, image: NDArray[Any], source: Path, position: int) -> Item:
         """What the network gets of an image.
 
         Args:
-            image: (H, W, 3) RGB.
+            image: (H, W, C), RGB or bands, as :func:`~lightning_seg.data.reading.read_image` gives it.
             source: for errors.
             position: among the images, by which transforms draw.
 
@@ -91,9 +90,14 @@ def restore_evaluation(record: Mapping[str, Any], class_names: Sequence[str], ig
     for name in record["transform_classes"]:
         _import_class(name)
     palette = tuple((red, green, blue) for red, green, blue in record["palette"])
-    info = DatasetInfo(tuple(class_names), ignore_index, palette)
-    rules = ReadingRules(**{name: _in_tuples(value) for name, value in record["rules"].items()})
+    rules = rules_of(record)
+    info = DatasetInfo(tuple(class_names), ignore_index, palette, rules.channels, rules.dtype or "uint8")
     return EvaluationImages(info, _restored(record["transforms"], record["transform_classes"]), rules, record["seed"])
+
+
+def rules_of(record: Mapping[str, Any]) -> ReadingRules:
+    """What may be read, of what :func:`describe_evaluation` described."""
+    return ReadingRules(**{name: _in_tuples(value) for name, value in record["rules"].items()})
 
 
 def evaluation_of_settings(
@@ -121,8 +125,13 @@ def evaluation_of_settings(
         {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
     )
     named = {name: colour for name, colour in colours.items() if name in class_names}
-    rules = ReadingRules.of_settings(settings.get("data.value_range"), settings.get("data.max_pixels", MAX_PIXELS))
-    info = dataset_info(class_names, ignore_index, named, set())
+    rules = ReadingRules.of_settings(
+        settings.get("data.value_range"),
+        settings.get("data.max_pixels", MAX_PIXELS),
+        settings.get("data.bands"),
+        settings.get("data.display_bands"),
+    )
+    info = dataset_info(class_names, ignore_index, named, set(), rules.channels)
     return EvaluationImages(info, transforms, rules, settings.get("data.seed", 0))
 
 

@@ -23,7 +23,7 @@ _HEADER = """# Written by lightning_seg, beside {name}. Detectron2 loads it so; 
 #   from detectron2.engine import DefaultPredictor
 {imports}#   cfg = get_cfg()
 {calls}#   cfg.merge_from_file("{yaml}")
-#   labels = DefaultPredictor(cfg)(bgr_image)["sem_seg"].argmax(0)
+#   labels = DefaultPredictor(cfg)({image})["sem_seg"].argmax(0)
 # On a GPU, set MODEL.DEVICE to cuda.
 """
 
@@ -56,6 +56,8 @@ def config_of(module: SegmentationModule, weights: Path) -> "CfgNode":
     cfg = recipe.config_of(len(module.class_names), module.segmentor.ignore_index)
     cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = str(weights.absolute()), "cpu"
     cfg.INPUT.MIN_SIZE_TEST = 0
+    if module.segmentor.channels != 3:
+        cfg.INPUT.FORMAT = "BGR"  # which Detectron2 reads: it turns the channels around for RGB alone
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
     return cfg
 
@@ -79,6 +81,7 @@ def write_detectron2(module: SegmentationModule, path: Path, final: Path) -> Non
     header = _HEADER.format(
         name=final.name,
         yaml=final.with_suffix(".yaml").name,
+        image="bgr_image" if module.segmentor.channels == 3 else "image_of_height_width_bands",
         imports="".join(
             f"#   from {_ADDITIONS[one]} import {', '.join(filter(None, (one, _REGISTRATIONS.get(one))))}\n"
             for one in additions
@@ -101,7 +104,8 @@ def open_detectron2(path: Path) -> Any:
 
     def run(image: Tensor) -> Tensor:
         classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-        found = [predictor(one.flip(0).permute(1, 2, 0).numpy())["sem_seg"].argmax(0) for one in image]
+        turned = image.flip(1) if image.shape[1] == 3 else image
+        found = [predictor(one.permute(1, 2, 0).numpy())["sem_seg"].argmax(0) for one in turned]
         return torch.stack(found).to(torch.uint8 if classes <= 256 else torch.int32)
 
     return run

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from lightning_seg.checkpoints.evaluated import EXPORTED
@@ -14,7 +15,7 @@ from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.errors import ConfigError, LightningSegError, describe
 from lightning_seg.exporting.detectron2_files import config_of, open_detectron2, write_detectron2
 from lightning_seg.exporting.graph import Graph
-from lightning_seg.exporting.images import images_of, odd_sizes, spread
+from lightning_seg.exporting.images import Kind, images_of, odd_sizes, spread
 from lightning_seg.exporting.loading import Trained, images_at, settings_of, validation_set
 from lightning_seg.exporting.metadata import Metadata
 from lightning_seg.exporting.parity import Certificate, Images, Run, certify
@@ -120,7 +121,7 @@ def export(trained: Trained, wish: Wish, say: Say = print) -> Certificate:
             "whole: it is noted in the file for lightning_seg.load"
         )
     labelled = _labelled(trained, wish, say)
-    shown = labelled if wish.images is None else images_at(wish.images, trained.module)
+    shown = labelled if wish.images is None else images_at(wish.images, trained)
     metadata = _metadata(trained, wish, labelled)
     try:
         with tempfile.TemporaryDirectory(suffix=DRAFT_SUFFIX, dir=wish.output.absolute().parent) as folder:
@@ -129,7 +130,9 @@ def export(trained: Trained, wish: Wish, say: Say = print) -> Certificate:
                 say(f"Writing {wish.output}: some minutes where the network is deep")
                 run = _write(trained, wish, draft, metadata, labelled)
             say("Comparing it with the network")
-            certificate = certify(trained.module.segmentor, run, _batches(shown, wish.most), _allowed(wish))
+            certificate = certify(
+                trained.module.segmentor, run, _batches(shown, wish.most, _kind(trained)), _allowed(wish)
+            )
             if wish.int8:
                 _judge_int8(certificate, trained, wish, draft, run, labelled)
             certificate.write(wish.output.with_name(f"{wish.output.name}.parity.json"), draft, metadata)
@@ -173,7 +176,7 @@ def _metadata(trained: Trained, wish: Wish, labelled: SegmentationDataset | None
         class_names=names,
         palette=_palette(trained, labelled),
         ignore_index=int(module.hparams["ignore_index"]),
-        channels=("red", "green", "blue"),
+        channels=_channels(trained),
         outputs=("mask", "probabilities") if wish.probabilities else ("mask",),
         precision=wish.precision,
         config=str(config.get("file", "") if isinstance(config, dict) else config),
@@ -184,14 +187,29 @@ def _metadata(trained: Trained, wish: Wish, labelled: SegmentationDataset | None
         eval_transforms=tuple(settings.get("eval_transforms") or ()),
         evaluation=trained.evaluation,
         made_with={name: _version(name) for name in libraries},
+        dtype=module.image_type,
     )
+
+
+def _channels(trained: Trained) -> tuple[str, ...]:
+    """What the image's channels hold: bands by their numbers where the checkpoint says them, else by their places."""
+    bands = None if trained.evaluation is None else trained.evaluation["rules"].get("bands")
+    count = trained.module.segmentor.channels
+    if bands is None and count == 3:
+        return ("red", "green", "blue")
+    return tuple(f"band {number}" for number in bands or range(1, count + 1))
+
+
+def _kind(trained: Trained) -> Kind:
+    network = trained.module.segmentor.network
+    return Kind(getattr(torch, trained.module.image_type), network.pixel_mean, network.pixel_std)
 
 
 def _palette(trained: Trained, labelled: SegmentationDataset | None) -> tuple[Colour, ...]:
     """The run's colours; colours chosen for the classes where neither checkpoint nor data say them."""
     if trained.evaluation is not None:
         return tuple((red, green, blue) for red, green, blue in trained.evaluation["palette"])
-    return default_palette(len(trained.module.class_names)) if labelled is None else labelled.table.info.palette
+    return default_palette(len(trained.module.class_names)) if labelled is None else labelled.info.palette
 
 
 def _version(name: str) -> str:
@@ -208,7 +226,8 @@ def _write(trained: Trained, wish: Wish, draft: Path, metadata: Metadata, labell
         run: Run = open_detectron2(draft)
         return run
     try:
-        program = trace(Graph(free_copy(trained.module.segmentor), probabilities=wish.probabilities, half=wish.half))
+        graph = Graph(free_copy(trained.module.segmentor), probabilities=wish.probabilities, half=wish.half)
+        program = trace(graph, _kind(trained).dtype)
         if draft.suffix == ".pt2":
             write_pt2(program, draft, metadata)
         else:
@@ -245,14 +264,14 @@ def _refusal(trained: Trained, suffix: str, error: Exception) -> ConfigError:
     )
 
 
-def _batches(dataset: SegmentationDataset | None, most: int) -> Iterator[Images]:
+def _batches(dataset: SegmentationDataset | None, most: int, kind: Kind) -> Iterator[Images]:
     """Images of a data set, then odd sizes cut out of them."""
     sources: list[Tensor] = []
     for batch in [] if dataset is None else images_of(dataset, spread(dataset, most)):
         if len(sources) < 4:
             sources.append(batch.pixels[0])
         yield batch
-    yield from odd_sizes(sources, channels=3)
+    yield from odd_sizes(sources, kind)
 
 
 def _judge_int8(

@@ -41,7 +41,7 @@ class Graph(nn.Module):
         """Label maps, and probabilities where they are asked for.
 
         Args:
-            image: (N, C, H, W) uint8, the channels in the order of the file: RGB.
+            image: (N, C, H, W), the channels in the order of the file: RGB uint8, or bands of the type of the data.
 
         Returns:
             mask: (N, H, W) uint8 class ids; int32 for more than 256 classes.

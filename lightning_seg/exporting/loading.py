@@ -1,6 +1,6 @@
 """A trained module from its checkpoint, and the data of the run that it lies in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from lightning_seg.checkpoints.runs import DEFAULT_ROOT
 from lightning_seg.config_paths import with_paths_from
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.dataset import SegmentationDataset
+from lightning_seg.data.evaluation import rules_of
+from lightning_seg.data.reading import ReadingRules
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, LightningSegError
 from lightning_seg.imports import import_files_of
-from lightning_seg.loggers import SCHEME, fetch_checkpoint
+from lightning_seg.loggers import downloaded
 from lightning_seg.models.normalisation import without_sync
 from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
@@ -54,9 +56,8 @@ def load_trained(given: str) -> Trained:
         raise CheckpointError(f"--ckpt_path {given} needs the name of a run: give its folder, runs/<name>/version_<n>")
     if given.endswith(EXPORTED):
         raise CheckpointError(f"{given} is an exported file already: give the checkpoint that it was made from")
-    if given.startswith(SCHEME):
-        given = str(fetch_checkpoint(given, Path(DEFAULT_ROOT)))
-    chosen = RunChoice(Path(DEFAULT_ROOT), "", trains=False).choose(given, rehearses=False, dry=True)
+    root = Path(DEFAULT_ROOT)
+    chosen = RunChoice(root, "", trains=False).choose(downloaded(given, root), rehearses=False, dry=True)
     assert chosen is not None  # of a training alone
     path = Path(chosen)
     what = f"checkpoint {path}"
@@ -103,19 +104,28 @@ def validation_set(config: Path) -> SegmentationDataset:
     return data.datasets["val"]
 
 
-def images_at(place: str, module: SegmentationModule) -> SegmentationDataset:
-    """Images without masks.
+def images_at(place: str, trained: Trained) -> SegmentationDataset:
+    """Images without masks, read as the checkpoint says.
 
     Args:
         place: as ``data.predict``: an image, a folder of images, a glob pattern, a list or a video.
-        module: whose classes they show.
+        trained: whose classes they show.
 
     Raises:
         LightningSegError: if there are none.
     """
+    module = trained.module
+    rules = ReadingRules() if trained.evaluation is None else rules_of(trained.evaluation)
     data = SegmentationDataModule(
-        classes=module.class_names, ignore_index=module.hparams["ignore_index"], predict=place
+        classes=module.class_names,
+        ignore_index=module.hparams["ignore_index"],
+        predict=place,
+        value_range=None if rules.ranges is None else [list(pair) for pair in rules.ranges],
+        bands=None if rules.bands is None else list(rules.bands),
+        max_pixels=rules.max_pixels,
     )
+    data.rules = rules  # also with the type of the training's images
+    data.info = replace(data.info, dtype=rules.dtype or "uint8")
     try:
         data.setup("predict")
     except DataError as error:

@@ -19,7 +19,7 @@ class Metadata:
         class_names: in id order.
         palette: a colour for each.
         ignore_index: mask value that counted neither in training nor in figures; the file never gives it.
-        channels: what the image's channels hold, in order.
+        channels: what the image's channels hold, in order: red, green and blue, or the numbers of bands, ``band 4``.
         outputs: ``mask``, and ``probabilities`` where they were asked for.
         precision: what the network computes in: ``float32``, ``float16`` or ``int8``.
         config: the Detectron2 config that the network was built from.
@@ -32,6 +32,7 @@ class Metadata:
             the graph either.
         evaluation: how images are read and transformed in evaluation, as the checkpoint holds it; None: it does not.
         made_with: versions of the libraries.
+        dtype: NumPy's name of the image's type: ``uint8``; with bands also ``uint16``, ``int16`` or ``float32``.
     """
 
     class_names: tuple[str, ...]
@@ -48,6 +49,7 @@ class Metadata:
     eval_transforms: tuple[Mapping[str, Any], ...] = ()
     evaluation: Mapping[str, Any] | None = None
     made_with: Mapping[str, str] = field(default_factory=dict)
+    dtype: str = "uint8"
 
     def to_json(self) -> str:
         """As one text, which :meth:`from_json` reads."""

@@ -26,7 +26,7 @@ SIZES = (
 """Images of a batch, heights and widths that every file is tried with, odd ones among them."""
 
 Run = Callable[[Tensor], Tensor]
-"""Label maps (N, H, W) of images (N, C, H, W) uint8."""
+"""Label maps (N, H, W) of images (N, C, H, W), as stored."""
 
 
 class Images(NamedTuple):
@@ -34,7 +34,7 @@ class Images(NamedTuple):
 
     Attributes:
         name: of the image, for the certificate.
-        pixels: (N, C, H, W) uint8.
+        pixels: (N, C, H, W), as stored.
     """
 
     name: str

@@ -68,7 +68,7 @@ def mean_iou(run: Run, dataset: SegmentationDataset, indices: Sequence[int], cla
     Raises:
         ConfigError: if no pixel of them has a label.
     """
-    evaluation = Evaluation(list(classes), dataset.table.info.ignore_index, "detectron2")
+    evaluation = Evaluation(list(classes), dataset.info.ignore_index, "detectron2")
     for index in indices:
         item = dataset[index]
         evaluation.update(run(item["image"][None])[0], item["sem_seg"], index, None)

@@ -58,15 +58,15 @@ class ExportedNetwork:
         """Label maps of images of one size.
 
         Args:
-            image: (N, 3, H, W) uint8 RGB, as stored; N, H and W at least 1.
+            image: (N, C, H, W), as stored: of the metadata's channels and type; N, H and W at least 1.
 
         Raises:
             ValueError: if it is of another shape or type.
         """
-        channels = len(self.metadata.channels)
-        if image.ndim != 4 or image.shape[1] != channels or image.dtype != torch.uint8 or 0 in image.shape:
+        channels, dtype = len(self.metadata.channels), self.metadata.dtype
+        if image.ndim != 4 or image.shape[1] != channels or image.dtype != getattr(torch, dtype) or 0 in image.shape:
             raise ValueError(
-                f"image is {image.dtype} of shape {tuple(image.shape)}, but uint8 (N, {channels}, H, W) is needed"
+                f"image is {image.dtype} of shape {tuple(image.shape)}, but {dtype} (N, {channels}, H, W) is needed"
             )
         found = self._run(image)
         return Output(found[0], found[1] if len(found) > 1 else None)
@@ -149,6 +149,7 @@ def _open_onnx(path: Path, device: str, threads: int | None) -> tuple[str | None
     runtime = require_export_extra("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors alone: it warns of what it optimises itself
+    options.enable_mem_pattern = False  # it plans memory for each size anew, and holds twice as much, no faster
     if threads is not None:
         options.intra_op_num_threads = threads
     providers = ["CPUExecutionProvider"]

@@ -41,8 +41,12 @@ def free_copy(segmentor: Segmentor) -> Segmentor:
     return twin
 
 
-def trace(graph: Graph) -> torch.export.ExportedProgram:
+def trace(graph: Graph, dtype: torch.dtype = torch.uint8) -> torch.export.ExportedProgram:
     """Trace a graph with batch, height and width free, from 1 up to :data:`MOST`.
+
+    Args:
+        graph: in evaluation mode.
+        dtype: of the image.
 
     Raises:
         Exception: torch's own, of many kinds, where the network asks for numbers that only one size has.
@@ -55,7 +59,7 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
         3: dim("width", min=1, max=side),
     }
     number, height, width = EXAMPLE
-    example = torch.zeros(number, len(graph.pixel_mean), height, width, dtype=torch.uint8)
+    example = torch.zeros(number, len(graph.pixel_mean), height, width, dtype=dtype)
     settings: Any = importlib.import_module("torch.fx.experimental._config")
     # Sizes of 1 are sizes like any other: torch takes them for constants otherwise.
     with torch.no_grad(), settings.patch(backed_size_oblivious=True), _traceable_parts():
@@ -167,6 +171,7 @@ def _traceable_parts() -> Iterator[None]:
     replacements: list[tuple[Any, str, Any]] = [
         (semantic_seg, "get_uncertain_point_coords_on_grid", _uncertain_points),
         (swin.BasicLayer, "forward", _swin_stage),
+        (swin, "window_reverse", _joined_windows),
     ]
     before = [getattr(owner, name) for owner, name, _ in replacements]
     for owner, name, function in replacements:
@@ -202,6 +207,16 @@ def _swin_stage(self: Any, x: Tensor, height: Any, width: Any) -> tuple[Any, ...
     if self.downsample is None:
         return x, height, width, x, height, width
     return x, height, width, self.downsample(x, height, width), (height + 1) // 2, (width + 1) // 2
+
+
+def _joined_windows(windows: Tensor, window_size: int, height: Any, width: Any) -> Tensor:
+    """Windows (N·h·w, window, window, C) as features (N, height, width, C); takes what ``window_reverse`` takes.
+
+    Detectron2's own divides to find N. The tracer makes a number of that quotient: the batch of its example.
+    """
+    rows, columns = height // window_size, width // window_size
+    cells = windows.view(-1, rows, columns, window_size, window_size, windows.shape[-1])
+    return cells.permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, height, width, windows.shape[-1])
 
 
 def _uncertain_points(uncertainty: Tensor, num_points: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from lightning_seg.geo.gdal import gdal, unwritten
+from lightning_seg.data.reading.gdal import gdal
+from lightning_seg.geo.gdal import unwritten
 from lightning_seg.geo.georeference import Georeference
 from lightning_seg.structures import DatasetInfo
 

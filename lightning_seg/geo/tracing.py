@@ -10,10 +10,10 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from lightning_seg.data.reading.gdal import gdal
 from lightning_seg.data.reading.storage import named
 from lightning_seg.errors import DataError
 from lightning_seg.geo.cog import CLASS_NAMES, TILE
-from lightning_seg.geo.gdal import gdal
 from lightning_seg.geo.georeference import Georeference
 from lightning_seg.geo.polygons import label_polygons
 from lightning_seg.geo.vectors import write_polygons

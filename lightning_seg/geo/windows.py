@@ -8,11 +8,14 @@ import numpy as np
 import rasterio
 import torch
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.windows import Window
 from torch import Tensor
 
+from lightning_seg.data.reading.absent import absent_pixels, either, fill_absent
+from lightning_seg.data.reading.bands import refuse_bands
 from lightning_seg.data.reading.directories import read_directories
+from lightning_seg.data.reading.display import as_shown
+from lightning_seg.data.reading.gdal import CACHE_BYTES, ColorInterp, MaskFlags, Window, gdal
+from lightning_seg.data.reading.geotiff import hidden_by_mask
 from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.headers import header_of
 from lightning_seg.data.reading.images import refuse_parts
@@ -20,7 +23,6 @@ from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.data.reading.storage import named, open_file
 from lightning_seg.data.reading.tiff import MAGICS
 from lightning_seg.errors import UnfitImageError
-from lightning_seg.geo.gdal import CACHE_BYTES, gdal
 from lightning_seg.geo.georeference import Georeference
 
 _LARGEST_CACHE = 2**29
@@ -44,11 +46,11 @@ class WindowedImage:
 
     Attributes:
         path: of the file.
-        shape: 3, height and width.
+        shape: 3, or the number of ``rules.bands``; height and width.
         georeference: where it lies on the earth, as far as the file says.
 
     Args:
-        path: of a TIFF, BigTIFF or GeoTIFF of one or three bands, with or without alpha.
+        path: of a TIFF, BigTIFF or GeoTIFF, of one or three bands, with or without alpha, or with ``rules.bands``.
         rules: what may be read; ``ranges`` makes bytes of wider values.
 
     Raises:
@@ -66,22 +68,25 @@ class WindowedImage:
                 file.seek(0)
                 self._header = header_of(file)
                 photometric = next(read_directories(file, (_PHOTOMETRIC,))).get(_PHOTOMETRIC)
-            refuse_parts(self._header, path)
+            if rules.bands is None:
+                refuse_parts(self._header, path)
+            else:
+                refuse_bands(self._header, path, rules)
             with gdal():
                 self._file = rasterio.open(path, driver="GTiff")
-        self.shape = (3, *self._header.stored)
+        self.shape = (rules.channels, *self._header.stored)
         self._kind = _GREY if photometric is None else photometric.values[0]
         try:
             with named(path, "image"):
                 self._refuse_what_has_no_windows()
                 self._cache = self._cache_for_a_row()
-                self._bands = _colour_bands(self._file, self._header)
+                self._bands = list(rules.bands or _colour_bands(self._file, self._header))
                 self._has_nodata = any(
                     MaskFlags.all_valid not in flags for flags in self._file.mask_flag_enums
                 ) or self._header.type.startswith("float")
                 with gdal():
                     self.georeference = Georeference.of(self._file)
-                if self._header.is_deep and rules.ranges is None:
+                if self._header.is_deep and rules.bands is None and rules.ranges is None:
                     self._refuse_deep()
         except BaseException:
             self.close()
@@ -93,7 +98,7 @@ class WindowedImage:
         return self._header.stored
 
     def window(self, rows: slice, columns: slice) -> Tensor:
-        """Pixels of some rows and columns, (3, rows, columns) uint8 RGB.
+        """Pixels of some rows and columns, (3, rows, columns) uint8 RGB, or (C, rows, columns) bands.
 
         Args:
             rows: from the first to before the last, within the image; step 1.
@@ -103,10 +108,17 @@ class WindowedImage:
             UnreadableError: if the file is damaged there.
         """
         with named(self.path, "image"):
-            return torch.from_numpy(np.ascontiguousarray(self._as_rgb(self._read(rows, columns))))
+            values = self._read(rows, columns)
+            if self._rules.bands is None:
+                return torch.from_numpy(np.ascontiguousarray(self._as_rgb(values)))
+            pixels = self._as_bands(values)
+            fill_absent(pixels.transpose(1, 2, 0), self._absent(values, rows, columns), self._rules.fill)
+            return torch.from_numpy(pixels)
 
     def preview(self, longest: int) -> NDArray[np.uint8]:
-        """The image in small, (h, w, 3) RGB uint8, by the nearest pixel; memory holds no more of it.
+        """The image in small as pictures show it, (h, w, 3) RGB uint8, by the nearest pixel; memory holds no more.
+
+        Bands are shown as :func:`~lightning_seg.data.reading.display.as_shown` says.
 
         Args:
             longest: of its sides, in pixels.
@@ -119,13 +131,18 @@ class WindowedImage:
         with named(self.path, "image"):
             with gdal(self._cache):
                 values = self._file.read(self._bands, out_shape=(len(self._bands), *small))
+            if self._rules.bands is not None:
+                pixels = self._as_bands(values).transpose(1, 2, 0)
+                nodata = [self._file.nodatavals[band - 1] for band in self._bands]
+                fill_absent(pixels, absent_pixels([*values], nodata), self._rules.fill)
+                return as_shown(pixels, self._rules)
             return np.ascontiguousarray(self._as_rgb(values).transpose(1, 2, 0))
 
     def nodata(self, rows: slice, columns: slice) -> NDArray[np.bool_] | None:
         """Where some rows and columns hold nothing, (rows, columns); None: nowhere in the file.
 
-        A pixel holds nothing where all its bands have the file's nodata value, where a band is NaN, and where the
-        file's own mask or its alpha band is 0.
+        A pixel holds nothing where all its bands have the file's nodata value, where a band is no finite number, and
+        where the file's own mask is 0, or its alpha band that is not asked for.
 
         Raises:
             UnreadableError: if the file is damaged there.
@@ -133,11 +150,7 @@ class WindowedImage:
         if not self._has_nodata:
             return None
         with named(self.path, "image"):
-            with gdal(self._cache):
-                absent: NDArray[np.bool_] = self._file.dataset_mask(window=_window(rows, columns)) == 0
-            if self._header.type.startswith("float"):
-                absent |= np.isnan(self._read(rows, columns)).any(0)
-        return absent
+            return self._absent(self._read(rows, columns), rows, columns)
 
     def close(self) -> None:
         """Close the file."""
@@ -159,6 +172,19 @@ class WindowedImage:
         with gdal(self._cache):
             values: NDArray[Any] = self._file.read(self._bands, window=_window(rows, columns))
         return values
+
+    def _absent(self, values: NDArray[Any], rows: slice, columns: slice) -> NDArray[np.bool_] | None:
+        """Where stored (bands, H, W) values are nothing."""
+        with gdal(self._cache):
+            hidden = hidden_by_mask(self._file, self._bands, _window(rows, columns))
+        return either(absent_pixels([*values], [self._file.nodatavals[band - 1] for band in self._bands]), hidden)
+
+    def _as_bands(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(C, H, W) in the type of the data set of stored values."""
+        header, rules = self._header, self._rules
+        if rules.ranges is not None and header.is_deep:
+            values = rules.as_bytes(values.transpose(1, 2, 0), self.path, header.described).transpose(2, 0, 1)
+        return np.require(values, rules.type_of(header.type), ["C", "W"])
 
     def _as_rgb(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """(3, H, W) bytes of stored (bands, H, W) values."""
@@ -182,6 +208,10 @@ class WindowedImage:
         kind = None
         if header.orientation != 1:
             kind = "is stored turned or mirrored"
+        elif len(header.layers) != 1:
+            kind = f"has {header.pages} pages"
+        elif self._rules.bands is not None:
+            return
         elif not header.is_deep and (header.bits not in _BYTE_GREYS or (header.bits < 8 and header.bands > 1)):
             kind = f"has values of {header.bits} bits"
         elif self._kind == _INKS:

@@ -59,14 +59,14 @@ class View:
     """An image, resized bilinearly and perhaps mirrored, that is read by windows, as its source may be.
 
     Args:
-        image: a tensor (3, H, W) uint8, or what is read by windows.
+        image: a tensor (C, H, W) of any type that images have, or what is read by windows. Integers are rounded.
         size: height and width.
         mirrored: whether the first column shows the image's last one.
     """
 
     def __init__(self, image: Tensor, size: tuple[int, int], mirrored: bool) -> None:
         self.image = image
-        self.shape = (3, *size)
+        self.shape = (image.shape[0], *size)
         self.mirrored = mirrored
 
     def window(self, rows: slice, columns: slice) -> Tensor:
@@ -81,8 +81,17 @@ class View:
             source = part_of(self.image, source_rows, source_columns)
             device = source.device
             wide = interpolate_columns(source.float(), *_on(device, column_taps))
-            part = interpolate_rows(wide, *_on(device, row_taps)).round_().to(torch.uint8)
-        return part.flip(-1) if self.mirrored else part
+            part = interpolate_rows(wide, *_on(device, row_taps))
+            if not source.is_floating_point():
+                part = part.round_().to(source.dtype)
+        return _turned(part) if self.mirrored else part
+
+
+def _turned(part: Tensor) -> Tensor:
+    """The last column first; torch need not have that for uint16 on every device."""
+    if part.dtype == torch.uint16:
+        return part.view(torch.int16).flip(-1).view(torch.uint16)
+    return part.flip(-1)
 
 
 def _source(size: int, resized: int, part: slice) -> tuple[slice, Taps]:

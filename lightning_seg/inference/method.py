@@ -42,14 +42,14 @@ class WindowedImage(Protocol):
     """An image that is read by windows, because it is larger than memory; stands for ``image`` of a sample.
 
     Attributes:
-        shape: (3, H, W).
+        shape: (C, H, W).
     """
 
     @property
     def shape(self) -> tuple[int, int, int]: ...
 
     def window(self, rows: slice, columns: slice) -> Tensor:
-        """(3, rows, columns) uint8 RGB; both slices have a start and a stop inside the image, and no step."""
+        """(C, rows, columns) of the image's type; both slices have a start and a stop inside it, and no step."""
         ...
 
 
@@ -188,7 +188,7 @@ def in_memory(sample: Item) -> Item:
 
 
 def part_of(image: Any, rows: slice, columns: slice) -> Tensor:
-    """(3, rows, columns) of a tensor or of a :class:`WindowedImage`."""
+    """(C, rows, columns) of a tensor or of a :class:`WindowedImage`."""
     part: Tensor = image[:, rows, columns] if isinstance(image, Tensor) else image.window(rows, columns)
     return part
 

@@ -11,6 +11,15 @@ from lightning_seg.loggers.wandb_run import RUN_ID_FILE, why_unreachable
 SCHEME = "wandb://"
 
 
+def downloaded(given: str, root: Path) -> str:
+    """The path of a checkpoint: what begins with :data:`SCHEME` is downloaded, anything else is given back.
+
+    Raises:
+        CheckpointError: as of :func:`fetch_checkpoint`.
+    """
+    return str(fetch_checkpoint(given, root)) if given.startswith(SCHEME) else given
+
+
 def fetch_checkpoint(address: str, root: Path) -> Path:
     """Download a checkpoint that ``log_model`` uploaded, unless that version is there already.
 

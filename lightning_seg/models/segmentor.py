@@ -1,4 +1,4 @@
-"""Wraps Detectron2's segmentor: it takes RGB batches, and returns losses or scores."""
+"""Wraps Detectron2's segmentor: it takes batches of images as stored, and returns losses or scores."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -12,10 +12,18 @@ from torch.nn import functional as F
 from lightning_seg.errors import ConfigError, describe
 from lightning_seg.models.adapters import Found, adapt, pad_targets
 from lightning_seg.models.auxiliary import AuxiliaryHead
-from lightning_seg.models.batches import refuse_grey, refuse_misshapen, stack
+from lightning_seg.models.batches import (
+    as_computed,
+    normalise,
+    refuse_misshapen,
+    refuse_other_input,
+    refuse_unusable_pixels,
+    stack,
+)
 from lightning_seg.models.pooling import pool_any_size
 from lightning_seg.models.recipe import Recipe
 from lightning_seg.models.recompute import recompute_blocks
+from lightning_seg.models.weights.keys import ConfigKeys
 from lightning_seg.structures import Batch, Item, Scores, summarise
 
 LossOfLogits = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
@@ -45,8 +53,9 @@ class Evaluation:
 class Segmentor(nn.Module):
     """A ``SemanticSegmentor`` that Detectron2 builds from a config, on the CPU.
 
-    Batches are lists of samples in Detectron2's dict format with RGB images; the network gets them in the config's
-    input format, with its pixel mean and std and its size divisibility.
+    Batches are lists of samples in Detectron2's dict format with images as stored: RGB, or bands of uint8, uint16,
+    int16 or float32, as many as the config's pixel mean has values. The network gets them with the config's pixel mean
+    and std and its size divisibility, and RGB in its input format.
 
     Args:
         recipe: builds the network, see :func:`lightning_seg.models.recipe.load_recipe`.
@@ -57,7 +66,7 @@ class Segmentor(nn.Module):
         auxiliary_stage: the backbone's stage, such as ``res4``, that gets an :class:`AuxiliaryHead`, or None.
         auxiliary_weight: multiplies the loss of the auxiliary head.
         channels_last: keeps weights and features in that memory format. The numbers are the same to rounding.
-            Depthwise convolutions and tensor cores are much faster.
+            Depthwise convolutions and tensor cores are much faster. Evaluation on a CPU keeps features so anyway.
         activation_checkpointing: keeps only the inputs of the backbone's blocks; the backward pass computes the rest
             again. It takes less memory and more time, and gives the same numbers.
 
@@ -66,6 +75,8 @@ class Segmentor(nn.Module):
             have a wrong size.
 
     Attributes:
+        channels: of every image.
+        bgr: whether the three channels of RGB are turned around for the network; bands never are.
         whole_levels: whether inputs are padded to a multiple of the backbone's coarsest stride although its
             ``size_divisibility`` is less; some heads cannot combine their levels at other sizes.
         notices: what a user should know of the model: which parts of the config are not used, and which parameters are
@@ -87,11 +98,14 @@ class Segmentor(nn.Module):
         super().__init__()
         self.notices = list(recipe.notices)
         self.network = recipe.build_network(num_classes, ignore_index)
-        refuse_grey(self.network.pixel_mean)
+        for name in ("pixel_mean", "pixel_std"):  # of whole numbers, Detectron2 makes integers
+            setattr(self.network, name, getattr(self.network, name).float())
+        refuse_unusable_pixels(self.network.pixel_mean, self.network.pixel_std, recipe.keys)
+        self.channels = len(self.network.pixel_mean)
         self.head = adapt(self.network.sem_seg_head, ignore_index)
         self.head.refuse(criterion=criterion, auxiliary_stage=auxiliary_stage)
         self.ignore_index = ignore_index
-        self.bgr = recipe.bgr
+        self.bgr = recipe.bgr and self.channels == 3
         self.criterion = criterion
         self.auxiliary = (
             None if auxiliary_stage is None else AuxiliaryHead(self.network.backbone, auxiliary_stage, num_classes)
@@ -102,7 +116,7 @@ class Segmentor(nn.Module):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             self.to(memory_format=torch.channels_last)
-        self._try_on_probe()
+        self._try_on_probe(recipe.keys)
         if activation_checkpointing:
             recompute_blocks(self.network.backbone)
 
@@ -126,7 +140,7 @@ class Segmentor(nn.Module):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The network's training losses, as ``build_model(cfg)(batch)`` gives them; zero if no pixel counts."""
         for sample in batch:
-            refuse_misshapen(sample)
+            refuse_misshapen(sample, self.channels)
         inputs, _ = self._inputs(batch)
         targets = self._targets(batch)
         losses = self.head.training_losses(self.network.backbone(inputs), targets, self._own_criterion())
@@ -149,7 +163,7 @@ class Segmentor(nn.Module):
         change their scores. So the scores and losses of an image do not depend on its neighbours, up to rounding.
         """
         for sample in batch:
-            refuse_misshapen(sample)
+            refuse_misshapen(sample, self.channels)
         sizes = [(sample["image"].shape[1], sample["image"].shape[2]) for sample in batch]
         found: dict[int, Found] = {}
         losses: dict[int, dict[str, Tensor]] = {}
@@ -176,14 +190,18 @@ class Segmentor(nn.Module):
         return {"loss_cross_entropy": summed / counted}
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Normalised and padded images (N, 3, H, W), as in ``SemanticSegmentor.forward``, and their sizes."""
-        network = self.network
-        stacks = [stack.contiguous(memory_format=self.memory_format) for stack in stack([s["image"] for s in batch])]
+        """Normalised and padded images (N, C, H, W), as in ``SemanticSegmentor.forward``, and their sizes."""
+        mean, std = self.network.pixel_mean, self.network.pixel_std
+        memory_format = self.memory_format
+        if not self.training and batch[0]["image"].device.type == "cpu":
+            memory_format = torch.channels_last  # convolutions are a fifth faster; training is Detectron2's to the bit
+        images = [as_computed(sample["image"]) for sample in batch]
+        stacks = [stack.contiguous(memory_format=memory_format) for stack in stack(images)]
         if self.bgr:
             stacks = [stack.flip(1) for stack in stacks]
-        padded = self._padded([(stack - network.pixel_mean) / network.pixel_std for stack in stacks], 0.0)
+        padded = self._padded([normalise(stack, mean, std) for stack in stacks], 0.0)
         sizes = [(sample["image"].shape[1], sample["image"].shape[2]) for sample in batch]
-        return padded.contiguous(memory_format=self.memory_format), sizes
+        return padded.contiguous(memory_format=memory_format), sizes
 
     def _targets(self, batch: Batch) -> Tensor:
         masks = self._padded([stack.long() for stack in stack([s["sem_seg"] for s in batch])], self.ignore_index)
@@ -216,12 +234,12 @@ class Segmentor(nn.Module):
         padded = ImageList.from_tensors(without_data, backbone.size_divisibility, 0.0, constraints)
         return padded.tensor.shape[-2], padded.tensor.shape[-1]
 
-    def _try_on_probe(self) -> None:
+    def _try_on_probe(self, keys: ConfigKeys) -> None:
         """Run a copy on the meta device, without data, to find logits of a wrong size and parameters without use."""
         probe = deepcopy(self).to("meta")
         height, width = _PROBE_SIZE
         sample: Item = {
-            "image": torch.empty(3, height, width, device="meta", dtype=torch.uint8),
+            "image": torch.empty(self.channels, height, width, device="meta", dtype=torch.uint8),
             "sem_seg": torch.empty(height, width, device="meta", dtype=torch.int64),
         }
         try:
@@ -233,6 +251,7 @@ class Segmentor(nn.Module):
             self.head.stride = probe.head.stride
             losses = probe.train().losses([sample, sample])
         except _FOREIGN as error:
+            refuse_other_input(self.network, self.channels, keys)
             raise ConfigError(f"this backbone and head do not fit: {describe(error)}{self.head.hint}") from error
         self._settle_head(probe, [sample, sample])
         total_loss(losses).backward()  # type: ignore[no-untyped-call]  # torch's own

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 from lightning_seg.plotting.figures import colours_of
+from lightning_seg.plotting.folds import Folds
 from lightning_seg.plotting.runs import AVERAGES, Run, differing_settings
 
 OVERLAYS = 8
@@ -35,17 +36,18 @@ img { max-width: 100%; background: #fff; border-radius: 4px; }
 """
 
 
-def write_page(path: Path, runs: Sequence[Run], figures: Mapping[str, bytes]) -> None:
+def write_page(path: Path, runs: Sequence[Run], figures: Mapping[str, bytes], folds: Folds | None = None) -> None:
     """Write the page.
 
     Args:
         path: of the file.
         runs: at least one.
         figures: PNG files by their names without suffix.
+        folds: what the runs are of, if they are of a cross-validation.
     """
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     names = dict(zip((run.name for run in runs), map(_named, runs, colours_of(runs)), strict=True))
-    body = [_results(runs, names), _settings(runs, names)]
+    body = [_results(runs, names), _folds(folds), _settings(runs, names)]
     body += [f"<h2>{_TITLES[name]}</h2>{_image(name, png)}" for name, png in figures.items()]
     body += [_grids(runs, names), _overlays(runs, names)]
     path.write_text(
@@ -85,6 +87,18 @@ def _results(runs: Sequence[Run], names: Mapping[str, str]) -> str:
         )
     cells = "".join(f"<th>{name}</th>" for name in ("run", *head))
     return f"<div class=wide><table><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+
+
+def _folds(folds: Folds | None) -> str:
+    if folds is None:
+        return ""
+    body = "".join(
+        f"<tr><td>{escape(name)}</td><td class=number>{average}</td><td class=number>{span}</td></tr>"
+        for name, average, span in folds.rows()
+    )
+    head = "<th>figure</th><th>mean ± standard deviation</th><th>lowest to highest</th>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<h2>Cross-validation</h2><p>{escape(folds.title)}</p><div class=wide>{table}</div>"
 
 
 def _settings(runs: Sequence[Run], names: Mapping[str, str]) -> str:

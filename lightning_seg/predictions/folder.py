@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_seg.data.reading.video import frame_of, frames_per_second
+from lightning_seg.data.reading.video import Frame, frames_per_second
 from lightning_seg.errors import ConfigError
 from lightning_seg.files import remove_drafts
 from lightning_seg.predictions import coco, rasters
@@ -197,9 +197,9 @@ class PredictionFolder:
         """Each video with the path of its overlays, and the names of its frames."""
         videos: dict[tuple[Path, Path], list[str]] = {}
         for sample in samples:
-            if (frame := frame_of(sample.image)) is not None:
+            if isinstance(sample.image, Frame):
                 path = self.path / VIDEOS / f"{sample.name.rpartition('/')[0]}.mp4"
-                videos.setdefault((frame[0], path), []).append(sample.name)
+                videos.setdefault((sample.image.video, path), []).append(sample.name)
         return videos
 
     def _remove(self, inputs: Iterable[str]) -> None:

@@ -8,10 +8,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_seg.data.labels.colours import colourise
+from lightning_seg.errors import UnfitImageError
 from lightning_seg.predictions.prediction import Prediction
 from lightning_seg.structures import DatasetInfo
 
 _JPEG_QUALITY = 90
+
+_JPEG_SIDE = 65500
+"""Pixels that libjpeg writes at the most."""
 
 
 def overlay(
@@ -37,6 +41,16 @@ def masks(prediction: Prediction, file: IO[bytes]) -> None:
 
 
 def overlays(prediction: Prediction, file: IO[bytes]) -> None:
-    """A JPEG of :func:`overlay`."""
+    """A JPEG of :func:`overlay`.
+
+    Raises:
+        UnfitImageError: if a side is longer than a JPEG's can be.
+    """
+    height, width = prediction.labels.shape
+    if max(height, width) > _JPEG_SIDE:
+        raise UnfitImageError(
+            f"the overlay of {prediction.name} would be {width}×{height} pixels, and a JPEG's sides have at most "
+            f"{_JPEG_SIDE}: leave overlays out of --save, or take Result.overlay()"
+        )
     picture = overlay(prediction.image(), prediction.labels, prediction.info)
     Image.fromarray(picture).save(file, "JPEG", quality=_JPEG_QUALITY)

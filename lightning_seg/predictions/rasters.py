@@ -14,7 +14,6 @@ from lightning_seg.data.reading import USUAL, ReadingRules
 from lightning_seg.data.reading.headers import header_of
 from lightning_seg.data.reading.storage import named, open_file
 from lightning_seg.data.reading.tiff import is_georeferenced
-from lightning_seg.data.reading.video import frame_of
 from lightning_seg.errors import DataError, UnfitImageError
 from lightning_seg.files import inside, replacing
 from lightning_seg.predictions.formats import save
@@ -68,8 +67,6 @@ class RasterRules:
             UnreadableError: if it is missing or no image.
             UnfitImageError: if it does not fit into memory, or cannot be read by windows.
         """
-        if frame_of(file) is not None:  # of a video: they are small
-            return None
         with named(file, "image"), open_file(file) as opened:
             header = header_of(opened)
             is_geotiff = is_georeferenced(opened)
@@ -201,7 +198,7 @@ def save_whole(
 def _save_overlay(image: "WindowedImage", labels: Path, path: Path, info: DatasetInfo) -> None:
     import rasterio
 
-    from lightning_seg.geo.gdal import gdal
+    from lightning_seg.data.reading.gdal import gdal
 
     small = image.preview(_PREVIEW)
     with gdal(), rasterio.open(labels) as file:

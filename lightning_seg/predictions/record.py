@@ -48,7 +48,7 @@ class Input(NamedTuple):
 
     Attributes:
         name: of the sample.
-        file: its path; of a video's frame, that of the video, a slash and the number of the frame.
+        file: its path, or the name of its byte source.
         bytes: its size.
         modified_ns: when it was modified, in nanoseconds.
     """
@@ -60,9 +60,9 @@ class Input(NamedTuple):
 
     @classmethod
     def of(cls, sample: Sample) -> "Input | None":
-        """As the file is now, or the one that the bytes lie in; None where there is none."""
+        """As the file is now, or the one that its bytes lie in; None where there is none."""
         path = absolute(str(sample.image))
-        for file in (path, *path.parents):  # a frame lies in a video, a member in an archive
+        for file in (path, *path.parents):  # the bytes may lie in another file, and are named below it
             if file.is_file():
                 status = file.stat()
                 return cls(sample.name, str(path), str(status.st_size), str(status.st_mtime_ns))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 
-from lightning_seg.data.reading.video import frame_paths
+from lightning_seg.data.reading.video import count_frames
 from lightning_seg.errors import DataError
 from lightning_seg.files import DRAFT_SUFFIX, naming_full_disk, sync_folder
 
@@ -48,7 +48,7 @@ def join_frames(frames: Sequence[Path], path: Path, frames_per_second: float) ->
                 writer.write(picture)
             if writer is not None:
                 writer.release()
-                if (written := len(frame_paths(draft))) != len(frames):  # OpenCV says nothing of a full disk
+                if (written := count_frames(draft)) != len(frames):  # OpenCV says nothing of a full disk
                     raise DataError(
                         f"{path} cannot be written: {written} of {len(frames)} frames are; is the disk full?"
                     )

@@ -20,6 +20,7 @@ from lightning_seg.checkpoints.matching import (
 from lightning_seg.checkpoints.resuming import settings_changes, settings_problems
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import BusyError, CheckpointError, ConfigError, LaunchError, LightningSegError
+from lightning_seg.launching.channels import channels_problem
 from lightning_seg.launching.monitors import mode_problems, name_problems
 from lightning_seg.launching.plan import (
     Plan,
@@ -108,6 +109,20 @@ class Preflight:
         except ConfigError as error:  # then nothing can be built
             raise LaunchError([*self.problems, str(error)]) from None
 
+    def check_channels(self, model: pl.LightningModule, data: SegmentationDataModule) -> None:
+        """Check that the network is for as many channels as images have; an exported file says itself what it takes.
+
+        Raises:
+            LaunchError: at once, unless the command is a training, whose problems are told together.
+        """
+        if not isinstance(model, SegmentationModule):
+            return
+        configs = [file for file in self.settings.config or [] if file is not None]
+        if problem := channels_problem(data.info, model.segmentor, model.recipe, configs):
+            self.problems.append(problem)
+            if not self.trains:
+                self.refuse()
+
     def check_callbacks(self, model: SegmentationModule, callbacks: Sequence[pl.Callback]) -> None:
         """Check that the callbacks fit the model, and that the checkpoint's training can go on with these settings.
 
@@ -128,7 +143,9 @@ class Preflight:
             self.problems += settings_problems(checkpoint.get("settings", {}), model.run_settings)
             self.problems += checkpoint_length_problems(checkpoint, self.settings.trainer)
             self._stored = {name: part for name, part in checkpoint.items() if name != "state_dict"}
-            self.attempt(partial(refuse_other_model, model.state_dict(), checkpoint["state_dict"]))
+            self.attempt(
+                partial(refuse_other_model, model.state_dict(), checkpoint["state_dict"], model.segmentor.channels)
+            )
 
     def check_training(
         self, model: SegmentationModule, data: SegmentationDataModule, folder: Path, resumed_step: int | None
@@ -140,7 +157,7 @@ class Preflight:
         """
         if self.dry:
             self._find_defects(data)
-        elif not any(reader is not None and reader.prepares for reader in data.readers.values()):
+        elif not any(reader.prepares for readers in data.readers.values() for reader in readers):
             self._count(data)
         plan = make_plan(
             self.settings.trainer, self.processes, data.batch_size, self._samples.get("train"), self._callbacks
@@ -214,7 +231,7 @@ class Preflight:
             self.problems.append(problem)
 
     def _describe_validation(self, data: SegmentationDataModule) -> str:
-        if data.readers["val"] is None:
+        if not data.readers["val"]:
             return "none: no figure says which checkpoint is the best"
         count = self._samples.get("val")
         return "cannot be listed" if count is None else f"{count} samples"

@@ -100,7 +100,7 @@ def own_callbacks(
         own += [callbacks.Throughput(), callbacks.Vitals(), callbacks.FinalValidation(), callbacks.Summary()]
         if data.skip_unreadable:
             own.append(callbacks.SkippedSamples())
-        if data.readers["val"] is not None and settings.trainer.limit_val_batches != 0:
+        if data.readers["val"] and settings.trainer.limit_val_batches != 0:
             best = ModelCheckpoint(
                 run.checkpoints, "best", monitor="val/mIoU", mode="max", enable_version_counter=False
             )

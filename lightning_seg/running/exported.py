@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -37,15 +38,23 @@ class ExportedModule(pl.LightningModule):
             on_cpu: whether to leave a GPU alone.
 
         Raises:
-            CheckpointError: if the file cannot be read or used here.
+            CheckpointError: if the file cannot be read or used here, or takes other bands than the data has.
             DependencyError: if ONNX Runtime is missing.
         """
         from lightning_seg.trained.file_network import FileNetwork
 
         self.network = FileNetwork(path, torch.device("cuda" if torch.cuda.is_available() and not on_cpu else "cpu"))
         images = self.network.images
+        if data.rules == USUAL:
+            data.rules = images.rules
+        elif data.rules.channels != images.info.channels:
+            raise CheckpointError(
+                f"exported file {path} takes images of {images.info.channels} channels, but data.bands names "
+                f"{data.rules.channels}: leave data.bands out, which the file knows"
+            )
+        elif data.rules.bands is not None:
+            data.rules = replace(data.rules, dtype=images.info.dtype)
         data.info = images.info
-        data.rules = images.rules if data.rules == USUAL else data.rules
         data.eval_transforms = data.eval_transforms or list(images.transforms)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:

@@ -30,10 +30,17 @@ OPTIONS = ("save", "output", "overwrite")
 """Of ``predict``; no other command has them."""
 
 _DECIDE = (
-    "model.", "data.predict.", "data.root", "data.eval_transforms", "data.value_range", "data.eval_batch_size",
-    "trainer.precision",
+    "model.config", "model.overrides.", "model.weights", "model.imports", "model.inference",
+    "model.float32_matmul_precision", "data.predict.", "data.root", "data.eval_transforms", "data.bands",
+    "data.display_bands", "data.value_range", "data.eval_batch_size", "trainer.precision",
 )  # fmt: skip
-"""How the names of settings begin that decide what is predicted."""
+"""How the names of settings begin that decide what is predicted.
+
+All else of ``model`` trains, or changes label maps by rounding alone, as another machine does.
+"""
+
+_TRAIN = ("model.overrides.SOLVER.", "model.overrides.optimizer.", "model.overrides.lr_multiplier.")
+"""How the names of those among them begin that only train."""
 
 _SUBFOLDER = "predictions"
 """Of a run's folder."""
@@ -112,10 +119,19 @@ def _describe(settings: Any, dumped: str, info: DatasetInfo) -> dict[str, Any]:
         "palette": info.palette,
     }
     found = flatten(yaml.safe_load(dumped))
-    record |= {name: value for name, value in found.items() if name.startswith(_DECIDE)}
+    record |= {name: value for name, value in found.items() if decides(name)}
     if settings.ckpt_path is not None:
         record.pop("model.weights", None)  # the checkpoint brings its own
     return dict(json.loads(json.dumps(record)))  # as it is read again
+
+
+def decides(setting: str) -> bool:
+    """Whether another value of a setting may give other label maps.
+
+    >>> decides("model.overrides.MODEL.PIXEL_MEAN"), decides("model.overrides.SOLVER.BASE_LR")
+    (True, False)
+    """
+    return setting.startswith(_DECIDE) and not setting.startswith(_TRAIN)
 
 
 def _digest(path: Path) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from lightning_seg.data.reading import ImageFile
+from lightning_seg.data.reading import as_shown, open_image
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.machine import usable_cpus
 from lightning_seg.predictor import Predictor
@@ -27,7 +27,7 @@ from lightning_seg.trained.result import Result
 Answer = TypeVar("Answer")
 
 MAX_SIDE = 65_500
-"""Pixels of a side. JPEGs have no more, and of a line of pixels a network pads would make a plane."""
+"""Pixels of a side. A JPEG has no more, and a network that pads would make a plane of a line of pixels."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Service:
         """A JPEG of the image as it is read, upright; arguments and errors are those of :meth:`answer`."""
         in_thread = asyncio.get_running_loop().run_in_executor
         async with self._read(data, is_gone) as image:
-            return await in_thread(self._threads, jpeg, image)
+            return await in_thread(self._threads, lambda: jpeg(as_shown(image, self._rules)))
 
     @asynccontextmanager
     async def _read(self, data: bytes, is_gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[NDArray[np.uint8]]:
@@ -134,7 +134,7 @@ class Service:
 
     def _decode(self, data: bytes) -> NDArray[np.uint8]:
         """The image as ``predict`` reads it; its size is looked at before a pixel is decoded."""
-        file = ImageFile(_Body(data), self._rules)
+        file = open_image(_Body(data), self._rules)
         height, width = file.header.stored
         if height * width > self.max_pixels or max(height, width) > MAX_SIDE:
             most = self.max_pixels if height * width > self.max_pixels else f"{MAX_SIDE} a side"

@@ -1,7 +1,7 @@
 """One image's prediction."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_seg.callbacks.drawing import reduce
+from lightning_seg.data.reading import USUAL, ReadingRules, as_shown
 from lightning_seg.predictions import FORMATS, USUAL_FORMATS, Prediction, overlay
 from lightning_seg.predictions.rasters import save_whole
 from lightning_seg.structures import Colour, DatasetInfo
@@ -30,18 +31,19 @@ class Result:
 
     Attributes:
         name: of its files: that of the image without suffix, or ``image``.
-        image: (H, W, 3) uint8 RGB, upright, as it was read.
+        image: (H, W, C), upright, as it was read: uint8 RGB, or bands.
         mask: (H, W) class ids at that size, of the smallest integer type that holds them.
     """
 
     def __init__(
         self,
         name: str,
-        image: NDArray[np.uint8],
+        image: NDArray[Any],
         mask: NDArray[Any],
         info: DatasetInfo,
         compute: Callable[[], NDArray[np.float32]],
         place: "Callable[[], WindowedImage | None]" = lambda: None,
+        rules: ReadingRules = USUAL,
     ) -> None:
         self.name = name
         self.image = image
@@ -49,6 +51,7 @@ class Result:
         self._info = info
         self._compute = compute
         self._place = place
+        self._rules = rules
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -69,8 +72,11 @@ class Result:
         return self._compute()
 
     def overlay(self, opacity: float = 0.55) -> Image.Image:
-        """The image with the classes' colours over it, at the same size; ``opacity`` of the colours: 0 to 1."""
-        return Image.fromarray(overlay(self.image, self.mask, self._info, opacity))
+        """The image with the classes' colours over it, at the same size; ``opacity`` of the colours: 0 to 1.
+
+        Of bands, those of ``data.display_bands`` are shown, stretched from their 2nd to their 98th percentile.
+        """
+        return Image.fromarray(overlay(as_shown(self.image, self._rules), self.mask, self._info, opacity))
 
     def save(self, folder: str | Path) -> None:
         """Write ``masks/<name>.png`` and ``overlays/<name>.jpg`` into a folder, as ``predict`` does.
@@ -89,7 +95,8 @@ class Result:
 
     @property
     def _prediction(self) -> Prediction:
-        return Prediction(self.name, self.mask, self._info, lambda: self.image, lambda: self.probabilities)
+        shown = partial(as_shown, self.image, self._rules)
+        return Prediction(self.name, self.mask, self._info, shown, lambda: self.probabilities)
 
     def __repr__(self) -> str:
         ids, counts = np.unique(self.mask, return_counts=True)

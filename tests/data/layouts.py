@@ -1,5 +1,7 @@
 """Small data sets in every layout that a reader reads: three classes and ignored pixels."""
 
+import base64
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +19,9 @@ from lightning_seg.data import (
     Coco,
     CocoStuff,
     Folder,
+    Labelme,
     Manifest,
+    MaskPerClass,
     Reader,
     Split,
 )
@@ -58,6 +62,25 @@ def scene_folders(root: Path, stems: list[str], size: tuple[int, int] = SIZE) ->
         save_image(root / f"scene {index % 2}" / "rgb" / f"{stem}.png", index, size)
         save(root / f"scene {index % 2}" / "labels" / f"{stem}.png", truth(index, size))
     return Folder(images="scene */rgb", masks="scene */labels")
+
+
+def named_parts(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader:
+    for index, stem in enumerate(stems):
+        folder, _, name = stem.rpartition("/")
+        save_image(root / "i" / f"{stem}.png", index, size)
+        save(root / "m" / folder / f"{name}--{name}.png", truth(index, size))
+    return Folder(images="i", masks="m", image_name="{id}.png", mask_name="{id}--{id}.png")
+
+
+def mask_per_class(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader:
+    """Images and masks in one folder; no mask where a class has no pixel."""
+    for index, stem in enumerate(stems):
+        save_image(root / "d" / f"{stem}.{'JPG' if index % 2 else 'jpg'}", index, size)
+        for class_id, name in enumerate("abc"):
+            covered = truth(index, size) == class_id
+            if covered.any():
+                save(root / "d" / f"{stem}_{name}.png", covered.astype(np.uint8) * 255)
+    return MaskPerClass("d", "d", mask_name="{stem}_{class}.png", rest=None, missing="absent", image_suffixes=[".jpg"])
 
 
 def linked_folder(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader:
@@ -203,6 +226,25 @@ def catalog_of_annotations(root: Path, stems: list[str], size: tuple[int, int] =
     return Catalog(name, background=None)
 
 
+def labelme(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader:
+    """A file beside each image, as Windows writes its path; masks between two pixels, over a polygon that they hide."""
+    for index, stem in enumerate(stems):
+        save_image(root / "d" / f"{stem}.jpg", index, size)
+        shapes: list[dict[str, Any]] = [
+            {"label": "c", "points": [[0, 0], [size[1], 0], [size[1], size[0]], [0, size[0]]]}
+        ]
+        for label, class_id in (("__ignore__", 255), ("a", 0), ("b", 1), ("c", 2)):
+            png = io.BytesIO()
+            Image.fromarray((truth(index, size) == class_id).astype(np.uint8)).save(png, "PNG")
+            points = [[0, 0], [size[1] - 1, size[0] - 1]]
+            mask = base64.b64encode(png.getvalue()).decode()
+            shapes.append({"label": label, "shape_type": "mask", "points": points, "mask": mask})
+        content = {"imagePath": rf"..\somewhere\{Path(stem).name}.jpg", "imageData": "AAAA", "shapes": shapes}
+        content |= {"imageHeight": size[0], "imageWidth": size[1]}
+        (root / "d" / f"{stem}.json").write_text(json.dumps(content))
+    return Labelme("d", background=None)
+
+
 def registered(root: Path, load: Callable[[], list[dict[str, Any]]], **metadata: Any) -> Catalog:
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -212,6 +254,7 @@ def registered(root: Path, load: Callable[[], list[dict[str, Any]]], **metadata:
 
 
 LAYOUTS: list[Callable[..., Reader]] = [
-    folder, scene_folders, linked_folder, listed_folder, csv_manifest, json_manifest, whole_split, cityscapes,
-    cityscapes_train_ids, ade20k, voc, camvid, coco_stuff, coco, catalog_of_masks, catalog_of_annotations,
+    folder, scene_folders, named_parts, mask_per_class,
+    linked_folder, listed_folder, csv_manifest, json_manifest, whole_split, cityscapes,
+    cityscapes_train_ids, ade20k, voc, camvid, coco_stuff, coco, labelme, catalog_of_masks, catalog_of_annotations,
 ]  # fmt: skip

@@ -134,7 +134,7 @@ def test_bad_images_are_named(tmp_path: Path) -> None:
 def _rank(rank: int, file: str, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
     samples = [Sample(str(number), Path(folder, f"train/images/{number}.jpg")) for number in range(3)]
-    (kept,) = share_caches([samples], [1], [False], 3)
+    (kept,) = share_caches([samples], [1], [False])
     if rank == 0:
         kept.put(1, np.full((8, 8, 3), 7, np.uint8), np.full((8, 8), 2, np.uint8))
     torch.distributed.barrier()

@@ -62,7 +62,7 @@ def test_the_rest_of_a_sources_classes_is_one(tmp_path: Path) -> None:
     data = SegmentationDataModule(
         classes=["road", "other"], train=Cityscapes(root=".", split="train"), label_map={"rest": "other"}
     )
-    table = data.labelling.table(data.readers["train"].labels(tmp_path), "data.train")  # type: ignore[union-attr]
+    table = data.labelling.table(data.readers["train"][0].labels(tmp_path), "data.train")
     assert [table.values[value] for value in (7, 8, 24, 0)] == [0, 1, 1, 255]
 
 

@@ -9,7 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from lightning_seg.data.transforms import RandomScaleCrop, build_pipeline, coming_pixels, reseed, window
+from lightning_seg.data.transforms import (
+    CategoryLimitedCrop,
+    RandomScaleCrop,
+    build_pipeline,
+    coming_pixels,
+    reseed,
+    window,
+)
 
 RNG = np.random.default_rng(0)
 IGNORE = 255
@@ -51,6 +58,53 @@ def test_equals_scaling_all_of_the_image(seed: int, resize_cost: float, monkeypa
         assert np.abs(out["image"] - expected).max() <= 1  # cv2.resize rounds weights to 11 bits, the window's does not
         assert np.array_equal(out["mask"], whole(data["mask"], size, crop, cv2.INTER_NEAREST_EXACT, IGNORE))
         assert out["image"].dtype == out["mask"].dtype == np.uint8
+
+
+KINDS = [(dtype, count) for dtype in ("uint8", "uint16", "int16", "float32") for count in (1, 2, 3, 4, 6, 12)]
+
+
+@pytest.mark.parametrize("resize_cost", [0, math.inf])
+@pytest.mark.parametrize(("dtype", "channels"), [*KINDS, ("uint16", 130)])
+def test_any_type_and_channels(dtype: str, channels: int, resize_cost: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the same steps on float64 planes, each by itself; noise over the whole range of the type."""
+    monkeypatch.setattr(window, "_RESIZE_COST", resize_cost)
+    low, high = (-3.0, 40.0) if dtype == "float32" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    image = RNG.uniform(low, high, (45, 61, channels)).astype(dtype)
+    mask = sample(45, 61)["mask"]
+    fill = tuple(float(place) for place in range(channels))
+    near = (high - low) * {"uint8": 1 / 255}.get(dtype, 1e-4)
+    transforms = [RandomScaleCrop(40, 50, (0.4, 2.2), fill=fill), CategoryLimitedCrop(70, 50, fill=3)]
+    for transform, padding in zip(transforms, (fill, 3), strict=True):
+        for _ in range(4):
+            out = transform(image=image, mask=mask)["image"]
+            place, scale = transform.params["window"], transform.params["scale"]
+            size = max(1, round(45 * scale)), max(1, round(61 * scale))
+            planes = [
+                whole(
+                    image[..., index].astype(float),
+                    size,
+                    place,
+                    cv2.INTER_LINEAR,
+                    np.broadcast_to(padding, channels)[index],
+                )
+                for index in range(channels)
+            ]
+            assert out.dtype == image.dtype
+            assert np.abs(out - np.stack(planes, axis=2)).max() <= near
+
+
+@pytest.mark.parametrize("interpolation", [cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_AREA])
+@pytest.mark.parametrize(("dtype", "channels"), [("uint16", 1), ("int16", 6), ("float32", 12)])
+def test_other_interpolations_of_any_kind(dtype: str, channels: int, interpolation: int) -> None:
+    image = RNG.uniform(0, 9000, (50, 70, channels)).astype(dtype)
+    transform = RandomScaleCrop(30, 40, (0.4, 2.5), interpolation=interpolation)
+    for _ in range(4):
+        out = transform(image=image)["image"]
+        size = round(50 * transform.params["scale"]), round(70 * transform.params["scale"])
+        place = transform.params["window"]
+        planes = [whole(image[..., index], size, place, interpolation, 0) for index in range(channels)]
+        assert out.dtype == dtype
+        assert np.abs(out - np.stack(planes, axis=2)).max() <= 1  # OpenCV rounds by the number of channels
 
 
 def test_parts_scale_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

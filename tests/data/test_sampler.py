@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from torch.utils.data import BatchSampler, Dataset
 
-from lightning_seg.data.loading.sampler import Draw, EvaluationSampler, RareClassSampler, TrainSampler
+from lightning_seg.data.loading.sampler import (
+    Draw,
+    EvaluationSampler,
+    RareClassSampler,
+    TrainSampler,
+    choose_locality,
+)
+from lightning_seg.errors import ConfigError
 
 
 class Numbers(Dataset[Any]):
@@ -51,6 +58,77 @@ def test_same_global_batches_for_any_number_of_processes(length: int) -> None:
     assert len({draw.sample for draw in seen}) == len(seen)
     assert sorted(draw.position for draw in seen) == list(range(len(seen)))
     assert {draw.epoch for draw in seen} == {2}
+
+
+def nearby(length: int, seed: int = 5, locality: int = 8, **where: Any) -> TrainSampler:
+    return TrainSampler(Numbers(length), seed=seed, locality=locality, **where)
+
+
+ALONE: dict[str, Any] = {"num_replicas": 1, "rank": 0, "batch_size": 1}
+
+
+@pytest.mark.parametrize("length", [5, 8, 24, 51, 200])
+def test_locality_goes_through_shuffled_blocks(length: int) -> None:
+    """Each sample once; the samples of a block one after the other, also those of the last and shorter one."""
+    order = nearby(length, **ALONE).order()
+    assert sorted(order) == list(range(length))
+    blocks = [sample // 8 for sample in order]
+    runs = [block for place, block in enumerate(blocks) if place == 0 or block != blocks[place - 1]]
+    assert sorted(runs) == list(range(math.ceil(length / 8)))
+
+
+def test_locality_deals_the_same_batches_to_any_number_of_processes() -> None:
+    alone = batches(51, 1, 6, 2, nearby)
+    assert alone == batches(51, 2, 3, 2, nearby) == batches(51, 3, 2, 2, nearby)
+    assert len(alone) == 8
+    steps = [{draw.sample // 8 for draw in step} for step in alone]
+    assert max(map(len, steps)) <= 3  # the shorter block lies between two others, if at all
+
+
+def test_locality_keeps_reads_near_and_is_no_fixed_order() -> None:
+    """Half of all reads are within half a block of the one before; blocks and places in them are uniform."""
+    sampler = nearby(640, locality=64, **ALONE)
+    first_of_block, first_block, steps = np.zeros(64), np.zeros(10), []
+    orders = []
+    for epoch in range(300):
+        sampler.set_epoch(epoch)
+        orders.append(order := sampler.order())
+        first_of_block[order[0] % 64] += 1
+        first_block[order[0] // 64] += 1
+        steps += np.abs(np.diff(order)).tolist()
+    assert np.median(steps) < 32
+    assert np.mean(np.array(steps) < 64) > 0.98
+    assert first_block.min() > 12  # 30 expected: 3.5 standard deviations
+    assert (first_of_block > 0).sum() > 55  # 300 draws of 64: 63.4 expected
+    assert len({tuple(order) for order in orders}) == 300
+    assert nearby(640, locality=64, **ALONE).order() == orders[0] != nearby(640, 6, 64, **ALONE).order()
+
+
+def test_locality_of_one_is_the_plain_shuffle() -> None:
+    assert nearby(30, locality=1, **ALONE).order() == shuffled(30, **ALONE).order()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_locality_goes_on_inside_an_epoch(processes: int) -> None:
+    """From a place inside a block, dealt to another number of processes."""
+    whole = list(nearby(50, **ALONE))
+    where: dict[str, Any] = {"num_replicas": processes, "batch_size": 2, "samples_done": lambda: 13}
+    rest = [draw for rank in range(processes) for draw in nearby(50, rank=rank, **where)]
+    assert sorted(rest, key=lambda draw: draw.position) == whole[13 : 13 + 36]
+
+
+@pytest.mark.parametrize(
+    ("locality", "sampler", "fault"),
+    [
+        (0, "shuffle", "data.locality is 0, but must be at least 1, or null"),
+        (-3, "rare_class", "data.locality is -3"),
+        (64, "rare_class", "data.locality: 64 says how data.sampler: shuffle .* but data.sampler: rare_class draws"),
+    ],
+)
+def test_locality_that_has_no_use_is_refused(locality: int, sampler: str, fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        choose_locality(locality, sampler)
+    assert [choose_locality(*given) for given in ((None, "rare_class"), (1, "rare_class"), (9, "shuffle"))] == [1, 1, 9]
 
 
 def test_epochs_differ() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from lightning_seg.exporting.exporter import EXACT
 from lightning_seg.exporting.graph import Graph
-from lightning_seg.exporting.images import odd_sizes
+from lightning_seg.exporting.images import Kind, odd_sizes
 from lightning_seg.exporting.metadata import Metadata
 from lightning_seg.exporting.parity import Certificate, Run, certify
 from lightning_seg.exporting.running import ExportedNetwork
@@ -34,7 +34,7 @@ def shaken(segmentor: Segmentor) -> Segmentor:
     return segmentor.eval()
 
 
-def metadata_of(segmentor: Segmentor, *outputs: str) -> Metadata:
+def metadata_of(*outputs: str) -> Metadata:
     names = tuple(f"class {index}" for index in range(5))
     return Metadata(
         class_names=names,
@@ -56,7 +56,7 @@ def files_of(segmentor: Segmentor, folder: Path) -> dict[str, Path]:
     written = {}
     for suffix, write in ((".onnx", write_onnx), (".pt2", write_pt2)):
         written[suffix] = folder / f"a{suffix}"
-        write(program, written[suffix], metadata_of(segmentor))
+        write(program, written[suffix], metadata_of())
     return written
 
 
@@ -65,9 +65,12 @@ def running(file: Path) -> Run:
     return lambda image: network(image).mask
 
 
-def certificate_of(segmentor: Segmentor, run: Run) -> Certificate:
+RGB = Kind(torch.uint8, torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
+
+
+def certificate_of(segmentor: Segmentor, run: Run, kind: Kind = RGB) -> Certificate:
     """Of all odd sizes, with noise."""
-    return certify(segmentor, run, odd_sizes([], 3), EXACT)
+    return certify(segmentor, run, odd_sizes([], kind), EXACT)
 
 
 def module_of(overrides: dict[str, Any] | None = None, classes: list[str] | None = None) -> SegmentationModule:

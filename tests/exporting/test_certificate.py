@@ -18,7 +18,7 @@ from lightning_seg.exporting.images import odd_sizes
 from lightning_seg.exporting.parity import SIZES, TIE, Certificate, Images, Run, Trial, certify
 from lightning_seg.exporting.tracing import free_copy
 from lightning_seg.models.segmentor import Segmentor
-from tests.exporting.files import certificate_of, metadata_of, shaken
+from tests.exporting.files import RGB, certificate_of, metadata_of, shaken
 from tests.models.networks import SMALLEST, build_segmentor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -148,7 +148,7 @@ def test_sizes_that_the_network_itself_refuses_are_left_out(segmentor: Segmentor
             raise RuntimeError("never")
 
     refusing: Any = Refusing()
-    certificate = certify(refusing, run_of(segmentor), odd_sizes([], 3), EXACT)
+    certificate = certify(refusing, run_of(segmentor), odd_sizes([], RGB), EXACT)
     assert len(certificate.skipped) == len(SIZES)
     assert certificate.problems() == ["there is no image that the network itself takes"]
 
@@ -156,7 +156,7 @@ def test_sizes_that_the_network_itself_refuses_are_left_out(segmentor: Segmentor
 def test_the_file_says_what_was_found(segmentor: Segmentor, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"content")
     certificate = Certificate(EXACT, [Trial("a", (1, 2, 3), 6, 2, 1)], notes={"mIoU_int8": 3.5})
-    certificate.write(tmp_path / "a.onnx.parity.json", tmp_path / "a.onnx", metadata_of(segmentor))
+    certificate.write(tmp_path / "a.onnx.parity.json", tmp_path / "a.onnx", metadata_of())
     content = json.loads((tmp_path / "a.onnx.parity.json").read_text())
     assert content["passed"] is False
     assert content["file"] == "a.onnx"
@@ -169,9 +169,9 @@ def test_the_file_says_what_was_found(segmentor: Segmentor, tmp_path: Path) -> N
 
 def test_odd_sizes_are_cut_out_of_images() -> None:
     image = torch.arange(3 * 5 * 7, dtype=torch.uint8).reshape(3, 5, 7)
-    batches = list(odd_sizes([image], 3))
+    batches = list(odd_sizes([image], RGB))
     assert [(batch.pixels.shape[0], *batch.pixels.shape[2:]) for batch in batches] == list(SIZES)
     seen = {tuple(pixel.tolist()) for pixel in image.flatten(1).T}
     assert all(tuple(pixel.tolist()) in seen for batch in batches for pixel in batch.pixels[0].flatten(1).T[:50])
-    noise = next(odd for odd in odd_sizes([], 3) if odd.pixels.shape[-1] == 352)
+    noise = next(odd for odd in odd_sizes([], RGB) if odd.pixels.shape[-1] == 352)
     assert noise.pixels.float().std() > 20

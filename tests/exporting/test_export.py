@@ -15,11 +15,12 @@ from lightning_seg.errors import CheckpointError
 from lightning_seg.export import main
 from lightning_seg.exporting import exporter, loading, running
 from lightning_seg.exporting.graph import Graph
+from lightning_seg.exporting.metadata import KEY
 from lightning_seg.exporting.running import ExportedNetwork, read_metadata
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.module import SegmentationModule
 from tests.conftest import CLASSES, folder
-from tests.exporting.files import module_of, save
+from tests.exporting.files import metadata_of, module_of, save
 from tests.exporting.files import running as running_of
 from tests.exporting.test_certificate import aligned_corners
 
@@ -243,7 +244,10 @@ def test_a_missing_library_is_named_with_what_installs_it(
 def test_a_checkpoint_in_wandb_is_fetched(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = run / "checkpoints" / "last.ckpt"
     asked: list[str] = []
-    monkeypatch.setattr(loading, "fetch_checkpoint", lambda address, root: asked.append(address) or fetched)
+    monkeypatch.setattr(
+        "lightning_seg.loggers.wandb_checkpoint.fetch_checkpoint",
+        lambda address, root: asked.append(address) or fetched,
+    )
     assert loading.load_trained("wandb://me/project/model-1:best").checkpoint == fetched
     assert asked == ["wandb://me/project/model-1:best"]
 
@@ -274,3 +278,29 @@ def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
     torch.export.save(program, tmp_path / "b.pt2", extra_files={"lightning_seg.json": '{"step": 3}'})
     with pytest.raises(CheckpointError, match=r"says of itself what cannot be read: it lacks class_names, palette, .*"):
         read_metadata(tmp_path / "b.pt2")
+
+
+def test_onnx_runtime_does_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    value = {
+        name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, [1, 3, "h", "w"])
+        for name in ("image", "mask")
+    }
+    node = onnx.helper.make_node("Identity", ["image"], ["mask"])
+    graph = onnx.helper.make_graph([node], "same", [value["image"]], [value["mask"]])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    onnx.helper.set_model_props(model, {KEY: metadata_of().to_json()})
+    onnx.save(model, tmp_path / "same.onnx")
+    sessions: list[Any] = []
+    original = onnxruntime.InferenceSession
+
+    def session(*given: Any, **named: Any) -> Any:
+        sessions.append(original(*given, **named))
+        return sessions[-1]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    image = torch.arange(24, dtype=torch.uint8).reshape(1, 3, 2, 4)
+    assert torch.equal(ExportedNetwork(tmp_path / "same.onnx", threads=1)(image).mask, image)
+    options = sessions[0].get_session_options()
+    assert (options.enable_mem_pattern, options.intra_op_num_threads) == (False, 1)

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg.exporting.exporter import EXACT
 from lightning_seg.exporting.graph import Graph, Padding
 from lightning_seg.exporting.parity import Images, certify
-from lightning_seg.exporting.tracing import _GridPool, _uncertain_points, _WindowPool, free_copy, trace
+from lightning_seg.exporting.tracing import _GridPool, _joined_windows, _uncertain_points, _WindowPool, free_copy, trace
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.exporting.files import shaken
@@ -52,6 +52,30 @@ def test_pools_as_torch_does_at_sizes_that_do_not_divide(size: tuple[int, int]) 
         torch.testing.assert_close(_GridPool(cells)(features), nn.AdaptiveAvgPool2d(cells)(features))
     expected = F.avg_pool2d(features, (min(4, size[0]), min(5, size[1])), stride=1)
     torch.testing.assert_close(_WindowPool((4, 5))(features), expected)
+
+
+class _Windows(nn.Module):
+    """Cuts features into windows and joins these again, as Detectron2's Swin does."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        from detectron2.modeling.backbone.swin import window_partition
+
+        return _joined_windows(window_partition(features, 7), 7, features.shape[1], features.shape[2])
+
+
+def test_windows_are_joined_for_any_number_of_images() -> None:
+    dim = torch.export.Dim
+    sizes = ({0: dim("batch", max=64), 1: 7 * dim("rows", min=2, max=64), 2: 7 * dim("columns", min=2, max=64)},)
+    with torch.fx.experimental._config.patch(backed_size_oblivious=True):
+        program = torch.export.export(
+            _Windows(),
+            (torch.zeros(2, 14, 21, 8),),
+            dynamic_shapes=sizes,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+    for number in (1, 2, 5):
+        features = torch.randn(number, 28, 35, 8, generator=torch.Generator().manual_seed(number))
+        assert torch.equal(program.module()(features), features)
 
 
 def test_finds_the_points_that_pointrend_finds() -> None:

@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from lightning_seg.data.reading import ReadingRules, read_image
+from lightning_seg.data.reading.display import as_shown
 from lightning_seg.data.reading.tiff import is_georeferenced
 from lightning_seg.errors import UnfitImageError, UnreadableError
 from lightning_seg.geo import windows
 from lightning_seg.geo.windows import WindowedImage
+from tests.data.reading.files import tiff
 from tests.geo.rasters import UTM, scene, write
 
 H, W = 211, 173
@@ -211,3 +213,52 @@ def test_what_is_no_tiff_is_named(name: str, tmp_path: Path) -> None:
         path.write_bytes(write(tmp_path / "whole.tif", scene(H, W)).read_bytes()[:100])
     with pytest.raises(UnreadableError, match=f"image {path}"):
         WindowedImage(path)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float64"])
+def test_bands_are_those_of_the_whole_image(tmp_path: Path, dtype: str) -> None:
+    pixels = values(5, dtype).clip(1)
+    pixels[:, 70:90, 80:100] = 0
+    path = write(tmp_path / "a.tif", pixels, nodata=0, **TILED, **UTM)
+    rules = ReadingRules(max_pixels=H * W, bands=(5, 1, 2, 4), fill=(1.0, 2.0, 3.0, 4.0))
+    whole = read_image(path, rules)
+    window = (slice(61, 130), slice(60, 171))
+    with WindowedImage(path, rules) as image:
+        assert image.shape == (4, H, W)
+        part = image.window(*window).numpy()
+        absent = image.nodata(*window)
+    assert part.dtype == whole.dtype
+    np.testing.assert_array_equal(part.transpose(1, 2, 0), whole[window])
+    assert part[:, 9, 20].tolist() == [1, 2, 3, 4]
+    assert np.array_equal(absent, (pixels == 0).all(0)[window])
+
+
+def test_bands_of_a_value_range(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", values(4, "uint16"), **UTM)
+    rules = ReadingRules(((0, 4000),), bands=(4, 1))
+    with WindowedImage(path, rules) as image:
+        part = image.window(slice(3, 30), slice(5, 50)).numpy()
+    assert part.dtype == np.uint8
+    assert np.array_equal(part.transpose(1, 2, 0), read_image(path, rules)[3:30, 5:50])
+
+
+def test_bands_that_are_not_there(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", values(4, "uint16"), **UTM)
+    with pytest.raises(UnfitImageError, match=r"has 4 bands of uint16, but data.bands asks for band 5"):
+        WindowedImage(path, ReadingRules(bands=(5,)))
+
+
+def test_pages_have_no_windows(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(*values(2, "uint16")))
+    with pytest.raises(UnfitImageError, match=r"has 2 pages, which cannot be read by windows"):
+        WindowedImage(tmp_path / "a.tif", ReadingRules(bands=(1, 2)))
+
+
+def test_a_preview_of_bands_is_a_picture(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", values(4, "uint16"), **UTM)
+    rules = ReadingRules(bands=(4, 3, 1), display_bands=(1, 3, 4))
+    with WindowedImage(path, rules) as image:
+        small, whole = image.preview(50), image.preview(1000)
+    assert small.shape == (50, 41, 3)
+    assert small.dtype == np.uint8
+    assert np.array_equal(whole, as_shown(read_image(path, rules), rules))

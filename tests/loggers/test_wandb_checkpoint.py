@@ -13,7 +13,8 @@ import wandb
 
 from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError
-from lightning_seg.loggers import fetch_checkpoint, wandb_checkpoint
+from lightning_seg.loggers import wandb_checkpoint
+from lightning_seg.loggers.wandb_checkpoint import fetch_checkpoint
 from tests.loggers.offline import LOGGER, offline_runs
 
 ADDRESS = "wandb://me/p/model-abc123:best"

@@ -21,7 +21,6 @@ V3, V3_PLUS, POINT_REND = MODELS["DeepLabV3"], MODELS["DeepLabV3Plus"], MODELS["
 
 SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"INPUT.FORMAT": "YUV-BT.601"}, "RGB or BGR is needed"),
-    ({"MODEL.PIXEL_MEAN": [1.0]}, "PIXEL_MEAN has 1 values, but the network gets every image with 3 channels"),
     ({"MODEL.META_ARCHITECTURE": "PanopticDeepLab"}, "one of SemanticSegmentor, GeneralizedRCNN.* is needed"),
     (
         {"MODEL.META_ARCHITECTURE": "GeneralizedRCNN", "MODEL.BACKBONE.NAME": "build_resnet_backbone"},

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightning_seg.data.reading.video import Frame
 from lightning_seg.errors import ConfigError
 from lightning_seg.predictions import Prediction
 from lightning_seg.predictions.folder import PredictionFolder
@@ -199,7 +200,7 @@ def test_overlays_of_a_video_become_a_video(tmp_path: Path) -> None:
     import cv2
 
     write_video(tmp_path / "clip.avi", 5, size=(33, 45), rate=8)
-    frames = [Sample(f"x/clip/{number:06d}", tmp_path / f"clip.avi/{number:06d}") for number in range(5)]
+    frames = [Sample(f"x/clip/{number:06d}", Frame(tmp_path / "clip.avi", number)) for number in range(5)]
     into = folder(tmp_path, "masks", "overlays")
     into.begin(frames)
     for number, frame in enumerate(frames):

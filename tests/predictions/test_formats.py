@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask
 from pycocotools.coco import COCO
 
-from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.errors import ConfigError, DataError, UnfitImageError
 from lightning_seg.predictions import FORMATS, Prediction, formats_of, refuse_misfits, save
 from lightning_seg.predictions.coco import join
 from lightning_seg.structures import DatasetInfo, default_palette
@@ -200,6 +200,18 @@ def test_names_of_formats() -> None:
         formats_of(["coco", "mask"])
     with pytest.raises(ConfigError, match=rf"--save nothing: no such format.*{known}"):
         formats_of([])
+
+
+def test_an_overlay_that_no_jpeg_holds_is_refused(tmp_path: Path) -> None:
+    for width, fits in ((65500, True), (65501, False)):
+        image = np.zeros((1, width, 3), np.uint8)
+        wide = Prediction(f"w{width}", image[..., 0], info_of("x", "y"), lambda image=image: image, lambda: None)
+        if fits:
+            assert save(wide, tmp_path, ["overlays"])[0].is_file()
+        else:
+            with pytest.raises(UnfitImageError, match=r"overlay of w65501 would be 65501×1 pixels, and a JPEG's sides"):
+                save(wide, tmp_path)
+    assert (tmp_path / "masks/w65501.png").is_file()
 
 
 def test_a_name_that_leads_out_writes_nothing(tmp_path: Path) -> None:

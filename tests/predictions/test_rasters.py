@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_seg.data.reading import ReadingRules
+from lightning_seg.data.reading.video import Frame
 from lightning_seg.errors import DataError, UnfitImageError, UnreadableError
 from lightning_seg.geo.windows import WindowedImage
 from lightning_seg.predictions import overlay, rasters
@@ -76,7 +77,7 @@ def test_a_place_is_found_in_geotiffs_alone(files: dict[str, Path]) -> None:
 
 def test_frames_of_a_video_are_read_as_ever(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.avi", 2)
-    assert RasterRules(RULES, True, 1)(tmp_path / "clip.avi/000001") is None
+    assert RasterRules(RULES, True, 1)(Frame(tmp_path / "clip.avi", 1)) is None
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import uvicorn
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from lightning_seg.data.evaluation import plain_evaluation
 from lightning_seg.predictor import Predictor
@@ -46,7 +47,8 @@ class Thresholds:
         return [torch.from_numpy(labels_of(item["image"].permute(1, 2, 0).numpy())) for item in batch]
 
     def probabilities(self, batch: Batch) -> list[Tensor]:
-        raise NotImplementedError
+        maps = self.label_maps(batch)
+        return [F.one_hot(labels.long(), len(self.images.info.names)).permute(2, 0, 1).float() for labels in maps]
 
 
 def labels_of(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -7,7 +7,8 @@ entered that a path does not name.
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lightning_seg.data.archives.index import Index, index_of
@@ -59,6 +60,24 @@ def archived_below(folder: str | Path) -> Iterator[Path] | None:
     index, name = inside
     start = os.path.join(folder, "")
     return (Path(start + relative) for relative in index.below(name))
+
+
+def members_like(pattern: Path) -> list[Path]:
+    """The files of an archive that a glob means, with ``**`` for any folders; none where it leads into no archive."""
+    if (inside := within(pattern)) is None:
+        return []
+    index, name = inside
+    archive = Path(*pattern.parts[: len(pattern.parts) - name.count("/") - 1])
+    wanted = name.split("/")
+    return [archive / file for file in index.below("") if _is_like(file.split("/"), wanted)]
+
+
+def _is_like(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    if not wanted:
+        return not parts
+    if wanted[0] == "**":
+        return any(_is_like(parts[skipped:], wanted[1:]) for skipped in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], wanted[0]) and _is_like(parts[1:], wanted[1:])
 
 
 def located(path: Path) -> AnyFile:

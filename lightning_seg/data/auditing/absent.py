@@ -1,15 +1,18 @@
 """Finds classes that a split has no pixel of, and says whether that makes its figures false."""
 
+from collections import Counter
+
 import yaml
 
-from lightning_seg.data.auditing.seen import show_shares
+from lightning_seg.data.auditing.seen import in_all, show_shares
 from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.labels.label_map import IGNORE, REST
-from lightning_seg.data.labels.table import LabelTable
+from lightning_seg.data.labels.table import LABEL_MAP, LabelTable
 from lightning_seg.data.listing.defects import Defect
 from lightning_seg.data.listing.splits import Listing
 from lightning_seg.data.readers.names import common_folder
-from lightning_seg.structures import Annotations, DatasetInfo, Sample, summarise
+from lightning_seg.data.readers.several import settings_of
+from lightning_seg.structures import Annotations, Colour, DatasetInfo, Sample, summarise
 
 MUCH = 0.1
 """Least share of the pixels at which an assumed ignore index may be a class; borders of objects hold less."""
@@ -52,16 +55,14 @@ def _problems(split: str, figures: SplitStatistics, listing: Listing, info: Data
         for name, pixels in zip(info.names, figures.class_pixels, strict=True)
         if not pixels and name not in listing.lost
     ]
-    if not figures.masks or not absent:
-        return []
-    if swallowed := _swallowed(split, figures, listing, absent, whole):
+    if figures.masks and (swallowed := _swallowed(split, figures, listing, absent, whole)):
         return [swallowed]
-    if not whole:
+    if not figures.masks or not absent or not whole:
         return []
     present = [name for name in info.names if name not in absent]
     if figures.masks == len(listing.samples) and (not present or (len(present) == 1 and split == "train")):
         what = f"class {present[0]!r} is alone, so that there is nothing to learn" if present else "no pixel counts"
-        return [(f"{what}{_seen(figures)}: {_CHECK}", True, ())]
+        return [(f"{what}{_seen(in_all(figures.labels))}: {_CHECK}", True, ())]
     means = "it is not learnt" if split == "train" else "means over classes leave it out"
     named = absent if split != "test" else []  # a test may be of a few images, or of one
     return [(f"data.{split} has no pixel of class {name!r}: {means}", False, ()) for name in named]
@@ -72,24 +73,36 @@ def _swallowed(
 ) -> Problem | None:
     """Report that the ignore index, which nobody chose, is probably the value of an absent class.
 
-    Where several classes are seen, only ``train`` is judged: in other splits, a class may be absent by chance.
+    Where several classes are seen, only ``train`` is judged: in other splits, a class may be absent by chance. Of
+    several readers, each is judged by itself where it shows a single class: others may show what it has lost.
     """
-    table = listing.table
-    if table.assumed is None or not (pixels := figures.labels[table.assumed]):
-        return None
-    share = pixels / figures.labels.total()
-    alone = table.info.num_classes - len(absent) <= 1
-    if not alone and (split != "train" or share < MUCH or not whole):
-        return None
-    looked = "" if whole else f" in {figures.masks} of {len(listing.samples)} masks"
-    detail = (
-        f"no pixel is of class {summarise(list(map(repr, absent)))}{looked}, but {share:.1%} have the value "
-        f"{table.assumed}, which is ignored because data.ignore_index is not set{_seen(figures)}"
-    )
-    is_class = f"If {table.assumed} is {absent[0]!r}, write:\n{lines_of_class(table, absent[0])}"
-    is_open = f"If it stands for pixels that do not count, write:\ndata:\n  ignore_index: {table.assumed}"
-    nothing_left = whole and alone and split == "train"  # if those pixels do not count, there is nothing to learn
-    return detail, True, (is_class,) if nothing_left else (is_class, is_open)
+    several = len(listing.tables) > 1
+    for source, (table, reader) in enumerate(zip(listing.tables, settings_of(split, listing.tables), strict=True)):
+        labels = figures.labels[source]
+        if table.assumed is None or not (pixels := labels[table.assumed]):
+            continue
+        share = pixels / labels.total()
+        seen = {table.values.get(label, table.other) for label in labels if isinstance(label, int)}
+        here = [name for index, name in enumerate(table.info.names) if index not in seen and name not in listing.lost]
+        lacking = here if several else absent
+        alone = table.info.num_classes - len(lacking) <= 1
+        if not alone:
+            lacking = absent
+        if not lacking or (not alone and (split != "train" or share < MUCH or not whole)):
+            continue
+        looked = "" if whole else f" in {figures.masks} of {len(listing.samples)} masks"
+        of_reader = f" of {reader}" if several else ""
+        detail = (
+            f"no pixel{of_reader} is of class {summarise(list(map(repr, lacking)))}{looked}, but {share:.1%} have the "
+            f"value {table.assumed}, which is ignored because data.ignore_index is not set{_seen(labels)}"
+        )
+        own = reader if several or table.setting != LABEL_MAP else None
+        is_class = f"If {table.assumed} is {lacking[0]!r}, write:\n{lines_of_class(table, lacking[0], own)}"
+        is_open = f"If it stands for pixels that do not count, write:\ndata:\n  ignore_index: {table.assumed}"
+        # If those pixels do not count, there may be nothing to learn.
+        nothing_left = whole and alone and split == "train" and not several
+        return detail, True, (is_class,) if nothing_left else (is_class, is_open)
+    return None
 
 
 def _place(listing: Listing) -> str:
@@ -105,8 +118,13 @@ def _is_annotated(sample: Sample) -> bool:
     return not isinstance(sample.mask, Annotations) or bool(sample.mask.segments)
 
 
-def lines_of_class(table: LabelTable, name: str) -> str:
+def lines_of_class(table: LabelTable, name: str, own: str | None = None) -> str:
     """The lines of a config that make the assumed ignore index a class and leave all other values as they are.
+
+    Args:
+        table: of the reader.
+        name: of the class.
+        own: setting of a reader that needs a label map of its own; None: ``data.label_map`` is meant.
 
     >>> info = DatasetInfo(("background", "person"), 255, ((0, 0, 0), (1, 1, 1)))
     >>> print(lines_of_class(LabelTable(info, {0: 0, 1: 1, 255: 255}, {}, assumed=255), "person"))
@@ -121,8 +139,9 @@ def lines_of_class(table: LabelTable, name: str) -> str:
     if table.other is not None:
         meant[REST] = names.get(table.other, IGNORE)
     pairs = yaml.safe_dump(meant, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True)
-    return f"data:\n  label_map: {pairs.strip()}"
+    label_map = f"label_map: {pairs.strip()}"
+    return f"data:\n  {label_map}" if own is None else f"{label_map}  # beside the class_path of {own}"
 
 
-def _seen(figures: SplitStatistics) -> str:
-    return f" (values seen: {show_shares(figures.labels)})" if figures.labels else ""
+def _seen(labels: Counter[int | Colour]) -> str:
+    return f" (values seen: {show_shares(labels)})" if labels else ""

@@ -4,16 +4,25 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.auditing.lossy import is_lossy
-from lightning_seg.data.auditing.statistics import Moments
+from lightning_seg.data.auditing.unlike import Form, form_of
+from lightning_seg.data.auditing.values import PixelValues, count_values
 from lightning_seg.data.labels.rasterise import paint, rasterise, region_of
 from lightning_seg.data.labels.table import Ids, LabelTable, pack
 from lightning_seg.data.listing.defects import Defect, Kind
-from lightning_seg.data.reading import USUAL, Header, ImageFile, ReadingRules, StoredMask, read_mask
+from lightning_seg.data.reading import (
+    USUAL,
+    Header,
+    ReadingRules,
+    StoredMask,
+    open_image,
+    read_mask,
+)
+from lightning_seg.data.reading.bands import BandsFile
+from lightning_seg.data.reading.grid import grid_of, grid_problem
 from lightning_seg.data.reading.storage import exists
 from lightning_seg.errors import DataError, LossyMaskError, UnfitImageError
 from lightning_seg.sources import AnyFile
@@ -21,6 +30,9 @@ from lightning_seg.structures import Annotations, Colour, Sample
 
 SHOWN = 5
 """How many colours of a mask a message names."""
+
+_Absent = NDArray[np.bool_] | None
+"""Where an image holds nothing, (H, W); None: nowhere."""
 
 
 @dataclass
@@ -30,9 +42,12 @@ class Examination:
     Attributes:
         split: the split of the sample.
         image: the image file.
+        source: of the sample.
         defects: what is wrong with the sample alone.
         size: height and width of the upright image; None where it cannot be read.
-        moments: mean and deviations of its pixels.
+        values: how often its pixels have each value.
+        form: what the file says of its pixels.
+        refused: values of an image that no run takes, to say which settings would let it pass.
         digest: of its decoded pixels; only equal images have equal ones.
         class_pixels: (K,) int64; None where the mask cannot be read.
         ignored: number of pixels that do not count.
@@ -42,9 +57,12 @@ class Examination:
 
     split: str
     image: AnyFile
+    source: int = 0
     defects: list[Defect] = field(default_factory=list)
     size: tuple[int, int] | None = None
-    moments: Moments | None = None
+    values: PixelValues | None = None
+    form: Form | None = None
+    refused: PixelValues | None = None
     digest: bytes | None = None
     class_pixels: NDArray[np.int64] | None = None
     ignored: int = 0
@@ -66,24 +84,25 @@ def examine(
     A defect that follows from another is left out: a mask that would fit its image without the EXIF orientation is no
     ``size_mismatch``, a JPEG is not ``unreadable``, and a smoothed mask has no ``unknown_colour``.
     """
-    found = Examination(split, sample.image)
-    header = _examine_image(sample, rules, found)
+    found = Examination(split, sample.image, sample.source)
+    header, absent = _examine_image(sample, rules, found)
     if isinstance(sample.mask, Annotations):
-        _examine_regions(sample, sample.mask, table, header, found)
+        _examine_regions(sample, sample.mask, table, header, absent, found)
     elif sample.mask is not None:
-        _examine_mask(sample.mask, table, rules, header, found)
+        _examine_mask(sample.mask, table, rules, header, absent, found)
     return found
 
 
 def examine_mask(sample: Sample, table: LabelTable, split: str, rules: ReadingRules = USUAL) -> Examination:
     """Do as :func:`examine`, but do not read the image."""
-    found = Examination(split, sample.image)
+    found = Examination(split, sample.image, sample.source)
     if sample.mask_file is not None:
-        _examine_mask(sample.mask_file, table, rules, None, found)
+        _examine_mask(sample.mask_file, table, rules, None, None, found)
     return found
 
 
-def _examine_image(sample: Sample, rules: ReadingRules, found: Examination) -> Header | None:
+def _examine_image(sample: Sample, rules: ReadingRules, found: Examination) -> tuple[Header | None, _Absent]:
+    """The header of an image that can be read, and where it holds nothing."""
     path, mask = sample.image, sample.mask_file
     if not exists(path):
         detail = f"image {path} does not exist"
@@ -91,23 +110,27 @@ def _examine_image(sample: Sample, rules: ReadingRules, found: Examination) -> H
             found.report("orphan_mask", mask, detail)
         else:
             found.report("unreadable", path, detail)
-        return None
+        return None, None
     try:
-        file = ImageFile(path, rules)
-        header, image = file.header, file.whole()
+        file = open_image(path, rules)
+        header = file.header
+        image, absent = file.read() if isinstance(file, BandsFile) else (file.whole(), None)
+        grid = grid_of(path, "image") if header.format == "TIFF" else None
     except UnfitImageError as error:
         found.report("unfit", path, error)
-        return None
+        return None, None
     except Exception as error:  # decoders raise what they like on a damaged file
         found.report("unreadable", path, _as_message(error, f"image {path}"))
-        return None
+        return None, None
     found.size = image.shape[:2]
-    mean, std = cv2.meanStdDev(image)
-    pixels = image.shape[0] * image.shape[1]
-    found.moments = Moments(pixels, np.asarray(mean[:, 0], np.float64), np.asarray(std[:, 0], np.float64) ** 2 * pixels)
-    digest = hashlib.sha256(str(image.shape).encode())
-    digest.update(image.tobytes())
-    found.digest = digest.digest()[:16]
+    found.values = count_values(image, absent)
+    found.form = form_of(header, grid, rules)
+    if found.values.are_absent:
+        found.report("all_nodata", path, f"no pixel of image {path} has data: leave it out of the list", refused=False)
+    else:
+        digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
+        digest.update(np.ascontiguousarray(image).data)
+        found.digest = digest.digest()[:16]
     if header.orientation != 1:
         found.report(
             "exif_rotation",
@@ -116,11 +139,16 @@ def _examine_image(sample: Sample, rules: ReadingRules, found: Examination) -> H
             "store it so, for programs that do not turn it",
             refused=False,
         )
-    return header
+    return header, absent
 
 
 def _examine_mask(
-    path: AnyFile, table: LabelTable, rules: ReadingRules, header: Header | None, found: Examination
+    path: AnyFile,
+    table: LabelTable,
+    rules: ReadingRules,
+    header: Header | None,
+    absent: _Absent,
+    found: Examination,
 ) -> None:
     if not exists(path):
         found.report("orphan_image", found.image, f"mask {path} does not exist")
@@ -129,6 +157,7 @@ def _examine_mask(
         stored = read_mask(path, rules)
         if header is not None:
             compare_sizes(path, stored.size, header, found)
+            compare_grids(path, header, rules, found)
         if stored.values is None and not table.colours:
             found.report("unknown_colour", path, _colours_without_palette(stored, path))
             return
@@ -165,7 +194,7 @@ def _examine_mask(
         colours = isinstance(next(iter(foreign)), tuple)
         found.report("unknown_colour" if colours else "unknown_id", path, table.describe(foreign, path))
     found.unknown = sum(foreign.values())
-    _count(ids, table, path, found)
+    _count(ids, table, path, absent, found)
 
 
 def compare_sizes(path: AnyFile, size: tuple[int, int], header: Header, found: Examination) -> None:
@@ -183,13 +212,28 @@ def compare_sizes(path: AnyFile, size: tuple[int, int], header: Header, found: E
         found.report("size_mismatch", path, detail)
 
 
+def compare_grids(path: AnyFile, header: Header, rules: ReadingRules, found: Examination) -> None:
+    """Report a mask that lies elsewhere than its image, if both are GeoTIFFs; runs compare those of bands.
+
+    Raises:
+        UnreadableError: if a file is missing or damaged.
+    """
+    if header.format == "TIFF" and (problem := grid_problem(found.image, path)) is not None:
+        found.report("other_grid", path, problem, refused=rules.bands is not None)
+
+
 def _blame_rotation(found: Examination, detail: str) -> None:
     found.defects = [defect for defect in found.defects if defect.kind != "exif_rotation"]
     found.report("exif_rotation", found.image, f"{detail}; the mask is not turned as the image's EXIF data says")
 
 
 def _examine_regions(
-    sample: Sample, regions: Annotations, table: LabelTable, header: Header | None, found: Examination
+    sample: Sample,
+    regions: Annotations,
+    table: LabelTable,
+    header: Header | None,
+    absent: _Absent,
+    found: Examination,
 ) -> None:
     size = found.size or regions.size
     if size is None:
@@ -222,10 +266,12 @@ def _examine_regions(
             )
             continue
         sound.append(region)
-    _count(paint(sound, regions, size, table), table, sample.image, found)
+    _count(paint(sound, regions, size, table), table, sample.image, absent, found)
 
 
-def _count(ids: Ids, table: LabelTable, path: AnyFile, found: Examination) -> None:
+def _count(ids: Ids, table: LabelTable, path: AnyFile, absent: _Absent, found: Examination) -> None:
+    if absent is not None and absent.shape == ids.shape:
+        ids[absent] = table.info.ignore_index
     counts = np.bincount(ids[ids != table.info.ignore_index], minlength=table.info.num_classes)
     found.class_pixels = counts.astype(np.int64)
     found.ignored = ids.size - int(counts.sum()) - found.unknown

@@ -9,7 +9,7 @@ from lightning_seg.data.archives.places import is_file, located
 from lightning_seg.data.auditing.audit import Audit
 from lightning_seg.data.auditing.pictures import picture
 from lightning_seg.data.auditing.statistics import WEIGHT_FORMULA
-from lightning_seg.data.auditing.tables import class_table, colour_legend, label_tables, pixel_table, size_histogram
+from lightning_seg.data.auditing.tables import class_table, colour_legend, label_tables, pixel_tables, size_histogram
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.listing.defects import MEANINGS, Defect
 from lightning_seg.data.listing.splits import Listing
@@ -72,7 +72,8 @@ def write_page(path: Path, name: str, audit: Audit, listings: Mapping[str, Listi
         "<h2>Image sizes</h2>",
         *(size_histogram(split, figures.sizes) for split, figures in audit.splits.items()),
         "<h2>Pixels</h2>",
-        pixel_table(audit),
+        *pixel_tables(audit),
+        *(f"<pre>{escape(text)}</pre>" for text in audit.advice),
         "<h2>Samples</h2>",
         colour_legend(audit),
         *_samples(audit, listings),
@@ -90,7 +91,7 @@ def _samples(audit: Audit, listings: Mapping[str, Listing]) -> Iterator[str]:
     for split, listing in listings.items():
         good = [sample for sample in listing.samples if not {str(sample.image), str(sample.mask)} & bad]
         chosen = good[:: max(1, len(good) // SAMPLES)][:SAMPLES]
-        shown = ((sample, picture(sample, listing.table, listing.rules)) for sample in chosen)
+        shown = ((sample, picture(sample, listing.table_of(sample), listing.rules)) for sample in chosen)
         figures = "".join(
             f'<figure><img alt="" src="{source}"><figcaption>{escape(sample.name)}</figcaption></figure>'
             for sample, source in shown
@@ -104,7 +105,10 @@ def _defects(defects: Sequence[Defect], listings: Mapping[str, Listing]) -> Iter
     if defects:
         for split, listing in listings.items():
             for sample in listing.samples:
-                owners[split, str(sample.image)] = owners[split, str(sample.mask)] = (sample, listing.table)
+                owners[split, str(sample.image)] = owners[split, str(sample.mask)] = (
+                    sample,
+                    listing.table_of(sample),
+                )
         yield "<h2>Defects</h2>"
     for kind, group in groupby(defects, key=lambda defect: defect.kind):
         members = list(group)
@@ -129,7 +133,7 @@ def _thumbnail(defect: Defect, owner: tuple[Sample, LabelTable] | None, listings
         path = Path(defect.path)
         if not is_file(path) or defect.kind not in _OF_FILES:
             return None
-        table = listings[defect.split].table
+        table = listings[defect.split].tables[0]
         as_mask = defect.kind == "orphan_mask"
         owner = (Sample(defect.path, Path() if as_mask else located(path), located(path) if as_mask else None), table)
     return picture(*owner, listings[defect.split].rules)

@@ -12,6 +12,7 @@ import cv2
 import torch
 
 from lightning_seg.data.auditing.examine import Examination, examine
+from lightning_seg.data.auditing.refused import values_of_refused
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.listing.splits import Listing
 from lightning_seg.data.loading.records import Records
@@ -24,7 +25,7 @@ _CHUNK = 8
 Track = Callable[[Iterable[Examination], int], Iterable[Examination]]
 """Passes on a sequence of known length, and shows how far it is."""
 
-_Split = tuple[Records, LabelTable, ReadingRules]
+_Split = tuple[Records, list[LabelTable], ReadingRules]
 
 _splits: dict[str, _Split] = {}
 """The samples that a worker examines; set once, when it starts."""
@@ -41,7 +42,7 @@ def examine_all(listings: Mapping[str, Listing], track: Track, workers: int | No
     Raises:
         DataError: if a process is killed, as for want of memory.
     """
-    splits = {split: (Records(listing.samples), listing.table, listing.rules) for split, listing in listings.items()}
+    splits = {split: (Records(listing.samples), listing.tables, listing.rules) for split, listing in listings.items()}
     places = [(split, index) for split, (records, *_) in splits.items() for index in range(len(records))]
     workers = min(workers or usable_cpus(), math.ceil(len(places) / _CHUNK))
     if workers <= 1:
@@ -84,5 +85,9 @@ def _start(splits: dict[str, _Split], alone: bool = False) -> None:
 
 def _examine_at(place: tuple[str, int]) -> Examination:
     split, index = place
-    records, table, rules = _splits[split]
-    return examine(records[index], table, split, rules)
+    records, tables, rules = _splits[split]
+    sample = records[index]
+    found = examine(sample, tables[sample.source], split, rules)
+    if any(defect.kind == "unfit" for defect in found.defects):
+        found.refused = values_of_refused(found.image, rules)
+    return found

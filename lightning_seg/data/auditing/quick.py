@@ -8,7 +8,7 @@ from itertools import chain, zip_longest
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_seg.data.auditing.absent import absent_classes
-from lightning_seg.data.auditing.examine import Examination, compare_sizes, examine, examine_mask
+from lightning_seg.data.auditing.examine import Examination, compare_grids, compare_sizes, examine, examine_mask
 from lightning_seg.data.auditing.pool import without_opencv_threads
 from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.listing.defects import COMMAND, EVERY_DEFECT, Defect, remedies
@@ -96,7 +96,8 @@ class Glance:
     def add(self, found: Examination) -> None:
         self.defects += [defect for defect in found.defects if defect.refused]
         if found.class_pixels is not None:
-            self.figures[found.split].add_mask(found.class_pixels, found.ignored, found.unknown, found.labels)
+            figures = self.figures[found.split]
+            figures.add_mask(found.class_pixels, found.ignored, found.unknown, found.labels, found.source)
 
 
 def look_quickly(listings: Mapping[str, Listing], deadline: float) -> Glance:
@@ -105,7 +106,7 @@ def look_quickly(listings: Mapping[str, Listing], deadline: float) -> Glance:
     Where only one class was seen, more masks are read: they may show what is missing.
     """
     glance = Glance({
-        split: SplitStatistics(listing.table.info.num_classes, len(listing.samples))
+        split: SplitStatistics(listing.tables[0].info.num_classes, len(listing.samples))
         for split, listing in listings.items()
     })  # fmt: skip
     clock = _Clock(deadline)
@@ -115,7 +116,7 @@ def look_quickly(listings: Mapping[str, Listing], deadline: float) -> Glance:
     for split, sample in whole:
         if clock.has_time_for(sample, listings[split].rules):
             with clock:
-                glance.add(examine(sample, listings[split].table, split, listings[split].rules))
+                glance.add(examine(sample, listings[split].table_of(sample), split, listings[split].rules))
             read.add((split, sample.name))
     seen = set(read)
     for split, sample in headers:
@@ -124,14 +125,19 @@ def look_quickly(listings: Mapping[str, Listing], deadline: float) -> Glance:
             seen.add((split, sample.name))
 
     def absent(split: str) -> list[Defect]:
+        info = listings[split].tables[0].info
         whole = sum(part == split for part, _ in read) == len(listings[split].samples)
-        return absent_classes(split, glance.figures[split], listings[split], listings[split].table.info, whole=whole)
+        return absent_classes(split, glance.figures[split], listings[split], info, whole=whole)
 
-    doubtful = {split for split, listing in listings.items() if listing.table.assumed is not None and absent(split)}
+    doubtful = {
+        split
+        for split, listing in listings.items()
+        if any(table.assumed is not None for table in listing.tables) and absent(split)
+    }
     for split, sample in headers:
         if split in doubtful and (split, sample.name) not in read and clock.has_time_for(sample, listings[split].rules):
             with clock:
-                glance.add(examine_mask(sample, listings[split].table, split, listings[split].rules))
+                glance.add(examine_mask(sample, listings[split].table_of(sample), split, listings[split].rules))
             read.add((split, sample.name))
             if not absent(split):
                 doubtful.remove(split)
@@ -185,6 +191,7 @@ def _examine_headers(sample: Sample, split: str, rules: ReadingRules) -> list[De
         if sample.mask_file is not None:
             path = sample.mask_file
             compare_sizes(path, read_header(path, "mask", rules).upright, header, found)
+            compare_grids(path, header, rules, found)
     except DataError as error:
         found.report("unfit" if isinstance(error, UnfitImageError) else "unreadable", path, error)
     return [defect for defect in found.defects if defect.refused]

@@ -1,12 +1,13 @@
 """Adds up the figures of a split, sample by sample, and computes class weights from them."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.data.auditing.values import PERCENTS, PixelTotals, PixelValues
 from lightning_seg.structures import Colour
 
 MOST_LABELS = 4096
@@ -18,40 +19,8 @@ WEIGHT_FORMULA = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """Mean and sum of squared deviations of pixels, 0 to 255, per channel.
-
-    Attributes:
-        count: pixels.
-        mean: (C,) float64.
-        deviations: (C,) float64.
-    """
-
-    count: int
-    mean: NDArray[np.float64]
-    deviations: NDArray[np.float64]
-
-    def __add__(self, other: "Moments") -> "Moments":
-        """Pool two (Chan, Golub & LeVeque 1979), without a large sum of squares that would lose digits."""
-        count = self.count + other.count
-        if not count:
-            return self
-        step = other.mean - self.mean
-        return Moments(
-            count,
-            self.mean + step * (other.count / count),
-            self.deviations + other.deviations + step**2 * (self.count * other.count / count),
-        )
-
-    @property
-    def std(self) -> NDArray[np.float64]:
-        """Standard deviation over all pixels."""
-        return np.asarray(np.sqrt(self.deviations / max(1, self.count)))
-
-
-def no_pixels(channels: int = 3) -> Moments:
-    return Moments(0, np.zeros(channels), np.zeros(channels))
+Layout = tuple[str, int]
+"""NumPy's name of a type, and a number of bands."""
 
 
 @dataclass
@@ -68,8 +37,9 @@ class SplitStatistics:
         pixels_beside: (K,) int64, counted pixels of the images that have the class.
         ignored_pixels: number of pixels that do not count.
         unknown_pixels: number of pixels whose value or colour has no meaning.
-        labels: number of pixels of each stored value or colour of mask files; at most the commonest.
-        moments: mean and deviations of the images' pixels.
+        labels: number of pixels of each stored value or colour of mask files, by source; at most the commonest.
+        pixels: values of the images, by type and number of bands; one entry where all images are alike.
+        refused: the same of images that are refused, by what the files hold.
     """
 
     num_classes: int
@@ -78,25 +48,48 @@ class SplitStatistics:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     ignored_pixels: int = 0
     unknown_pixels: int = 0
-    labels: Counter[int | Colour] = field(default_factory=Counter)
-    moments: Moments = field(default_factory=no_pixels)
+    labels: defaultdict[int, Counter[int | Colour]] = field(default_factory=lambda: defaultdict(Counter))
+    pixels: dict[Layout, PixelTotals] = field(default_factory=dict)
+    refused: dict[Layout, PixelTotals] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.class_pixels = np.zeros(self.num_classes, np.int64)
         self.class_images = np.zeros(self.num_classes, np.int64)
         self.pixels_beside = np.zeros(self.num_classes, np.int64)
 
-    def add_image(self, size: tuple[int, int], moments: Moments) -> None:
+    def add_image(self, size: tuple[int, int], values: PixelValues) -> None:
         self.sizes[size] += 1
-        self.moments += moments
+        _add(self.pixels, values)
+
+    def add_refused(self, values: PixelValues) -> None:
+        """Add an image that no run takes, to say what would mend that."""
+        _add(self.refused, values)
+
+    @property
+    def usual_pixels(self) -> PixelTotals | None:
+        """Values of the images of the commonest type and number of bands; None where no image was read."""
+        return _commonest(self.pixels)
+
+    @property
+    def usual_refused(self) -> PixelTotals | None:
+        """The same of images that no run takes, where they are at least as many as those that one takes."""
+        refused = _commonest(self.refused)
+        taken = sum(totals.images for totals in self.pixels.values())
+        return refused if refused is not None and refused.images >= taken else None
 
     def add_mask(
-        self, class_pixels: NDArray[np.int64], ignored: int, unknown: int, labels: Mapping[int | Colour, int]
+        self,
+        class_pixels: NDArray[np.int64],
+        ignored: int,
+        unknown: int,
+        labels: Mapping[int | Colour, int],
+        source: int = 0,
     ) -> None:
         self.masks += 1
-        self.labels.update(labels)
-        if len(self.labels) > 2 * MOST_LABELS:
-            self.labels = Counter(dict(self.labels.most_common(MOST_LABELS)))
+        seen = self.labels[source]
+        seen.update(labels)
+        if len(seen) > 2 * MOST_LABELS:
+            self.labels[source] = Counter(dict(seen.most_common(MOST_LABELS)))
         self.class_pixels += class_pixels
         self.class_images += class_pixels > 0
         self.pixels_beside += np.where(class_pixels > 0, class_pixels.sum(), 0)
@@ -112,9 +105,31 @@ class SplitStatistics:
             "class_images": dict(zip(names, self.class_images.tolist(), strict=True)),
             "ignored_pixels": self.ignored_pixels,
             "unknown_pixels": self.unknown_pixels,
-            "mean": self.moments.mean.tolist(),
-            "std": self.moments.std.tolist(),
+            **_figures(self.usual_pixels),
         }
+
+
+def _add(totals: dict[Layout, PixelTotals], values: PixelValues) -> None:
+    layout = values.type, len(values.bands)
+    totals.setdefault(layout, PixelTotals(*layout)).add(values)
+
+
+def _commonest(totals: Mapping[Layout, PixelTotals]) -> PixelTotals | None:
+    return max(totals.values(), key=lambda each: each.images, default=None)
+
+
+def _figures(totals: PixelTotals | None) -> dict[str, object]:
+    if totals is None:
+        return {"mean": [], "std": [], "percentiles": {}}
+    percentiles = [band.percentiles(PERCENTS) for band in totals.bands]
+    return {
+        "mean": totals.mean,
+        "std": totals.std,
+        "type": totals.type,
+        "percentiles": {
+            str(percent): list(column) for percent, column in zip(PERCENTS, zip(*percentiles, strict=True), strict=True)
+        },
+    }
 
 
 def class_weights(class_pixels: NDArray[np.int64], pixels_beside: NDArray[np.int64]) -> list[float]:

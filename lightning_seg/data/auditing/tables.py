@@ -1,10 +1,11 @@
 """Writes the figures of an audit as tables and bars in HTML."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from lightning_seg.data.auditing.audit import Audit
+from lightning_seg.data.auditing.lines import VALUE_TITLES, table_of_bands
 from lightning_seg.data.auditing.pictures import foreign_colour
 from lightning_seg.data.auditing.seen import SeenLabel
 from lightning_seg.structures import show_colour
@@ -110,26 +111,23 @@ def _histogram(rows: Sequence[tuple[str, int]], caption: str = "") -> str:
     return f"<table>{f'<caption>{caption}</caption>' if caption else ''}{body}</table>"
 
 
-def pixel_table(audit: Audit) -> str:
-    """Show the moments of the images, and the pixels that are no class."""
-    rows = "".join(
-        f"<tr><td>{split}</td><td>{triple(figures.moments.mean)}</td><td>{triple(figures.moments.std)}</td>"
-        f'<td class="number">{figures.ignored_pixels}</td><td class="number">{figures.unknown_pixels}</td></tr>'
-        for split, figures in audit.splits.items()
-    )
-    return (
-        "<table><tr><th>split</th><th>mean, RGB 0 to 255</th><th>standard deviation</th>"
-        f'<th class="number">ignored pixels</th><th class="number">unknown pixels</th></tr>{rows}</table>'
-    )
+def pixel_tables(audit: Audit) -> Iterator[str]:
+    """The values of each band in each split, and the pixels that are no class."""
+    for split, figures in audit.splits.items():
+        if (pixels := figures.usual_pixels) is None:
+            continue
+        head = "".join(f'<th class="number">{title}</th>' for title in VALUE_TITLES)
+        rows = "".join(
+            f"<tr><td>{name}</td>{_cells(values)}</tr>" for name, *values in table_of_bands(pixels, audit.bands)
+        )
+        yield (
+            f'<h3>{split}, {pixels.type}</h3><div class="wide"><table><tr><th></th>{head}</tr>{rows}</table></div>'
+            f"<p>{figures.ignored_pixels} pixels are ignored, {figures.unknown_pixels} have no meaning.</p>"
+        )
 
 
-def triple(values: Iterable[float]) -> str:
-    """Show three figures, ready to paste.
-
-    >>> triple((1.0, 2.345, 3.0))
-    '[1.00, 2.35, 3.00]'
-    """
-    return f"[{', '.join(f'{value:.2f}' for value in values)}]"
+def _cells(values: Sequence[str]) -> str:
+    return "".join(f'<td class="number">{value}</td>' for value in values)
 
 
 def colour_legend(audit: Audit) -> str:

@@ -38,7 +38,11 @@ def parse_palette(palette: Mapping[str, str | Sequence[int]]) -> dict[str, Colou
 
 
 def dataset_info(
-    classes: Sequence[str], ignore_index: int, palette: Mapping[str, Colour], known: set[int | str]
+    classes: Sequence[str],
+    ignore_index: int,
+    palette: Mapping[str, Colour],
+    known: set[int | str],
+    channels: int = 3,
 ) -> DatasetInfo:
     """Class names, the ignore index and the colours of pictures.
 
@@ -47,6 +51,7 @@ def dataset_info(
         ignore_index: id of pixels that do not count.
         palette: colours by name; other classes get one chosen for them.
         known: names that ``palette`` may have beside the classes.
+        channels: of every image.
 
     Raises:
         ConfigError: if they do not go together.
@@ -68,4 +73,4 @@ def dataset_info(
     if unknown := sorted(palette.keys() - set(classes) - known):
         raise ConfigError(f"data.palette colours {', '.join(unknown)}, which data.classes does not name")
     colours = dict(zip(classes, default_palette(len(classes)), strict=True)) | dict(palette)
-    return DatasetInfo(tuple(classes), ignore_index, tuple(colours[name] for name in classes))
+    return DatasetInfo(tuple(classes), ignore_index, tuple(colours[name] for name in classes), channels)

@@ -62,7 +62,7 @@ class Region:
 
 
 def rasterise(annotations: Annotations, size: tuple[int, int], table: LabelTable) -> Ids:
-    """Paint the regions of one image: crowds first, then large ones, so that small ones stay visible.
+    """Paint the regions of one image: in their order, or crowds first, then large ones, so that small ones are visible.
 
     Args:
         annotations: what to paint.
@@ -93,8 +93,9 @@ def paint(regions: Iterable[Region], source: Annotations, size: tuple[int, int],
     """
     columns = np.full((size[1], size[0]), table.rest, table.dtype)
     flat = columns.reshape(-1)
-    # sorting is stable: the later of two equally large regions lies above
-    for region in sorted(regions, key=lambda region: (not region.segment.crowd, -region.pixels)):
+    if not source.in_order:  # sorting is stable: the later of two equally large regions lies above
+        regions = sorted(regions, key=lambda region: (not region.segment.crowd, -region.pixels))
+    for region in regions:
         region.paint(flat, table.id_of(region.segment.category, source))
     return np.asarray(cv2.transpose(columns))
 

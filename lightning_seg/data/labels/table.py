@@ -20,6 +20,9 @@ _COLOURS = 2**24
 _DEEP_VALUES = 2**16
 _MOST_LABELS = 1024
 
+LABEL_MAP = "data.label_map"
+"""The setting that says what stored values stand for, unless a reader has a label map of its own."""
+
 
 class LabelTable:
     """Turns the masks of one source into class ids.
@@ -32,6 +35,7 @@ class LabelTable:
         other: id of every value and category that is not in ``values``; None: those are unknown.
         unknown: what happens to a value or colour that is in neither; a warning names the first that is ignored.
         assumed: the stored value that is ignored because nobody said what it stands for; None: there is none.
+        setting: where the user says what values stand for, for messages.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class LabelTable:
         other: int | None = None,
         unknown: Unknown = "refuse",
         assumed: int | None = None,
+        setting: str = LABEL_MAP,
     ) -> None:
         self.info = info
         self.values = dict(values)
@@ -52,6 +57,7 @@ class LabelTable:
         self.other = other
         self.unknown = unknown
         self.assumed = assumed
+        self.setting = setting
         self._told = False
         # A byte must hold the ids, the ignore index, and one more value for unknown labels.
         shallow = 0 <= info.ignore_index <= 255 and info.num_classes < 255
@@ -140,7 +146,7 @@ class LabelTable:
         if self.unknown == "refuse":
             raise DataError(
                 f"{source} has an annotation of category {category}, which its categories do not list: add it "
-                f"there, or map it with data.label_map, {category}: ignore"
+                f"there, or map it with {self.setting}, {category}: ignore"
             )
         return self.info.ignore_index
 
@@ -211,7 +217,7 @@ class LabelTable:
         last = self.info.num_classes - 1
         return (
             f"{source} has class id {listed}, but data.classes names {last + 1} classes (0 to {last}) and the stored "
-            f"values {_ranges(self.values)} have a meaning: add a class, or map the value with data.label_map"
+            f"values {_ranges(self.values)} have a meaning: add a class, or map the value with {self.setting}"
         )
 
 

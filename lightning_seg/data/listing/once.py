@@ -1,6 +1,7 @@
 """Lists each split of an experiment once, for all who ask before its run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,36 +9,22 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_seg.data.archives.index import forget
 from lightning_seg.data.archives.places import is_folder
-from lightning_seg.data.labels.classes import classes_of_source
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.listing.defects import EVERY_DEFECT
 from lightning_seg.data.listing.prediction import images_to_predict
 from lightning_seg.data.listing.splits import Listing, list_split
 from lightning_seg.data.readers import Reader
-from lightning_seg.data.reading import ReadingRules
-from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.structures import Colour, Sample
-
-
-def find_classes(
-    readers: Mapping[str, Reader | None], root: Path | None, label_map: Mapping[int | str, str]
-) -> tuple[list[str], Mapping[str, Colour]]:
-    """Find names (after mapping) and colours of the first reader whose source has any.
-
-    Raises:
-        ConfigError: if none has.
-    """
-    for reader in readers.values():
-        if reader is not None and (source := reader.labels(root)) is not None:
-            return classes_of_source(source, label_map)
-    raise ConfigError("data.classes is empty: list the class names in id order")
+from lightning_seg.data.readers.several import Readers
+from lightning_seg.data.reading import ReadingRules, type_of_image
+from lightning_seg.errors import ConfigError, DataError, UnreadableError
+from lightning_seg.structures import Sample
 
 
 class Listings:
     """The splits of an experiment.
 
     Args:
-        readers: by split; None where there is none.
+        readers: by split.
         predict: ``data.predict``.
         root: ``data.root``; paths are relative to it.
         labelling: how stored values become classes.
@@ -46,7 +33,7 @@ class Listings:
 
     def __init__(
         self,
-        readers: Mapping[str, Reader | None],
+        readers: Readers,
         predict: Sequence[str] | str | Reader | None,
         root: Path | None,
         labelling: Labelling,
@@ -62,7 +49,7 @@ class Listings:
 
     def has(self, part: str) -> bool:
         """Whether the experiment has a split; images to predict count as one."""
-        return (self.predict if part == "predict" else self.readers[part]) is not None
+        return self.predict is not None if part == "predict" else bool(self.readers[part])
 
     def samples(self, part: str) -> list[Sample]:
         """The samples of a split, or those to predict."""
@@ -85,10 +72,8 @@ class Listings:
 
     def split(self, part: str) -> Listing:
         """List a split once, by :func:`list_split`."""
-        reader = self.readers[part]
-        assert reader is not None
         if part not in self._splits:
-            self._splits[part] = list_split(part, reader, self.root, self.labelling, self.rules)
+            self._splits[part] = list_split(part, self.readers[part], self.root, self.labelling, self.rules)
         return self._splits[part]
 
     def complete(self, part: str) -> Listing:
@@ -118,6 +103,18 @@ class Listings:
                 self._predicted = images_to_predict(self.predict, self.root, self._used())
         return self._predicted
 
+    def type_of_images(self, parts: Sequence[str]) -> str:
+        """NumPy's name of the type that images of some splits are read as: that of the first one that can be read.
+
+        Raises:
+            DataError: from a reader.
+        """
+        for part in filter(self.has, parts):
+            for sample in self.samples(part):
+                with suppress(UnreadableError):  # is told where it is read
+                    return type_of_image(sample.image, self.rules)
+        return "uint8"
+
     def take(self, part: str, command: str) -> Listing:
         """Do as :meth:`complete`, and keep the listing no longer; a warning says what is left out.
 
@@ -139,4 +136,5 @@ class Listings:
         forget()
 
     def _used(self) -> list[Reader]:
-        return [reader for reader in (*self.readers.values(), self.predict) if isinstance(reader, Reader)]
+        of_splits = [reader for readers in self.readers.values() for reader in readers]
+        return [*of_splits, self.predict] if isinstance(self.predict, Reader) else of_splits

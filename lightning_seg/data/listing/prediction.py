@@ -8,19 +8,21 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_seg.data.archives.places import is_file, is_folder, located, within
-from lightning_seg.data.readers import Coco, Folder, Reader
+from lightning_seg.data.archives.places import is_file, is_folder, located, members_like, within
+from lightning_seg.data.readers import Coco, Folder, Labelme, Reader
 from lightning_seg.data.readers.finding import Finder, resolve
 from lightning_seg.data.readers.folder import IMAGE_SUFFIXES
 from lightning_seg.data.readers.names import common_folder, unique_names
-from lightning_seg.data.readers.reader import OrphanError
+from lightning_seg.data.readers.reader import OrphanError, Wrapper
 from lightning_seg.data.readers.text import lines_of, read_text
 from lightning_seg.data.readers.walking import files_below
 from lightning_seg.data.reading import read_header
-from lightning_seg.data.reading.video import frame_paths, is_video
+from lightning_seg.data.reading.class_masks import ClassMasks
+from lightning_seg.data.reading.video import frames_of, is_video
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.files import absolute
-from lightning_seg.structures import Annotations, Sample, summarise
+from lightning_seg.sources import AnyFile
+from lightning_seg.structures import Sample, summarise
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _SUFFIXES = (
@@ -78,18 +80,19 @@ def _samples(files: Sequence[Path], called: Sequence[Path]) -> list[Sample]:
     relative = dict(zip(files, called, strict=True))
     videos = [file for file in files if is_video(file)]
     names = dict(zip(videos, unique_names([relative[video] for video in videos]), strict=True))
-    paths, whole = [], []
+    images: list[AnyFile] = []
+    whole = []
     for file in files:
         if file in names and within(file) is not None:
             raise DataError(f"video {file} lies in an archive: unpack it; videos are read from files of their own")
         if file not in names:
-            paths.append(file)
+            images.append(located(file))
             whole.append(os.fspath(relative[file]))
             continue
-        for frame in frame_paths(file):
-            paths.append(frame)
-            whole.append(f"{names[file]}/{frame.name}")
-    return [Sample(name, located(path)) for name, path in zip(unique_names(whole), paths, strict=True)]
+        for frame in frames_of(file):
+            images.append(frame)
+            whole.append(f"{names[file]}/{frame.number:06d}")
+    return [Sample(name, image) for name, image in zip(unique_names(whole), images, strict=True)]
 
 
 def _named_by(
@@ -157,6 +160,8 @@ def _files_at(source: Path) -> list[Path]:
     """All files below a folder or of a glob, but for hidden ones, each once and without ``..`` in its path."""
     if is_folder(source):
         return files_below(source)
+    if within(source) is not None:
+        return sorted(members_like(source))
     matches = {Path(os.path.normpath(match)) for match in glob.glob(str(source), recursive=True)}
     return sorted(path for path in matches if path.is_file() and not path.name.startswith("."))
 
@@ -168,9 +173,12 @@ def _masks_among(paths: Sequence[Path], root: Path | None, readers: Sequence[Rea
         return set()
     masks: set[Path] = set()
     for reader in readers:
-        if isinstance(reader, Folder):
-            masks.update(_named_as_masks(paths, reader))
-        if not isinstance(reader, Coco):  # whose masks are no files
+        innermost = reader
+        while isinstance(innermost, Wrapper):
+            innermost = innermost.of
+        if isinstance(innermost, Folder):
+            masks.update(_named_as_masks(paths, innermost))
+        if not isinstance(innermost, Coco | Labelme):  # whose masks are no files
             masks.update(_listed_masks(reader, root))
     known = {mask.resolve() for mask in masks}
     return {path for path in suspects if path.resolve() in known}
@@ -178,13 +186,13 @@ def _masks_among(paths: Sequence[Path], root: Path | None, readers: Sequence[Rea
 
 def _named_as_masks(paths: Sequence[Path], reader: Folder) -> Iterator[Path]:
     """What is named as the mask of another image in the same folder, and has its size."""
-    before, _, after = reader.image_name.partition("{stem}")
+    if reader.names.whole:  # they lie in other folders
+        return
     there = set(paths)
     for path in paths:
-        stem = path.stem.removeprefix(before).removesuffix(after)
-        mask = path.with_name(reader.mask_name.replace("{stem}", stem))
-        is_image = f"{before}{stem}{after}" == path.stem and mask != path
-        if is_image and mask in there and _size(mask) == _size(path) is not None:
+        name = reader.names.mask_for(path.name)
+        mask = path if name is None else path.with_name(name)
+        if mask != path and mask in there and _size(mask) == _size(path) is not None:
             yield mask
 
 
@@ -205,4 +213,8 @@ def _listed_masks(reader: Reader, root: Path | None) -> Iterator[Path]:
         return
     finally:
         reader.release()
-    yield from (Path(str(sample.mask)) for sample in samples if not isinstance(sample.mask, Annotations | None))
+    for sample in samples:
+        if isinstance(sample.mask, ClassMasks):
+            yield from (Path(str(file)) for _, file in sample.mask.files)
+        elif sample.mask_file is not None:
+            yield Path(str(sample.mask_file))

@@ -1,6 +1,6 @@
 """Lists the samples of a split, and what is wrong with it before any file is opened."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.listing.defects import Defect
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.reader import OrphanError
+from lightning_seg.data.readers.several import Readers, joined, settings_of
 from lightning_seg.data.reading import USUAL, ReadingRules
 from lightning_seg.structures import Annotations, Sample, Segment, SourceLabels
 
@@ -21,33 +22,36 @@ class Listing:
 
     Attributes:
         samples: the complete samples.
-        table: what their labels mean.
+        tables: what their labels mean, by the source of a sample.
         defects: files without a partner.
         refusal: the error of a run about those; None where there are none.
-        lost: classes whose value in the source is ignored.
+        lost: classes whose value is ignored in all sources that name them.
         left_out: the warning of a run about what it leaves out; None where there is nothing.
         rules: what may be read.
     """
 
     samples: list[Sample]
-    table: LabelTable
+    tables: list[LabelTable]
     defects: list[Defect] = field(default_factory=list)
     refusal: str | None = None
     lost: list[str] = field(default_factory=list)
     left_out: str | None = None
     rules: ReadingRules = USUAL
 
+    def table_of(self, sample: Sample) -> LabelTable:
+        """What the labels of a sample mean."""
+        return self.tables[sample.source]
+
 
 def list_splits(
-    readers: Mapping[str, Reader | None],
+    readers: Readers,
     root: Path | None,
     labelling: Labelling,
     rules: ReadingRules = USUAL,
 ) -> dict[str, Listing]:
     """List every split that has a reader, as :func:`list_split` does; the readers keep nothing."""
-    used = {split: reader for split, reader in readers.items() if reader is not None}
-    listings = {split: list_split(split, reader, root, labelling, rules) for split, reader in used.items()}
-    for reader in used.values():
+    listings = {split: list_split(split, some, root, labelling, rules) for split, some in readers.items() if some}
+    for reader in (reader for some in readers.values() for reader in some):
         reader.release()
     forget()
     return listings
@@ -55,26 +59,34 @@ def list_splits(
 
 def list_split(
     split: str,
-    reader: Reader,
+    readers: Sequence[Reader],
     root: Path | None,
     labelling: Labelling,
     rules: ReadingRules = USUAL,
 ) -> Listing:
-    """List a split.
+    """List a split: the samples of each reader, one reader's after the other's.
 
     Raises:
         ConfigError: if a table of labels cannot be made.
         DataError: if nothing can be listed.
     """
-    source = reader.labels(root)
-    table = labelling.table(source, f"data.{split}")
-    try:
-        listing = Listing(reader.samples(root), table)
-    except OrphanError as error:
-        defects = [Defect(orphan.kind, split, str(orphan.path), orphan.detail) for orphan in error.orphans]
-        listing = Listing(error.samples, table, defects, str(error))
-    listing.rules = rules
-    listing.lost = _classes_without_a_value(source, table)
+    sources = [reader.labels(root) for reader in readers]
+    settings = settings_of(split, readers)
+    tables = [
+        labelling.table(source, setting, reader.own_label_map)
+        for source, setting, reader in zip(sources, settings, readers, strict=True)
+    ]
+    listing = Listing([], tables, rules=rules, lost=_classes_without_a_value(sources, tables))
+    parts, refusals = [], []
+    for reader in readers:
+        try:
+            parts.append(reader.samples(root))
+        except OrphanError as error:
+            listing.defects += [Defect(orphan.kind, split, str(orphan.path), orphan.detail) for orphan in error.orphans]
+            parts.append(error.samples)
+            refusals.append(str(error))
+    listing.samples = joined(parts)
+    listing.refusal = "; ".join(refusals) or None
     if bare := _annotations_without_region(listing.samples):
         _take_out(bare, listing, split, skip=labelling.unreadable == "skip")
     return listing
@@ -112,7 +124,10 @@ def _take_out(bare: Sequence[tuple[Annotations, Segment]], listing: Listing, spl
     ]
 
 
-def _classes_without_a_value(source: SourceLabels | None, table: LabelTable) -> list[str]:
-    meant = {*table.values.values(), *table.colours.values(), table.rest, table.other}
-    names = [] if source is None else source.names
-    return [name for name in names if name in table.info.names and table.info.names.index(name) not in meant]
+def _classes_without_a_value(sources: Sequence[SourceLabels | None], tables: Sequence[LabelTable]) -> list[str]:
+    classes = tables[0].info.names
+    meant: set[int | None] = set()
+    for table in tables:
+        meant |= {*table.values.values(), *table.colours.values(), table.rest, table.other}
+    names = dict.fromkeys(name for source in sources if source is not None for name in source.names)
+    return [name for name in names if name in classes and classes.index(name) not in meant]

@@ -26,6 +26,8 @@ GIB = 2**30
 _PART_OF_FREE = 0.9
 """The part of the free memory that the cache may take; the rest is for the processes themselves."""
 _READERS_OF_HEADERS = 16
+_TYPES = ("uint8", "uint16", "int16", "float32")
+"""Types of images; the file holds the place of one."""
 
 
 class SampleCache:
@@ -34,9 +36,9 @@ class SampleCache:
     It is a file without a name, in memory. Loading processes inherit it or are sent it, other ranks of the machine open
     it, and it is gone with the last of them. It takes memory only for the samples that are in it.
 
-    The file holds how many samples there are, the bytes of an id, the channels of an image, where each sample's pixels
-    end, and its height and width, which are 0 until it is there; then image and ids of one sample after the other. Two
-    processes that decode a sample at the same time write the same bytes.
+    The file holds how many samples there are, the bytes of an id, the channels and the type of an image, where each
+    sample's pixels end, and its height and width, which are 0 until it is there; then image and ids of one sample after
+    the other. Two processes that decode a sample at the same time write the same bytes.
 
     Args:
         file: descriptor, from :func:`create` or another process.
@@ -45,29 +47,32 @@ class SampleCache:
     def __init__(self, file: int) -> None:
         self._file = os.fdopen(file, "r+b")
         self._map = mmap.mmap(file, os.fstat(file).st_size)
-        count, id_bytes, self._channels = np.frombuffer(self._map, np.int64, 3).tolist()
+        count, id_bytes, self._channels, kind = np.frombuffer(self._map, np.int64, 4).tolist()
         self._ids_dtype = np.dtype(np.uint8 if id_bytes == 1 else np.int32)
-        self._ends = np.frombuffer(self._map, np.int64, count + 1, 24)
-        self._sizes = np.frombuffer(self._map, np.int64, 2 * count, 24 + self._ends.nbytes).reshape(count, 2)
+        self._dtype = np.dtype(_TYPES[kind])
+        self._ends = np.frombuffer(self._map, np.int64, count + 1, 32)
+        self._sizes = np.frombuffer(self._map, np.int64, 2 * count, 32 + self._ends.nbytes).reshape(count, 2)
 
     @classmethod
-    def create(cls, pixels: Sequence[int], id_bytes: int, channels: int) -> "SampleCache":
+    def create(cls, pixels: Sequence[int], id_bytes: int, channels: int, dtype: str = "uint8") -> "SampleCache":
         """An empty cache.
 
         Args:
             pixels: of each sample.
             id_bytes: of one class id.
             channels: of every image.
+            dtype: NumPy's name of the type of every image.
         """
-        header = 8 * (4 + 3 * len(pixels))
-        ends = np.cumsum([header, *((channels + id_bytes) * count for count in pixels)], dtype=np.int64)
+        header = 8 * (5 + 3 * len(pixels))
+        of_pixel = channels * np.dtype(dtype).itemsize + id_bytes
+        ends = np.cumsum([header, *(of_pixel * count for count in pixels)], dtype=np.int64)
         if hasattr(os, "memfd_create"):  # Linux: not bound by the size of /dev/shm, which containers keep small
             file = os.memfd_create("lightning_seg-samples")
         else:
             with tempfile.TemporaryFile() as unnamed:
                 file = os.dup(unnamed.fileno())
         os.ftruncate(file, int(ends[-1]))
-        os.pwrite(file, np.array([len(pixels), id_bytes, channels, *ends], np.int64).tobytes(), 0)
+        os.pwrite(file, np.array([len(pixels), id_bytes, channels, _TYPES.index(dtype), *ends], np.int64).tobytes(), 0)
         return cls(file)
 
     @property
@@ -75,7 +80,7 @@ class SampleCache:
         """The path by which other processes of this machine can open it while this process lives."""
         return f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
 
-    def get(self, index: int) -> tuple[NDArray[np.uint8], Ids] | None:
+    def get(self, index: int) -> tuple[NDArray[Any], Ids] | None:
         """Copies of a sample's image (H, W, C) and ids (H, W); None: not there yet."""
         height, width = self._sizes[index].tolist()
         if height == 0:
@@ -83,7 +88,7 @@ class SampleCache:
         image, ids = self._views(index, height, width)
         return image.copy(), ids.copy()
 
-    def put(self, index: int, image: NDArray[np.uint8], ids: Ids) -> None:
+    def put(self, index: int, image: NDArray[Any], ids: Ids) -> None:
         """Keep a sample of the number of pixels that was given; one of 0 pixels, whose header is bad, is left out."""
         if self._ends[index] == self._ends[index + 1]:
             return
@@ -93,15 +98,15 @@ class SampleCache:
         self._sizes[index, 1] = ids.shape[1]
         self._sizes[index, 0] = ids.shape[0]  # last: now it is there
 
-    def _views(self, index: int, height: int, width: int) -> tuple[NDArray[np.uint8], Ids]:
+    def _views(self, index: int, height: int, width: int) -> tuple[NDArray[Any], Ids]:
         start = int(self._ends[index])
         pixels = height * width
-        end_of_image = start + self._channels * pixels
+        end_of_image = start + self._channels * self._dtype.itemsize * pixels
         assert end_of_image + pixels * self._ids_dtype.itemsize == self._ends[index + 1]
-        image = np.frombuffer(self._map, np.uint8, end_of_image - start, start).reshape(height, width, self._channels)
-        # as bytes: wide ids need not begin at a multiple of their size
-        ids = np.frombuffer(self._map, np.uint8, pixels * self._ids_dtype.itemsize, end_of_image)
-        return image, ids.view(self._ids_dtype).reshape(height, width)
+        # as bytes: wide values need not begin at a multiple of their size
+        image = np.frombuffer(self._map, np.uint8, end_of_image - start, start).view(self._dtype)
+        ids = np.frombuffer(self._map, np.uint8, pixels * self._ids_dtype.itemsize, end_of_image).view(self._ids_dtype)
+        return image.reshape(height, width, self._channels), ids.reshape(height, width)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _received, (DupFd(self._file.fileno()),)
@@ -115,7 +120,6 @@ def share_caches(
     samples: Sequence[Sequence[Sample]],
     id_bytes: Sequence[int],
     skip_unreadable: Sequence[bool],
-    channels: int,
     rules: ReadingRules = USUAL,
 ) -> list[SampleCache]:
     """Empty caches, one a data set, which all training processes of a machine share.
@@ -124,8 +128,7 @@ def share_caches(
         samples: of each data set, with masks.
         id_bytes: of each data set.
         skip_unreadable: of each data set: whether an image that cannot be read is passed over.
-        channels: of every image.
-        rules: what images may be.
+        rules: what images are.
 
     Raises:
         ConfigError: if they will not fit into memory.
@@ -134,14 +137,16 @@ def share_caches(
     machines = gather(_machine)
     first = machines.index(machines[this_rank()])
     caches: list[SampleCache] = []
+    channels, dtype = rules.channels, rules.dtype or "uint8"
+    of_image = channels * np.dtype(dtype).itemsize
 
     def create() -> list[str]:
         if first == this_rank():
             pixels = [_pixels(of_set, skip, rules) for of_set, skip in zip(samples, skip_unreadable, strict=True)]
-            needed = sum(sum(counts) * (channels + size) for counts, size in zip(pixels, id_bytes, strict=True))
+            needed = sum(sum(counts) * (of_image + size) for counts, size in zip(pixels, id_bytes, strict=True))
             _check_memory(needed, sum(map(len, pixels)))
             caches.extend(
-                SampleCache.create(counts, size, channels) for counts, size in zip(pixels, id_bytes, strict=True)
+                SampleCache.create(counts, size, channels, dtype) for counts, size in zip(pixels, id_bytes, strict=True)
             )
         return [cache.path for cache in caches]
 

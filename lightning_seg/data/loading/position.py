@@ -61,6 +61,8 @@ class EpochPosition:
     def changes(self, order: Mapping[str, Any]) -> list[str]:
         """Settings that an epoch's order depends on and that differ from the checkpoint's."""
         before = self._stored.get("order", {})
+        if before:  # earlier checkpoints know of no locality
+            before = {"data.locality": 1, **before}
         return [name for name, value in order.items() if before.get(name, value) != value]
 
     def problems(self, order: Mapping[str, Any], *, inside: bool) -> list[str]:

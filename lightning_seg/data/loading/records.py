@@ -38,18 +38,20 @@ class Records(Sequence[Sample]):
         place = range(len(self))[index]
         start, end = self._ends.numpy()[place : place + 2]
         packed = self._bytes.numpy()[start:end].tobytes()
-        name, image, mask = pickle.loads(packed)  # its own, from above
+        name, image, mask, source = pickle.loads(packed)  # its own, from above
         return Sample(
             name,
             Path(image) if isinstance(image, str) else image,
             Path(mask) if isinstance(mask, str) else mask,
+            source,
         )
 
 
-def _pack(sample: Sample) -> tuple[str, str | ByteSource, str | ByteSource | Annotations | None]:
+def _pack(sample: Sample) -> tuple[str, str | ByteSource, str | ByteSource | Annotations | None, int]:
     image, mask = sample.image, sample.mask
     return (
         sample.name,
         str(image) if isinstance(image, Path) else image,
         str(mask) if isinstance(mask, Path) else mask,
+        sample.source,
     )

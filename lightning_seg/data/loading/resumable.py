@@ -1,37 +1,53 @@
-"""Lets the epochs of a data module go on inside their order, where a checkpoint left them."""
+"""Makes the loaders of a data module, whose epochs go on inside their order, where a checkpoint left them."""
 
+from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
+from numpy.typing import NDArray
 
 from lightning_seg.data.dataset import SegmentationDataset
+from lightning_seg.data.loading.loader import SegmentationLoader, build_loader
 from lightning_seg.data.loading.position import EpochPosition, digest_of_names
+from lightning_seg.data.loading.sampler import EvaluationSampler, batch_problem, make_train_sampler
+from lightning_seg.errors import DataError
 from lightning_seg.machine import usable_cpus
 
 MAX_DEFAULT_WORKERS = 16
 
 
 class ResumableDataModule(pl.LightningDataModule):
-    """Tells loaders about the run: its processes, and how far it is in an epoch.
+    """Makes a loader for each stage by the run's processes, and by how far it is in an epoch.
 
     Attributes:
         datasets: by split.
         batch_size: training samples per process and step.
+        eval_batch_size: samples per process and step elsewhere.
         num_workers: loading processes per training process; None: by the CPUs that fall to it.
         seed: of the order.
         sampler: how training samples are drawn: ``shuffle`` or ``rare_class``.
+        locality: within how many neighbours ``shuffle`` shuffles at a time; 1: within all.
         position: how far the run is in the order of an epoch.
+        class_pixels: of each training sample, where ``sampler`` needs them.
+        predicted: positions of samples of ``predict`` that are done already.
+        failures: what this process could not predict, and why.
     """
 
     batch_size: int
+    eval_batch_size: int
     num_workers: int | None
     seed: int
     sampler: str
+    locality: int
 
     def __init__(self) -> None:
         super().__init__()
         self.datasets: dict[str, SegmentationDataset] = {}
         self.position = EpochPosition()
+        self.class_pixels: NDArray[np.int64] | None = None
+        self.predicted: Collection[int] = ()
+        self.failures: list[str] = []
         self._names: str | None = None
 
     @property
@@ -60,6 +76,41 @@ class ResumableDataModule(pl.LightningDataModule):
         find = self.position.start_at if start else self.position.batches_begun
         return find(epoch, batches, limit=limit, global_batch=self.global_batch, length=len(self.datasets["train"]))
 
+    def train_dataloader(self) -> SegmentationLoader:
+        dataset = self.datasets["train"]
+        world_size, rank = self._processes()
+        if problem := batch_problem(len(dataset), self.batch_size, world_size):
+            raise DataError(problem)
+        sampler = make_train_sampler(
+            dataset,
+            class_pixels=self.class_pixels,
+            overfit=self.trainer is not None and bool(self.trainer.overfit_batches),  # type: ignore[attr-defined]
+            num_replicas=world_size,
+            rank=rank,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            samples_done=self._samples_done,
+            locality=self.locality,
+        )
+        return build_loader(dataset, sampler, batch_size=self.batch_size, num_workers=self._workers())
+
+    def val_dataloader(self) -> SegmentationLoader | list[SegmentationLoader]:
+        return self._evaluation_loader("val") if "val" in self.datasets else []
+
+    def test_dataloader(self) -> SegmentationLoader:
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> SegmentationLoader:
+        return self._evaluation_loader("predict", self.predicted, self.failures)
+
+    def _evaluation_loader(
+        self, part: str, left_out: Collection[int] = (), failures: list[str] | None = None
+    ) -> SegmentationLoader:
+        (replicas, rank), size = self._processes(), self.eval_batch_size
+        dataset = self.datasets[part]
+        sampler = EvaluationSampler(dataset, num_replicas=replicas, rank=rank, batch_size=size, left_out=left_out)
+        return build_loader(dataset, sampler, batch_size=size, num_workers=self._workers(), failures=failures)
+
     def _samples_done(self) -> int:
         """Where the order of the epoch starts: above 0 in a run that is resumed inside it."""
         if self.trainer is None or not self.trainer.training:
@@ -71,7 +122,8 @@ class ResumableDataModule(pl.LightningDataModule):
         """All settings that an epoch's order depends on."""
         if self._names is None:
             self._names = digest_of_names(self.datasets["train"].samples)
-        return {"seed": self.seed, "data.sampler": self.sampler, "the samples of data.train": self._names}
+        settings = {"seed": self.seed, "data.sampler": self.sampler, "data.locality": self.locality}
+        return {**settings, "the samples of data.train": self._names}
 
     def _processes(self) -> tuple[int, int]:
         """How many training processes there are, and the number of this one."""

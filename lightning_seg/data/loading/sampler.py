@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
+from lightning_seg.errors import ConfigError
+
 TEMPERATURE = 0.01
 MIN_PIXELS = 3000
 """Settings of rare-class sampling, as DAFormer trains (``class_temp`` and ``min_pixels`` of its configs)."""
@@ -37,6 +39,8 @@ class TrainSampler(DistributedSampler[Draw]):
         samples_done: how many samples of the epoch's order are done already in a resumed run; asked when an epoch
             begins. They are left out, and the others are dealt in whole global batches; the length stays that of the
             whole epoch.
+        locality: above 1, the order of an epoch goes through blocks of so many neighbouring samples, which are shuffled
+            as blocks and each in itself. All ranks read in one block at a time.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class TrainSampler(DistributedSampler[Draw]):
         seed: int,
         batch_size: int,
         samples_done: Callable[[], int] = lambda: 0,
+        locality: int = 1,
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed, drop_last=True)
         self.length = len(dataset)  # type: ignore[arg-type]  # Dataset declares no length
@@ -55,12 +60,17 @@ class TrainSampler(DistributedSampler[Draw]):
         self.num_samples = self.length // self.global_batch * batch_size
         self.total_size = self.num_samples * num_replicas
         self.samples_done = samples_done
+        self.locality = locality
 
     def order(self) -> list[int]:
         """Sample of each position of this epoch."""
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order: list[int] = torch.randperm(self.length, generator=generator).tolist()
-        return order
+        blocks = torch.randperm(-(-self.length // self.locality), generator=generator)
+        if self.locality == 1:
+            return list(map(int, blocks.tolist()))
+        within = torch.rand(self.length, generator=generator, dtype=torch.float64) / 2  # added, it never reaches 1
+        places = blocks.repeat_interleave(self.locality)[: self.length] + within
+        return list(map(int, places.argsort().tolist()))
 
     def __iter__(self) -> Iterator[Draw]:
         order = self.order()
@@ -210,3 +220,19 @@ def batch_problem(samples: int, batch_size: int, processes: int) -> str | None:
         f"data.train has {samples} samples, fewer than one batch of {batch_size} on each of {processes} processes: "
         "lower data.batch_size"
     )
+
+
+def choose_locality(locality: int | None, sampler: str) -> int:
+    """Make ``data.locality`` what :class:`TrainSampler` takes.
+
+    Raises:
+        ConfigError: if it is no number of samples, or another sampler has no use for it.
+    """
+    if locality is not None and locality < 1:
+        raise ConfigError(f"data.locality is {locality}, but must be at least 1, or null to shuffle all samples")
+    if locality is not None and locality > 1 and sampler != "shuffle":
+        raise ConfigError(
+            f"data.locality: {locality} says how data.sampler: shuffle goes through the samples, but data.sampler: "
+            f"{sampler} draws each from all of them: leave one of the two out"
+        )
+    return locality or 1

@@ -7,7 +7,10 @@ from lightning_seg.data.readers.cityscapes import Cityscapes
 from lightning_seg.data.readers.coco import Coco
 from lightning_seg.data.readers.coco_stuff import CocoStuff
 from lightning_seg.data.readers.folder import Folder
+from lightning_seg.data.readers.labelled import Labelled
+from lightning_seg.data.readers.labelme import Labelme
 from lightning_seg.data.readers.manifest import Manifest
+from lightning_seg.data.readers.mask_per_class import MaskPerClass
 from lightning_seg.data.readers.reader import Reader
 from lightning_seg.data.readers.split import Split
 from lightning_seg.data.readers.synthetic import Synthetic
@@ -22,7 +25,10 @@ __all__ = [
     "Coco",
     "CocoStuff",
     "Folder",
+    "Labelled",
+    "Labelme",
     "Manifest",
+    "MaskPerClass",
     "Reader",
     "Split",
     "Synthetic",

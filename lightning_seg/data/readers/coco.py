@@ -145,12 +145,15 @@ def stated_size(entry: dict[str, Any], where: str) -> tuple[int, int] | None:
     """Height and width of an image; None where one is missing or null.
 
     Raises:
-        DataError: if one is no whole number.
+        DataError: if one is no whole number above 0 that an image may have.
     """
     height, width = entry.get("height"), entry.get("width")
     if height is None or width is None:
         return None
-    return _whole(height, f"{where}: its height"), _whole(width, f"{where}: its width")
+    size = _whole(height, f"{where}: its height"), _whole(width, f"{where}: its width")
+    if min(size) < 1 or max(size) >= 2**31:
+        raise DataError(f"{where}: its size is {size[1]}×{size[0]}: expected whole numbers above 0 and below 2³¹")
+    return size
 
 
 def _whole(value: Any, what: str) -> int:

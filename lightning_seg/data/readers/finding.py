@@ -2,12 +2,16 @@
 
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from glob import has_magic
 from pathlib import Path, PurePath
 
+from pytorch_lightning.utilities import rank_zero_info
+
 from lightning_seg.data.archives.places import exists, is_file, is_folder, names_in, within
+from lightning_seg.data.readers.walking import entries_below
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import summarise
 
@@ -178,6 +182,34 @@ def matching_folders(setting: str, given: str, root: Path | None) -> dict[str, P
     if not found:
         raise DataError(f"no folder matches the reader's {setting} {folder}: check data.root and {setting}")
     return {"/".join(names): folder for names, folder in found.items()}
+
+
+def files_of(setting: str, given: str, root: Path | None, skip: Sequence[str]) -> dict[str, Path]:
+    """Files below a folder, or below all folders that match, by scene, sub-folders and file name.
+
+    Args:
+        setting: its name, for messages.
+        given: as :func:`matching_folders` takes it.
+        root: what it is relative to.
+        skip: patterns of file names that are left out.
+    """
+    return {
+        "/".join([*([scene] if scene else []), *path.parts[len(folder.parts) :]]): path  # relative_to takes longer
+        for scene, folder in matching_folders(setting, given, root).items()
+        for path in entries_below(folder)
+        if not any(fnmatchcase(path.name, skipped) for skipped in skip)
+    }
+
+
+def examples(files: Collection[str]) -> str:
+    """What is there instead, in brackets."""
+    return f" (there is {summarise(sorted(files), limit=3)})" if files else " (it is empty)"
+
+
+@cache
+def tell_once(message: str) -> None:
+    """Say something of a data set, though several readers list the same files, as parts of a split do."""
+    rank_zero_info(message)
 
 
 def _folders_like(folder: Path, pattern: str) -> list[str]:

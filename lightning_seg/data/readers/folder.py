@@ -1,21 +1,20 @@
-"""Reads a folder of images and a folder of masks, matched by name or paired by a list file."""
+"""Reads images and masks of one or two folders, matched by name or paired by a list file."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from lightning_seg.data.archives.places import located
-from lightning_seg.data.readers.finding import matching_folders, resolve, why_missing
+from lightning_seg.data.readers.finding import examples, files_of, matching_folders, resolve, why_missing
 from lightning_seg.data.readers.listed import listed_samples
-from lightning_seg.data.readers.names import sample_name
+from lightning_seg.data.readers.patterns import NamePair
 from lightning_seg.data.readers.reader import Orphan, OrphanError, Reader
-from lightning_seg.data.readers.templates import fitting_templates, pattern
-from lightning_seg.data.readers.walking import entries_below
+from lightning_seg.data.readers.templates import fitting_templates
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Sample, summarise
 
-_LOSSY_SUFFIXES = (".jpg", ".jpeg")
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
+_LOSSY_DETAIL = "JPEG changes label values: save it as {!r}"
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -23,15 +22,20 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 class Folder(Reader):
     """Images and masks in two folders, or in one.
 
-    Sub-folders are followed, and a mask lies in the same sub-folder as its image.
+    An image and its mask have the named parts of the two patterns in common: in ``image_name: "{stem}"`` and
+    ``mask_name: "{stem}_ids.png"``, all but the end. Sub-folders are followed, and a mask lies in the same sub-folder
+    as its image. Where a pattern has a ``/``, both are whole paths instead: ``"{scene}/rgb/{id}.tif"`` and
+    ``"{scene}/labels/{id}_cls.tif"``.
 
     Args:
         images: folder of the images, or several: in ``*/images``, ``*`` is any folder, and the mask of an image lies in
-            the folder of ``*/masks`` with the same name. May be left out where ``list`` gives all paths.
-        masks: folder of the masks, or several; may be the same folder.
-        image_name: pattern of an image's name without suffix; ``{stem}`` is the part that its mask's name shares.
-            Files of other names are no images.
-        mask_name: the mask's file name, with the same ``{stem}``; its suffix in any case.
+            the folder of ``*/masks`` with the same name. May be left out where ``list`` gives all paths; where the
+            patterns are whole paths, it is then ``data.root``.
+        masks: folder of the masks, or several; may be the same folder. Left out as ``images``; it is then that folder.
+        image_name: pattern of an image's name. ``{stem}`` is any text without ``/``, and so is a part of any other
+            name; a part that comes twice stands for the same. Without a suffix, it means all of ``image_suffixes``.
+            Files of other names are no images. A brace is written twice.
+        mask_name: the mask's file name, with parts that ``image_name`` has; its suffix in any case.
         image_suffixes: what counts as an image, in any case; hidden files never do.
         skip: names of files that are neither image nor mask, as patterns such as ``*_color.png``.
         list: a text file that chooses samples, one a line: a stem, an image path, or an image and a mask path
@@ -51,16 +55,19 @@ class Folder(Reader):
         list: str | None = None,
         strip_prefix: str = "",
     ) -> None:
-        for setting, name in (("image_name", image_name), ("mask_name", mask_name)):
-            if name.count("{stem}") != 1:
-                raise ConfigError(f"Folder({setting}={name!r}) must hold {{stem}} once, such as '{{stem}}_mask.png'")
+        self.image_suffixes = tuple(suffix.lower() for suffix in image_suffixes)
+        self.names = NamePair(type(self).__name__, image_name, mask_name, self.image_suffixes)
+        if list is not None and (self.names.whole or self.names.mask.parts != ("stem",)):
+            raise ConfigError(f"Folder(mask_name={mask_name!r}) must hold {{stem}} and no other part: it has a list")
+        if list is None and self.names.whole:
+            images = "." if images is None else images
+            masks = images if masks is None else masks
         if list is None and (images is None or masks is None):
             raise ConfigError("Folder needs both images and masks, or a list of image and mask paths")
         self.images = images
         self.masks = masks
         self.image_name = image_name
         self.mask_name = mask_name
-        self.image_suffixes = tuple(suffix.lower() for suffix in image_suffixes)
         self.skip = tuple(skip)
         self.list = list
         self.strip_prefix = strip_prefix
@@ -72,16 +79,18 @@ class Folder(Reader):
                 self._places("images", self.images, root),
                 self._places("masks", self.masks, root),
                 self.image_suffixes,
-                self.mask_name,
+                self.names,
                 self.strip_prefix,
             )
         assert self.images is not None  # the constructor demands both without a list
         assert self.masks is not None
+        images, masks = resolve(self.images, root), resolve(self.masks, root)
+        image_files = files_of("images", self.images, root, self.skip)
         return self._matched(
-            resolve(self.images, root),
-            resolve(self.masks, root),
-            self._files("images", self.images, root),
-            self._files("masks", self.masks, root),
+            images,
+            masks,
+            image_files,
+            image_files if masks == images else files_of("masks", self.masks, root, self.skip),
         )
 
     def _places(self, setting: str, given: str | None, root: Path | None) -> list[Path]:
@@ -94,29 +103,20 @@ class Folder(Reader):
             )
         return [*found.values(), root or Path()]
 
-    def _files(self, setting: str, given: str, root: Path | None) -> dict[str, Path]:
-        """Files below a folder, or below all folders that match, by scene, sub-folders and file name."""
-        return {
-            "/".join([*([scene] if scene else []), *path.parts[len(folder.parts) :]]): path  # relative_to takes longer
-            for scene, folder in matching_folders(setting, given, root).items()
-            for path in entries_below(folder)
-            if not any(fnmatchcase(path.name, skipped) for skipped in self.skip)
-        }
-
     def _matched(
         self, images: Path, masks: Path, image_files: Mapping[str, Path], mask_files: Mapping[str, Path]
     ) -> list[Sample]:
-        stem, suffix = os.path.splitext(self.mask_name)
-        mask_of = _one_each(_by_name(mask_files, stem, [suffix.lower()]), f"{masks} has several masks", "image")
-        if images == masks:
-            taken = set(mask_of.values())
-            image_files = {name: path for name, path in image_files.items() if path not in taken}
-        named = _by_name(image_files, self.image_name, self.image_suffixes)
-        image_of = _one_each(named, f"{images} has several images", "mask", ", or narrow image_suffixes")
+        masks_of = _one_each(self.names.masks(mask_files), f"{masks} has several masks", "image", self.names.whole)
+        mask_of = {name: mask_files[file] for name, file in masks_of.items()}
+        taken = set(mask_of.values())
+        named = self.names.images(file for file, path in image_files.items() if path not in taken)
+        what = f"{images} has several images"
+        images_of = _one_each(named, what, "mask", self.names.whole, ", or narrow image_suffixes")
+        image_of = {name: image_files[file] for name, file in images_of.items()}
         if not image_of:
             raise DataError(
-                f"{images} holds no image named {self.image_name!r} ({', '.join(self.image_suffixes)}): "
-                "check data.root and the reader's images, image_name and image_suffixes"
+                f"{images} holds no image named {self.image_name!r} ({', '.join(self.names.image_suffixes)})"
+                f"{examples(image_files)}: check data.root and the reader's images, image_name and image_suffixes"
             )
         files = {path: located(path) for of in (image_of, mask_of) for path in of.values()}
         lost = sorted(path for path, file in files.items() if isinstance(file, Path) and not os.path.isfile(path))
@@ -133,19 +133,24 @@ class Folder(Reader):
             messages.append(
                 f"{len(without_mask)} of {len(image_of)} images in {images} have no mask named {self.mask_name!r} "
                 f"in {masks}: {summarise(without_mask)}; add the masks, remove the images, or mend mask_name"
-                + self._advice(image_files, mask_files, in_one=images == masks)
+                + self._advice(images_of[without_mask[0]], image_files, mask_files, any_mask=bool(mask_of))
             )
         if without_image:
             messages.append(
                 f"{len(without_image)} masks in {masks} have no image in {images}: "
-                f"{summarise([mask_of[name].name for name in without_image])}; add the images or remove the masks"
+                f"{summarise([_shown(masks_of[name], self.names.whole) for name in without_image])}; add the images or "
+                "remove the masks"
             )
         if lost:
             messages.append(f"{len(lost)} files cannot be opened, the first of them: {why_missing(lost[0])}")
         if messages:
-            jpegs = _by_name(mask_files, stem, _LOSSY_SUFFIXES) if images != masks else {}
+            jpegs = self.names.masks(mask_files, LOSSY_SUFFIXES) if images != masks or self.names.whole else {}
             orphans = [
-                Orphan("lossy_mask", min(jpegs[name]), f"JPEG changes label values: save it as {self.mask_name!r}")
+                Orphan(
+                    "lossy_mask",
+                    mask_files[min(jpegs[name])],
+                    f"JPEG changes label values: save it as {self.mask_name!r}",
+                )
                 if name in jpegs
                 else Orphan("orphan_image", image_of[name], f"has no mask named {self.mask_name!r} in {masks}")
                 for name in without_mask
@@ -153,12 +158,18 @@ class Folder(Reader):
             orphans += [Orphan("orphan_mask", mask_of[name], f"has no image in {images}") for name in without_image]
             orphans += [Orphan("unreadable", path, why_missing(path)) for path in lost]
             raise OrphanError("; ".join(messages), samples, orphans)
+        if self.names.whole:
+            known = taken.union(image_of.values())
+            self.names.tell_others(images, [file for file, path in image_files.items() if path not in known])
         return samples
 
-    def _advice(self, image_files: Iterable[str], mask_files: Collection[str], *, in_one: bool) -> str:
+    def _advice(self, image: str, image_files: Collection[str], mask_files: Collection[str], *, any_mask: bool) -> str:
         """Advice on what would pair them: other patterns, or a list."""
+        if self.names.whole:
+            there = "" if any_mask else examples(mask_files)
+            return f", which is {self.names.mask_for(image)} for {image}{there}"
         images = [name for name in image_files if os.path.splitext(name)[1].lower() in self.image_suffixes]
-        fitting = fitting_templates(images, mask_files, in_one=in_one)
+        fitting = fitting_templates(images, mask_files, in_one=image_files is mask_files)
         if fitting is None or fitting == (self.image_name, self.mask_name):
             return ", or pair them in a text file, an image and a mask path a line: list: pairs.txt"
         image_name, mask_name = fitting
@@ -166,19 +177,16 @@ class Folder(Reader):
         return f" ({' and '.join([*settings, f'mask_name: {mask_name!r}'])} would fit; or list: pairs.txt)"
 
 
-def _by_name(files: Mapping[str, Path], template: str, suffixes: Sequence[str]) -> dict[str, list[Path]]:
-    """The files that are named as a pattern says, by the names of their samples."""
-    named = pattern(template)
-    found: dict[str, list[Path]] = {}
-    for name, path in files.items():
-        stem, suffix = os.path.splitext(path.name)
-        if suffix.lower() in suffixes and (match := named.fullmatch(stem)):
-            found.setdefault(sample_name(os.path.join(os.path.dirname(name), match[1])), []).append(path)
-    return found
+def _shown(file: str, whole: bool) -> str:
+    return file if whole else file.rpartition("/")[2]
 
 
-def _one_each(found: Mapping[str, Sequence[Path]], what: str, partner: str, advice: str = "") -> dict[str, Path]:
-    if doubles := [name for name, paths in found.items() if len(paths) > 1]:
-        listed = [f"{name} ({', '.join(sorted(path.name for path in found[name]))})" for name in sorted(doubles)]
+def _one_each(
+    found: Mapping[str, Sequence[str]], what: str, partner: str, whole: bool, advice: str = ""
+) -> dict[str, str]:
+    if doubles := [name for name, files in found.items() if len(files) > 1]:
+        listed = [
+            f"{name} ({', '.join(sorted(_shown(file, whole) for file in found[name]))})" for name in sorted(doubles)
+        ]
         raise DataError(f"{what} of the same name for one {partner}: {summarise(listed)}; rename one of each{advice}")
-    return {name: paths[0] for name, paths in found.items()}
+    return {name: files[0] for name, files in found.items()}

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from lightning_seg.data.readers.finding import Finder, spellings
 from lightning_seg.data.readers.names import sample_name
 from lightning_seg.data.readers.pairing import Named, complete, pair
+from lightning_seg.data.readers.patterns import NamePair
 from lightning_seg.data.readers.reader import Orphan
 from lightning_seg.data.readers.text import lines_of, read_text
 from lightning_seg.errors import DataError
@@ -19,7 +20,7 @@ def listed_samples(
     image_folders: Sequence[Path],
     mask_folders: Sequence[Path],
     image_suffixes: Sequence[str],
-    mask_name: str,
+    names: NamePair,
     strip_prefix: str,
 ) -> list[Sample]:
     """The samples that a list names: a stem, an image path, or an image and a mask path in each line.
@@ -31,7 +32,7 @@ def listed_samples(
         image_folders: what images are relative to, in the order of search.
         mask_folders: the same of masks.
         image_suffixes: of images, in any case.
-        mask_name: the mask's file name with ``{stem}``, where the line names none; its suffix in any case.
+        names: the mask's file name with ``{stem}``, where the line names none; its suffix in any case.
         strip_prefix: removed from the start of every path.
 
     Raises:
@@ -50,7 +51,7 @@ def listed_samples(
         if masks:
             mask = Named(masks[0], mask_folders[0], finder.find(masks[0], mask_folders))
         else:
-            mask = _named_like(stem if in_full else image, mask_name, mask_folders, finder)
+            mask = _named_like(stem if in_full else image, names, mask_folders, finder)
         if in_full:
             found = Named(image, image_folders[0], finder.find(image, image_folders))
         else:
@@ -71,12 +72,12 @@ def listed_samples(
     return complete(samples, orphans)
 
 
-def _named_like(stem: str, template: str, folders: Sequence[Path], finder: Finder) -> Named:
+def _named_like(stem: str, names: NamePair, folders: Sequence[Path], finder: Finder) -> Named:
     """The mask that a pattern gives a stem."""
     named = Named("", folders[0], [])
     for spelling in spellings(stem):
         path = PurePosixPath(spelling)
-        name = (path.parent / template.replace("{stem}", path.name)).as_posix()
+        name = (path.parent / (names.mask.filled({"stem": path.name}) + names.mask_suffix)).as_posix()
         found = finder.find(name, folders, any_case=True)
         if found:
             return Named(name, folders[0], found)

@@ -1,7 +1,7 @@
 """Defines what every reader of a source format offers: a list of samples."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -67,6 +67,11 @@ class Reader(ABC):
         """
         return None
 
+    @property
+    def own_label_map(self) -> Mapping[int | str, str] | None:
+        """What stored values stand for, in place of ``data.label_map``; None: that holds. ``Labelled`` gives one."""
+        return None
+
     def release(self) -> None:
         """Forget what was read for :meth:`labels` and :meth:`samples`; called once all is listed."""
         return
@@ -79,6 +84,37 @@ class Reader(ABC):
             DataError: if there are none.
             OrphanError: if images and masks do not match one to one; the audit lists what it carries.
         """
+
+
+class Wrapper(Reader):
+    """Reads what another reader reads; a subclass chooses among its samples, or says what its labels mean.
+
+    Args:
+        of: the other reader.
+    """
+
+    def __init__(self, of: Reader) -> None:
+        self.of = of
+
+    def prepare(self, root: Path | None) -> None:
+        self.of.prepare(root)
+
+    @property
+    def prepares(self) -> bool:
+        return self.of.prepares
+
+    def labels(self, root: Path | None) -> SourceLabels | None:
+        return self.of.labels(root)
+
+    @property
+    def own_label_map(self) -> Mapping[int | str, str] | None:
+        return self.of.own_label_map
+
+    def samples(self, root: Path | None) -> list[Sample]:
+        return self.of.samples(root)
+
+    def release(self) -> None:
+        self.of.release()
 
 
 def first_folder(*places: Path) -> Path:

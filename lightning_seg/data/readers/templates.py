@@ -1,4 +1,4 @@
-"""Matches names of images and masks by patterns: says what ``{stem}`` stands for, and which pattern fits a folder."""
+"""Finds the patterns that fit the images and masks of a folder, for advice."""
 
 import os
 import re
@@ -6,15 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from lightning_seg.data.readers.names import common_start
+from lightning_seg.data.readers.patterns import FOLDER, NamePattern, escaped
 
 _TRIED = 64
 """Images without a mask that a pattern is derived from."""
-
-
-def pattern(template: str) -> re.Pattern[str]:
-    """Turn a name with ``{stem}`` in it into an expression whose group is the stem."""
-    before, after = template.split("{stem}")
-    return re.compile(re.escape(before) + "(.+)" + re.escape(after), re.DOTALL)
 
 
 def fitting_templates(images: Collection[str], masks: Collection[str], *, in_one: bool) -> tuple[str, str] | None:
@@ -47,13 +42,13 @@ def _candidates(images: Collection[str], masks: Collection[str], in_one: bool) -
         folder, own = os.path.split(image)
         stem = os.path.splitext(own)[0]
         others = (name for name in names_in.get(folder, []) if stem in name and not (in_one and name == own))
-        around.update({name.replace(stem, "{stem}", 1) for name in others})
+        around.update({"{stem}".join(map(escaped, name.split(stem, 1))) for name in others})
     found = [("{stem}", template) for template, _ in around.most_common(8)]
     if not in_one:
         stems = [os.path.splitext(image)[0] for image in images]
         for suffix in {os.path.splitext(mask)[1] for mask in masks}:
             alike = [mask.removesuffix(suffix) for mask in masks if mask.endswith(suffix)]
-            found.append((_frame(stems), _frame(alike) + suffix))
+            found.append((_frame(stems), _frame(alike) + escaped(suffix)))
     return found
 
 
@@ -64,12 +59,10 @@ def _frame(names: Iterable[str]) -> str:
         return "{stem}"
     before = re.sub(r"[0-9]+\Z", "", common_start(last))
     after = re.sub(r"\A[0-9]+", "", common_start([name[::-1] for name in last])[::-1])
-    return f"{before}{{stem}}{after}"
+    return f"{escaped(before)}{{stem}}{escaped(after)}"
 
 
 def _stems(template: str, names: Collection[str]) -> set[str]:
-    if template.count("{stem}") != 1:
-        return set()
-    named = pattern(template)
-    split = [os.path.split(name) for name in names]
-    return {os.path.join(folder, match[1]) for folder, name in split if (match := named.fullmatch(name))}
+    named = NamePattern("image_name or mask_name", template, whole=False)
+    found = (named.match(name) for name in names)
+    return {parts[FOLDER] + parts["stem"] for parts in found if parts is not None}

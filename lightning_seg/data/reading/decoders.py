@@ -1,6 +1,7 @@
 """Decodes pixels as they are stored, by the fastest library that reads a format exactly; it turns nothing."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lightning_seg.data.reading import others, turbojpeg
 from lightning_seg.data.reading.header import Header
+from lightning_seg.data.reading.npy import in_native_order, npy_array
 from lightning_seg.data.reading.png import GREY, GREY_ALPHA, RGB, RGBA, check_png
 from lightning_seg.data.reading.pnm import decode_pnm
 from lightning_seg.data.reading.tiff import SEPARATE, band_of, without_orientation
@@ -66,9 +68,25 @@ def decode_stored(data: bytes, header: Header) -> NDArray[Any]:
     """
     if header.format == "PPM" and not header.type.startswith("float"):
         return decode_pnm(data)
+    if header.format == "NPY":
+        array = in_native_order(npy_array(BytesIO(data)))
+        return array[..., 0] if header.bands == 1 else array
+    try:
+        return _by_common_libraries(data, header)
+    except Exception:  # they raise what they like
+        if header.format != "TIFF" or not header.layers or find_spec("rasterio") is None:
+            raise
+    from lightning_seg.data.reading.geotiff import read_planes  # of an extra; it reads more compressions and types
+
+    everything = (slice(0, header.stored[0]), slice(0, header.stored[1]))
+    planes, _ = read_planes(BytesIO(data), header, range(1, header.bands + 1), *everything)
+    return planes[0] if header.bands == 1 else np.stack(planes, 2)
+
+
+def _by_common_libraries(data: bytes, header: Header) -> NDArray[Any]:
     if header.variant == SEPARATE and header.format == "TIFF":  # OpenCV takes such bands for interleaved ones
         single = replace(header, bands=1, variant=0)
-        return np.stack([decode_stored(band_of(data, band), single) for band in range(header.bands)], axis=2)
+        return np.stack([_by_common_libraries(band_of(data, band), single) for band in range(header.bands)], axis=2)
     by_pillow = header.bands == 1 and header.variant != GREY_ALPHA
     if by_pillow and header.type not in ("int8", "uint32", "float64"):
         pixels = np.asarray(open_by_pillow(data, header))  # Pillow holds signed numbers in wider ones
@@ -83,6 +101,27 @@ def decode_stored(data: bytes, header: Header) -> NDArray[Any]:
     if not is_exact or (1 if pixels.ndim == 2 else 3) != header.bands:
         raise ValueError(f"it {header.described}, which no library here reads whole")
     return pixels
+
+
+def decode_all(data: bytes, header: Header) -> NDArray[Any]:
+    """Decode a file that is no TIFF to (H, W, bands) as stored, alpha too; a palette image has one band, of indices.
+
+    Raises:
+        ValueError, OSError, …: whatever the decoder raises, if the file is damaged.
+    """
+    if header.is_deep:
+        pixels = decode_stored(data, header)
+    elif header.format == "JPEG":
+        pixels = decode_rgb(data, header)[..., : header.bands]
+    elif header.format == "PNG" and header.variant == RGB:
+        pixels = decode_rgb(data, header)
+    else:
+        image = open_by_pillow(data, header)
+        known = image.mode in ("1", "L", "P", "LA", "RGB", "RGBA")
+        pixels = np.asarray(image if known else image.convert("RGB")).astype(np.uint8)
+        if image.mode == "L" and header.bits < 8:  # which Pillow stretches to 0…255
+            pixels //= np.uint8(255 // (2**header.bits - 1))
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def open_by_pillow(data: bytes, header: Header) -> Image.Image:

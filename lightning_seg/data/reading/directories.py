@@ -9,6 +9,10 @@ CLASSIC, BIG = 42, 43
 _NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 """``struct``'s names of the types that are whole numbers or bytes."""
 
+_OF_DOUBLES = (33550, 33922, 34264)
+"""Tags of a GeoTIFF's place, which alone are read as floating numbers."""
+_DOUBLE = 12
+
 _MOST_BYTES = 2**24
 _MOST_DIRECTORIES = 2**16
 
@@ -17,7 +21,7 @@ class Tag(NamedTuple):
     """Some numbers of a directory.
 
     Attributes:
-        values: at least one.
+        values: at least one; floats where the tag says where an image lies.
         place: where the first value is, in bytes from the start of the file.
         code: ``struct``'s name of one value, with its byte order.
     """
@@ -57,14 +61,15 @@ def read_directories(file: BinaryIO, wanted: Collection[int]) -> Iterator[dict[i
         tags: dict[int, Tag] = {}
         for start in range(0, len(entries), length):
             number, kind, values = struct.unpack_from(entry, entries, start)
-            if number in wanted and number not in tags and kind in _NUMBERS and values:
-                code = f"{order}{_NUMBERS[kind]}"
+            letter = _NUMBERS.get(kind) if number not in _OF_DOUBLES else "d" if kind == _DOUBLE else None
+            if number in wanted and number not in tags and letter and values:
+                code = f"{order}{letter}"
                 size = values * struct.calcsize(code)
                 where = first + start + length - inline
                 if size > inline:
                     (where,) = struct.unpack_from(word, entries, start + length - inline)
                 file.seek(where)
-                tags[number] = Tag(struct.unpack(f"{order}{values}{_NUMBERS[kind]}", _exactly(file, size)), where, code)
+                tags[number] = Tag(struct.unpack(f"{order}{values}{letter}", _exactly(file, size)), where, code)
         yield tags
         place = following
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from lightning_seg.data.archives.places import located
+from lightning_seg.data.reading.absent import absent_pixels, fill_absent
 from lightning_seg.data.reading.headers import read_header
 from lightning_seg.data.reading.images import RGBImage, read_image
 from lightning_seg.data.reading.orientation import ORIENTATION, turn_upright
@@ -18,14 +20,17 @@ from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.errors import DataError, UnfitImageError, UnreadableError
 
 if TYPE_CHECKING:
-    Given: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
-    """A path, a PIL image, an (H, W, 3) uint8 RGB array or a (3, H, W) uint8 RGB tensor."""
+    Given: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+    """A path, a PIL image, an (H, W, 3) uint8 RGB array or a (3, H, W) uint8 RGB tensor.
+
+    For a model of ``data.bands``: a path, an (H, W, C) array or a (C, H, W) tensor of these bands, in their order, with
+    values as files store them.
+    """
 
 _IN_MEMORY = Path("(in memory)")
 """What messages call an image that is no file."""
 
 _PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
-_EXPECTED = "a path, a PIL image, an (H, W, 3) uint8 RGB array or a (3, H, W) uint8 RGB tensor"
 _HINTS = {
     "bytes": ": open them, PIL.Image.open(io.BytesIO(data))",
     "generator": ": make it a list, list(images)",
@@ -45,7 +50,7 @@ def refuse_given(given: Any, rules: ReadingRules = USUAL) -> None:
     Raises:
         UnreadableError: if a file is missing or no image.
         UnfitImageError: if an image has more pixels, pages or frames than are allowed.
-        DataError: if it is no image, or an array of another shape or type.
+        DataError: if it is no image, or an array of another shape, type or bands.
     """
     if (path := path_of(given)) is not None:
         if path.is_dir():
@@ -54,18 +59,25 @@ def refuse_given(given: Any, rules: ReadingRules = USUAL) -> None:
             )
         read_header(located(path), "image", rules)
     elif isinstance(given, Image.Image):
+        if rules.bands is not None:
+            raise DataError(
+                f"it is a PIL image, which does not hold bands as files do, but {_expected(rules)} is needed"
+            )
         _refuse_picture(given)
         rules.check_size((given.height, given.width), _name(given), "image")
     elif isinstance(given, np.ndarray | Tensor):
-        _refuse_array(given)
+        _refuse_array(given, rules)
         height, width = given.shape[:2] if isinstance(given, np.ndarray) else given.shape[1:]
         rules.check_size((height, width), _IN_MEMORY, "image")
     else:
-        raise DataError(f"it is {_described(given)}, but {_EXPECTED} is needed{_HINTS.get(type(given).__name__, '')}")
+        hint = _HINTS.get(type(given).__name__, "")
+        raise DataError(f"it is {_described(given)}, but {_expected(rules)} is needed{hint}")
 
 
-def read_given(given: Any, rules: ReadingRules = USUAL) -> RGBImage:
+def read_given(given: Any, rules: ReadingRules = USUAL) -> NDArray[Any]:
     """(H, W, 3) RGB uint8, upright, without alpha: the same of a file and of a PIL image that was opened from it.
+
+    With ``rules.bands``, it is (H, W, C) of their type; a pixel that is not finite becomes ``rules.fill``.
 
     Args:
         given: what :func:`refuse_given` lets pass.
@@ -79,8 +91,13 @@ def read_given(given: Any, rules: ReadingRules = USUAL) -> RGBImage:
     if isinstance(given, Image.Image):
         return _of_picture(given, rules)
     if isinstance(given, Tensor):
-        given = given.detach().permute(1, 2, 0).cpu().numpy()
-    return np.array(given, order="C")  # a copy: the caller may use the memory again, as for the next frame of a video
+        given = given.detach().permute(1, 2, 0).cpu()
+        given = (given.float() if given.dtype == torch.bfloat16 else given).numpy()
+    # A copy: the caller may use the memory again, as for the next frame of a video.
+    pixels = np.array(given, rules.dtype or np.uint8, order="C")
+    if rules.bands is not None:
+        fill_absent(pixels, absent_pixels(list(np.moveaxis(pixels, -1, 0))), rules.fill)
+    return pixels
 
 
 def _of_picture(image: Image.Image, rules: ReadingRules) -> RGBImage:
@@ -115,27 +132,46 @@ def _refuse_picture(image: Image.Image) -> None:
         )
 
 
-def _refuse_array(given: NDArray[Any] | Tensor) -> None:
+def _expected(rules: ReadingRules) -> str:
+    """What a caller may give."""
+    picture = "a PIL image, " if rules.bands is None else ""
+    return f"a path, {picture}an {_needed(rules, True)} array or a {_needed(rules, False)} tensor"
+
+
+def _needed(rules: ReadingRules, is_array: bool) -> str:
+    """Shape, type and channels of an array or tensor."""
+    count = rules.channels
+    shape = f"(H, W, {count})" if is_array else f"({count}, H, W)"
+    if rules.bands is None:
+        return f"{shape} uint8 RGB"
+    return f"{shape} {rules.dtype or 'uint8'} (bands {', '.join(map(str, rules.bands))})"
+
+
+def _refuse_array(given: NDArray[Any] | Tensor, rules: ReadingRules) -> None:
     shape = tuple(given.shape)
     is_array = isinstance(given, np.ndarray)
-    expected = "(H, W, 3) uint8 RGB" if is_array else "(3, H, W) uint8 RGB"
-    channels = shape[2 if is_array else 0] if len(shape) == 3 else None
-    if channels == 3 and min(shape) > 0 and str(given.dtype).rpartition(".")[2] == "uint8":
+    channels, needed = shape[2 if is_array else 0] if len(shape) == 3 else None, rules.channels
+    held = str(given.dtype).rpartition(".")[2]
+    if rules.bands is not None and rules.ranges is None and held != "bool":
+        held = rules.type_of(held)  # as a file's
+    if channels == needed and min(shape) > 0 and held == (rules.dtype or "uint8"):
         return
     hint = ""
-    if len(shape) == 2:
+    if len(shape) == 2 and rules.bands is None:
         hint = ": repeat a grey image for three channels"
-    elif channels == 4:
+    elif channels == 4 and rules.bands is None:
         hint = ": leave the fourth channel out"
-    elif len(shape) == 3 and channels != 3 and shape[0 if is_array else 2] == 3:
+    elif len(shape) == 3 and channels != needed and shape[0 if is_array else 2] == needed:
         hint = ": move the channels to the end" if is_array else ": move the channels to the front"
     elif len(shape) == 4:
         hint = ": give a list of images"
     elif 0 in shape:
         hint = ": this one has no pixels"
-    elif channels == 3:
+    elif channels == needed and rules.bands is None:
         hint = ": convert values to 0 to 255, and to uint8"
-    raise DataError(f"it is {_described(given)}, but {expected} is needed{hint}")
+    elif channels == needed:
+        hint = ": convert values to the units that the model was trained on, and to that type"
+    raise DataError(f"it is {_described(given)}, but {_needed(rules, is_array)} is needed{hint}")
 
 
 def _described(given: Any) -> str:

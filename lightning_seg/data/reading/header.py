@@ -20,6 +20,9 @@ class Header:
         lossy: name of a compression that changes values; None where there is none.
         inverted: whether a TIFF stores white as 0.
         variant: the colour type of a PNG; 2 for a TIFF that stores its bands one after the other; else 0.
+        layers: of a TIFF, a PNG or an array: the directory of each page, counted from 1, and its number of bands with
+            alpha; empty where pages differ in size or type, and for other formats.
+        indexed: whether the values of a TIFF are places in a palette.
     """
 
     stored: tuple[int, int]
@@ -32,12 +35,19 @@ class Header:
     lossy: str | None = None
     inverted: bool = False
     variant: int = 0
+    layers: tuple[tuple[int, int], ...] = ()
+    indexed: bool = False
 
     @property
     def upright(self) -> tuple[int, int]:
         """Height and width after the image is turned upright."""
         height, width = self.stored
         return (width, height) if self.orientation in SIDEWAYS else (height, width)
+
+    @property
+    def samples(self) -> int | None:
+        """How many bands there are through all pages, alpha too, as GDAL counts; None: decoding tells."""
+        return sum(bands for _, bands in self.layers) if self.layers else None
 
     @property
     def is_deep(self) -> bool:

@@ -4,6 +4,7 @@ from typing import BinaryIO
 
 from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.jpeg import JPEG_START, read_jpeg
+from lightning_seg.data.reading.npy import MAGIC, read_npy
 from lightning_seg.data.reading.others import read_other
 from lightning_seg.data.reading.png import SIGNATURE, read_png
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
@@ -40,6 +41,8 @@ def header_of(file: BinaryIO) -> Header:
         header = read_png(file)
     elif start[:4] in MAGICS:
         header = read_tiff(file)
+    elif start.startswith(MAGIC):
+        header = read_npy(file)
     else:
         header = read_other(file)
     if min(header.stored) < 1:

@@ -1,18 +1,19 @@
 """Reads images as networks take them: RGB bytes, upright."""
 
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.reading import turbojpeg
+from lightning_seg.data.reading.bands import BandsFile
 from lightning_seg.data.reading.decoders import decode_reduced, decode_rgb, decode_stored
 from lightning_seg.data.reading.header import Header
-from lightning_seg.data.reading.headers import header_of
+from lightning_seg.data.reading.headers import header_of, read_header
 from lightning_seg.data.reading.orientation import turn_upright
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
 from lightning_seg.data.reading.storage import named, read_bytes
-from lightning_seg.data.reading.video import frame_of, read_frame
 from lightning_seg.errors import UnfitImageError
 from lightning_seg.sources import AnyFile
 
@@ -109,11 +110,35 @@ class ImageFile:
             return turn_upright(decode_reduced(self._data, by), self.header.orientation)
 
 
-def read_image(path: AnyFile, rules: ReadingRules = USUAL) -> RGBImage:
-    """Decode an image, :meth:`ImageFile.whole`, or a frame, :func:`~lightning_seg.data.reading.video.read_frame`."""
-    if (frame := frame_of(path)) is not None:
-        return read_frame(*frame, rules)
-    return ImageFile(path, rules).whole()
+def read_image(path: AnyFile, rules: ReadingRules = USUAL) -> NDArray[Any]:
+    """Decode an image, upright: (H, W, 3) RGB uint8; with ``rules.bands`` (H, W, C) of the type of the data set.
+
+    Raises:
+        UnreadableError: if the file is missing, damaged or truncated.
+        UnfitImageError: if values, bands or pages would have to be left out, or are not there.
+    """
+    return open_image(path, rules).whole()
+
+
+def open_image(path: AnyFile, rules: ReadingRules = USUAL) -> "ImageFile | BandsFile":
+    """Open an image, and decode nothing.
+
+    Raises:
+        UnreadableError: if the file is missing or no image.
+        UnfitImageError: if it has more pixels than are allowed, or other bands.
+    """
+    return ImageFile(path, rules) if rules.bands is None else BandsFile(path, rules)
+
+
+def type_of_image(path: AnyFile, rules: ReadingRules) -> str:
+    """NumPy's name of the type that :func:`read_image` gives a file in, as its header says.
+
+    Raises:
+        UnreadableError: if the file is missing or no image.
+    """
+    if rules.bands is None:
+        return "uint8"
+    return rules.type_of(read_header(path, "image", rules).type)
 
 
 def refuse_parts(header: Header, path: AnyFile) -> None:
@@ -122,10 +147,14 @@ def refuse_parts(header: Header, path: AnyFile) -> None:
     Raises:
         UnfitImageError: if there are bands or pages that are neither grey nor RGB.
     """
+    if header.format == "NPY":
+        raise UnfitImageError(
+            f"image {path} is a .npy file that {header.described}: name those that networks are to see with data.bands"
+        )
     if header.bands not in (1, 3):
         raise UnfitImageError(
-            f"image {path} {header.described}, and networks take 3: store those that they are to see as an "
-            "image of three bands"
+            f"image {path} {header.described}, and networks take 3: name those that they are to see with "
+            "data.bands, or store them as an image of three bands"
         )
     if header.pages > 1:
         raise UnfitImageError(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 from lightning_seg.data.reading.decoders import decode_grey, decode_stored, open_by_pillow
 from lightning_seg.data.reading.header import Header
 from lightning_seg.data.reading.headers import header_of
+from lightning_seg.data.reading.npy import in_native_order, npy_array
 from lightning_seg.data.reading.orientation import turn_upright
 from lightning_seg.data.reading.png import GREY, GREY_ALPHA
 from lightning_seg.data.reading.rules import USUAL, ReadingRules
-from lightning_seg.data.reading.storage import named, read_bytes
+from lightning_seg.data.reading.storage import named, open_file, read_bytes
 from lightning_seg.errors import LossyMaskError, UnreadableError
 from lightning_seg.sources import AnyFile
 
@@ -63,6 +65,45 @@ def read_mask(path: AnyFile, rules: ReadingRules = USUAL) -> StoredMask:
         stored = _decode(path, data, header)
         if stored.size != header.stored:
             raise ValueError(f"it holds {stored.size[1]}×{stored.size[0]} pixels, and says otherwise")
+    _refuse_change(path, header)
+    return stored if header.orientation == 1 else _turned(stored, header.orientation)
+
+
+def read_mask_part(
+    path: AnyFile, rules: ReadingRules, size: tuple[int, int], rows: slice, columns: slice
+) -> StoredMask | None:
+    """Decode some rows and columns of a mask in a TIFF of one band or in a ``.npy`` file.
+
+    Args:
+        path: of the mask.
+        rules: what may be read.
+        size: height and width of its image.
+        rows: that are needed.
+        columns: likewise.
+
+    Returns:
+        None: it must be read whole, since it is of another format or size.
+
+    Raises:
+        UnreadableError, LossyMaskError, UnfitImageError: as :func:`read_mask`.
+    """
+    with named(path, "mask"), open_file(path) as file:
+        header = header_of(file)
+        rules.check_size(header.stored, path, "mask")
+        _refuse_kind(path, header)
+        plain = header.format in ("TIFF", "NPY") and header.samples == 1 and not header.indexed
+        if not plain or header.bits < 8 or header.orientation != 1 or header.stored != size:
+            return None
+        _refuse_change(path, header)
+        if header.format == "NPY":
+            return _deep(path, in_native_order(npy_array(path if isinstance(path, Path) else file)[rows, columns, 0]))
+        from lightning_seg.data.reading.geotiff import read_planes  # of an extra
+
+        (values,), _ = read_planes(path if isinstance(path, Path) else file, header, (1,), rows, columns)
+    return _deep(path, values)
+
+
+def _refuse_change(path: AnyFile, header: Header) -> None:
     if header.lossy is not None:
         raise LossyMaskError(f"mask {path} is {header.lossy}, which changes label values: save masks as PNG")
     if header.inverted and header.bits > 1:
@@ -70,7 +111,6 @@ def read_mask(path: AnyFile, rules: ReadingRules = USUAL) -> StoredMask:
             f"mask {path} is a TIFF that stores white as 0 (WhiteIsZero), so that programs differ in which values they "
             "read: save masks as PNG"
         )
-    return stored if header.orientation == 1 else _turned(stored, header.orientation)
 
 
 def _refuse_kind(path: AnyFile, header: Header) -> None:
@@ -87,7 +127,7 @@ def _refuse_kind(path: AnyFile, header: Header) -> None:
 def _decode(path: AnyFile, data: bytes, header: Header) -> StoredMask:
     if header.format == "PNG" and header.bits == 8 and header.variant == GREY:
         return StoredMask(values=decode_grey(data))
-    if header.bits > 1 and (header.is_deep or header.format == "PPM"):
+    if header.bits > 1 and (header.is_deep or header.format in ("PPM", "NPY")):
         return _deep(path, decode_stored(data, header))
     return _by_mode(path, data, header)
 
@@ -96,7 +136,7 @@ def _deep(path: AnyFile, stored: NDArray[Any]) -> StoredMask:
     if stored.ndim == 2:
         if stored.dtype == np.uint8:
             return StoredMask(values=stored)
-        if stored.dtype == np.uint32 and stored.max() > np.iinfo(np.int32).max:
+        if stored.dtype.itemsize >= 4 and stored.dtype != np.int32 and _beyond(stored):
             raise UnreadableError(f"mask {path} has values of more than 31 bits: expected class ids")
         return StoredMask(values=stored.astype(np.int32))
     if stored.dtype == np.uint16:
@@ -110,6 +150,11 @@ def _deep(path: AnyFile, stored: NDArray[Any]) -> StoredMask:
     if stored.dtype != np.uint8:
         raise UnreadableError(f"mask {path} has colours of type {stored.dtype}: save its colours with 8 bits")
     return StoredMask(colours=stored[..., :3], alpha=stored[..., 3] if stored.shape[2] == 4 else None)
+
+
+def _beyond(values: NDArray[Any]) -> bool:
+    bounds = np.iinfo(np.int32)
+    return bool(values.max() > bounds.max or values.min() < bounds.min)
 
 
 def _by_mode(path: AnyFile, data: bytes, header: Header) -> StoredMask:

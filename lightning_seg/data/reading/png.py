@@ -52,6 +52,7 @@ def read_png(file: BinaryIO) -> Header:
         type="uint16" if depth == 16 else "uint8",
         pages=max(1, frames),
         variant=colours,
+        layers=((1, _BANDS[colours] + (colours in (GREY_ALPHA, RGBA))),),
     )
 
 

@@ -1,7 +1,7 @@
-"""Holds what the user allows images and masks to be: ``data.max_pixels`` and ``data.value_range``."""
+"""Holds what images and masks are to be: ``data.bands``, ``data.value_range`` and ``data.max_pixels``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,37 +17,75 @@ MAX_PIXELS = 1_000_000_000
 Image.MAX_IMAGE_PIXELS = None  # one limit, not two: Pillow's own would refuse what data.max_pixels allows
 
 
+_AS_STORED = ("uint8", "uint16", "int16", "float32")
+"""Types that an image keeps; every other is given as float32, which is what networks compute in."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadingRules:
-    """Says what may be read, and how values of more than 8 bits become bytes.
+    """Says what may be read, which bands, and how values of more than 8 bits become bytes.
 
     Attributes:
-        ranges: lowest and highest value, one pair for all bands or one for each of three; None: images have 8 bits.
+        ranges: lowest and highest value, one pair for all bands or one for each; None: values stay as they are.
         max_pixels: height × width of the largest image or mask.
+        bands: numbers of the bands that an image has, from 1; None: it is RGB of 8 bits.
+        display_bands: those of them that pictures show; None: the first three, or the first.
+        dtype: NumPy's name of the type that all images must have where ``bands`` is set; None: any.
+        fill: what an image shows where a file has no data, a value a band; None: what is stored there.
     """
 
     ranges: tuple[tuple[float, float], ...] | None = None
     max_pixels: int = MAX_PIXELS
+    bands: tuple[int, ...] | None = None
+    display_bands: tuple[int, ...] | None = None
+    dtype: str | None = None
+    fill: tuple[float, ...] | None = None
 
     @classmethod
-    def of_settings(cls, value_range: Sequence[float | Sequence[float]] | None, max_pixels: int) -> "ReadingRules":
-        """Make rules of ``data.value_range`` and ``data.max_pixels`` as a user writes them.
+    def of_settings(
+        cls,
+        value_range: Sequence[float | Sequence[float]] | None,
+        max_pixels: int,
+        bands: Sequence[int] | None = None,
+        display_bands: Sequence[int] | None = None,
+    ) -> "ReadingRules":
+        """Make rules of ``data.value_range``, ``max_pixels``, ``bands`` and ``display_bands`` as a user writes them.
 
         Raises:
-            ConfigError: if ``value_range`` is no range.
+            ConfigError: if ``value_range`` is no range, or bands cannot be those of a file.
         """
         if max_pixels < 1:
             raise ConfigError(f"data.max_pixels is {max_pixels}, but must be at least 1")
+        _check_bands(bands, display_bands)
+        shown = None if display_bands is None else tuple(display_bands)
+        rules = cls(None, max_pixels, None if bands is None else tuple(bands), shown)
         if value_range is None:
-            return cls(None, max_pixels)
+            return rules
         nested = all(isinstance(entry, Sequence) for entry in value_range)
         pairs: list[Any] = list(value_range) if nested else [value_range]
-        if len(pairs) not in (1, 3) or not all(_is_range(pair) for pair in pairs):
+        if not pairs or not all(_is_range(pair) for pair in pairs):
             raise ConfigError(
                 f"data.value_range is {value_range}, but must be two numbers, the lower one first, such as [0, 4095], "
-                "or three such pairs, one a band"
+                f"or {rules.channels} such pairs, one a band"
             )
-        return cls(tuple((float(low), float(high)) for low, high in pairs), max_pixels)
+        if len(pairs) not in (1, rules.channels):
+            whose = "images have 3 channels, RGB" if bands is None else f"data.bands names {len(bands)}"
+            raise ConfigError(
+                f"data.value_range has {len(pairs)} pairs, but {whose}: give one pair for all bands, "
+                f"or {rules.channels}"
+            )
+        return replace(rules, ranges=tuple((float(low), float(high)) for low, high in pairs))
+
+    @property
+    def channels(self) -> int:
+        """How many bands an image has that is read by these rules."""
+        return 3 if self.bands is None else len(self.bands)
+
+    def type_of(self, stored: str) -> str:
+        """NumPy's name of the type that stored values of a type are given as."""
+        if self.bands is None or self.ranges is not None:
+            return "uint8"
+        return stored if stored in _AS_STORED else "float32"
 
     def check_size(self, size: tuple[int, int], path: AnyFile, what: str) -> None:
         """Refuse more pixels than are allowed.
@@ -62,7 +100,7 @@ class ReadingRules:
             )
 
     def as_bytes(self, values: NDArray[Any], path: AnyFile, described: str) -> NDArray[np.uint8]:
-        """Map (H, W) or (H, W, 3) values to (H, W, 3) bytes.
+        """Map (H, W) or (H, W, C) values to (H, W, C) bytes; a single band becomes three where no bands are named.
 
         The ends of the range become 0 and 255, and so do values beyond them. NaN becomes 0.
 
@@ -78,8 +116,8 @@ class ReadingRules:
                 "images, or convert the images"
             )
         ends = np.array(self.ranges, np.float64)
-        planes = np.empty((*values.shape[:2], 3), np.uint8)
-        for band in range(3):
+        planes = np.empty((*values.shape[:2], self.channels), np.uint8)
+        for band in range(self.channels):
             low, high = ends[band % len(ends)]
             plane = values if values.ndim == 2 else values[..., band]
             planes[..., band] = _scaled(plane, low, high)
@@ -88,6 +126,22 @@ class ReadingRules:
 
 USUAL = ReadingRules()
 """8 bits and the usual limit."""
+
+
+def _check_bands(bands: Sequence[int] | None, shown: Sequence[int] | None) -> None:
+    if bands is not None and (not bands or min(bands) < 1 or len(set(bands)) < len(bands)):
+        raise ConfigError(
+            f"data.bands is {list(bands)}, but must name bands of the files, each once and counted from 1, such as "
+            "[4, 3, 2]"
+        )
+    if shown is None:
+        return
+    if bands is None:
+        raise ConfigError("data.display_bands says which of data.bands pictures show: set data.bands, or leave it out")
+    if len(shown) not in (1, 3) or not set(shown) <= set(bands):
+        raise ConfigError(
+            f"data.display_bands is {list(shown)}, but must be three of data.bands {list(bands)}, or one of them"
+        )
 
 
 def _is_range(pair: Any) -> bool:

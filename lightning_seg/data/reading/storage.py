@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from lightning_seg.errors import DataError, UnreadableError
+from lightning_seg.errors import LightningSegError, UnreadableError
 from lightning_seg.sources import AnyFile
 
 
@@ -42,11 +42,11 @@ def named(path: AnyFile, what: str) -> Iterator[None]:
         what: ``image`` or ``mask``.
 
     Raises:
-        UnreadableError: for every error that is no :class:`DataError` already; decoders raise what they like.
+        UnreadableError: for every error that is not one of this project already; decoders raise what they like.
     """
     try:
         yield
-    except DataError:
+    except LightningSegError:
         raise
     except (FileNotFoundError, NotADirectoryError):  # a file may stand where a folder is meant
         raise UnreadableError(f"{what} {path} does not exist") from None

@@ -28,7 +28,7 @@ SEPARATE = 2
 _NO_PAGE = 1 | 4
 """Bits that mark a sub-file as a reduced copy (an overview) or a mask of another."""
 
-_WHITE_IS_ZERO, _SEPARATED = 0, 5
+_WHITE_IS_ZERO, _PALETTE, _SEPARATED = 0, 3, 5
 _ALPHA = (1, 2)
 
 _LOSSY = {6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34892: "JPEG",
@@ -44,7 +44,11 @@ def read_tiff(file: BinaryIO) -> Header:
         ValueError: if the file is cut off or no TIFF.
     """
     tags, *others = read_directories(file, _WANTED)
-    pages = 1 + sum(not _first(page, _SUBFILE, 0) & _NO_PAGE for page in others)
+    numbered = [
+        (1, tags),
+        *((at, page) for at, page in enumerate(others, 2) if not _first(page, _SUBFILE, 0) & _NO_PAGE),
+    ]
+    alike = len({_kind(page) for _, page in numbered}) == 1
     samples = _first(tags, _SAMPLES, 1)
     alphas = sum(extra in _ALPHA for extra in tags[_EXTRA].values) if _EXTRA in tags else 0
     bits = max(tags[_BITS].values) if _BITS in tags else 1
@@ -60,10 +64,12 @@ def read_tiff(file: BinaryIO) -> Header:
         bands=3 if inks else samples - alphas,
         bits=bits,
         type=held,
-        pages=pages,
+        pages=len(numbered),
         lossy=_lossy(file, tags),
         inverted=_first(tags, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO,
         variant=SEPARATE if samples > 1 and _first(tags, _PLANAR, 1) == SEPARATE else 0,
+        layers=tuple((at, _first(page, _SAMPLES, 1)) for at, page in numbered) if alike else (),
+        indexed=_first(tags, _PHOTOMETRIC, 1) == _PALETTE,
     )
 
 
@@ -108,6 +114,12 @@ def band_of(data: bytes, band: int) -> bytes:
     table += bytes(inline)
     head = data[: 8 if is_big else 4] + struct.pack(order + word, start)
     return head + data[len(head) :] + bytes(len(data) % 2) + table + tail
+
+
+def _kind(tags: dict[int, Tag]) -> tuple[int, ...]:
+    """What pages share whose bands are counted together."""
+    bits = max(tags[_BITS].values) if _BITS in tags else 1
+    return _first(tags, _HEIGHT, 0), _first(tags, _WIDTH, 0), bits, _first(tags, _SAMPLE_FORMAT, 1)
 
 
 def _orientation(tags: dict[int, Tag]) -> int:

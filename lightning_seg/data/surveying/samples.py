@@ -23,8 +23,8 @@ def count_classes(dataset: SegmentationDataset, indices: Sequence[int]) -> Class
 
     If the data set skips samples that cannot be read, they count 0.
     """
-    pixels = ClassPixels(dataset.samples, dataset.table, rules=dataset.rules)
-    counts = np.zeros((len(indices), dataset.table.info.num_classes), np.int64)
+    pixels = ClassPixels(dataset.samples, dataset.tables, rules=dataset.rules)
+    counts = np.zeros((len(indices), dataset.info.num_classes), np.int64)
     for row, index in enumerate(indices):
         try:
             counts[row] = pixels[index]

@@ -7,7 +7,7 @@ import albumentations as A
 import numpy as np
 
 from lightning_seg.data.auditing.pool import without_opencv_threads
-from lightning_seg.data.reading import read_header
+from lightning_seg.data.reading import USUAL, ReadingRules, read_header
 from lightning_seg.data.transforms import Placements, RandomScaleCrop, apply, reseed
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.structures import Sample, summarise
@@ -25,6 +25,7 @@ def refuse_misfits(
     placements: Placements | None,
     setting: str,
     seconds: float = SECONDS,
+    rules: ReadingRules = USUAL,
 ) -> None:
     """Stop before a run if transforms fail on images of some size; the smallest size is tried first.
 
@@ -34,6 +35,7 @@ def refuse_misfits(
         placements: of a pipeline of evaluation, from which there must be a way back to the stored pixels.
         setting: name of the transforms in the configuration, for the error.
         seconds: for headers, and again for trying.
+        rules: what may be read.
 
     Raises:
         DataError: naming the transform, and images that it fails on.
@@ -48,7 +50,7 @@ def refuse_misfits(
             if time.monotonic() > deadline:
                 break
             try:
-                _try(size, members[0], pipeline, placements, setting)
+                _try(size, members[0], pipeline, placements, setting, rules)
             except DataError as error:
                 refusal = refusal or str(error)
                 misfits += [f"{member.image} ({size[1]}×{size[0]})" for member in members]
@@ -58,12 +60,17 @@ def refuse_misfits(
 
 
 def _try(
-    size: tuple[int, int], sample: Sample, pipeline: A.Compose, placements: Placements | None, setting: str
+    size: tuple[int, int],
+    sample: Sample,
+    pipeline: A.Compose,
+    placements: Placements | None,
+    setting: str,
+    rules: ReadingRules,
 ) -> None:
     if placements is not None:
         placements.of(size, sample.image)
         return
-    image, mask = np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
+    image, mask = np.zeros((*size, rules.channels), rules.dtype or "uint8"), np.zeros(size, np.uint8)
     for draw in range(_DRAWS):
         reseed(pipeline, 0, 0, draw)
         apply(pipeline, setting, sample.image, image=image, mask=mask)

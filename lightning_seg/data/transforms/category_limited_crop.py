@@ -21,7 +21,7 @@ class CategoryLimitedCrop(RandomScaleCrop):
         width: of the crop.
         max_fraction: largest part of the crop's labelled pixels that one class may cover. 1: any crop will do.
         attempts: how many crops are drawn at most.
-        fill: grey level, or one a channel, of the image's padding.
+        fill: value, or one a channel, of the image's padding.
         fill_mask: value of the mask's padding, and of pixels that do not count;
             :func:`~lightning_seg.data.transforms.build_pipeline` sets it to the ignore index.
         p: probability that the transform is applied.

@@ -1,5 +1,6 @@
 """Scales, pads and crops at random in one step, at the cost of the crop instead of that of the scaled image."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import albumentations as A
@@ -29,6 +30,8 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations 
     Like albumentations and mmsegmentation, and unlike Detectron2 (which resizes with Pillow), ``cv2.INTER_LINEAR``
     does not average pixels when it shrinks an image; ``cv2.INTER_AREA`` does.
 
+    The image is uint8, uint16, int16 or float32, of any number of channels, without NaN.
+
     The image may be smaller than its mask: a JPEG that was decoded at ½, ¼ or ⅛ of its size, rounded up, whose pixels
     then stand for exactly 2, 4 or 8 of the mask's along each axis.
 
@@ -42,7 +45,7 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations 
         attempts: how often a crop is drawn at most for ``max_fraction``; the last one is taken.
         interpolation: of the image, an OpenCV flag: 0 nearest, 1 bilinear, 2 bicubic, 3 area. Others than bilinear
             scale the whole image.
-        fill: grey level, or one a channel, of the image's padding.
+        fill: value, or one a channel, of the image's padding.
         fill_mask: value of the mask's padding, and of pixels that do not count for ``max_fraction``;
             :func:`~lightning_seg.data.transforms.build_pipeline` sets it to the ignore index.
         p: probability that the transform is applied.
@@ -114,6 +117,9 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # albumentations 
         return {"scale": scale, "window": window}
 
     def apply(self, img: Array, *args: Any, window: Window, **params: Any) -> Array:
+        channels = 1 if img.ndim == 2 else img.shape[2]
+        if isinstance(self.fill, Sequence) and len(self.fill) != channels:
+            raise ValueError(f"fill has {len(self.fill)} values, but the image has {channels} channels")
         return window.pad(window.of_image(img, self.interpolation), self.fill)
 
     def apply_to_mask(self, mask: Array, *args: Any, window: Window, **params: Any) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lightning_seg.data.transforms.contract import check_transforms
 from lightning_seg.data.transforms.pipeline import Transform, build_pipeline
+from lightning_seg.data.transforms.pixels import Pixels
 from lightning_seg.data.transforms.placing import Placements
 
 
@@ -26,13 +27,13 @@ class SplitTransforms(NamedTuple):
     setting: str
     ignore_index: int
 
-    def check(self, dtype: np.dtype[Any]) -> None:
-        """Try them out on label maps of this type.
+    def check(self, dtype: np.dtype[Any], pixels: Pixels) -> None:
+        """Try them out on label maps of this type, and on images that hold such pixels.
 
         Raises:
             ConfigError: if one does what a transform must not.
         """
-        check_transforms(self.pipeline, self.ignore_index, dtype, self.setting)
+        check_transforms(self.pipeline, self.ignore_index, dtype, self.setting, pixels)
 
 
 def transforms_of(

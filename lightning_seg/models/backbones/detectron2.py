@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
@@ -64,15 +64,17 @@ def build_regnet_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> PaddedRegNe
     The levels are ``stem`` (stride 2) and ``s1`` … ``s4`` (strides 4 … 32).
 
     Raises:
-        ConfigError: if the image does not have three channels, which the stem needs, or a level does not exist.
+        ConfigError: if a level does not exist.
     """
-    if input_shape.channels != 3:
-        raise ConfigError(f"RegNet needs images of 3 channels, but MODEL.PIXEL_MEAN has {input_shape.channels} values")
+
+    def stem(_: int, *others: Any) -> SimpleStem:
+        return SimpleStem(input_shape.channels, *others)  # Detectron2 asks for 3 channels whatever the image has
+
     settings = cfg.MODEL.REGNET
     widths, *_ = generate_regnet_parameters(settings.W_A, settings.W_0, settings.W_M, settings.DEPTH)
     stages = [f"s{stage}" for stage, _ in enumerate(widths, start=1)]
     return PaddedRegNet(
-        stem_class=SimpleStem,
+        stem_class=stem,
         stem_width=settings.STEM_WIDTH,
         block_class=ResBottleneckBlock,
         depth=settings.DEPTH,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from lightning_seg.models.weights.bands import adapt_input
 from lightning_seg.models.weights.fetch import fetch_weights, split_query
 from lightning_seg.models.weights.keys import LAZY_KEYS, YAML_KEYS, ConfigKeys
 from lightning_seg.models.weights.names import is_foreign_resnet, match_names, rename
@@ -40,6 +41,7 @@ def load_weights(
     allow_missing: Sequence[str] = (),
     keys: ConfigKeys = YAML_KEYS,
     beside: Mapping[str, nn.Module] | None = None,
+    bgr: bool = False,
 ) -> WeightsReport:
     """Load weights of a whole model or of a bare backbone into a network.
 
@@ -56,6 +58,8 @@ def load_weights(
         keys: of the config that the network was built from.
         beside: parts that are trained beside the network, by name. A part is loaded if the file is a checkpoint of this
             project and has all of it; else it stays as it is.
+        bgr: whether weights for RGB images see them as BGR, unless they are torchvision's or timm's. It counts where
+            the images here have other bands, to which the first convolution is adapted.
 
     Raises:
         CheckpointError: if the file cannot be fetched or read, could run code, or does not fit.
@@ -67,7 +71,10 @@ def load_weights(
     renamed = rename(stored, here)
     names = match_names(here, renamed, by_suffix=stored.by_suffix or by_suffix)
 
-    fitting = {name: renamed[end] for name, end in names.items() if renamed[end].shape == here[name].shape}
+    found = {name: renamed[end] for name, end in names.items()}
+    bgr = bgr and not is_foreign_resnet(stored.tensors)
+    to_bands, adapted = adapt_input(network, found, source, own=stored.own, bgr=bgr, keys=keys)
+    fitting = {name: tensor for name, tensor in {**found, **to_bands}.items() if tensor.shape == here[name].shape}
     reshaped = [
         Reshaped(name, tuple(renamed[end].shape), tuple(here[name].shape))
         for name, end in names.items()
@@ -84,6 +91,7 @@ def load_weights(
         reshaped=tuple(reshaped),
         beside=tuple(_say_beside(beside or {}, stored.beside)),
         class_names=stored.class_names,
+        adapted=tuple(adapted),
     )
     refuse_misfit(report, _without_counters(here), fresh_head=fresh_head, allow_missing=allow_missing, keys=keys)
     if is_foreign_resnet(stored.tensors) and (warning := _other_preprocessing(network, keys)):
@@ -161,7 +169,7 @@ def _other_preprocessing(network: nn.Module, keys: ConfigKeys) -> str | None:
     """Settings that torchvision's and timm's ResNets expect and that this network's config lacks; None without any."""
     wrong = []
     std = getattr(network, "pixel_std", None)
-    if std is not None and not all(50 < value < 65 for value in std.flatten().tolist()):
+    if std is not None and len(std) == 3 and not all(50 < value < 65 for value in std.flatten().tolist()):
         wrong.append(
             f"{keys.input_format} RGB, {keys.pixel_mean} [123.675, 116.28, 103.53] and "
             f"{keys.pixel_std} [58.395, 57.12, 57.375]"

@@ -19,6 +19,7 @@ def load_pretrained(
     fresh_head: bool,
     allow_missing: Sequence[str],
     keys: ConfigKeys,
+    bgr: bool,
 ) -> None:
     """Load weights into a segmentor; see :func:`lightning_seg.models.weights.load_weights`.
 
@@ -29,13 +30,20 @@ def load_pretrained(
         fresh_head: as in :func:`load_weights`.
         allow_missing: the same.
         keys: the same.
+        bgr: the same.
 
     Raises:
         CheckpointError: if they cannot be read, do not fit, or have the classes in another order.
     """
     beside = segmentor.parts_beside()
     report = load_weights(
-        segmentor.network, source, fresh_head=fresh_head, allow_missing=allow_missing, keys=keys, beside=beside
+        segmentor.network,
+        source,
+        fresh_head=fresh_head,
+        allow_missing=allow_missing,
+        keys=keys,
+        beside=beside,
+        bgr=bgr,
     )
     rank_zero_info(str(report))
     if not report.reshaped:

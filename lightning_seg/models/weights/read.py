@@ -38,6 +38,7 @@ class StoredWeights:
         caffe2: whether the names are those of Caffe2's Detectron.
         beside: in a checkpoint of this project, the tensors outside the network, such as ``auxiliary.layers.0.weight``.
         class_names: in a checkpoint of this project, the classes of its training in id order; None if unknown.
+        own: whether it is a checkpoint of this project.
     """
 
     tensors: dict[str, Tensor]
@@ -45,6 +46,7 @@ class StoredWeights:
     caffe2: bool = False
     beside: dict[str, Tensor] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
+    own: bool = False
 
 
 def read_weights(path: Path, source: str) -> StoredWeights:
@@ -123,11 +125,12 @@ def _read_torch(path: Path, source: str) -> StoredWeights:
         for name, value in tensors.items()
         if name.startswith(PREFIX) and not name.startswith(NETWORK_PREFIX)
     }
+    own = any(name.startswith(NETWORK_PREFIX) for name in tensors)
     for prefix in (NETWORK_PREFIX, "module."):  # a checkpoint of this project; a model wrapped in DataParallel
         inside = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         tensors = inside or tensors
     names = tuple(map(str, class_names)) if isinstance(class_names, list | tuple) else None
-    return StoredWeights(tensors, by_suffix=path.suffix == ".pyth", beside=beside, class_names=names)
+    return StoredWeights(tensors, by_suffix=path.suffix == ".pyth", beside=beside, class_names=names, own=own)
 
 
 def _read_safetensors(path: Path, source: str) -> dict[str, Tensor]:

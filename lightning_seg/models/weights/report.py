@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from lightning_seg.errors import CheckpointError
+from lightning_seg.models.weights.bands import Adapted
 from lightning_seg.models.weights.keys import ConfigKeys
 from lightning_seg.structures import summarise
 
@@ -40,6 +41,7 @@ class WeightsReport:
         reshaped: the network's tensors that have another shape in the file.
         beside: for each part beside the network, such as the auxiliary head, whether it was loaded, in words.
         class_names: the classes that the file names; None if it names none.
+        adapted: the loaded tensors that were made of weights for RGB images.
     """
 
     source: str
@@ -49,6 +51,7 @@ class WeightsReport:
     reshaped: tuple[Reshaped, ...]
     beside: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
+    adapted: tuple[Adapted, ...] = ()
 
     def __str__(self) -> str:
         total = len(self.matched) + len(self.missing) + len(self.reshaped)
@@ -59,7 +62,7 @@ class WeightsReport:
             lines.append(f"not in the file, left random: {summarise(self.missing, 3)}")
         if self.unexpected:
             lines.append(f"in the file, not used: {summarise(self.unexpected, 3)}")
-        return "\n  ".join([*lines, *self.beside])
+        return "\n  ".join([*lines, *map(str, self.adapted), *self.beside])
 
 
 def refuse_misfit(

@@ -129,7 +129,7 @@ def told(
     for _ in SAMPLES[: 4 if whole else 3]:
         seen = {value: count for value, count in (*enumerate(pixels), (255, ignored)) if count}
         figures.add_mask(np.array(pixels), ignored, 0, seen)
-    found = absent_classes(split, figures, Listing(SAMPLES, table), INFO, whole=whole)
+    found = absent_classes(split, figures, Listing(SAMPLES, [table]), INFO, whole=whole)
     assert all((defect.kind, defect.path) == ("absent_class", "m") for defect in found)
     return [(defect.refused, defect.detail, "\n".join(defect.remedy)) for defect in found]
 
@@ -191,11 +191,11 @@ def test_more_masks_are_read_where_one_class_alone_was_seen(
     table = Labelling(info, {}, {}, "refuse", ignore_assumed=True).table(None, "data.train")
     samples = [Sample(p.stem, p, tmp_path / f"masks/{p.stem}.png") for p in sorted((tmp_path / "images").iterdir())]
     if passes:
-        figures = quick.refuse_visible_defects({"train": Listing(samples, table)})
+        figures = quick.refuse_visible_defects({"train": Listing(samples, [table])})
         assert figures["train"].masks == 4
         return
     with pytest.raises(DataError, match=r"'defect' in 5 of 20 masks, but 25\.0% have the value 255") as caught:
-        quick.refuse_visible_defects({"train": Listing(samples, table)})
+        quick.refuse_visible_defects({"train": Listing(samples, [table])})
     assert "label_map: {0: background, 255: defect}" in str(caught.value)
     assert "ignore_index: 255" in str(caught.value)
 

@@ -2,9 +2,11 @@
 
 import os
 import pickle
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_STORED
 
@@ -36,7 +38,7 @@ def contents(sample: Sample) -> tuple[str, bytes, bytes | Annotations | None]:
     """Name, pixels of the image and values of the mask."""
     mask = sample.mask
     if isinstance(mask, Annotations):
-        return sample.name, read_image(sample.image).tobytes(), Annotations("", mask.segments, mask.size)
+        return sample.name, read_image(sample.image).tobytes(), replace(mask, file="")
     return sample.name, read_image(sample.image).tobytes(), mask and read_mask(mask).values.tobytes()
 
 
@@ -166,9 +168,13 @@ def test_images_to_predict_may_lie_in_an_archive(kind: str, tmp_path: Path) -> N
     assert [name for name, _ in predicted(f"set.{kind}/i")] == names
     assert [name for name, _ in predicted(f"set.{kind}")] == [f"i/{name}" for name in names]  # without the masks
     assert predicted(f"set.{kind}/i/plain.png") == [("plain", "i/plain.png")]
+    assert [name for name, _ in predicted(f"set.{kind}/i/*.[pP]ng")] == ["größe_ß", "plain"]
+    assert predicted(f"set.{kind}/**/plain.png") == [("plain", "i/plain.png")]
+    assert [name for name, _ in predicted(f"set.{kind}/**")] == names  # without the masks
     assert read_given(tmp_path / f"set.{kind}/i/plain.png").shape == (*SIZE, 3)  # as a Predictor takes it
-    with pytest.raises(DataError, match=r"i/none\.png' matches no image"):
-        predicted(f"set.{kind}/i/none.png")
+    for none in ("i/none.png", "*/*/*.png", "x/../../*.png"):
+        with pytest.raises(DataError, match=rf"{re.escape(none)}' matches no image"):
+            predicted(f"set.{kind}/{none}")
     packed({"clip.mp4": b""}, tmp_path / f"film.{kind}")
     with pytest.raises(DataError, match=rf"video .*film\.{kind}/clip\.mp4 lies in an archive: unpack it"):
         predicted(f"film.{kind}/clip.mp4")

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from lightning_seg.data import Reader
-from lightning_seg.data.dataset import read_labels
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.reading import read_image
+from lightning_seg.data.stored import read_labels
 from lightning_seg.errors import DataError
 from lightning_seg.structures import DatasetInfo, Sample, default_palette
 from tests.data.layouts import LAYOUTS, SIZE, STEMS, truth

@@ -83,7 +83,7 @@ def test_braces_in_a_pattern_are_braces(tmp_path: Path) -> None:
     touch(tmp_path, "i/a.jpg", "m/a_{L}.png")
     (tmp_path / "l.txt").write_text("a\n")
     for how in ({}, {"list": "l.txt"}):
-        reader = Folder(images="i", masks="m", mask_name="{stem}_{L}.png", **how)
+        reader = Folder(images="i", masks="m", mask_name="{stem}_{{L}}.png", **how)
         assert found(reader, tmp_path) == [("a", "i/a.jpg", "m/a_{L}.png")]
 
 
@@ -111,7 +111,7 @@ def test_refuses_lists(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_refuses_arguments_that_cannot_work(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"must hold \{stem\} once"):
+    with pytest.raises(ConfigError, match=r"must hold a part that image and mask share, such as \{stem\}"):
         Folder(images="i", masks="m", mask_name="mask.png")
     with pytest.raises(ConfigError, match="both images and masks"):
         Folder(images="i")

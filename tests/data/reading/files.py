@@ -84,7 +84,7 @@ def _directory(page: np.ndarray, place: int, start: int, order: str, big: bool,
     end = start + len(table) + len(entries) * (12 + 8 * big) + inline
     tail = b""
     for number, (code, values) in sorted(entries.items()):
-        packed = b"".join(struct.pack(order + {1: "B", 3: "H", 4: "I"}[code], value) for value in values)
+        packed = b"".join(struct.pack(order + {1: "B", 2: "B", 3: "H", 4: "I"}[code], value) for value in values)
         table += struct.pack(f"{order}HH{word}", number, code, len(values))
         if len(packed) <= inline:
             table += packed.ljust(inline, b"\0")

@@ -10,7 +10,7 @@ from tests.helpers.python import python
 
 pytestmark = pytest.mark.runs
 
-KINDS = 27
+KINDS = 34
 FILES = KINDS * 20
 
 

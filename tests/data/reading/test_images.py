@@ -1,5 +1,6 @@
 """Images become RGB bytes, upright, or are refused by name: nothing is cut, nothing guessed."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -297,7 +298,7 @@ def test_bands_are_never_left_out(tmp_path: Path, bands: int, tags: dict[int, An
     pixels = np.zeros((4, 5, bands), kind)
     left = bands - (tags.get(338, (3, [0]))[1] == [2])
     with pytest.raises(
-        UnfitImageError, match=rf"image .*i has {left} bands of {kind}, and networks take 3: store those"
+        UnfitImageError, match=rf"image .*i has {left} bands of {kind}, and networks take 3: name those"
     ):
         read(tmp_path, tiff(pixels, tags=tags), ranges=((0, 1),))
 
@@ -339,11 +340,36 @@ def test_pages_are_never_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value_range", [[], [1], [3, 1], [1, 1], [0, float("inf")], [[0, 1], [0, 1]], [[0, 1], [0, 1], [1, 0]], [[0, 1], 3]]
+    "value_range", [[], [1], [3, 1], [1, 1], [0, float("inf")], [[0, 1], [0, 1], [1, 0]], [[0, 1], 3]]
 )
 def test_ranges_that_are_none(value_range: list[Any]) -> None:
     with pytest.raises(ConfigError, match=r"data\.value_range is .* but must be two numbers, the lower one first"):
         ReadingRules.of_settings(value_range, 1)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "bands", "said"),
+    [
+        (2, None, "data.value_range has 2 pairs, but images have 3 channels, RGB: give one pair for all bands, or 3"),
+        (3, [4, 3, 2, 8], "data.value_range has 3 pairs, but data.bands names 4: give one pair for all bands, or 4"),
+        (3, [1], "data.value_range has 3 pairs, but data.bands names 1: give one pair for all bands, or 1"),
+    ],
+)
+def test_another_number_of_ranges_than_of_bands(pairs: int, bands: list[int] | None, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(said)}$"):
+        ReadingRules.of_settings([[0, 1]] * pairs, 1, bands)
+
+
+@pytest.mark.parametrize("bands", [[1], [2, 1], [4, 3, 2, 1, 5]])
+def test_a_range_for_each_of_any_number_of_bands(tmp_path: Path, bands: list[int]) -> None:
+    values = np.random.default_rng(2).integers(0, 4000, (6, 7, 5)).astype(np.uint16)
+    (tmp_path / "i.tif").write_bytes(tiff(values))
+    ranges = [[100 * band, 2000 + 300 * band] for band in bands]
+    image = read_image(tmp_path / "i.tif", ReadingRules.of_settings(ranges, 10**6, bands))
+    assert (image.dtype, image.shape) == (np.uint8, (6, 7, len(bands)))
+    for place, (band, (low, high)) in enumerate(zip(bands, ranges, strict=True)):
+        expected = np.clip((values[..., band - 1].astype(float) - low) / (high - low), 0, 1) * 255
+        assert np.abs(image[..., place] - expected).max() <= 0.51
 
 
 def test_ranges_as_users_write_them() -> None:
