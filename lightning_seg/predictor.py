@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.checkpoints.evaluated import EXPORTED, checkpoint_in
 from lightning_seg.checkpoints.runs import DEFAULT_ROOT
+from lightning_seg.colours import Colour
 from lightning_seg.data.readers.names import common_folder, unique_names
 from lightning_seg.data.reading.given import path_of, read_given, refuse_given
 from lightning_seg.data.reading.rules import ReadingRules
@@ -21,7 +22,6 @@ from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.files import absolute
 from lightning_seg.loggers import downloaded
 from lightning_seg.predictions.rasters import RasterRules
-from lightning_seg.structures import Colour
 from lightning_seg.trained.module_network import Network, find_device, load_checkpoint
 from lightning_seg.trained.result import Result
 

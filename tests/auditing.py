@@ -8,10 +8,11 @@ from typing import Any
 import yaml
 
 from lightning_seg.audit import main
+from lightning_seg.colours import default_palette
 from lightning_seg.data import Folder
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.listing.splits import Listing, list_splits
-from lightning_seg.structures import DatasetInfo, default_palette
+from lightning_seg.structures import DatasetInfo
 from tests.conftest import TINY_OVERRIDES, folder
 from tests.data import planted
 

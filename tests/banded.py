@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_seg import SegmentationModule
+from lightning_seg.colours import default_palette
 from lightning_seg.data.evaluation import describe_evaluation
 from lightning_seg.data.reading import ReadingRules
-from lightning_seg.structures import DatasetInfo, default_palette
+from lightning_seg.structures import DatasetInfo
 from tests.exporting.files import save, shaken
 from tests.geo.rasters import UTM, write
 from tests.models.networks import SMALLEST

@@ -21,10 +21,19 @@ PUBLISHED = {
         layouts.ade20k,
         {"MODEL.EOMT.HIDDEN_SIZE": 48, "MODEL.EOMT.NUM_HIDDEN_LAYERS": 4, "MODEL.MASK_FORMER.TRAIN_NUM_POINTS": 64},
     ),
+    "ade20k_mask2former_r50": (
+        layouts.ade20k,
+        {
+            "MODEL.MASK_FORMER.TRAIN_NUM_POINTS": 256,
+            "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES": 8,
+            "MODEL.MASK_FORMER.DEC_LAYERS": 4,
+            "MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS": 1,
+        },
+    ),
 }
 """Recipes for public data: the layout that stands in for it, and what makes the model smaller."""
 
-SLOW = ("cityscapes_deeplab_v3_r103", "cocostuff_semantic_fpn_r50")
+SLOW = ("cityscapes_deeplab_v3_r103", "cocostuff_semantic_fpn_r50", "ade20k_mask2former_r50")
 """What trains in these is in others, too: DeepLab's other head, and camvid_semantic_fpn_r50."""
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -44,10 +53,11 @@ def test_is_complete_short_and_described(config: Path) -> None:
     assert caught.value.code == 0
 
 
-def test_camvid_on_timm_with_its_weights(shared: Path) -> None:
+@pytest.mark.parametrize("config", ["camvid_semantic_fpn_efficientnet_lite0", "camvid_mask2former_efficientnet_lite0"])
+def test_camvid_on_timm_with_its_weights(shared: Path, config: str) -> None:
     weights = shared / "weights" / "tf_efficientnet_lite0.safetensors"
     metrics = fit(
-        "camvid_semantic_fpn_efficientnet_lite0", "--data.root", str(shared / "data" / "camvid" / "CamVid"),
+        config, "--data.root", str(shared / "data" / "camvid" / "CamVid"),
         "--model.weights", str(weights), "--trainer.check_val_every_n_epoch", "1",
     )  # fmt: skip
     assert metrics["num_images"] == 2

@@ -1,6 +1,7 @@
 """Interrupted runs: the kill test in short, and what the command line sets up for it."""
 
 import importlib.util
+import json
 import os
 import resource
 import signal
@@ -30,6 +31,7 @@ from lightning_seg.errors import CheckpointError
 from lightning_seg.module import SegmentationModule
 from lightning_seg.running.equipment import own_plugins
 from tests.conftest import REPOSITORY
+from tests.models.networks import MASK2FORMER
 from tests.ranks import SignalIn
 
 pytestmark = pytest.mark.runs
@@ -47,6 +49,9 @@ def test_killed_runs_end_like_one_left_alone() -> None:
 
 DOUBLE = ("--trainer.precision", "64-true", "--model.overrides.MODEL.SEM_SEG_HEAD.NAME", "SemSegFPNHead")
 """PointRend's own arithmetic is in float32."""
+
+MASKS = tuple(f"--model.overrides.{key}={json.dumps(value)}" for key, value in MASK2FORMER.items())
+"""Its points are random numbers of the training step, too."""
 
 PLATEAU = ("--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau")
 FALLS = ("--model.lr_scheduler.patience", "0", "--model.lr_scheduler.threshold", "1", "--trainer.max_epochs", "2")
@@ -67,6 +72,7 @@ STEPS = ("--trainer.max_epochs", "-1", "--trainer.max_steps", "12")
         ((*STEPS, *EPOCHS, "--trainer.check_val_every_n_epoch", "2"), "training", [4], 13),
         ((*PLATEAU, *FALLS), "training", [2, 4], 10),
         (DOUBLE, "training", [4], 15),
+        (MASKS, "training", [1, 4], 15),
     ],
 )
 def test_stopping_after_any_step_changes_nothing(

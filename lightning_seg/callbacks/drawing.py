@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.colours import show_colour
 from lightning_seg.data.labels.colours import colourise
-from lightning_seg.structures import DatasetInfo, Placement, show_colour
+from lightning_seg.structures import DatasetInfo, Placement
 
 RGBImage = NDArray[np.uint8]
 

@@ -189,7 +189,7 @@ class SegmentationDataModule(ResumableDataModule):
 
     def _refuse_misfits(self, parts: Sequence[str]) -> None:
         """Try the transforms of splits on the sizes of their images."""
-        self._describe_bands()
+        self._describe_bands(parts)
         for part in parts:
             transforms = self._transforms(part)
             if transforms.pipeline.transforms and self.listings.has(part):
@@ -205,7 +205,7 @@ class SegmentationDataModule(ResumableDataModule):
             DataError: from the readers, or if the training samples fill no batch.
         """
         parts = _PARTS[TrainerFn(stage)]
-        self._describe_bands()
+        self._describe_bands(parts)
         for part in parts:
             if part not in self.datasets and (self.listings.has(part) or part != "val" or stage != "fit"):
                 self.datasets[part] = self._make_dataset(part, stage)
@@ -217,7 +217,7 @@ class SegmentationDataModule(ResumableDataModule):
             pixels = ClassPixels(train.samples, train.tables, skip_unreadable=train.skip_unreadable, rules=self.rules)
             self.class_pixels = count_together(pixels, *self._processes(), self._workers())
 
-    def _describe_bands(self) -> None:
+    def _describe_bands(self, parts: Sequence[str]) -> None:
         """Find what bands are read as, and what they show where a file has no data: the mean that the model subtracts.
 
         From then on, images of another type are refused.
@@ -225,7 +225,7 @@ class SegmentationDataModule(ResumableDataModule):
         if self.rules.bands is None:
             return
         if self.rules.dtype is None:
-            self.info = replace(self.info, dtype=self.listings.type_of_images())
+            self.info = replace(self.info, dtype=self.listings.type_of_images(parts))
         model = None if self.trainer is None else self.trainer.lightning_module
         mean: tuple[float, ...] | None = getattr(model, "image_mean", None)
         fill = mean if mean is not None and len(mean) == self.rules.channels else self.rules.fill
@@ -268,7 +268,7 @@ class SegmentationDataModule(ResumableDataModule):
         samples: list[Sample] = []
         if self.rules.bands is not None and self.listings.has(part):  # else nothing need be read for it
             self.listings.prepare()
-            self._describe_bands()
+            self._describe_bands([part])
             samples = self.listings.samples(part)
         self._transforms(part).check(LabelTable(self.info, {}, {}).dtype, pixels_of(samples, self.rules))
 

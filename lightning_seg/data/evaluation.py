@@ -10,6 +10,7 @@ from typing import Any
 import albumentations as A
 from numpy.typing import NDArray
 
+from lightning_seg.colours import default_palette
 from lightning_seg.data.dataset import transformed
 from lightning_seg.data.labels.classes import dataset_info, parse_palette
 from lightning_seg.data.reading import MAX_PIXELS, USUAL, ReadingRules
@@ -18,7 +19,7 @@ from lightning_seg.data.transforms.pipeline import leaves
 from lightning_seg.data.transforms.splits import transforms_of
 from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.imports import import_user_code
-from lightning_seg.structures import DatasetInfo, Item, default_palette
+from lightning_seg.structures import DatasetInfo, Item
 
 
 class EvaluationImages:

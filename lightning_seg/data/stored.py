@@ -1,5 +1,6 @@
 """Reads image and labels of a sample as they are stored, or only the part of them that a training shows."""
 
+from dataclasses import replace
 from typing import Any
 
 import albumentations as A
@@ -13,6 +14,7 @@ from lightning_seg.data.reading.bands import Bands, BandsFile
 from lightning_seg.data.reading.class_masks import ClassMasks
 from lightning_seg.data.reading.grid import refuse_other_grid
 from lightning_seg.data.reading.masks import read_mask_part
+from lightning_seg.data.reading.storage import held
 from lightning_seg.data.transforms import coming_pixels, leading_crop
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Annotations, Sample
@@ -29,6 +31,7 @@ def read_whole(sample: Sample, table: LabelTable, rules: ReadingRules = USUAL) -
     if rules.bands is None:
         image = read_image(sample.image, rules)
         return image, read_labels(sample, (image.shape[0], image.shape[1]), table, rules)
+    sample = _in_memory(sample)
     file = BandsFile(sample.image, rules)
     bands = file.read()
     mask = read_labels(sample, file.header.upright, table, rules)
@@ -79,6 +82,7 @@ def _rgb_coming(file: ImageFile, mask: Ids, pipeline: A.Compose, reduced_decodin
 def _bands_coming(
     sample: Sample, table: LabelTable, pipeline: A.Compose, rules: ReadingRules
 ) -> tuple[NDArray[Any], Ids, Size]:
+    sample = _in_memory(sample)
     file = BandsFile(sample.image, rules)
     size = file.header.upright
     first, mask = leading_crop(pipeline), None
@@ -95,6 +99,12 @@ def _bands_coming(
     image[part] = bands.pixels
     mask[part] = _without_absent(mask[part], bands, table)
     return image, mask, size
+
+
+def _in_memory(sample: Sample) -> Sample:
+    """The sample with the bytes of members of archives, which are opened for headers, places and pixels."""
+    mask = sample.mask if isinstance(sample.mask, Annotations | ClassMasks | None) else held(sample.mask, "mask")
+    return replace(sample, image=held(sample.image, "image"), mask=mask)
 
 
 def _without_absent(mask: Ids, bands: Bands, table: LabelTable) -> Ids:

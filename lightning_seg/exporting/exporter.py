@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_seg.checkpoints.evaluated import EXPORTED
+from lightning_seg.colours import Colour, default_palette
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.errors import ConfigError, LightningSegError, describe
 from lightning_seg.exporting.detectron2_files import config_of, open_detectron2, write_detectron2
@@ -24,7 +25,6 @@ from lightning_seg.exporting.running import ONNX_LIBRARIES, ExportedNetwork, req
 from lightning_seg.exporting.tracing import free_copy, trace
 from lightning_seg.exporting.writing import write_onnx, write_pt2
 from lightning_seg.files import DRAFT_SUFFIX, naming_full_disk
-from lightning_seg.structures import Colour, default_palette
 
 EXACT = 1e-4
 """Share of pixels that may be wrong in a file that computes in float32."""
@@ -109,6 +109,11 @@ def export(trained: Trained, wish: Wish, say: Say = print) -> Certificate:
     wish.refuse_impossible()
     if wish.output.suffix == ".pth":
         config_of(trained.module, wish.output)
+    elif reason := trained.module.segmentor.head.untraceable:
+        name = type(trained.module.segmentor.head.head).__name__
+        raise ConfigError(
+            f"--output {wish.output}: no graph can be made of {name}, since {reason}: export .pth, for Detectron2"
+        )
     inference = trained.module.hparams.get("inference")
     if inference is not None:
         say(

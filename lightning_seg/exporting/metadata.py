@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any
 
-from lightning_seg.structures import Colour
+from lightning_seg.colours import Colour
 
 KEY = "lightning_seg"
 """The name of the text: in ``metadata_props`` of an ONNX file, and with ``.json`` among a .pt2 file's extra files."""

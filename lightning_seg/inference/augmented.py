@@ -84,7 +84,14 @@ class View:
             part = interpolate_rows(wide, *_on(device, row_taps))
             if not source.is_floating_point():
                 part = part.round_().to(source.dtype)
-        return part.flip(-1) if self.mirrored else part
+        return _turned(part) if self.mirrored else part
+
+
+def _turned(part: Tensor) -> Tensor:
+    """The last column first; torch need not have that for uint16 on every device."""
+    if part.dtype == torch.uint16:
+        return part.view(torch.int16).flip(-1).view(torch.uint16)
+    return part.flip(-1)
 
 
 def _source(size: int, resized: int, part: slice) -> tuple[slice, Taps]:

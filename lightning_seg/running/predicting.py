@@ -31,8 +31,8 @@ OPTIONS = ("save", "output", "overwrite")
 
 _DECIDE = (
     "model.config", "model.overrides.", "model.weights", "model.imports", "model.inference",
-    "model.float32_matmul_precision", "data.predict.", "data.root", "data.eval_transforms", "data.value_range",
-    "data.eval_batch_size", "trainer.precision",
+    "model.float32_matmul_precision", "data.predict.", "data.root", "data.eval_transforms", "data.bands",
+    "data.display_bands", "data.value_range", "data.eval_batch_size", "trainer.precision",
 )  # fmt: skip
 """How the names of settings begin that decide what is predicted.
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_seg.callbacks.drawing import reduce
+from lightning_seg.colours import Colour
 from lightning_seg.data.reading import USUAL, ReadingRules, as_shown
 from lightning_seg.predictions import FORMATS, USUAL_FORMATS, Prediction, overlay
 from lightning_seg.predictions.rasters import save_whole
-from lightning_seg.structures import Colour, DatasetInfo
+from lightning_seg.structures import DatasetInfo
 
 if TYPE_CHECKING:  # of an extra
     from lightning_seg.geo.windows import WindowedImage

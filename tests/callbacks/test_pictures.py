@@ -19,12 +19,13 @@ from lightning_seg.callbacks import ResultGrid, drawing
 from lightning_seg.callbacks.access import stored_image
 from lightning_seg.callbacks.drawing import RIGHT, WRONG, at_stored_size, error_map
 from lightning_seg.callbacks.prediction_files import PredictionFiles
+from lightning_seg.colours import IGNORE_COLOURS, Colour, default_palette
 from lightning_seg.data import VOC, SegmentationDataModule
 from lightning_seg.data.labels.colours import colourise
 from lightning_seg.data.reading import read_image
 from lightning_seg.errors import ConfigError
 from lightning_seg.predictions import overlay
-from lightning_seg.structures import IGNORE_COLOURS, Colour, DatasetInfo, Item, Placement, default_palette
+from lightning_seg.structures import DatasetInfo, Item, Placement
 from tests.conftest import CLASSES
 from tests.training import NAMES, fit, make
 

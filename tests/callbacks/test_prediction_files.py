@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from lightning_seg.callbacks.prediction_files import PredictionFiles
+from lightning_seg.colours import default_palette
 from lightning_seg.errors import DataError
-from lightning_seg.structures import DatasetInfo, default_palette
+from lightning_seg.structures import DatasetInfo
 
 
 def write(folder: Path, name: str) -> None:

@@ -12,9 +12,10 @@ from PIL import Image
 from lightning_seg.callbacks.drawing import reduce, reduce_labels
 from lightning_seg.callbacks.wandb_masks import error_ids, mask_ids
 from lightning_seg.cli import main
+from lightning_seg.colours import default_palette
 from lightning_seg.data.labels.colours import colourise
 from lightning_seg.data.surveying.samples import cover_classes
-from lightning_seg.structures import DatasetInfo, default_palette
+from lightning_seg.structures import DatasetInfo
 from tests.conftest import CLASSES, train_py, write_pair
 from tests.loggers.offline import OfflineRun, offline_runs
 

@@ -6,17 +6,22 @@ from typing import Any
 import albumentations as A
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import rasterio
 import torch
 from PIL import Image
 from rasterio.transform import from_origin
 
 from lightning_seg.data import Folder, MaskPerClass, RandomScaleCrop, SegmentationDataModule
+from lightning_seg.data.archives.member import Member
 from lightning_seg.data.evaluation import restore_evaluation
 from lightning_seg.data.loading.sampler import Draw
 from lightning_seg.data.reading import geotiff, read_mask
 from lightning_seg.data.reading.grid import grid_problem
 from lightning_seg.errors import DataError, LossyMaskError, UnfitImageError, UnreadableError
+from lightning_seg.module import SegmentationModule
+from tests.conftest import TINY_OVERRIDES
+from tests.data.archiving import archived
 from tests.geo.rasters import TURNED, UTM, regions, write
 
 CLASSES = ["water", "meadow", "road"]
@@ -47,13 +52,11 @@ def made(folder: Path, form: str = "tif", mask_form: str = "tif", number: int = 
 def module(folder: Path, suffix: str = ".tif", mask: str = ".tif", **settings: Any) -> SegmentationDataModule:
     reader = Folder(f"{folder}/images", f"{folder}/masks", mask_name="{stem}" + mask, image_suffixes=[suffix])
     settings = {"bands": [4, 2, 1], "num_workers": 0, "batch_size": 1, "seed": 3, **settings}
-    data = SegmentationDataModule(CLASSES, reader, reader, **settings)
-    data.prepare_data()
-    data.setup("fit")
-    return data
+    return SegmentationDataModule(CLASSES, reader, reader, **settings)
 
 
 def draws(data: SegmentationDataModule, number: int = 24) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    data.setup("fit")
     train = data.datasets["train"]
     items = [train[Draw(index % 3, 0, index)] for index in range(number)]
     return [(item["image"], item["sem_seg"]) for item in items]
@@ -117,6 +120,7 @@ def test_masks_of_classes_are_those_of_one_file(tmp_path: Path) -> None:
 
 def test_only_the_window_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = module(made(tmp_path), train_transforms=[RandomScaleCrop(20, 24, scale_limits=(1.0, 1.0))])
+    data.setup("fit")
     shapes = []
     read = geotiff.read_planes
 
@@ -189,19 +193,32 @@ def test_the_type_of_the_first_image_is_that_of_all(tmp_path: Path) -> None:
     write(tmp_path / "images/1.tif", np.zeros((4, *SIZE), np.float32), **UTM)
     (tmp_path / "images/0.tif").write_bytes(b"nothing")
     data = module(tmp_path)
+    data.setup("fit")
     assert data.info.dtype == "float32"
     assert data.rules.dtype == "float32"
     with pytest.raises(UnfitImageError, match=r"2.tif has 4 bands of uint16, but the images .* are read as float32"):
         data.datasets["val"][2]
 
 
+def test_prediction_needs_no_other_data(tmp_path: Path) -> None:
+    made(tmp_path)
+    gone = Folder("gone/images", "gone/masks")
+    data = SegmentationDataModule(CLASSES, gone, gone, predict=f"{tmp_path}/images", bands=[4, 2], num_workers=0)
+    data.setup("predict")
+    item = data.datasets["predict"][0]
+    assert item["image"].shape == (2, *SIZE)
+    assert str(item["image"].dtype) == f"torch.{data.info.dtype}" == "torch.uint16"
+
+
 def test_without_bands_nothing_is_read_to_find_the_type(tmp_path: Path) -> None:
     data = module(made(tmp_path), bands=None)
+    data.setup("fit")
     assert (data.info.channels, data.info.dtype, data.rules.dtype) == (3, "uint8", None)
 
 
 def test_transforms_must_leave_the_type(tmp_path: Path) -> None:
     data = module(made(tmp_path))
+    data.setup("fit")
     data.datasets["train"].pipeline = A.Compose([A.ToFloat(max_value=4000)])
     with pytest.raises(DataError, match="the transforms return a float32 image, but uint16 is expected"):
         data.datasets["train"][Draw(0, 0, 0)]
@@ -210,14 +227,16 @@ def test_transforms_must_leave_the_type(tmp_path: Path) -> None:
 class TestMasks:
     @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32"])
     @pytest.mark.parametrize(
-        "options", [{}, TILES, {"compress": "lzw"}, {"compress": "zstd", "bigtiff": "YES"}, {"nbits": 4}], ids=str
+        "options", [{}, TILES, {"compress": "lzw"}, {"compress": "zstd", "bigtiff": "YES"}], ids=str
     )
     def test_geotiffs(self, tmp_path: Path, dtype: str, options: dict[str, Any]) -> None:
-        if "nbits" in options and dtype != "uint8":
-            pytest.skip("GDAL packs bytes")
         labels = regions(*SIZE)
         path = write(tmp_path / "m.tif", labels[None].astype(dtype), **UTM, **options)
         assert np.array_equal(read_mask(path).values, labels)
+
+    def test_a_geotiff_of_4_bits(self, tmp_path: Path) -> None:
+        labels = regions(*SIZE)
+        assert np.array_equal(read_mask(write(tmp_path / "m.tif", labels[None], nbits=4, **UTM)).values, labels)
 
     @pytest.mark.parametrize("dtype", ["uint8", "bool", "int64", "uint16"])
     def test_arrays(self, tmp_path: Path, dtype: str) -> None:
@@ -320,7 +339,9 @@ class TestGrids:
             data.datasets["val"][0]
 
 
-def test_geotiffs_of_three_bytes_give_the_items_of_pngs(tmp_path: Path) -> None:
+@pytest.fixture
+def scenes_of_bytes(tmp_path: Path) -> Path:
+    """The same three scenes of RGB bytes in ``png`` and, as tiled GeoTIFFs, in ``tif``."""
     for name in ("png", "tif"):
         for part in ("images", "masks"):
             (tmp_path / name / part).mkdir(parents=True)
@@ -330,8 +351,76 @@ def test_geotiffs_of_three_bytes_give_the_items_of_pngs(tmp_path: Path) -> None:
         write(tmp_path / f"tif/images/{index}.tif", pixels.transpose(2, 0, 1), photometric="rgb", **TILES, **UTM)
         Image.fromarray(regions(*SIZE)).save(tmp_path / f"png/masks/{index}.png")
         write(tmp_path / f"tif/masks/{index}.tif", regions(*SIZE)[None], **TILES, **UTM)
+    return tmp_path
+
+
+def test_geotiffs_of_three_bytes_give_the_items_of_pngs(scenes_of_bytes: Path) -> None:
     transforms = [RandomScaleCrop(40, 48), A.HorizontalFlip(), A.RandomBrightnessContrast()]
-    pngs = draws(module(tmp_path / "png", ".png", ".png", bands=None, train_transforms=transforms))
+    pngs = draws(module(scenes_of_bytes / "png", ".png", ".png", bands=None, train_transforms=transforms))
     assert pngs[0][0].dtype == torch.uint8
     for bands in (None, [1, 2, 3]):
-        assert_equal(draws(module(tmp_path / "tif", bands=bands, train_transforms=transforms)), pngs)
+        assert_equal(draws(module(scenes_of_bytes / "tif", bands=bands, train_transforms=transforms)), pngs)
+
+
+def trained(data: SegmentationDataModule, means: list[float]) -> dict[str, torch.Tensor]:
+    """The weights after some steps."""
+    pl.seed_everything(0)
+    keys = {**TINY_OVERRIDES, "MODEL.PIXEL_MEAN": means, "MODEL.PIXEL_STD": [means[0]] * len(means)}
+    model = SegmentationModule("Misc/semantic_R_50_FPN_1x.yaml", CLASSES, overrides=keys, weights="")
+    quiet: dict[str, Any] = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "accelerator": "cpu",
+    }
+    trainer = pl.Trainer(max_epochs=2, num_sanity_val_steps=0, enable_checkpointing=False, **quiet)
+    trainer.fit(model, data)
+    return model.state_dict()
+
+
+@pytest.mark.runs
+def test_a_training_on_geotiffs_of_three_bytes_is_that_on_pngs(scenes_of_bytes: Path) -> None:
+    settings: dict[str, Any] = {"train_transforms": [RandomScaleCrop(40, 48)], "batch_size": 3}
+    means = [120.0, 110.0, 100.0]
+    pngs = trained(module(scenes_of_bytes / "png", ".png", ".png", bands=None, **settings), means)
+    tiffs = trained(module(scenes_of_bytes / "tif", bands=[1, 2, 3], num_workers=2, **settings), means)
+    assert all(torch.equal(tiffs[name], weights) for name, weights in pngs.items())
+
+
+@pytest.mark.runs
+@pytest.mark.parametrize("form", ["uint16", "float32"])
+def test_bands_train_the_same_with_any_number_of_workers(tmp_path: Path, form: str) -> None:
+    """Twelve bands of floats with holes, and of whole numbers with nodata."""
+    made(tmp_path, nodata=7)
+    for path in sorted((tmp_path / "images").iterdir()):
+        with rasterio.open(path) as file:
+            pixels = np.concatenate([file.read()] * 3).astype(form)
+        pixels[:, 20:50, 30:70] = np.nan if form == "float32" else 7
+        write(path, pixels, nodata=7, **TILES, **UTM)
+    settings: dict[str, Any] = {
+        "bands": list(range(12, 0, -1)),
+        "train_transforms": [RandomScaleCrop(64, 64)],
+        "batch_size": 3,
+    }
+    means = [2000.0] * 12
+    alone, helped = (trained(module(tmp_path, num_workers=workers, **settings), means) for workers in (0, 2))
+    assert all(torch.isfinite(values).all() for values in alone.values())
+    assert all(torch.equal(helped[name], values) for name, values in alone.items())
+
+
+@pytest.mark.parametrize("form", ["zip", "tar"])
+@pytest.mark.parametrize("transforms", [[], [RandomScaleCrop(40, 48)]], ids=["whole", "windows"])
+def test_samples_in_archives_are_those_of_files(
+    tmp_path: Path, form: str, transforms: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path / "d")
+    archive = archived(tmp_path / "d", tmp_path / f"a.{form}")
+    files = draws(module(tmp_path / "d", train_transforms=transforms))
+    opened = []
+    opening = Member.open
+    monkeypatch.setattr(Member, "open", lambda member: [opened.append(member.name), opening(member)][1])
+    data = module(archive, train_transforms=transforms)
+    data.setup("fit")
+    opened.clear()
+    assert_equal(draws(data), files)
+    assert len(opened) == 2 * len(files)  # image and mask once each

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from lightning_seg.colours import default_palette
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.reading import StoredMask, read_mask
 from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.structures import Annotations, DatasetInfo, SourceLabels, default_palette
+from lightning_seg.structures import Annotations, DatasetInfo, SourceLabels
 
 MASK = Path("masks/7.png")
 SOURCE = SourceLabels(("road", "car", "truck"), {7: "road", 26: "car", 27: "truck", 0: None}, {})

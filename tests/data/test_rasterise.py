@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from lightning_seg.colours import default_palette
 from lightning_seg.data import Coco
 from lightning_seg.data.labels import rasterise as rasterise_module
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.labels.rasterise import Region, rasterise, region_of
 from lightning_seg.errors import DataError
-from lightning_seg.structures import Annotations, DatasetInfo, Segment, SourceLabels, default_palette
+from lightning_seg.structures import Annotations, DatasetInfo, Segment, SourceLabels
 
 SIZE = (40, 60)
 SQUARE = [[5, 5, 25, 5, 25, 25, 5, 25]]

@@ -12,12 +12,13 @@ import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
+from lightning_seg.colours import default_palette
 from lightning_seg.data.reading.directories import read_directories
 from lightning_seg.data.reading.gdal import gdal
 from lightning_seg.errors import DiskFullError
 from lightning_seg.geo.cog import CLASS_NAMES, TILE, write_cog
 from lightning_seg.geo.georeference import Georeference
-from lightning_seg.structures import DatasetInfo, default_palette
+from lightning_seg.structures import DatasetInfo
 from tests.geo.rasters import INFO, TURNED, UTM, regions
 
 HEIGHT, WIDTH = 1100, 700

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from lightning_seg.data.reading import ReadingRules, read_image
+from lightning_seg.data.reading.display import as_shown
 from lightning_seg.data.reading.tiff import is_georeferenced
 from lightning_seg.errors import UnfitImageError, UnreadableError
 from lightning_seg.geo import windows
@@ -251,3 +252,13 @@ def test_pages_have_no_windows(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(tiff(*values(2, "uint16")))
     with pytest.raises(UnfitImageError, match=r"has 2 pages, which cannot be read by windows"):
         WindowedImage(tmp_path / "a.tif", ReadingRules(bands=(1, 2)))
+
+
+def test_a_preview_of_bands_is_a_picture(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", values(4, "uint16"), **UTM)
+    rules = ReadingRules(bands=(4, 3, 1), display_bands=(1, 3, 4))
+    with WindowedImage(path, rules) as image:
+        small, whole = image.preview(50), image.preview(1000)
+    assert small.shape == (50, 41, 3)
+    assert small.dtype == np.uint8
+    assert np.array_equal(whole, as_shown(read_image(path, rules), rules))

@@ -161,3 +161,19 @@ def test_targets_go_with_their_views() -> None:
 def test_settings_out_of_range_are_refused(settings: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"model.inference.init_args.{message}")):
         Augmented(**settings)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.int16, torch.float32])
+def test_views_keep_the_type_of_the_image(dtype: torch.dtype) -> None:
+    """Values beyond 15 bits stay; integers are rounded, floats are not."""
+    values = torch.linspace(0, 60000 if dtype == torch.uint16 else 30000, 2 * 9 * 11).reshape(2, 9, 11) + 0.3
+    image = values.to(dtype)
+    whole = slice(0, 9), slice(0, 11)
+    assert torch.equal(View(image, (9, 11), True).window(*whole).float(), image.float().flip(-1))
+    half = View(image, (5, 6), True)
+    found = half.window(slice(0, 5), slice(0, 6))
+    assert (half.shape, found.dtype) == ((2, 5, 6), dtype)
+    expected = F.interpolate(image.float()[None], size=(5, 6), mode="bilinear", align_corners=False)[0].flip(-1)
+    if dtype != torch.float32:
+        expected = expected.round()
+    torch.testing.assert_close(found.float(), expected, rtol=1e-6, atol=0 if dtype == torch.float32 else 1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.inference.whole import label_maps
 from lightning_seg.losses import CrossEntropy
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
@@ -51,7 +52,9 @@ def test_every_head_trains_and_evaluates_four_bands(head: str) -> None:
         torch.optim.SGD(trained, 0.01).step()
         with torch.no_grad():
             found = segmentor.eval().evaluate(batch)
-        assert all(scores.logits.isfinite().all() and len(scores.logits) == NUM_CLASSES for scores in found.scores)
+        maps = label_maps(found.scores, found.input_sizes, ODD)
+        assert [tuple(labels.shape) for labels in maps] == ODD
+        assert all(labels.max() < NUM_CLASSES for labels in maps)
         assert all(part.isfinite() for parts in found.losses for part in parts.values())
     assert losses[0] == losses[1]
     assert losses[2] == pytest.approx(losses[0], rel=1e-2)  # rounded to the nearest, not down

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightning_seg.colours import default_palette
 from lightning_seg.data.reading.video import Frame
 from lightning_seg.errors import ConfigError
 from lightning_seg.predictions import Prediction
 from lightning_seg.predictions.folder import PredictionFolder
 from lightning_seg.predictions.record import Input, Inputs
 from lightning_seg.sources import ByteSource
-from lightning_seg.structures import DatasetInfo, Sample, default_palette
+from lightning_seg.structures import DatasetInfo, Sample
 from tests.predictions.videos import write_video
 
 INFO = DatasetInfo(("x", "y"), 255, default_palette(2))

@@ -11,10 +11,11 @@ from PIL import Image
 from pycocotools import mask
 from pycocotools.coco import COCO
 
+from lightning_seg.colours import default_palette
 from lightning_seg.errors import ConfigError, DataError, UnfitImageError
 from lightning_seg.predictions import FORMATS, Prediction, formats_of, refuse_misfits, save
 from lightning_seg.predictions.coco import join
-from lightning_seg.structures import DatasetInfo, default_palette
+from lightning_seg.structures import DatasetInfo
 
 CITYSCAPES = {
     "road": 7, "sidewalk": 8, "building": 11, "wall": 12, "fence": 13, "pole": 17, "traffic light": 19,

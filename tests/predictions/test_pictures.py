@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightning_seg.colours import default_palette
 from lightning_seg.data.labels.colours import colourise
 from lightning_seg.predictions import overlay, write_mask
-from lightning_seg.structures import DatasetInfo, default_palette
+from lightning_seg.structures import DatasetInfo
 
 INFO = DatasetInfo(("a", "b"), 255, ((90, 20, 30), (200, 100, 0)))
 

@@ -236,3 +236,27 @@ def test_an_exported_file_says_what_it_takes(tmp_path: Path) -> None:
     assert np.array_equal(predictor(images / "a.tif").mask, labels_of(pixels, dtype))
     with pytest.raises(DataError, match=rf"\(H, W, 4\) {dtype} \(bands 4, 3, 2, 1\) is needed"):
         predictor(pixels[..., :3])
+
+
+def test_the_command_predict_reads_the_bands_of_an_exported_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from lightning_seg.colours import default_palette
+    from lightning_seg.data import SegmentationDataModule
+    from lightning_seg.data.evaluation import EvaluationImages
+    from lightning_seg.errors import CheckpointError
+    from lightning_seg.running.exported import ExportedModule
+    from lightning_seg.structures import DatasetInfo
+
+    info = DatasetInfo(("a", "b"), 255, default_palette(2), 2, "uint16")
+    rules = ReadingRules(bands=(4, 3), dtype="uint16")
+    network = SimpleNamespace(images=EvaluationImages(info, rules=rules))
+    monkeypatch.setattr("lightning_seg.trained.file_network.FileNetwork", lambda *_: network)
+    for bands, expected in ((None, rules), ([7, 2], ReadingRules(bands=(7, 2), dtype="uint16"))):
+        data = SegmentationDataModule(["a", "b"], bands=bands)
+        ExportedModule(["a", "b"]).open(Path("a.onnx"), data, on_cpu=True)
+        assert (data.rules, data.info) == (expected, info)
+    with pytest.raises(CheckpointError, match=r"a\.onnx takes images of 2 channels, but data\.bands names 3: leave"):
+        ExportedModule(["a", "b"]).open(
+            Path("a.onnx"), SegmentationDataModule(["a", "b"], bands=[1, 2, 3]), on_cpu=True
+        )

@@ -4,6 +4,7 @@ from collections import Counter
 
 import yaml
 
+from lightning_seg.colours import Colour
 from lightning_seg.data.auditing.seen import in_all, show_shares
 from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.labels.label_map import IGNORE, REST
@@ -12,7 +13,7 @@ from lightning_seg.data.listing.defects import Defect
 from lightning_seg.data.listing.splits import Listing
 from lightning_seg.data.readers.names import common_folder
 from lightning_seg.data.readers.several import settings_of
-from lightning_seg.structures import Annotations, Colour, DatasetInfo, Sample, summarise
+from lightning_seg.structures import Annotations, DatasetInfo, Sample, summarise
 
 MUCH = 0.1
 """Least share of the pixels at which an assumed ignore index may be a class; borders of objects hold less."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.colours import Colour
 from lightning_seg.data.auditing.lossy import is_lossy
 from lightning_seg.data.auditing.unlike import Form, form_of
 from lightning_seg.data.auditing.values import PixelValues, count_values
@@ -26,7 +27,7 @@ from lightning_seg.data.reading.grid import grid_of, grid_problem
 from lightning_seg.data.reading.storage import exists
 from lightning_seg.errors import DataError, LossyMaskError, UnfitImageError
 from lightning_seg.sources import AnyFile
-from lightning_seg.structures import Annotations, Colour, Sample
+from lightning_seg.structures import Annotations, Sample
 
 SHOWN = 5
 """How many colours of a mask a message names."""

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.colours import Colour
 from lightning_seg.data.labels.table import pack
 from lightning_seg.data.reading import StoredMask
-from lightning_seg.structures import Colour
 
 LONGEST_SIDE = 1024
 """Longest side of the part by which a large mask is judged, so that the time does not grow with the mask."""

@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.colours import Colour, free_colour
 from lightning_seg.data.auditing.lossy import foreign_pixels
 from lightning_seg.data.labels.colours import colourise
 from lightning_seg.data.labels.rasterise import rasterise
 from lightning_seg.data.labels.table import LabelTable
 from lightning_seg.data.reading import USUAL, ReadingRules, as_shown, read_image, read_mask
 from lightning_seg.sources import AnyFile
-from lightning_seg.structures import Annotations, Colour, DatasetInfo, Sample, free_colour
+from lightning_seg.structures import Annotations, DatasetInfo, Sample
 
 HEIGHT = 120
 QUALITY = 80
@@ -32,7 +33,7 @@ def picture(sample: Sample, table: LabelTable, rules: ReadingRules = USUAL) -> s
     try:
         panels.append(_labels(sample, image, table, rules))
     except Exception:  # the page also shows what cannot be read
-        raw = None if sample.mask_file is None else _image(sample.mask_file, USUAL)
+        raw = None if sample.mask_file is None else _image(sample.mask_file, USUAL if rules.bands else rules)
         if raw is not None:
             panels.append(raw * np.uint8(255 // max(1, int(raw.max()))))  # ids alone are nearly black
     return _encode(panels) if panels else None

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from pytorch_lightning.utilities import rank_zero_info
 
+from lightning_seg.colours import Colour, show_colour
 from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.labels.table import LabelTable
-from lightning_seg.structures import Colour, show_colour, summarise
+from lightning_seg.structures import summarise
 
 SHOWN = 8
 """How many values a message shows; the audit shows more."""

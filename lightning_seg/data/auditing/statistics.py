@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.colours import Colour
 from lightning_seg.data.auditing.values import PERCENTS, PixelTotals, PixelValues
-from lightning_seg.structures import Colour
 
 MOST_LABELS = 4096
 """How many stored values or colours of a split are kept; noise has more."""

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from lightning_seg.colours import show_colour
 from lightning_seg.data.auditing.audit import Audit
 from lightning_seg.data.auditing.lines import VALUE_TITLES, table_of_bands
 from lightning_seg.data.auditing.pictures import foreign_colour
 from lightning_seg.data.auditing.seen import SeenLabel
-from lightning_seg.structures import show_colour
 
 SIZES = 12
 """How many different sizes are listed; more are counted in bins."""

@@ -112,7 +112,8 @@ def _count_whole_numbers(plane: NDArray[Any]) -> BandValues:
         counts[values.astype(np.int64) - shift] = found
     else:
         for block in _blocks(plane):
-            counts += np.bincount(block.astype(np.int64) - shift, minlength=2**16)
+            keys = block.view(np.uint16) ^ np.uint16(-shift)  # of a signed number, its highest bit is turned
+            counts += np.bincount(keys, minlength=2**16)
     return _of_counts(counts, shift)
 
 
@@ -137,7 +138,7 @@ def _count_floats(plane: NDArray[np.float32]) -> BandValues:
         offsets = values - mean
         centre, rest = Fraction(float(mean)), Fraction(float(offsets.sum()))
         total += values.size * centre + rest
-        squares += values.size * centre**2 + 2 * centre * rest + Fraction(float(offsets @ offsets))
+        squares += values.size * centre**2 + 2 * centre * rest + Fraction(float(np.square(offsets).sum()))
         low, high = min(low, float(values.min())), max(high, float(values.max()))
         totals.add(*_distinct(_keys_of_floats(values)))
     return BandValues(*totals.distinct, total, squares, low, high)
@@ -160,8 +161,8 @@ def _distinct(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
 def _keys_of_floats(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """Numbers of 20 bits in the order of the values."""
     bits = values.view(np.int32)
-    ordered = np.where(bits < 0, ~bits, bits ^ np.int32(-(2**31))).view(np.uint32)
-    return (ordered >> np.uint32(_DROPPED)).astype(np.int64)
+    flipped = (bits >> 31) | np.int32(-(2**31))  # all bits of a negative number, the sign of another
+    return ((bits ^ flipped).view(np.uint32) >> np.uint32(_DROPPED)).astype(np.int64)
 
 
 def _floats_of_keys(keys: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from lightning_seg.colours import Colour, default_palette, parse_colour
 from lightning_seg.data.labels.label_map import IGNORE, split_keys
 from lightning_seg.errors import ConfigError, IgnoreIsClassError
-from lightning_seg.structures import Colour, DatasetInfo, SourceLabels, default_palette, parse_colour
+from lightning_seg.structures import DatasetInfo, SourceLabels
 
 
 def classes_of_source(

@@ -5,10 +5,11 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from lightning_seg.colours import Colour, show_colour
 from lightning_seg.data.labels.table import LABEL_MAP, LabelTable, Unknown
 from lightning_seg.errors import ConfigError, IgnoreIsClassError
 from lightning_seg.hints import did_you_mean
-from lightning_seg.structures import Colour, DatasetInfo, SourceLabels, show_colour, summarise
+from lightning_seg.structures import DatasetInfo, SourceLabels, summarise
 
 Unreadable = Literal["refuse", "skip"]
 

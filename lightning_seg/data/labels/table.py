@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.colours import Colour, show_colour
 from lightning_seg.data.reading import StoredMask
 from lightning_seg.errors import DataError
 from lightning_seg.sources import AnyFile
-from lightning_seg.structures import Annotations, Colour, DatasetInfo, show_colour, summarise
+from lightning_seg.structures import Annotations, DatasetInfo, summarise
 
 Ids = NDArray[np.uint8 | np.int32]
 Unknown = Literal["refuse", "ignore"]

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lightning_seg.colours import Colour
 from lightning_seg.data.labels.classes import classes_of_source, dataset_info, parse_palette
 from lightning_seg.data.labels.label_map import IGNORE, Labelling, Unreadable
 from lightning_seg.data.labels.table import Unknown
 from lightning_seg.data.readers.several import Readers
 from lightning_seg.errors import ConfigError
-from lightning_seg.structures import Colour
 
 IGNORE_INDEX = 255
 """The ignore index if ``data.ignore_index`` is not set."""

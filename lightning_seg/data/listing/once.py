@@ -103,17 +103,16 @@ class Listings:
                 self._predicted = images_to_predict(self.predict, self.root, self._used())
         return self._predicted
 
-    def type_of_images(self) -> str:
-        """NumPy's name of the type that images are read as: that of the first one that can be read, in any split.
+    def type_of_images(self, parts: Sequence[str]) -> str:
+        """NumPy's name of the type that images of some splits are read as: that of the first one that can be read.
 
         Raises:
             DataError: from a reader.
         """
-        if self.rules.bands is not None:
-            for part in filter(self.has, (*self.readers, "predict")):
-                for sample in self.samples(part):
-                    with suppress(UnreadableError):  # is told where it is read
-                        return type_of_image(sample.image, self.rules)
+        for part in filter(self.has, parts):
+            for sample in self.samples(part):
+                with suppress(UnreadableError):  # is told where it is read
+                    return type_of_image(sample.image, self.rules)
         return "uint8"
 
     def take(self, part: str, command: str) -> Listing:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from lightning_seg.colours import parse_colour
 from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.readers.folder import Folder
 from lightning_seg.data.readers.reader import Reader, existing_split
-from lightning_seg.structures import Sample, SourceLabels, parse_colour
+from lightning_seg.structures import Sample, SourceLabels
 
 PALETTE = {
     "Sky": "#808080", "Building": "#800000", "Pole": "#c0c080", "Road": "#804080", "Pavement": "#3c28de",

@@ -4,12 +4,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from lightning_seg.colours import Colour
 from lightning_seg.data.archives.places import located
 from lightning_seg.data.readers.coco import labels_of_categories, stated_size
 from lightning_seg.data.readers.names import common_folder, unique_names
 from lightning_seg.data.readers.reader import Reader
 from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.structures import Annotations, Colour, Sample, Segment, SourceLabels, summarise
+from lightning_seg.structures import Annotations, Sample, Segment, SourceLabels, summarise
 
 
 class Catalog(Reader):

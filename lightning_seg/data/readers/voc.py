@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from lightning_seg.colours import Colour
 from lightning_seg.data.archives.places import is_file, names_in
 from lightning_seg.data.readers.finding import resolve
 from lightning_seg.data.readers.folder import Folder
 from lightning_seg.data.readers.reader import Reader
 from lightning_seg.errors import DataError
-from lightning_seg.structures import Colour, Sample, SourceLabels
+from lightning_seg.structures import Sample, SourceLabels
 
 NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",

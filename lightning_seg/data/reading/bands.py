@@ -15,12 +15,16 @@ from lightning_seg.data.reading.headers import header_of
 from lightning_seg.data.reading.npy import in_native_order, npy_array
 from lightning_seg.data.reading.orientation import turn_upright
 from lightning_seg.data.reading.rules import ReadingRules
-from lightning_seg.data.reading.storage import named, open_file, read_bytes
+from lightning_seg.data.reading.storage import named, open_file
 from lightning_seg.errors import UnfitImageError
 from lightning_seg.sources import AnyFile
 
 _MOST_FOR_OPENCV = 128
 """Channels of an image that OpenCV 5 takes."""
+
+
+_BY_WINDOWS = ("TIFF", "NPY")
+"""Formats of which a part is read without the rest."""
 
 
 class Bands(NamedTuple):
@@ -55,11 +59,15 @@ class BandsFile:
     def __init__(self, path: AnyFile, rules: ReadingRules) -> None:
         self.path = path
         self._rules = rules
+        self._data: bytes | None = None  # of what is read whole; a large file is read by its windows
         with named(path, "image"), open_file(path) as file:
             self.header = header_of(file)
+            if not isinstance(path, Path) or self.header.format not in _BY_WINDOWS:
+                file.seek(0)
+                self._data = file.read()
         rules.check_size(self.header.stored, path, "image")
         refuse_bands(self.header, path, rules)
-        self.has_parts = self.header.format in ("TIFF", "NPY") and self.header.orientation == 1
+        self.has_parts = self.header.format in _BY_WINDOWS and self.header.orientation == 1
 
     def whole(self) -> NDArray[Any]:
         """Decode to (H, W, C), as :meth:`read` without a part."""
@@ -104,20 +112,22 @@ class BandsFile:
         if header.format == "TIFF":
             from lightning_seg.data.reading.geotiff import read_planes  # of an extra
 
-            return read_planes(self._source(), header, bands, rows, columns)
+            return read_planes(self._source, header, bands, rows, columns)
         if header.format == "NPY":
-            array = npy_array(self._source())
+            array = npy_array(self._source)
             stored = in_native_order(array[rows, columns, [band - 1 for band in bands]])
             return (planes := [*stored.transpose(2, 0, 1)]), absent_pixels(planes)
-        stored = decode_all(read_bytes(self.path), header)
+        assert self._data is not None
+        stored = decode_all(self._data, header)
         if stored.shape[:2] != header.stored:
             raise ValueError(f"it holds {stored.shape[1]}×{stored.shape[0]} pixels, and says otherwise")
         _refuse_count(stored.shape[2], f"has {stored.shape[2]} bands of {stored.dtype}", self.path, bands)
         planes = [stored[..., band - 1] for band in bands]
         return planes, absent_pixels(planes)
 
+    @property
     def _source(self) -> Any:
-        return self.path if isinstance(self.path, Path) else BytesIO(read_bytes(self.path))
+        return self.path if self._data is None else BytesIO(self._data)
 
 
 def refuse_bands(header: Header, path: AnyFile, rules: ReadingRules) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 from lightning_seg.errors import LightningSegError, UnreadableError
-from lightning_seg.sources import AnyFile
+from lightning_seg.sources import AnyFile, ByteSource
 
 
 def open_file(path: AnyFile) -> BinaryIO:
@@ -31,6 +32,32 @@ def read_bytes(path: AnyFile) -> bytes:
     """
     with open_file(path) as file:
         return file.read()
+
+
+class _Held(ByteSource):
+    """Bytes in memory, under the name of what they were read from."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self._name = name
+        self._data = data
+
+    def open(self) -> BinaryIO:
+        return BytesIO(self._data)
+
+    def __str__(self) -> str:
+        return self._name
+
+
+def held(path: AnyFile, what: str) -> AnyFile:
+    """A source whose bytes are in memory, for who opens it several times; a file of its own stays as it is.
+
+    Raises:
+        UnreadableError: if they cannot be read.
+    """
+    if isinstance(path, Path):
+        return path
+    with named(path, what):
+        return _Held(str(path), read_bytes(path))
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from lightning_seg.structures import MaskScores
 class MaskClassification(Adapter):
     """``Mask2FormerHead`` and EoMT's head."""
 
+    untraceable = "transformers' deformable attention makes numbers of sizes, which have to stay free"
+
     def refuse(self, *, criterion: Any, auxiliary_stage: str | None) -> None:
         name = type(self.head).__name__
         if criterion is not None:
@@ -48,6 +50,4 @@ class MaskClassification(Adapter):
         return losses
 
     def logits(self, features: Features, input_size: Size) -> tuple[Tensor, int]:
-        raise ConfigError(
-            f"{type(self.head).__name__} has masks, not logits of pixels, so a graph of logits cannot be made of it"
-        )
+        raise NotImplementedError("masks are not logits of pixels: see evaluate")

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from lightning_seg.cli import main as train
+from lightning_seg.colours import default_palette
 from lightning_seg.data import Coco, SegmentationDataModule
 from lightning_seg.data.auditing import quick
 from lightning_seg.data.auditing.absent import absent_classes, lines_of_class
@@ -19,7 +20,7 @@ from lightning_seg.data.auditing.statistics import SplitStatistics
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.listing.splits import Listing
 from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.structures import DatasetInfo, Sample, default_palette
+from lightning_seg.structures import DatasetInfo, Sample
 from tests.auditing import brief, run, write_config
 from tests.conftest import write_pair
 from tests.data import planted

@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+from lightning_seg.colours import default_palette
 from lightning_seg.data.auditing.lossy import foreign_pixels, is_lossy
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.reading import StoredMask
-from lightning_seg.structures import DatasetInfo, default_palette
+from lightning_seg.structures import DatasetInfo
 from tests.data.planted import COLOURS
 
 SHAPE = (240, 320)

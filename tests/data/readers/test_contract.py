@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightning_seg.colours import default_palette
 from lightning_seg.data import Reader
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.reading import read_image
 from lightning_seg.data.stored import read_labels
 from lightning_seg.errors import DataError
-from lightning_seg.structures import DatasetInfo, Sample, default_palette
+from lightning_seg.structures import DatasetInfo, Sample
 from tests.data.layouts import LAYOUTS, SIZE, STEMS, truth
 
 each_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)

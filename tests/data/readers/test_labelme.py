@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from lightning_seg.colours import default_palette
 from lightning_seg.data import Labelme
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.listing.prediction import images_to_predict
 from lightning_seg.data.readers.reader import OrphanError
 from lightning_seg.data.stored import read_labels
 from lightning_seg.errors import DataError
-from lightning_seg.structures import DatasetInfo, default_palette
+from lightning_seg.structures import DatasetInfo
 from tests.data.layouts import save_image
 from tests.data.readers.files import touch
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightning_seg.colours import default_palette
 from lightning_seg.data import MaskPerClass
 from lightning_seg.data.labels.label_map import Labelling
 from lightning_seg.data.listing.files import file_digest
@@ -19,7 +20,7 @@ from lightning_seg.data.reading.class_masks import ClassMasks
 from lightning_seg.data.stored import read_labels
 from lightning_seg.errors import ConfigError, DataError, LossyMaskError, UnreadableError
 from lightning_seg.sources import AnyFile
-from lightning_seg.structures import DatasetInfo, Sample, default_palette
+from lightning_seg.structures import DatasetInfo, Sample
 from tests.data.layouts import save, save_image
 from tests.data.readers.files import touch
 

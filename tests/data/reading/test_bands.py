@@ -16,6 +16,7 @@ import rasterio
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 
+from lightning_seg.data.archives.member import Member
 from lightning_seg.data.archives.places import located
 from lightning_seg.data.reading import ReadingRules, read_header, read_image, type_of_image
 from lightning_seg.data.reading.absent import absent_pixels
@@ -322,9 +323,7 @@ class TestRefusals:
             ReadingRules.of_settings(None, 10**6, bands, shown)
 
     def test_a_range_a_band(self) -> None:
-        with pytest.raises(
-            ConfigError, match=r"two numbers, the lower one first, such as .*, or 2 such pairs, one a band"
-        ):
+        with pytest.raises(ConfigError, match=r"data.value_range has 3 pairs, but data.bands names 2: give one pair"):
             ReadingRules.of_settings([[0, 1]] * 3, 10**6, [1, 2])
 
     @pytest.mark.parametrize("form", ["tif", "npy", "jpg", "png"])
@@ -425,3 +424,17 @@ class TestRefusals:
             read_image(tmp_path / "i.tif", rules_of([1]))
         np.save(tmp_path / "i.npy", values(3, "uint16"))
         assert read_image(tmp_path / "i.npy", rules_of([1])).shape == (*SIZE, 1)
+
+
+def test_the_bytes_of_a_source_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame of a video is decoded then, a member of a ZIP inflated."""
+    geotiff(tmp_path / "i.tif", values(3, "uint16"))
+    Image.fromarray(values(3, "uint8")).save(tmp_path / "i.png")
+    members = {name: (tmp_path / name).read_bytes() for name in ("i.tif", "i.png")}
+    archive = packed(members, tmp_path / "a.zip")
+    opened = []
+    opening = Member.open
+    monkeypatch.setattr(Member, "open", lambda member: [opened.append(member.name), opening(member)][1])
+    for name in members:
+        assert read_image(located(archive / name), rules_of([3])).shape == (*SIZE, 1)
+    assert opened == ["i.tif", "i.png"]

@@ -1,5 +1,6 @@
 """Pictures of images of any bands."""
 
+import base64
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 from PIL import Image
 
 from lightning_seg.callbacks.access import stored_image
+from lightning_seg.colours import default_palette
 from lightning_seg.data import Folder, SegmentationDataModule
 from lightning_seg.data.auditing.pictures import picture
 from lightning_seg.data.reading import USUAL, ReadingRules, as_shown
 from lightning_seg.predictions import overlay
-from lightning_seg.structures import DatasetInfo, Sample, default_palette
+from lightning_seg.structures import DatasetInfo, Sample
 from lightning_seg.trained.result import Result
 
 RNG = np.random.default_rng(0)
@@ -121,6 +123,10 @@ def test_all_pictures_show_the_bands_that_are_to_be_shown(scene: Callable[[], Sa
     jpeg = Image.open(BytesIO(result.encoded("overlays")))
     assert np.abs(np.asarray(jpeg, int) - np.asarray(result.overlay())).mean() < 3
 
-    drawn = picture(sample, data.datasets["val"].tables[0], data.rules)
-    assert drawn is not None
-    assert drawn.startswith("data:image/jpeg")
+    for width in (2 * 40, 40 + 20):  # the second time, the mask does not fit, and is shown as it is
+        drawn = picture(sample, data.datasets["val"].tables[0], data.rules)
+        assert drawn is not None
+        panels = np.asarray(Image.open(BytesIO(base64.b64decode(drawn.partition(",")[2]))))
+        assert panels.shape == (120, 120 * width // 30, 3)
+        assert np.abs(panels[::4, :160:4].astype(int) - expected).mean() < 6
+        Image.new("RGB", (20, 30), (90, 90, 90)).save(str(sample.mask))
