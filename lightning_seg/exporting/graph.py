@@ -47,10 +47,10 @@ class Graph(nn.Module):
             mask: (N, H, W) uint8 class ids; int32 for more than 256 classes.
             probabilities: (N, K, H, W) float32.
         """
-        logits = self.upsampled(self.normalised(image))
-        labels = logits.argmax(1)
-        mask = labels.to(torch.uint8 if logits.shape[1] <= UINT8_CLASSES else torch.int32)
-        return (mask, logits.softmax(1)) if self.probabilities else (mask,)
+        scores = self.upsampled(self.normalised(image))
+        labels = scores.argmax(1)
+        mask = labels.to(torch.uint8 if scores.shape[1] <= UINT8_CLASSES else torch.int32)
+        return (mask, self.head.as_probabilities(scores)) if self.probabilities else (mask,)
 
     def normalised(self, image: Tensor) -> Tensor:
         """What the network sees of pixels as stored."""
@@ -58,15 +58,14 @@ class Graph(nn.Module):
         return (pixels.float() - self.pixel_mean) / self.pixel_std
 
     def upsampled(self, pixels: Tensor) -> Tensor:
-        """Logits (N, K, H, W) of normalised pixels."""
+        """Scores (N, K, H, W) of normalised pixels: logits, or those of masks."""
         height, width = pixels.shape[-2:]
         padded_height, padded_width = self.padding(height, width)
         padded = F.pad(pixels, (0, padded_width - width, 0, padded_height - height))
         if self.half_network:
             padded = padded.half()
         features = self.network.backbone(padded)
-        logits, stride = self.head.logits(features, (padded.shape[-2], padded.shape[-1]))
-        full = F.interpolate(logits.float(), scale_factor=float(stride), mode="bilinear", align_corners=False)
+        full = self.head.full_scores(features, (padded.shape[-2], padded.shape[-1]))
         return full[..., :height, :width]
 
 

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 from torch._dynamo.exc import UserError
 
 from lightning_seg.exporting.graph import Graph
 from lightning_seg.exporting.parity import SIZES
 from lightning_seg.exporting.tracing import free_copy, trace
+from lightning_seg.inference.whole import probability_bands
 from tests.exporting.files import certificate_of, files_of, running, shaken
-from tests.models.networks import BACKBONES, HEADS, build_segmentor, overrides_of, segmentor_of
+from tests.models.networks import BACKBONES, EOMT, HEADS, build_segmentor, overrides_of, segmentor_of
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.runs]  # exports networks: some seconds each
 
@@ -40,6 +42,32 @@ def test_every_head_gives_the_same_in_every_file(head: str, tmp_path: Path) -> N
         assert certificate.problems() == [], kind
         assert certificate.wrong == 0, kind
         assert [trial.size for trial in certificate.trials] == list(SIZES), kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("annealed", [True, False])
+def test_eomt_gives_the_same_in_every_file(annealed: bool, tmp_path: Path) -> None:
+    segmentor = shaken(build_segmentor({**EOMT, "MODEL.EOMT.ATTN_MASK_ANNEALING_ENABLED": annealed}))
+    for suffix, file in files_of(segmentor, tmp_path).items():
+        certificate = certificate_of(segmentor, running(file))
+        assert certificate.problems() == [], suffix
+        assert certificate.wrong == 0, suffix
+
+
+def test_eomt_is_traced_at_free_sizes() -> None:
+    segmentor = shaken(build_segmentor(EOMT))
+    graph = Graph(free_copy(segmentor), probabilities=True)
+    traced = trace(graph).module()
+    for size in ((1, 1, 1), (3, 33, 70), (1, 64, 64)):
+        image = torch.randint(0, 256, (size[0], 3, *size[1:]), dtype=torch.uint8)
+        (mask, probabilities), (expected, wanted) = traced(image), graph(image)
+        torch.testing.assert_close(probabilities, wanted, rtol=1e-4, atol=1e-5)
+        assert (mask != expected).float().mean() < 0.001
+        torch.testing.assert_close(probabilities.sum(1), torch.ones_like(probabilities[:, 0]))
+    batch = [{"image": image[0]}]
+    (scores,) = segmentor.eval().scores(batch)  # type: ignore[arg-type]
+    own = torch.cat([band for _, band in probability_bands(scores, (64, 64), (64, 64))], 1)
+    torch.testing.assert_close(probabilities[0], own, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -82,6 +82,16 @@ class Adapter(ABC):
             logits (N, K, h, w), and how many input pixels one stands for on each side.
         """
 
+    def full_scores(self, features: Features, input_size: Size) -> Tensor:
+        """A score of each class for each pixel, (N, K, H, W) float32, as a traced graph holds them; the arguments are
+        those of :meth:`logits`."""
+        logits, stride = self.logits(features, input_size)
+        return F.interpolate(logits.float(), scale_factor=float(stride), mode="bilinear", align_corners=False)
+
+    def as_probabilities(self, full: Tensor) -> Tensor:
+        """What :meth:`full_scores` gave, as probabilities."""
+        return full.softmax(1)
+
     def evaluate(self, features: Features, input_size: Size) -> list[Found]:
         """The output for each image with the logits, which the head's main losses take."""
         logits, stride = self.logits(features, input_size)

@@ -16,7 +16,7 @@ from lightning_seg.models.adapters.adapter import (
     zero_where_nothing_counts,
 )
 from lightning_seg.models.adapters.foreign import losses_of_forward
-from lightning_seg.models.adapters.masks import MaskClassification
+from lightning_seg.models.adapters.masks import EoMTMasks, MaskClassification
 
 
 class Layered(Adapter):
@@ -81,5 +81,5 @@ def known_adapters() -> dict[type, type[Adapter]]:
         DeepLabV3Head: DeepLabV3,
         PointRendSemSegHead: PointRend,
         Mask2FormerHead: MaskClassification,
-        EoMTHead: MaskClassification,
+        EoMTHead: EoMTMasks,
     }

@@ -2,16 +2,17 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_seg.errors import ConfigError
 from lightning_seg.models.adapters.adapter import Adapter, Features, Found, Losses, LossFunction, Size
-from lightning_seg.models.heads.mask_losses import MaskPrediction
+from lightning_seg.models.heads.mask_losses import MaskPrediction, semantic_scores
 from lightning_seg.structures import MaskScores
 
 
 class MaskClassification(Adapter):
-    """``Mask2FormerHead`` and EoMT's head."""
+    """``Mask2FormerHead``."""
 
     untraceable = "transformers' deformable attention makes numbers of sizes, which have to stay free"
 
@@ -28,10 +29,6 @@ class MaskClassification(Adapter):
                 f"model.auxiliary_stage is {auxiliary_stage}, but {name} already trains what each of its layers says: "
                 "leave it out"
             )
-
-    def at_step(self, step: int, total_steps: float) -> None:
-        if hasattr(self.head, "annealing"):
-            self.head.step, self.head.total_steps = step, total_steps
 
     def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> Losses:
         losses: Losses = self.head.criterion(self.head.predictions(features), targets)
@@ -51,3 +48,20 @@ class MaskClassification(Adapter):
 
     def logits(self, features: Features, input_size: Size) -> tuple[Tensor, int]:
         raise NotImplementedError("masks are not logits of pixels: see evaluate")
+
+
+class EoMTMasks(MaskClassification):
+    """EoMT's head, which anneals over the run, and which a tracer can follow."""
+
+    untraceable = ""
+
+    def at_step(self, step: int, total_steps: float) -> None:
+        self.head.step, self.head.total_steps = step, total_steps
+
+    def full_scores(self, features: Features, input_size: Size) -> Tensor:
+        (prediction,) = self.head.predictions(features)
+        return semantic_scores(MaskPrediction(prediction.classes.float(), prediction.masks.float()), self.stride)
+
+    def as_probabilities(self, full: Tensor) -> Tensor:
+        full = full + torch.finfo(full.dtype).tiny  # all alike where their sum is 0
+        return full / full.sum(1, keepdim=True)

@@ -59,7 +59,7 @@ class EoMTBackbone(Backbone):  # type: ignore[misc]  # Detectron2 has no types
         patches = self.embeddings.patch_embeddings.projection(images)
         height, width = patches.shape[-2:]
         patches = patches + self._positions(height, width)
-        prefix = torch.cat([self.embeddings.cls_token, self.embeddings.register_tokens], 1).expand(len(images), -1, -1)
+        prefix = torch.cat([self.embeddings.cls_token, self.embeddings.register_tokens], 1).expand(images.shape[0], -1, -1)
         tokens = torch.cat([prefix, _in_line(patches)], 1)
         for block in self.blocks[: self.num_first]:
             tokens = block(tokens)
@@ -107,7 +107,7 @@ class EoMTHead(nn.Module):
         """
         patches = features["patches"]
         grid = (patches.shape[-2], patches.shape[-1])
-        queries = self.query.weight.expand(len(patches), -1, -1)
+        queries = self.query.weight.expand(patches.shape[0], -1, -1)
         tokens = torch.cat([queries, features["prefix"], _in_line(patches)], 1)
         found = []
         shares = self.annealing.shares(self.step, self.total_steps)
@@ -149,7 +149,7 @@ class EoMTHead(nn.Module):
         if share < 1:
             inside = inside | (torch.rand(inside.shape[:2], device=inside.device) > share)[..., None]
         count, length = inside.shape[1], tokens.shape[1]
-        allowed = torch.ones(len(tokens), 1, length, length, dtype=torch.bool, device=tokens.device)
+        allowed = torch.ones(tokens.shape[0], 1, length, length, dtype=torch.bool, device=tokens.device)
         allowed[:, 0, :count, length - inside.shape[2] :] = inside
         return allowed.to(tokens.dtype).masked_fill(~allowed, torch.finfo(tokens.dtype).min)
 
@@ -196,7 +196,8 @@ def _in_line(patches: Tensor) -> Tensor:
 
 def _in_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """The other way round."""
-    return tokens.transpose(1, 2).reshape(len(tokens), tokens.shape[2], *grid)
+    patches = tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *grid)
+    return patches.contiguous() if torch.compiler.is_compiling() else patches  # else a tracer asks how long a side is
 
 
 def _transformers() -> Any:

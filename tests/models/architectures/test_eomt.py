@@ -331,12 +331,6 @@ def test_settings_of_dense_heads_are_refused_with_the_reason(settings: dict[str,
         Segmentor(load_recipe(ZOO, EOMT), num_classes=NUM_CLASSES, ignore_index=IGNORE, **settings)
 
 
-def test_a_graph_of_logits_is_refused() -> None:
-    segmentor = build_segmentor(EOMT)
-    with pytest.raises(ConfigError, match="EoMTHead has masks, not logits of pixels, so a graph"):
-        segmentor.head.logits({}, (SIDE, SIDE))
-
-
 def test_without_transformers_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers.models.eomt", None)
     with pytest.raises(DependencyError, match=r"EoMT is built of .*pip install 'lightning_seg\[transformers\]'"):
