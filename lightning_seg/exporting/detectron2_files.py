@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_seg.errors import ConfigError
 from lightning_seg.exporting.writing import quiet
 from lightning_seg.files import replacing
+from lightning_seg.models.architectures import EOMT
 from lightning_seg.models.config import default_config, leaves
 from lightning_seg.models.recipe import Recipe
 from lightning_seg.models.yaml_recipe import YamlRecipe
@@ -32,10 +33,15 @@ _ADDITIONS = {
     "add_pointrend_config": "detectron2.projects.point_rend",
     "add_heads_config": "lightning_seg.models.heads",
     "add_backbones_config": "lightning_seg.models.backbones",
+    "add_architectures_config": "lightning_seg.models.architectures",
 }
 """Functions that add keys that Detectron2 itself does not know, and where they are."""
 
-_REGISTRATIONS = {"add_heads_config": "register_heads", "add_backbones_config": "register_backbones"}
+_REGISTRATIONS = {
+    "add_heads_config": "register_heads",
+    "add_backbones_config": "register_backbones",
+    "add_architectures_config": "register_architectures",
+}
 """Functions that add the parts that read these keys, where importing the others does not."""
 
 _OWN = ("detectron2.", "lightning_seg.")
@@ -113,11 +119,14 @@ def open_detectron2(path: Path) -> Any:
 
 def _additions(cfg: "CfgNode") -> list[str]:
     """Which functions must add keys for the parts that a config names; all where one is a user's."""
-    from detectron2.modeling import BACKBONE_REGISTRY, SEM_SEG_HEADS_REGISTRY
+    from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 
+    if cfg.MODEL.META_ARCHITECTURE == EOMT:
+        return ["add_heads_config", "add_architectures_config"]  # the heads' for its losses
     head, backbone = cfg.MODEL.SEM_SEG_HEAD.NAME, cfg.MODEL.BACKBONE.NAME
     heads = [head, cfg.MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME] if head == "PointRendSemSegHead" else [head]
-    parts = [BACKBONE_REGISTRY.get(backbone), *(SEM_SEG_HEADS_REGISTRY.get(name) for name in heads)]
+    whole = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    parts = [whole, BACKBONE_REGISTRY.get(backbone), *(SEM_SEG_HEADS_REGISTRY.get(name) for name in heads)]
     modules = [part.__module__ for part in parts]
     return [
         name

@@ -15,6 +15,7 @@ from lightning_seg.exporting.detectron2_files import config_of
 from tests.conftest import MODELS
 from tests.exporting.files import module_of, save
 from tests.exporting.test_export import labels_of
+from tests.models.networks import EOMT
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.runs]  # exports networks: some seconds each
 
@@ -71,6 +72,21 @@ def test_what_the_yaml_says_runs_as_it_stands(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == "torch.Size([64, 96])\n", done.stderr
+
+
+def test_eomt_is_an_architecture_of_detectron2s(tmp_path: Path) -> None:
+    module = module_of(EOMT)
+    checkpoint = save(module, tmp_path / "a.ckpt")
+    assert main(["--ckpt_path", str(checkpoint), "--output", str(tmp_path / "a.pth")]) == 0
+    lines = [
+        line.removeprefix("#   ") for line in (tmp_path / "a.yaml").read_text().splitlines() if line.startswith("#   ")
+    ]
+    lines = [line.replace('"a.yaml"', repr(str(tmp_path / "a.yaml"))) for line in lines]
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 97, 3), dtype=np.uint8)
+    names: dict[str, Any] = {"bgr_image": pixels[..., ::-1]}
+    exec("\n".join(lines), names)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    assert torch.equal(names["labels"], labels_of(module, image)[0].long())
 
 
 def test_a_lazy_config_is_refused() -> None:

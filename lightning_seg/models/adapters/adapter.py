@@ -84,7 +84,8 @@ class Adapter(ABC):
 
     def full_scores(self, features: Features, input_size: Size) -> Tensor:
         """A score of each class for each pixel, (N, K, H, W) float32, as a traced graph holds them; the arguments are
-        those of :meth:`logits`."""
+        those of :meth:`logits`.
+        """
         logits, stride = self.logits(features, input_size)
         return F.interpolate(logits.float(), scale_factor=float(stride), mode="bilinear", align_corners=False)
 

@@ -1,6 +1,6 @@
 """Adds whole architectures to Detectron2's registry, for ``MODEL.META_ARCHITECTURE``.
 
-This file declares the keys of the config, and imports no architecture before :func:`architecture_of`.
+This file declares the keys of the config, and imports no architecture before :func:`register_architectures`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,11 @@ def add_architectures_config(cfg: "CfgNode") -> None:
     eomt.POLY_POWER = 0.9
 
 
+def register_architectures() -> None:
+    """Register these architectures for ``MODEL.META_ARCHITECTURE``; a second call does nothing."""
+    from lightning_seg.models.architectures import eomt  # noqa: F401
+
+
 def architecture_of(name: str) -> Any:
     """The class for ``MODEL.META_ARCHITECTURE``; None if it does not derive from ``SemanticSegmentor``.
 
@@ -53,8 +58,7 @@ def architecture_of(name: str) -> Any:
     """
     from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
 
-    from lightning_seg.models.architectures import eomt  # noqa: F401
-
+    register_architectures()
     if name not in META_ARCH_REGISTRY:
         return None
     found = META_ARCH_REGISTRY.get(name)

@@ -59,7 +59,9 @@ class EoMTBackbone(Backbone):  # type: ignore[misc]  # Detectron2 has no types
         patches = self.embeddings.patch_embeddings.projection(images)
         height, width = patches.shape[-2:]
         patches = patches + self._positions(height, width)
-        prefix = torch.cat([self.embeddings.cls_token, self.embeddings.register_tokens], 1).expand(images.shape[0], -1, -1)
+        prefix = torch.cat([self.embeddings.cls_token, self.embeddings.register_tokens], 1).expand(
+            images.shape[0], -1, -1
+        )
         tokens = torch.cat([prefix, _in_line(patches)], 1)
         for block in self.blocks[: self.num_first]:
             tokens = block(tokens)
