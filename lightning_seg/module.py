@@ -163,6 +163,7 @@ class SegmentationModule(EvaluatingModule):
         self.run_settings: dict[str, Any] = {}
         """The whole run's settings by dotted names, which its checkpoints keep."""
         self.continuation = Continuation()
+        self._total_steps = float("inf")
         self.loaded: dict[str, int] = {}
         """``global_step`` and ``epoch`` of the checkpoint that was loaded last."""
 
@@ -215,6 +216,7 @@ class SegmentationModule(EvaluatingModule):
         return None if self._has_weights else self.recipe.warn_of_frozen_random()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.segmentor.head.at_step(self.trainer.global_step, self._total_steps)
         with telling_of_single_values(self.segmentor.network, batch):
             losses = self.segmentor.losses(batch)
         loss = total_loss(losses)
@@ -231,7 +233,7 @@ class SegmentationModule(EvaluatingModule):
             samples = global_batch(self.trainer)
             lr_scale = self.optimisation.lr_scale(samples)
             rank_zero_info(f"Learning rate: {self.optimisation.describe_lr_scale(samples)}")
-        steps = total_steps(self.trainer, self.continuation.done)
+        steps = self._total_steps = total_steps(self.trainer, self.continuation.done)
         optimizer, scheduler = self.continuation.optimise(self.optimisation, self.segmentor, lr_scale, steps)
         return [optimizer], [schedule_settings(scheduler, self.figures("val"))]
 

@@ -17,6 +17,10 @@ PUBLISHED = {
     "cityscapes_pointrend_r101": (layouts.cityscapes, {"MODEL.RESNETS.DEPTH": 50}),
     "cocostuff_semantic_fpn_r50": (layouts.coco_stuff, {}),
     "ade20k_upernet_swin_tiny": (layouts.ade20k, {}),
+    "ade20k_eomt_small": (
+        layouts.ade20k,
+        {"MODEL.EOMT.HIDDEN_SIZE": 48, "MODEL.EOMT.NUM_HIDDEN_LAYERS": 4, "MODEL.MASK_FORMER.TRAIN_NUM_POINTS": 64},
+    ),
     "ade20k_mask2former_r50": (
         layouts.ade20k,
         {

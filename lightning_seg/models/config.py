@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_seg.errors import ConfigError, DependencyError
 from lightning_seg.hints import did_you_mean
+from lightning_seg.models.architectures import EOMT, add_architectures_config
 from lightning_seg.models.backbones import NEVER_FROZEN, TIMM_BUILDERS, add_backbones_config
 from lightning_seg.models.backbones.timm_names import timm_pixels
 from lightning_seg.models.heads import add_heads_config
@@ -97,7 +98,9 @@ def with_overrides(cfg: "CfgNode", overrides: Mapping[str, Any]) -> "CfgNode":
         _override(cfg, key, value)
     explicit = {key for key, value in leaves(cfg) if key in overrides or value != defaults[key]}
     builder, freeze_at = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.FREEZE_AT
-    if builder in NEVER_FROZEN and freeze_at > 0 and "MODEL.BACKBONE.FREEZE_AT" in explicit:
+    if cfg.MODEL.META_ARCHITECTURE == EOMT:
+        builder = EOMT
+    if builder in (*NEVER_FROZEN, EOMT) and freeze_at > 0 and "MODEL.BACKBONE.FREEZE_AT" in explicit:
         raise ConfigError(
             f"MODEL.BACKBONE.FREEZE_AT is {freeze_at}, but {builder} trains every stage: leave the key out "
             "or set it to 0"
@@ -116,6 +119,7 @@ def default_config() -> "CfgNode":
         getattr(_project_config(project), function)(cfg)
     add_heads_config(cfg)
     add_backbones_config(cfg)
+    add_architectures_config(cfg)
     return cfg
 
 

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_seg.errors import ConfigError, describe
 from lightning_seg.models import solver
+from lightning_seg.models.architectures import EOMT, architecture_of
 from lightning_seg.models.backbones import register_backbones
 from lightning_seg.models.backbones.resnet import refuse_resnet
 from lightning_seg.models.config import default_config, leaves
@@ -111,11 +112,17 @@ def _keep_semantic_part(cfg: "CfgNode") -> str | None:
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture == "SemanticSegmentor":
         return None
+    if architecture == EOMT:
+        cfg.MODEL.BACKBONE.NAME = EOMT  # it builds its own; nothing of another's settings is checked
+        return None
     dropped = _DROPPED_PARTS.get(architecture)
     if dropped is None:
+        if architecture_of(architecture) is not None:
+            return None
         raise ConfigError(
-            f"MODEL.META_ARCHITECTURE is {architecture}, but one of SemanticSegmentor, {', '.join(_DROPPED_PARTS)} is "
-            "needed: choose a semantic config, such as Misc/semantic_R_50_FPN_1x.yaml"
+            f"MODEL.META_ARCHITECTURE is {architecture}, but one of SemanticSegmentor, {EOMT}, "
+            f"{', '.join(_DROPPED_PARTS)}, or a class of your own that derives from SemanticSegmentor (model.imports), "
+            "is needed: choose a semantic config, such as Misc/semantic_R_50_FPN_1x.yaml"
         )
     if not cfg.MODEL.BACKBONE.NAME.endswith("fpn_backbone"):
         raise ConfigError(
@@ -156,8 +163,12 @@ def _build(cfg: "CfgNode") -> Any:
         register_heads()
         register_backbones()
         from lightning_seg.models.heads.requirements import refuse_head
-    require_registered("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY)
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    if architecture != EOMT:
+        require_registered("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY)
     try:
+        if architecture != "SemanticSegmentor":
+            return architecture_of(architecture)(cfg)
         backbone = build_backbone(cfg)
         refuse_head(cfg, backbone.output_shape())
         return SemanticSegmentor(

@@ -137,6 +137,17 @@ MASK2FORMER = {
     "MODEL.MASK_FORMER.TRAIN_NUM_POINTS": 64,
 }
 
+EOMT = {
+    "MODEL.META_ARCHITECTURE": "EoMT",
+    "MODEL.EOMT.IMAGE_SIZE": 64,
+    "MODEL.EOMT.HIDDEN_SIZE": 32,
+    "MODEL.EOMT.NUM_HIDDEN_LAYERS": 4,
+    "MODEL.EOMT.NUM_ATTENTION_HEADS": 2,
+    "MODEL.EOMT.NUM_BLOCKS": 2,
+    "MODEL.EOMT.NUM_QUERIES": 8,
+    "MODEL.MASK_FORMER.TRAIN_NUM_POINTS": 64,
+}
+
 HEADS: dict[str, tuple[Choice, dict[str, Any]]] = {
     "SemSegFPNHead": (lambda levels: levels, {}),
     "DeepLabV3Head": (lambda levels: levels[-1:], {}),

@@ -21,7 +21,7 @@ V3, V3_PLUS, POINT_REND = MODELS["DeepLabV3"], MODELS["DeepLabV3Plus"], MODELS["
 
 SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"INPUT.FORMAT": "YUV-BT.601"}, "RGB or BGR is needed"),
-    ({"MODEL.META_ARCHITECTURE": "PanopticDeepLab"}, "one of SemanticSegmentor, GeneralizedRCNN.* is needed"),
+    ({"MODEL.META_ARCHITECTURE": "PanopticDeepLab"}, "one of SemanticSegmentor, EoMT, GeneralizedRCNN.* is needed"),
     (
         {"MODEL.META_ARCHITECTURE": "GeneralizedRCNN", "MODEL.BACKBONE.NAME": "build_resnet_backbone"},
         "has no feature pyramid",

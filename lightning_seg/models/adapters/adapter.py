@@ -60,6 +60,10 @@ class Adapter(ABC):
         """Raise a ConfigError if a setting of the model cannot work with this head; here, all can."""
         return
 
+    def at_step(self, step: int, total_steps: float) -> None:
+        """Take note of the optimiser steps that were made, and of those of the whole run; here, no head needs it."""
+        return
+
     @abstractmethod
     def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> Losses:
         """The losses of the head in training mode; zero if no pixel counts.

@@ -70,6 +70,7 @@ def known_adapters() -> dict[type, type[Adapter]]:
     from detectron2.projects.deeplab.semantic_seg import DeepLabV3Head, DeepLabV3PlusHead
     from detectron2.projects.point_rend.semantic_seg import PointRendSemSegHead
 
+    from lightning_seg.models.architectures.eomt import EoMTHead
     from lightning_seg.models.heads.head import Head
     from lightning_seg.models.heads.mask2former import Mask2FormerHead
 
@@ -80,4 +81,5 @@ def known_adapters() -> dict[type, type[Adapter]]:
         DeepLabV3Head: DeepLabV3,
         PointRendSemSegHead: PointRend,
         Mask2FormerHead: MaskClassification,
+        EoMTHead: MaskClassification,
     }

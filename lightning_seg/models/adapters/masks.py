@@ -11,7 +11,7 @@ from lightning_seg.structures import MaskScores
 
 
 class MaskClassification(Adapter):
-    """``Mask2FormerHead``."""
+    """``Mask2FormerHead`` and EoMT's head."""
 
     untraceable = "transformers' deformable attention makes numbers of sizes, which have to stay free"
 
@@ -25,9 +25,13 @@ class MaskClassification(Adapter):
             )
         if auxiliary_stage is not None:
             raise ConfigError(
-                f"model.auxiliary_stage is {auxiliary_stage}, but {name} already trains what each of its layers says "
-                "(MODEL.MASK_FORMER.DEEP_SUPERVISION): leave it out"
+                f"model.auxiliary_stage is {auxiliary_stage}, but {name} already trains what each of its layers says: "
+                "leave it out"
             )
+
+    def at_step(self, step: int, total_steps: float) -> None:
+        if hasattr(self.head, "annealing"):
+            self.head.step, self.head.total_steps = step, total_steps
 
     def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> Losses:
         losses: Losses = self.head.criterion(self.head.predictions(features), targets)

@@ -3,17 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lightning_seg.errors import ConfigError, DependencyError
 from lightning_seg.models.heads.head import GROUPS, check_common_stride
 from lightning_seg.models.heads.mask_initialisation import initialise
-from lightning_seg.models.heads.mask_losses import MaskLosses, MaskPrediction
+from lightning_seg.models.heads.mask_losses import MaskLosses, MaskPrediction, losses_of_config, semantic_scores
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -123,23 +121,11 @@ class Mask2FormerHead(nn.Module):
                 f"MODEL.SEM_SEG_HEAD.NORM is {head.NORM!r}, but Mask2FormerHead has GN alone, as published: "
                 "set it to GN"
             )
-        losses = MaskLosses(
-            num_classes=head.NUM_CLASSES,
-            ignore_value=head.IGNORE_VALUE,
-            class_weight=masks.CLASS_WEIGHT,
-            mask_weight=masks.MASK_WEIGHT,
-            dice_weight=masks.DICE_WEIGHT,
-            no_object_weight=masks.NO_OBJECT_WEIGHT,
-            num_points=masks.TRAIN_NUM_POINTS,
-            oversample_ratio=masks.OVERSAMPLE_RATIO,
-            importance_sample_ratio=masks.IMPORTANCE_SAMPLE_RATIO,
-            loss_weight=head.LOSS_WEIGHT,
-        )
         return {
             "input_shape": {name: input_shape[name] for name in head.IN_FEATURES},
             "num_classes": head.NUM_CLASSES,
             "common_stride": head.COMMON_STRIDE,
-            "losses": losses,
+            "losses": losses_of_config(cfg),
             "encoded": head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES,
             "conv_dims": head.CONVS_DIM,
             "mask_dims": head.MASK_DIM,
@@ -183,10 +169,7 @@ class Mask2FormerHead(nn.Module):
         if self.training:
             assert targets is not None, "training needs targets"
             return None, self.criterion(predictions, targets)
-        classes, masks = predictions[-1]
-        full = F.interpolate(masks, scale_factor=self.common_stride, mode="bilinear", align_corners=False)
-        probabilities = classes.softmax(-1)[..., :-1]
-        return torch.einsum("nqk,nqhw->nkhw", probabilities, full.sigmoid()), {}
+        return semantic_scores(predictions[-1], self.common_stride), {}
 
 
 def _transformers() -> Any:

@@ -7,7 +7,7 @@ the truth are never made: a label is read off the label map at a point.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from torch.nn import functional as F
 
 from lightning_seg.errors import ConfigError
 from lightning_seg.models.heads.mask_points import Neighbours, at_points, present
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 _UNMATCHED = -100
 """Target of queries of images without any pixel that counts; torch leaves it out of a cross-entropy."""
@@ -211,6 +214,29 @@ class MaskLosses:
         most = torch.finfo(cost.dtype).max
         queries, places = linear_sum_assignment(cost.nan_to_num(most, most, most).cpu())
         return torch.as_tensor(queries), torch.as_tensor(places)
+
+
+def losses_of_config(cfg: "CfgNode") -> MaskLosses:
+    """The losses that ``cfg.MODEL.MASK_FORMER`` and ``cfg.MODEL.SEM_SEG_HEAD`` describe."""
+    head, masks = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
+    return MaskLosses(
+        num_classes=head.NUM_CLASSES,
+        ignore_value=head.IGNORE_VALUE,
+        class_weight=masks.CLASS_WEIGHT,
+        mask_weight=masks.MASK_WEIGHT,
+        dice_weight=masks.DICE_WEIGHT,
+        no_object_weight=masks.NO_OBJECT_WEIGHT,
+        num_points=masks.TRAIN_NUM_POINTS,
+        oversample_ratio=masks.OVERSAMPLE_RATIO,
+        importance_sample_ratio=masks.IMPORTANCE_SAMPLE_RATIO,
+        loss_weight=head.LOSS_WEIGHT,
+    )
+
+
+def semantic_scores(prediction: MaskPrediction, stride: int) -> Tensor:
+    """The scores (N, K, h · stride, w · stride) of a prediction, with all masks at that size in memory."""
+    full = F.interpolate(prediction.masks, scale_factor=stride, mode="bilinear", align_corners=False)
+    return torch.einsum("nqk,nqhw->nkhw", prediction.classes.softmax(-1)[..., :-1], full.sigmoid())
 
 
 def _over_processes(num_masks: Tensor) -> Tensor:

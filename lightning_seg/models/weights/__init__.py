@@ -7,6 +7,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_seg.models.weights.bands import adapt_input
+from lightning_seg.models.weights.eomt import eomt_tensors
 from lightning_seg.models.weights.fetch import fetch_weights, split_query
 from lightning_seg.models.weights.keys import LAZY_KEYS, YAML_KEYS, ConfigKeys
 from lightning_seg.models.weights.names import is_foreign_resnet, match_names, rename
@@ -51,8 +52,8 @@ def load_weights(
         network: what Detectron2 built, with its backbone at ``backbone``.
         source: a path, ``https://…``, ``detectron2://…`` or ``timm://NAME``. Files are ``.pkl`` (Detectron2's model
             zoo, Caffe2), ``.pth``, ``.pyth`` (pycls), ``.safetensors`` or a checkpoint of this project, and may be
-            ResNets of torchvision or timm. With ``?matching_heuristics=True`` at its end, or if no whole name is the
-            same, ends of names are matched.
+            ResNets of torchvision or timm, and for EoMT transformers' EoMT or a ViT of timm. With
+            ``?matching_heuristics=True`` at its end, or if no whole name is the same, ends of names are matched.
         fresh_head: leave a head for another number of classes random; one for the same number is loaded.
         allow_missing: beginnings of names of the network that may stay random.
         keys: of the config that the network was built from.
@@ -68,7 +69,7 @@ def load_weights(
     place, by_suffix = split_query(source)
     stored = read_weights(fetch_weights(place), source)
     here = network.state_dict()
-    renamed = rename(stored, here)
+    renamed = eomt_tensors(stored.tensors, here) or rename(stored, here)
     names = match_names(here, renamed, by_suffix=stored.by_suffix or by_suffix)
 
     found = {name: renamed[end] for name, end in names.items()}

@@ -1,0 +1,68 @@
+"""Adds whole architectures to Detectron2's registry, for ``MODEL.META_ARCHITECTURE``.
+
+This file declares the keys of the config, and imports no architecture before :func:`architecture_of`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from lightning_seg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+EOMT = "EoMT"
+"""A plain ViT that segments. It builds its backbone and head itself, and so does not read ``MODEL.BACKBONE``."""
+
+
+def add_architectures_config(cfg: "CfgNode") -> None:
+    """Declare, in place, the keys of EoMT: names of transformers' ``EomtConfig`` and of EoMT's own project.
+
+    The defaults are a ViT-S/16 of the published semantic models. The losses have the keys of ``MODEL.MASK_FORMER``.
+    """
+    from detectron2.config import CfgNode
+
+    eomt = cfg.MODEL.EOMT = CfgNode()
+    # The height and width that the position embeddings are made for; other sizes interpolate them.
+    eomt.IMAGE_SIZE = 512
+    eomt.PATCH_SIZE = 16
+    eomt.HIDDEN_SIZE = 384
+    eomt.NUM_HIDDEN_LAYERS = 12
+    eomt.NUM_ATTENTION_HEADS = 6
+    eomt.MLP_RATIO = 4
+    eomt.USE_SWIGLU_FFN = False
+    eomt.LAYERSCALE_VALUE = 1.0
+    eomt.DROP_PATH_RATE = 0.0
+    eomt.NUM_REGISTER_TOKENS = 4
+    # Each doubles the size of the masks.
+    eomt.NUM_UPSCALE_BLOCKS = 2
+    # How many of the last layers see the queries.
+    eomt.NUM_BLOCKS = 3
+    eomt.NUM_QUERIES = 100
+    eomt.ATTN_MASK_ANNEALING_ENABLED = True
+    # Counted as SOLVER.STEPS are, and stretched to the run as these. Empty: equal parts of the run, as published.
+    eomt.ATTN_MASK_ANNEALING_START_STEPS = ()
+    eomt.ATTN_MASK_ANNEALING_END_STEPS = ()
+    eomt.POLY_POWER = 0.9
+
+
+def architecture_of(name: str) -> Any:
+    """The class for ``MODEL.META_ARCHITECTURE``; None if it does not derive from ``SemanticSegmentor``.
+
+    Raises:
+        ConfigError: if it does, but its own forward would not be used.
+    """
+    from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
+
+    from lightning_seg.models.architectures import eomt  # noqa: F401
+
+    if name not in META_ARCH_REGISTRY:
+        return None
+    found = META_ARCH_REGISTRY.get(name)
+    if not (isinstance(found, type) and issubclass(found, SemanticSegmentor)):
+        return None
+    if getattr(found, "forward", None) is not SemanticSegmentor.forward:
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE {name} has a forward of its own, which would not be called: its backbone and its "
+            "sem_seg_head are. Move what it does into one of the two"
+        )
+    return found
