@@ -144,6 +144,8 @@ HEADS: dict[str, tuple[Choice, dict[str, Any]]] = {
     "PointRendSemSegHead": (lambda levels: levels, {"MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME": "SemSegFPNHead"}),
     "UNetHead": (lambda levels: levels, {"MODEL.SEM_SEG_HEAD.DECODER_CHANNELS": [16, 16, 16, 16]}),
     "UPerNetHead": (lambda levels: levels, {}),
+    "SegFormerHead": (lambda levels: levels, {}),
+    "DPTHead": (lambda levels: levels, {}),
     "Mask2FormerHead": (lambda levels: levels, MASK2FORMER),
     "TwoConvolutions": (lambda levels: levels[:1], {}),
 }
@@ -163,7 +165,7 @@ def overrides_of(backbone: str, head: str) -> dict[str, Any]:
         **overrides,
         "MODEL.SEM_SEG_HEAD.NAME": head,
         "MODEL.SEM_SEG_HEAD.IN_FEATURES": levels,
-        "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": finest,
+        "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": max(finest // 2, 1) if head == "DPTHead" else finest,
         "MODEL.POINT_HEAD.IN_FEATURES": levels[:1],
         "MODEL.POINT_HEAD.SUBDIVISION_STEPS": round(math.log2(finest)),
         "MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS": 64,

@@ -43,6 +43,10 @@ REFUSED = {
             ("timm resnet, dilated", "stage2, stage5"),
         )
     },
+    (
+        "swin, patches of 3",
+        "DPTHead",
+    ): "DPTHead ends 2 times finer than .*p0, whose stride is 3, which is no whole",
     ("swin, patches of 3", "PointRendSemSegHead"): r"SUBDIVISION_STEPS is 2 .*COMMON_STRIDE 3, .* powers of two",
 }
 """The only pairs that cannot work, and the reason that a user reads."""
@@ -171,7 +175,7 @@ def test_a_batch_without_any_label_does_no_harm(backbone: str, head: str) -> Non
     assert all(part == 0 for losses in segmentor.eval().evaluate(batch).losses for part in losses.values())
 
 
-@pytest.mark.parametrize("coarse", ["SemSegFPNHead", "DeepLabV3PlusHead", "UNetHead", "UPerNetHead"])
+@pytest.mark.parametrize("coarse", ["SemSegFPNHead", "DeepLabV3PlusHead", "UNetHead", "UPerNetHead", "SegFormerHead"])
 def test_pointrend_refines_the_logits_of_other_heads(coarse: str) -> None:
     choose, own = HEADS[coarse]
     segmentor = build_segmentor(
