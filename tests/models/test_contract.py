@@ -48,6 +48,7 @@ REFUSED = {
         "swin, patches of 3",
         "DPTHead",
     ): "DPTHead ends 2 times finer than .*p0, whose stride is 3, which is no whole",
+    ("timm dinov2, patches of 14", "PointRendSemSegHead"): r"SUBDIVISION_STEPS is 4 .*COMMON_STRIDE 14, .*STEPS to 1",
     ("swin, patches of 3", "PointRendSemSegHead"): r"SUBDIVISION_STEPS is 2 .*COMMON_STRIDE 3, .* powers of two",
 }
 """The only pairs that cannot work, and the reason that a user reads."""
