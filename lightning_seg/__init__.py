@@ -4,9 +4,7 @@ The names below are imported when they are first used, so ``import lightning_seg
 always RGB, for every network.
 """
 
-import sys
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,29 +25,6 @@ _PLACES = {
     "fit": "lightning_seg.training",
     "load": "lightning_seg.predictor",
 }
-
-
-def _keep_transformers_out_of_torchmetrics() -> None:
-    """Let torchmetrics, which Lightning imports, find no transformers: it would import it for metrics of texts.
-
-    That would take a second at every start. Mask2FormerHead imports what it needs.
-    """
-    if "torchmetrics" in sys.modules or find_spec("transformers") is None or find_spec("lightning_utilities") is None:
-        return
-    from lightning_utilities.core.imports import RequirementCache
-
-    check = RequirementCache._check_available
-
-    def check_others(cache: RequirementCache) -> None:
-        if (cache.requirement or "").startswith("transformers"):
-            cache.available, cache.message = False, "lightning_seg keeps transformers out of torchmetrics"
-        else:
-            check(cache)
-
-    RequirementCache._check_available = check_others  # type: ignore[assignment, method-assign]
-
-
-_keep_transformers_out_of_torchmetrics()
 
 
 def __getattr__(name: str) -> Any:

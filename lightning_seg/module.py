@@ -34,6 +34,7 @@ from lightning_seg.models.rates import Rates
 from lightning_seg.models.recipe import load_recipe, recorded_config
 from lightning_seg.models.segmentor import Segmentor, total_loss
 from lightning_seg.models.unused import refuse_unused, unused_notice
+from lightning_seg.models.weights import LICENCE
 from lightning_seg.models.weights.pretrained import load_pretrained, warn_of_other_classes
 from lightning_seg.structures import Batch
 
@@ -162,6 +163,8 @@ class SegmentationModule(EvaluatingModule):
         self._trains = self._bar_reads_loss = False
         self.run_settings: dict[str, Any] = {}
         """The whole run's settings by dotted names, which its checkpoints keep."""
+        self.licence: str | None = None
+        """That of the weights that training began with, if known; its checkpoints keep it."""
         self.continuation = Continuation()
         self._total_steps = float("inf")
         self.loaded: dict[str, int] = {}
@@ -196,7 +199,7 @@ class SegmentationModule(EvaluatingModule):
     def load_pretrained(self) -> None:
         """Load ``weights`` into the network, unless it has some already."""
         if self.weights and not self._has_weights:
-            self._load_weights(self.segmentor, self.weights, self.class_names)
+            self.licence = self._load_weights(self.segmentor, self.weights, self.class_names)
             self._has_weights = True
 
     def on_fit_start(self) -> None:
@@ -243,6 +246,8 @@ class SegmentationModule(EvaluatingModule):
         complete(checkpoint, self.hparams["config"], self.recipe, getattr(self._trainer, "datamodule", None))
         if self.run_settings:
             checkpoint["settings"] = self.run_settings
+        if self.licence:
+            checkpoint[LICENCE] = self.licence
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step a schedule, but not ``ReduceLROnPlateau``: the validation has stepped it.
@@ -276,5 +281,8 @@ class SegmentationModule(EvaluatingModule):
             self.continuation.load(checkpoint, self.trainer, self.hparams)
         self.meet_checkpoint(checkpoint)
         self._has_weights = True
+        self.licence = checkpoint.get(LICENCE)
+        if self.licence:
+            rank_zero_info(f"licence of the weights that the checkpoint's training began with: {self.licence}")
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         warn_of_other_classes(stored, self.class_names, "the checkpoint")

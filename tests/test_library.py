@@ -58,7 +58,7 @@ def test_a_module_takes_a_batch_of_images() -> None:
     assert labels.dtype == torch.uint8
     assert torch.equal(labels, torch.stack(samples))
     assert stored[0].shape == (100, 142)
-    with pytest.raises(ValueError, match="uint8 RGB"):
+    with pytest.raises(ValueError, match=r"uint8 \(N, 3, H, W\)"):
         module(images.float())
 
 

@@ -33,7 +33,9 @@ YAML_OPTIMIZER = (
 )  # fmt: skip
 """Keys of ``SOLVER`` that the config's optimiser is built from."""
 
-CROP_FREE = ("SemSegFPNHead", "PointRendSemSegHead", "UNetHead", "UPerNetHead", "Mask2FormerHead")
+CROP_FREE = (
+    "SemSegFPNHead", "PointRendSemSegHead", "UNetHead", "UPerNetHead", "SegFormerHead", "DPTHead", "Mask2FormerHead",
+)  # fmt: skip
 """Heads that do not read ``INPUT.CROP``; Detectron2's DeepLab heads read it."""
 
 LAZY_REPLACED = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -55,11 +55,22 @@ def make_small(size: tuple[int, int, int, int], target_size: tuple[int, int], se
     return make_batch(size, seed=seed + 1)[0], target
 
 
+def _is_tied(logits: Tensor, target: Tensor, kept: int) -> bool:
+    """Whether another pixel is as hard as the easiest of those that are kept, to rounding."""
+    upsampled = F.interpolate(logits, target.shape[1:], mode="bilinear", align_corners=False)
+    losses = F.cross_entropy(upsampled, target, ignore_index=IGNORE, reduction="none").flatten().sort().values
+    last = losses[-min(kept, len(losses))]
+    return bool(((losses - last).abs() < 1e-12).sum() > 1)
+
+
 @each_kind
 @settings(deadline=None, max_examples=15)
 @given(data=st.data())
 def test_equals_the_loss_of_upsampled_logits(kind: str, data: st.DataObject) -> None:
-    """In float64, where no two pixels of a random batch are equally hard; sizes with and without whole strides."""
+    """In float64, at sizes with and without whole strides, where the last pixel that is kept is no tie.
+
+    Of ties, which pixels at a border are, rounding decides.
+    """
     size = [data.draw(st.integers(1, high)) for high in (3, 5, 6, 7)]
     stride = data.draw(st.sampled_from([1, 2, 3, 4, 7, 8]))
     upsampled = (size[2] * stride, size[3] * stride)
@@ -68,6 +79,8 @@ def test_equals_the_loss_of_upsampled_logits(kind: str, data: st.DataObject) -> 
     logits, target = make_small((size[0], size[1], size[2], size[3]), upsampled, data.draw(st.integers(0, 1000)))
     target[0, 0, 0] = 0
     weights = data.draw(st.sampled_from([None, [0.5, 1.0, 0.25, 2.0, 1.5][: size[1]]]))
+    if kind.startswith("ohem"):
+        assume(not _is_tied(logits.double(), target, KINDS[kind]().min_kept))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(polyphase._BAND_NUMBERS, "cpu", data.draw(st.sampled_from([1, 60, 1000, 1 << 20])))
         patch.setitem(polyphase._GROUP_NUMBERS, "cpu", data.draw(st.sampled_from([1, 60, 1000, 1 << 20])))

@@ -72,7 +72,25 @@ STAGES = {"stage1": 2, "stage2": 4, "stage3": 8, "stage4": 16, "stage5": 32}
 
 PYRAMID = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
 
+LATER: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
+    "timm dinov2, patches of 14": (
+        timm("vit_small_patch14_dinov2", OUT_INDICES=[0, 1, 2]),
+        {"stage1": 14, "stage2": 14, "stage3": 14},
+    ),
+    "timm dinov3": (
+        timm("vit_tiny_patch16_dinov3_qkvb", OUT_INDICES=[0, 1, 2]),
+        {"stage1": 16, "stage2": 16, "stage3": 16},
+    ),
+    "timm hiera of SAM 2": (
+        timm("sam2_hiera_tiny", OUT_INDICES=[0, 1, 2]),
+        {"stage1": 4, "stage2": 8, "stage3": 16},
+    ),
+    "timm pvt v2": (timm("pvt_v2_b0"), dict(zip(STAGES, (4, 8, 16, 32), strict=False))),
+}
+"""Backbones of later years. They are wide, so that only what is slow tries heads on them."""
+
 BACKBONES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
+    **LATER,
     "resnet18": ({**resnet(RES), **RESNET18}, dict(zip(RES, (4, 8, 16, 32), strict=True))),
     "resnet18, one level": ({**resnet(["res5"]), **RESNET18}, {"res5": 32}),
     "resnet50, dilated": (
@@ -155,13 +173,18 @@ HEADS: dict[str, tuple[Choice, dict[str, Any]]] = {
     "PointRendSemSegHead": (lambda levels: levels, {"MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME": "SemSegFPNHead"}),
     "UNetHead": (lambda levels: levels, {"MODEL.SEM_SEG_HEAD.DECODER_CHANNELS": [16, 16, 16, 16]}),
     "UPerNetHead": (lambda levels: levels, {}),
+    "SegFormerHead": (lambda levels: levels, {}),
+    "DPTHead": (lambda levels: levels, {}),
     "Mask2FormerHead": (lambda levels: levels, MASK2FORMER),
     "TwoConvolutions": (lambda levels: levels[:1], {}),
 }
 """Which levels a head reads of those that a backbone has, and settings of its own."""
 
-FEW = [*(("regnet FPN", head) for head in HEADS), *((backbone, "SemSegFPNHead") for backbone in BACKBONES)]
-"""Every head and every backbone."""
+FEW = [
+    *(("regnet FPN", head) for head in HEADS),
+    *((backbone, "SemSegFPNHead") for backbone in BACKBONES if backbone not in LATER),
+]
+"""Every head and every backbone, but those of later years."""
 
 
 def overrides_of(backbone: str, head: str) -> dict[str, Any]:
@@ -174,7 +197,7 @@ def overrides_of(backbone: str, head: str) -> dict[str, Any]:
         **overrides,
         "MODEL.SEM_SEG_HEAD.NAME": head,
         "MODEL.SEM_SEG_HEAD.IN_FEATURES": levels,
-        "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": finest,
+        "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": max(finest // 2, 1) if head == "DPTHead" else finest,
         "MODEL.POINT_HEAD.IN_FEATURES": levels[:1],
         "MODEL.POINT_HEAD.SUBDIVISION_STEPS": round(math.log2(finest)),
         "MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS": 64,

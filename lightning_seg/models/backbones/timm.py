@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 """Arguments with which timm's models take images of any size, in the order in which they are tried: ViT, Swin, CNN."""
 
+WHOLE = 32
+"""Pixels that the sides of an input are a multiple of where the coarsest stride of the chosen levels does not do."""
+
 
 class TimmBackbone(Backbone):  # type: ignore[misc]  # Detectron2 has no types
     """``timm.create_model(name, features_only=True)`` with random weights; it returns levels by name.
@@ -39,7 +42,7 @@ class TimmBackbone(Backbone):  # type: ignore[misc]  # Detectron2 has no types
     Raises:
         DependencyError: if timm is not installed.
         ConfigError: if timm does not know the model, gives no levels of it or refuses the arguments, or if the model
-            does not take all sizes that are multiples of its coarsest stride.
+            does not take all sizes that are multiples of its coarsest stride, or of 32.
     """
 
     def __init__(
@@ -69,12 +72,22 @@ class TimmBackbone(Backbone):  # type: ignore[misc]  # Detectron2 has no types
             )
         }
         self.channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
-        _require_promised_shapes(self, name, in_channels)
+        self.divisibility = int(max(shape.stride for shape in self.shapes.values()))
+        try:
+            _require_promised_shapes(self, name, in_channels)
+        except ConfigError as error:  # perhaps of windows that are larger than the coarsest stride
+            if self.divisibility >= WHOLE:
+                raise
+            self.divisibility = WHOLE
+            try:
+                _require_promised_shapes(self, name, in_channels)
+            except ConfigError:
+                raise error from None
 
     @property
     def size_divisibility(self) -> int:
-        """The coarsest stride: height and width of a batch are padded to a multiple of it, in pixels."""
-        return int(max(shape.stride for shape in self.shapes.values()))
+        """Height and width of a batch are padded to a multiple of this, in pixels: the coarsest stride, or 32."""
+        return self.divisibility
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each level, from fine to coarse."""

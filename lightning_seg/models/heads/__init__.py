@@ -16,6 +16,10 @@ def add_heads_config(cfg: "CfgNode") -> None:
     head.DECODER_CHANNELS = (256, 128, 64, 32)
     # UPerNetHead: the pooling pyramid averages the deepest level over grids of 1×1, 2×2 … cells.
     head.POOL_SCALES = (1, 2, 3, 6)
+    # SegFormerHead and DPTHead: share of values that training drops before the last convolution.
+    head.DROPOUT = 0.1
+    # DPTHead: channels of the levels made of a plain ViT's four, such as (96, 192, 384, 768); (): none are made.
+    head.REASSEMBLE_DIMS = ()
     _add_mask2former_config(cfg)
 
 
@@ -53,4 +57,4 @@ def _add_mask2former_config(cfg: "CfgNode") -> None:
 
 def register_heads() -> None:
     """Register these heads for ``MODEL.SEM_SEG_HEAD.NAME``; a second call does nothing."""
-    from lightning_seg.models.heads import mask2former, unet, upernet  # noqa: F401
+    from lightning_seg.models.heads import dpt, mask2former, segformer, unet, upernet  # noqa: F401

@@ -27,9 +27,10 @@ class Head(nn.Module, ABC):
 
     Args:
         input_shape: channels and stride of each feature.
-        common_stride: of the logits; must be the finest feature's.
+        common_stride: of the logits; must be the finest feature's, divided by ``finer``.
         loss_weight: factor of the loss.
         ignore_value: class id of pixels that do not count.
+        finer: how many times finer than the finest feature the logits are.
 
     Attributes:
         in_features: names of the levels, finest first; levels of the same stride, as in a dilated backbone, stay in
@@ -37,18 +38,24 @@ class Head(nn.Module, ABC):
         levels: their channels and strides, in the same order.
 
     Raises:
-        ConfigError: if there is no feature, or ``common_stride`` is not the finest feature's stride.
+        ConfigError: if there is no feature, or ``common_stride`` is not that of the logits.
     """
 
     def __init__(
-        self, input_shape: Mapping[str, ShapeSpec], *, common_stride: int, loss_weight: float, ignore_value: int
+        self,
+        input_shape: Mapping[str, ShapeSpec],
+        *,
+        common_stride: int,
+        loss_weight: float,
+        ignore_value: int,
+        finer: int = 1,
     ) -> None:
         super().__init__()
         self.in_features = sorted(input_shape, key=lambda name: input_shape[name].stride)
         self.levels = [input_shape[name] for name in self.in_features]
         if not self.levels:
             raise ConfigError("MODEL.SEM_SEG_HEAD.IN_FEATURES is empty: name the backbone's features to segment from")
-        check_common_stride(type(self).__name__, common_stride, self.in_features[0], self.levels[0].stride)
+        check_common_stride(type(self).__name__, common_stride, self.in_features[0], self.levels[0].stride, finer)
         self.common_stride = common_stride
         self.loss_weight = loss_weight
         self.ignore_value = ignore_value
@@ -68,7 +75,10 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def layers(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Logits (N, K, h, w) at ``common_stride``, of the finest level's size, from features (N, C, h_i, w_i)."""
+        """Logits (N, K, h, w) at ``common_stride``, from features (N, C, h_i, w_i).
+
+        They have the finest level's size, times ``finer``.
+        """
 
     def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Mean cross-entropy of the upsampled logits, in float32; NaN if every pixel is ignored.
@@ -147,12 +157,30 @@ def check_norm(norm: str, channels: Sequence[int], key: str) -> None:
         )
 
 
-def check_common_stride(head: str, common_stride: int, finest: str, stride: int) -> None:
-    """Raise a ConfigError unless the logits' stride is that of the finest level, at which the head ends."""
-    if common_stride != stride:
+def check_common_stride(head: str, common_stride: int, finest: str, stride: int, finer: int = 1) -> None:
+    """Refuse a stride of the logits that is not that of the resolution at which the head ends.
+
+    Args:
+        head: its name.
+        common_stride: of ``MODEL.SEM_SEG_HEAD.COMMON_STRIDE``.
+        finest: name of the finest level.
+        stride: of the finest level.
+        finer: how many times finer the head ends.
+
+    Raises:
+        ConfigError: says which stride to set.
+    """
+    place = f"the finest of IN_FEATURES, {finest}, whose stride is {stride}"
+    if stride % finer:
         raise ConfigError(
-            f"MODEL.SEM_SEG_HEAD.COMMON_STRIDE is {common_stride}, but {head} ends at the finest of IN_FEATURES, "
-            f"{finest}, whose stride is {stride}: set COMMON_STRIDE to {stride} or choose other IN_FEATURES"
+            f"{head} ends {finer} times finer than {place}, which is no whole number of pixels: choose another "
+            "backbone or other settings of the head"
+        )
+    if common_stride * finer != stride:
+        ends = f"ends at {place}" if finer == 1 else f"ends {finer} times finer than {place}"
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.COMMON_STRIDE is {common_stride}, but {head} {ends}: set COMMON_STRIDE to "
+            f"{stride // finer} or choose other IN_FEATURES"
         )
 
 
@@ -160,3 +188,9 @@ def check_positive(values: Sequence[int], key: str) -> None:
     """Raise a ConfigError unless ``MODEL.SEM_SEG_HEAD.<key>`` has numbers, all whole and positive."""
     if not values or not all(isinstance(value, int) and value > 0 for value in values):
         raise ConfigError(f"MODEL.SEM_SEG_HEAD.{key} is {values!r}, but whole numbers above 0 are needed")
+
+
+def check_share(value: float, key: str) -> None:
+    """Raise a ConfigError unless ``MODEL.SEM_SEG_HEAD.<key>`` is a share, from 0 to below 1."""
+    if not 0 <= value < 1:
+        raise ConfigError(f"MODEL.SEM_SEG_HEAD.{key} is {value!r}, but a number from 0 to below 1 is needed")

@@ -102,7 +102,7 @@ def _refuse_point_rend(cfg: "CfgNode", levels: Levels) -> None:
     if not hasattr(SEM_SEG_HEADS_REGISTRY.get(coarse), "layers"):
         raise ConfigError(
             f"MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME is {coarse}, which has no layers(features) for PointRend to "
-            "refine: choose SemSegFPNHead, DeepLabV3PlusHead, UNetHead or UPerNetHead"
+            "refine: choose SemSegFPNHead, DeepLabV3PlusHead, UNetHead, UPerNetHead or SegFormerHead"
         )
     _require_levels("MODEL.POINT_HEAD.IN_FEATURES", point.IN_FEATURES, levels)
     if len(point.IN_FEATURES) > 1:

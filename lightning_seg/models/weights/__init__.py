@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from lightning_seg.models.weights.bands import adapt_input
 from lightning_seg.models.weights.eomt import eomt_tensors
-from lightning_seg.models.weights.fetch import fetch_weights, split_query
+from lightning_seg.models.weights.fetch import fetch_weights, licence_of, split_query
 from lightning_seg.models.weights.keys import LAZY_KEYS, YAML_KEYS, ConfigKeys
 from lightning_seg.models.weights.names import is_foreign_resnet, match_names, rename
-from lightning_seg.models.weights.read import NETWORK_PREFIX, read_checkpoint, read_weights
+from lightning_seg.models.weights.read import LICENCE, NETWORK_PREFIX, read_checkpoint, read_weights
 from lightning_seg.models.weights.report import Reshaped, WeightsReport, refuse_misfit
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LAZY_KEYS",
+    "LICENCE",
     "NETWORK_PREFIX",
     "YAML_KEYS",
     "ConfigKeys",
@@ -93,6 +94,7 @@ def load_weights(
         beside=tuple(_say_beside(beside or {}, stored.beside)),
         class_names=stored.class_names,
         adapted=tuple(adapted),
+        licence=stored.licence or licence_of(place),
     )
     refuse_misfit(report, _without_counters(here), fresh_head=fresh_head, allow_missing=allow_missing, keys=keys)
     if is_foreign_resnet(stored.tensors) and (warning := _other_preprocessing(network, keys)):

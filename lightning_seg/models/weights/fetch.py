@@ -8,8 +8,6 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from pytorch_lightning.utilities import rank_zero_info
-
 from lightning_seg.errors import CheckpointError
 from lightning_seg.hints import did_you_mean
 from lightning_seg.models.backbones.timm_names import require_timm
@@ -63,6 +61,22 @@ def fetch_weights(source: str) -> Path:
         )
     check_hash(path)
     return path
+
+
+def licence_of(source: str) -> str | None:
+    """The licence that publishes the weights of a source, as its publisher names it; None if nothing here says it.
+
+    timm's catalogue names that of each of its weights. Detectron2's model zoo (``MODEL_ZOO.md``) names one for all.
+
+    Args:
+        source: as :func:`fetch_weights` takes it, already fetched.
+    """
+    scheme, _, rest = source.partition("://")
+    if scheme == "timm":
+        import timm
+
+        return getattr(timm.get_pretrained_cfg(rest), "license", None) or None
+    return "CC BY-SA 3.0" if scheme == "detectron2" else None
 
 
 def check_hash(path: Path) -> None:
@@ -133,8 +147,6 @@ def _fetch_timm(name: str, source: str) -> Path:
     if config is None or not config.has_weights:
         hint = did_you_mean(name, timm.list_pretrained()) or "; timm.list_pretrained() lists those that have"
         raise CheckpointError(f"timm has no pretrained weights {name}{hint}")
-    if config.license:
-        rank_zero_info(f"the weights {source} have the licence {config.license}")
     if not config.hf_hub_id:
         return _fetch_url(str(config.url), source)
 

@@ -20,7 +20,7 @@ def load_pretrained(
     allow_missing: Sequence[str],
     keys: ConfigKeys,
     bgr: bool,
-) -> None:
+) -> str | None:
     """Load weights into a segmentor; see :func:`lightning_seg.models.weights.load_weights`.
 
     Args:
@@ -31,6 +31,9 @@ def load_pretrained(
         allow_missing: the same.
         keys: the same.
         bgr: the same.
+
+    Returns:
+        The licence of the weights; None if unknown.
 
     Raises:
         CheckpointError: if they cannot be read, do not fit, or have the classes in another order.
@@ -48,6 +51,7 @@ def load_pretrained(
     rank_zero_info(str(report))
     if not report.reshaped:
         warn_of_other_classes(report.class_names, class_names, f"model.weights {source}")
+    return report.licence
 
 
 def warn_of_other_classes(stored: Sequence[str] | None, here: Sequence[str], what: str) -> None:

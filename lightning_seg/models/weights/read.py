@@ -20,6 +20,9 @@ PREFIX = "segmentor."
 NETWORK_PREFIX = f"{PREFIX}network."
 """The prefix of the network's weights in a checkpoint of this project; other parts have other prefixes."""
 
+LICENCE = "weights_licence"
+"""Under this name, a checkpoint of this project holds the licence of the weights that its training began with."""
+
 _VALUES: list[Any] = [
     *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
     *(pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath),
@@ -39,6 +42,7 @@ class StoredWeights:
         beside: in a checkpoint of this project, the tensors outside the network, such as ``auxiliary.layers.0.weight``.
         class_names: in a checkpoint of this project, the classes of its training in id order; None if unknown.
         own: whether it is a checkpoint of this project.
+        licence: in a checkpoint of this project, that of the weights that its training began with; None if unknown.
     """
 
     tensors: dict[str, Tensor]
@@ -47,6 +51,7 @@ class StoredWeights:
     beside: dict[str, Tensor] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
     own: bool = False
+    licence: str | None = None
 
 
 def read_weights(path: Path, source: str) -> StoredWeights:
@@ -115,6 +120,7 @@ def _read_torch(path: Path, source: str) -> StoredWeights:
     data = read_checkpoint(path, f"weights {source}")
     settings = data.get("hyper_parameters")
     class_names = settings.get("class_names") if isinstance(settings, dict) else None
+    licence = data.get(LICENCE)
     for key in ("model", "model_state", "state_dict"):
         if isinstance(data.get(key), dict):
             data = data[key]
@@ -130,7 +136,14 @@ def _read_torch(path: Path, source: str) -> StoredWeights:
         inside = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         tensors = inside or tensors
     names = tuple(map(str, class_names)) if isinstance(class_names, list | tuple) else None
-    return StoredWeights(tensors, by_suffix=path.suffix == ".pyth", beside=beside, class_names=names, own=own)
+    return StoredWeights(
+        tensors,
+        by_suffix=path.suffix == ".pyth",
+        beside=beside,
+        class_names=names,
+        own=own,
+        licence=licence if own and isinstance(licence, str) else None,
+    )
 
 
 def _read_safetensors(path: Path, source: str) -> dict[str, Tensor]:

@@ -42,6 +42,7 @@ class WeightsReport:
         beside: for each part beside the network, such as the auxiliary head, whether it was loaded, in words.
         class_names: the classes that the file names; None if it names none.
         adapted: the loaded tensors that were made of weights for RGB images.
+        licence: of the weights, or of those that their training began with; None if unknown.
     """
 
     source: str
@@ -52,6 +53,7 @@ class WeightsReport:
     beside: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
     adapted: tuple[Adapted, ...] = ()
+    licence: str | None = None
 
     def __str__(self) -> str:
         total = len(self.matched) + len(self.missing) + len(self.reshaped)
@@ -62,6 +64,8 @@ class WeightsReport:
             lines.append(f"not in the file, left random: {summarise(self.missing, 3)}")
         if self.unexpected:
             lines.append(f"in the file, not used: {summarise(self.unexpected, 3)}")
+        if self.licence:
+            lines.append(f"their licence: {self.licence}")
         return "\n  ".join([*lines, *map(str, self.adapted), *self.beside])
 
 

@@ -23,6 +23,13 @@ ALL = {
         timm("swin_tiny_patch4_window7_224", OUT_INDICES=[0, 1]),
         {"stage1": 4, "stage2": 8},
     ),
+    "timm dinov2 with registers": (timm("vit_small_patch14_reg4_dinov2", OUT_INDICES=[0]), {"stage1": 14}),
+    "timm dinov3, small": (timm("vit_small_patch16_dinov3", OUT_INDICES=[0]), {"stage1": 16}),
+    "timm dinov3 convnext": (
+        timm("convnext_tiny.dinov3_lvd1689m", OUT_INDICES=[0, 1]),
+        {"stage1": 4, "stage2": 8},
+    ),
+    "timm dinov3 pyramid": (timm("vit_tiny_patch16_dinov3_qkvb", "build_timm_fpn_backbone", OUT_INDICES=[0]), PYRAMID),
     "timm vit, from the end": (
         timm("vit_tiny_patch16_224", OUT_INDICES=[-9, 1]),
         {"stage2": 16, "stage4": 16},
@@ -64,6 +71,6 @@ def test_levels_are_where_they_are_promised(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in ALL if not name.startswith("resnet")])
 def test_pads_to_the_coarsest_stride(name: str) -> None:
-    """Detectron2's own ResNets do not; there the segmentor pads for heads that need it."""
+    """Detectron2's own ResNets do not; there the segmentor pads for heads that need it. SAM 2's windows need 32."""
     overrides, strides = ALL[name]
-    assert build(overrides).size_divisibility == max(strides.values())
+    assert build(overrides).size_divisibility == (32 if "SAM 2" in name else max(strides.values()))

@@ -48,6 +48,32 @@ def test_levels_of_nhwc_models_equal_timms(name: str) -> None:
         torch.testing.assert_close(theirs, ours.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("vit_small_patch14_dinov2", (56, 70)), ("vit_tiny_patch16_dinov3_qkvb", (48, 80))]
+)
+def test_positions_of_a_vit_follow_the_crop(name: str, size: tuple[int, int]) -> None:
+    """At any size, the levels are those of timm's model that was made for that size and loaded the same weights."""
+    backbone = build(settings(name, OUT_INDICES=[0, 1])).eval()
+    made = timm.create_model(name, img_size=size, features_only=True, out_indices=(0, 1)).eval()
+    weights = made.state_dict()
+    for key, tensor in backbone.network.state_dict().items():
+        grid = [side // backbone.size_divisibility for side in size]
+        fitting = timm.layers.resample_abs_pos_embed(tensor, grid) if key == "model.pos_embed" else tensor
+        weights[key].copy_(fitting)
+    images = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        expected, found = made(images), backbone(images)
+    for theirs, ours in zip(expected, found.values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_pads_further_where_the_coarsest_level_is_not_enough() -> None:
+    """SAM 2's Hiera adds positions by windows of 32 pixels, whatever its coarsest level."""
+    backbone = build(settings("sam2_hiera_tiny", OUT_INDICES=[0])).eval()
+    assert backbone.size_divisibility == 32
+    assert backbone(torch.randn(1, 3, 96, 32))["stage1"].shape == (1, 96, 24, 8)
+
+
 def test_levels_are_named_by_position_whatever_the_order() -> None:
     backbone = build(settings("test_vit", OUT_INDICES=[-1, 1])).eval()
     assert list(backbone.output_shape()) == ["stage2", "stage6"]
@@ -113,6 +139,7 @@ FPN = "build_timm_fpn_backbone"
         (settings("vgg11", OUTPUT_STRIDE=8), "with in_chans=3, output_stride=8: AssertionError"),
         (settings("vgg11", DROP_PATH_RATE=0.1), "unexpected keyword argument 'drop_path_rate'"),
         (settings("resnet10t", OUT_INDICES=[7]), r"out_indices=\(7,\): IndexError"),
+        (settings("hiera_tiny_224", OUT_INDICES=[0]), "was made for 224×224 pixels and refuses 32×20"),
         (settings("test_vit_relpos"), "was made for 160×160 pixels and refuses 128×80"),
         (settings("crossvit_9_240"), r"gives stage3 \(stride 12\) of 136×85 pixels as \(128, 20, 20\)"),
         (settings("resnet10t", FPN, OUTPUT_STRIDE=8), r"needs strides such as .* stage5 \(stride 8\)"),

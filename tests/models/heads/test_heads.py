@@ -16,11 +16,17 @@ from lightning_seg.models.heads.head import Head
 HEADS: dict[str, dict[str, Any]] = {
     "UNetHead": {"DECODER_CHANNELS": [64, 32, 32]},
     "UPerNetHead": {"CONVS_DIM": 32},
+    "SegFormerHead": {"CONVS_DIM": 64, "DROPOUT": 0.0},
+    "DPTHead": {"CONVS_DIM": 64, "DROPOUT": 0.0},
 }
+FINER = {"DPTHead": 2}
+"""How many times finer than the finest level the logits are; 1 for the others."""
 CHANNELS = [8, 12, 16, 20]
 NUM_CLASSES = 5
 IGNORE = 250
 STRIDES = (4, 8, 16, 32)
+SIZE = (47, 71)
+"""Of an image that no stride divides; DPTHead needs one whose finest level, doubled, fits."""
 
 each_head = pytest.mark.parametrize("name", HEADS)
 
@@ -34,8 +40,8 @@ def make_head(name: str, strides: tuple[int, ...] = STRIDES, **settings: Any) ->
     add_heads_config(cfg)
     names = [f"res{index + 2}" for index in range(len(strides))]
     settings = {
-        "NAME": name, "IN_FEATURES": names, "COMMON_STRIDE": min(strides), "NUM_CLASSES": NUM_CLASSES,
-        "IGNORE_VALUE": IGNORE, **HEADS[name], **settings,
+        "NAME": name, "IN_FEATURES": names, "COMMON_STRIDE": min(strides) // FINER.get(name, 1),
+        "NUM_CLASSES": NUM_CLASSES, "IGNORE_VALUE": IGNORE, **HEADS[name], **settings,
     }  # fmt: skip
     for key, value in settings.items():
         cfg.merge_from_list([f"MODEL.SEM_SEG_HEAD.{key}", value])
@@ -48,7 +54,7 @@ def make_head(name: str, strides: tuple[int, ...] = STRIDES, **settings: Any) ->
 
 
 def make_features(
-    size: tuple[int, int] = (45, 71), strides: tuple[int, ...] = STRIDES, batch: int = 2
+    size: tuple[int, int] = SIZE, strides: tuple[int, ...] = STRIDES, batch: int = 2
 ) -> dict[str, Tensor]:
     """What a backbone gives for an image of ``size``: each level's sides are rounded up."""
     generator = torch.Generator().manual_seed(7)
@@ -58,7 +64,7 @@ def make_features(
     }
 
 
-def make_targets(size: tuple[int, int] = (45, 71), batch: int = 2) -> Tensor:
+def make_targets(size: tuple[int, int] = SIZE, batch: int = 2) -> Tensor:
     """Class ids with a tenth of the pixels ignored."""
     generator = torch.Generator().manual_seed(8)
     targets = torch.randint(0, NUM_CLASSES, (batch, *size), generator=generator)
@@ -67,7 +73,7 @@ def make_targets(size: tuple[int, int] = (45, 71), batch: int = 2) -> Tensor:
 
 @each_head
 @pytest.mark.parametrize("strides", [STRIDES, (4, 8, 8, 8), (8, 8, 16, 16), (2, 4, 16, 32), (4, 32)])
-@pytest.mark.parametrize("size", [(32, 64), (45, 71)])
+@pytest.mark.parametrize("size", [(32, 64), SIZE])
 def test_logits_have_the_finest_levels_size(name: str, strides: tuple[int, ...], size: tuple[int, int]) -> None:
     head = make_head(name, strides).eval()
     features = make_features(size, strides)
@@ -75,22 +81,24 @@ def test_logits_have_the_finest_levels_size(name: str, strides: tuple[int, ...],
         logits = head.layers(features)
         upsampled, losses = head(features)
     height, width = features["res2"].shape[-2:]
-    assert logits.shape == (2, NUM_CLASSES, height, width)
+    finer = FINER.get(name, 1)
+    stride = strides[0] // finer
+    assert logits.shape == (2, NUM_CLASSES, height * finer, width * finer)
     assert upsampled.shape == (2, NUM_CLASSES, height * strides[0], width * strides[0])
-    assert torch.equal(upsampled, F.interpolate(logits, scale_factor=strides[0], mode="bilinear", align_corners=False))
+    assert torch.equal(upsampled, F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False))
     assert losses == {}
-    assert head.common_stride == strides[0]
+    assert head.common_stride == stride
 
 
 @each_head
-@pytest.mark.parametrize("size", [(32, 64), (45, 71)])
+@pytest.mark.parametrize("size", [(32, 64), SIZE])
 def test_loss_is_cross_entropy_of_the_upsampled_logits(name: str, size: tuple[int, int]) -> None:
     head = make_head(name, LOSS_WEIGHT=0.5)
     features, targets = make_features(size), make_targets(size)
     nothing, losses = head(features, targets)
     assert nothing is None
     assert losses.keys() == {"loss_sem_seg"}
-    logits = F.interpolate(head.layers(features), scale_factor=4, mode="bilinear", align_corners=False)
+    logits = F.interpolate(head.layers(features), scale_factor=head.common_stride, mode="bilinear", align_corners=False)
     of_pixels = logits[:, :, : size[0], : size[1]].log_softmax(dim=1).movedim(1, -1)[targets != IGNORE]
     expected = -of_pixels.gather(1, targets[targets != IGNORE][:, None]).mean()
     torch.testing.assert_close(losses["loss_sem_seg"], 0.5 * expected)
@@ -132,9 +140,9 @@ def test_every_level_reaches_the_logits(name: str) -> None:
             assert moved[1 - image] == 0, "images must not mix"
 
 
-@each_head
-def test_finest_level_is_in_its_place(name: str) -> None:
-    """Both heads end with two 3×3 convolutions over the finest level: one cell moves the 5×5 around it."""
+@pytest.mark.parametrize(("name", "reach"), [("UNetHead", 2), ("UPerNetHead", 2), ("SegFormerHead", 0)])
+def test_finest_level_is_in_its_place(name: str, reach: int) -> None:
+    """A head that ends with two 3×3 convolutions over the finest level moves the 5×5 around a cell."""
     head, features = make_head(name, NORM="").eval(), make_features()
     expected = head.layers(features)
     for row, column in ((0, 0), (6, 10), (11, 17)):
@@ -142,7 +150,7 @@ def test_finest_level_is_in_its_place(name: str) -> None:
         changed[:, :, row, column] += 3
         moved = (head.layers({**features, "res2": changed}) != expected).any(dim=1).any(dim=0)
         inside = torch.zeros_like(moved)
-        inside[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = True
+        inside[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1] = True
         assert moved[row, column]
         assert not (moved & ~inside).any()
 
@@ -158,8 +166,8 @@ def test_levels_of_one_stride_keep_the_order_of_in_features(name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"COMMON_STRIDE": 8}, r"COMMON_STRIDE is 8, but \w+ ends .* res2, whose stride is 4: set COMMON_STRIDE to 4"),
-        ({"IN_FEATURES": ["res3", "res4"]}, r"COMMON_STRIDE is 4, but .* res3, whose stride is 8"),
+        ({"COMMON_STRIDE": 8}, r"COMMON_STRIDE is 8, but \w+ ends .* res2, whose stride is 4: set COMMON_STRIDE"),
+        ({"IN_FEATURES": ["res3", "res4"]}, r"COMMON_STRIDE is [42], but .* res3, whose stride is 8"),
         ({"IN_FEATURES": []}, "IN_FEATURES is empty"),
         ({"NORM": "GM"}, "NORM is 'GM', but one of 'BN', 'SyncBN'"),
         ({"CONVS_DIM": 48, "DECODER_CHANNELS": [64, 48, 32]}, r"has 48 channels, which the 32 groups of GN do not"),
@@ -177,6 +185,9 @@ def test_refuses_settings(name: str, settings: dict[str, Any], message: str) -> 
         ("UNetHead", {"DECODER_CHANNELS": [64, 32]}, "has 2 numbers, but the 4 levels of IN_FEATURES take 3 steps"),
         ("UNetHead", {"IN_FEATURES": ["res2"]}, "IN_FEATURES is res2 alone"),
         ("UPerNetHead", {"POOL_SCALES": [1, 0]}, r"POOL_SCALES is \(1, 0\), but whole numbers above 0"),
+        ("SegFormerHead", {"DROPOUT": 1.0}, r"SEM_SEG_HEAD\.DROPOUT is 1\.0, but a number from 0 to below 1"),
+        ("DPTHead", {"DROPOUT": -0.1}, r"SEM_SEG_HEAD\.DROPOUT is -0\.1, but a number from 0 to below 1"),
+        ("DPTHead", {"COMMON_STRIDE": 4}, r"DPTHead ends 2 times finer than .* is 4: set COMMON_STRIDE to 2"),
         ("UPerNetHead", {"POOL_SCALES": []}, r"POOL_SCALES is \(\), but whole numbers above 0"),
     ],
 )
@@ -187,7 +198,7 @@ def test_refuses_settings_of_its_own(name: str, settings: dict[str, Any], messag
 
 @each_head
 def test_refuses_targets_of_another_size(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"logits of 12×18 at stride 4, which does not fit an input of 40×71"):
+    with pytest.raises(ConfigError, match=r"logits of (12×18 at stride 4|24×36 at stride 2), which .* input of 40×71"):
         make_head(name)(make_features(), make_targets((40, 71)))
 
 
