@@ -14,15 +14,20 @@ import lightning_seg
 from lightning_seg.cli import main
 from lightning_seg.export import main as export
 from tests.conftest import CLASSES, train_py
-from tests.models.networks import MASK2FORMER
+from tests.models.networks import EOMT, MASK2FORMER
+
+
+KINDS = {"Mask2FormerHead": MASK2FORMER, "EoMT": EOMT}
+
+of_each = pytest.mark.parametrize("trained", KINDS, indirect=True)
 
 
 @pytest.fixture
-def trained(experiment: Callable[..., Path]) -> Path:
+def trained(experiment: Callable[..., Path], request: pytest.FixtureRequest) -> Path:
     """The run folder of two steps, in the working directory of the test."""
     path = experiment()
     config = yaml.safe_load(path.read_text())
-    config["model"]["overrides"] |= MASK2FORMER
+    config["model"]["overrides"] |= KINDS[getattr(request, "param", "Mask2FormerHead")]
     path.write_text(yaml.safe_dump(config))
     main(["fit", "--config", str(path), "--trainer.max_steps", "2", "--trainer.logger", "false"])
     return Path("runs/tiny/version_0")
@@ -33,6 +38,7 @@ def figures(run: Path) -> dict[str, object]:
     return {name: value for name, value in found.items() if "loss" not in name}
 
 
+@of_each
 def test_files_of_predict_and_load_have_the_figures_of_validate(trained: Path, scenes: Path) -> None:
     """Pixel by pixel, with windows too; the log has the losses under their published names."""
     windows = {"class_path": "lightning_seg.inference.SlidingWindow", "init_args": {"window": [32, 40]}}
@@ -55,6 +61,7 @@ def test_files_of_predict_and_load_have_the_figures_of_validate(trained: Path, s
 
 
 @pytest.mark.slow
+@of_each
 def test_one_two_and_three_processes_count_the_same(trained: Path) -> None:
     for processes in (1, 2, 3):
         done = train_py(

@@ -60,7 +60,7 @@ def load_weights(
         keys: of the config that the network was built from.
         beside: parts that are trained beside the network, by name. A part is loaded if the file is a checkpoint of this
             project and has all of it; else it stays as it is.
-        bgr: whether weights for RGB images see them as BGR, unless they are torchvision's or timm's. It counts where
+        bgr: whether weights for RGB images see them as BGR, unless they are torchvision's, timm's or transformers'. It counts where
             the images here have other bands, to which the first convolution is adapted.
 
     Raises:
@@ -70,11 +70,12 @@ def load_weights(
     place, by_suffix = split_query(source)
     stored = read_weights(fetch_weights(place), source)
     here = network.state_dict()
-    renamed = eomt_tensors(stored.tensors, here) or rename(stored, here)
+    of_eomt = eomt_tensors(stored.tensors, here)
+    renamed = of_eomt or rename(stored, here)
     names = match_names(here, renamed, by_suffix=stored.by_suffix or by_suffix)
 
     found = {name: renamed[end] for name, end in names.items()}
-    bgr = bgr and not is_foreign_resnet(stored.tensors)
+    bgr = bgr and of_eomt is None and not is_foreign_resnet(stored.tensors)
     to_bands, adapted = adapt_input(network, found, source, own=stored.own, bgr=bgr, keys=keys)
     fitting = {name: tensor for name, tensor in {**found, **to_bands}.items() if tensor.shape == here[name].shape}
     reshaped = [
