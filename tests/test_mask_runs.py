@@ -16,7 +16,6 @@ from lightning_seg.export import main as export
 from tests.conftest import CLASSES, train_py
 from tests.models.networks import EOMT, MASK2FORMER
 
-
 KINDS = {"Mask2FormerHead": MASK2FORMER, "EoMT": EOMT}
 
 of_each = pytest.mark.parametrize("trained", KINDS, indirect=True)

@@ -60,8 +60,8 @@ def load_weights(
         keys: of the config that the network was built from.
         beside: parts that are trained beside the network, by name. A part is loaded if the file is a checkpoint of this
             project and has all of it; else it stays as it is.
-        bgr: whether weights for RGB images see them as BGR, unless they are torchvision's, timm's or transformers'. It counts where
-            the images here have other bands, to which the first convolution is adapted.
+        bgr: whether weights for RGB images see them as BGR, unless they are torchvision's, timm's or transformers'. It
+            counts where the images here have other bands, to which the first convolution is adapted.
 
     Raises:
         CheckpointError: if the file cannot be fetched or read, could run code, or does not fit.
