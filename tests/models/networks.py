@@ -48,6 +48,8 @@ SWIN = {"EMBED_DIM": 8, "DEPTHS": [2, 1, 1, 1], "NUM_HEADS": [1, 2, 2, 4], "DROP
 
 VIT = {"EMBED_DIM": 32, "DEPTH": 2, "NUM_HEADS": 2, "WINDOW_BLOCKS": [0], "WINDOW_SIZE": 4, "DROP_PATH_RATE": 0.0}
 
+MIT = {"EMBED_DIMS": [8, 16, 24, 32], "DEPTHS": [1, 1, 1, 1], "NUM_HEADS": [1, 2, 2, 4], "DROP_PATH_RATE": 0.0}
+
 MVIT = {"EMBED_DIM": 8, "LAST_BLOCKS": [0, 1, 2, 3], "DROP_PATH_RATE": 0.0}
 
 
@@ -120,6 +122,11 @@ BACKBONES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
         detectron2("build_mvit_backbone", "MVIT", **MVIT),
         {"scale2": 4, "scale3": 8, "scale4": 16, "scale5": 32},
     ),
+    "mit": (
+        detectron2("build_mit_backbone", "MIT", **MIT),
+        {"stage1": 4, "stage2": 8, "stage3": 16, "stage4": 32},
+    ),
+    "mit FPN": (detectron2("build_mit_fpn_backbone", "MIT", **MIT), PYRAMID),
     "resnet18 FPN": ({**resnet(RES, "build_resnet_fpn_backbone"), **RESNET18}, {**PYRAMID, "p6": 64}),
     "resnet50 FPN of RetinaNet": (
         {

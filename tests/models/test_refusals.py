@@ -44,7 +44,7 @@ NAMES = [
     ({"MODEL.BACKBONE.NAME": "nothing"}, r"not registered. There are .*build_swin_backbone.* \(model\.imports\)"),
     (
         {HEAD + "NAME": "SemSegFPN"},
-        r"not registered; did you mean .*SemSegFPNHead.*\? There are DeepLabV3Head, .*UNetHead",
+        r"not registered; did you mean .*SemSegFPNHead.*\? There are .*DeepLabV3Head, .*UNetHead",
     ),
     ({HEAD + "NAME": "PanopticDeepLabSemSegHead"}, "not registered"),
     ({**POINT_REND, POINT + "NAME": "Point"}, r"POINT_HEAD\.NAME is 'Point', which is not registered"),

@@ -1,7 +1,7 @@
-"""Adds backbones that Detectron2 does not register: every timm model with feature levels, RegNet, Swin, ViT and MViT.
+"""Adds backbones that Detectron2 does not register: timm's models with feature levels, RegNet, Swin, ViT, MViT, MiT.
 
-Reading a config only needs the keys that are declared here. The modules ``timm`` and ``detectron2`` are slow to import;
-they register their builders when a network is built.
+Reading a config only needs the keys that are declared here. The modules ``timm``, ``mit`` and ``detectron2`` are slow
+to import; they register their builders when a network is built.
 """
 
 from typing import TYPE_CHECKING
@@ -20,22 +20,24 @@ NEVER_FROZEN = (
     "build_vit_pyramid_backbone",
     "build_mvit_backbone",
     "build_mvit_fpn_backbone",
+    "build_mit_backbone",
+    "build_mit_fpn_backbone",
 )
 """Names for ``MODEL.BACKBONE.NAME`` that ignore ``MODEL.BACKBONE.FREEZE_AT``."""
 
 
 def register_backbones() -> None:
     """Register these builders for ``MODEL.BACKBONE.NAME``; a second call does nothing."""
-    from lightning_seg.models.backbones import detectron2, timm  # noqa: F401
+    from lightning_seg.models.backbones import detectron2, mit, timm  # noqa: F401
 
 
 def add_backbones_config(cfg: "CfgNode") -> None:
     """Declare the keys that the builders of this package read, in place.
 
-    Detectron2's ``MODEL.BACKBONE.FREEZE_AT`` works for RegNet. timm, Swin, ViT and MViT train every stage, and a config
-    that sets the key for them is refused (except for its default of 2, which every config has). Its frozen BatchNorm
-    would drop the activation inside timm's ``BatchNormAct2d``; transformers have no running statistics, and are
-    published with every stage trained.
+    Detectron2's ``MODEL.BACKBONE.FREEZE_AT`` works for RegNet. timm, Swin, ViT, MViT and MiT train every stage, and a
+    config that sets the key for them is refused (except for its default of 2, which every config has). Its frozen
+    BatchNorm would drop the activation inside timm's ``BatchNormAct2d``; transformers have no running statistics, and
+    are published with every stage trained.
     """
     from detectron2.config import CfgNode
 
@@ -82,3 +84,10 @@ def add_backbones_config(cfg: "CfgNode") -> None:
     cfg.MODEL.MVIT.LAST_BLOCKS = (0, 2, 7, 9)  # the last block of each of the four stages
     cfg.MODEL.MVIT.DROP_PATH_RATE = 0.2
     cfg.MODEL.MVIT.OUT_FEATURES = ("scale2", "scale3", "scale4", "scale5")  # strides 4 to 32
+
+    cfg.MODEL.MIT = CfgNode()  # the defaults are MiT-B0, https://arxiv.org/abs/2105.15203
+    cfg.MODEL.MIT.EMBED_DIMS = (32, 64, 160, 256)  # (64, 128, 320, 512) from B1 on
+    cfg.MODEL.MIT.DEPTHS = (2, 2, 2, 2)
+    cfg.MODEL.MIT.NUM_HEADS = (1, 2, 5, 8)
+    cfg.MODEL.MIT.DROP_PATH_RATE = 0.1
+    cfg.MODEL.MIT.OUT_FEATURES = ("stage1", "stage2", "stage3", "stage4")  # strides 4 to 32

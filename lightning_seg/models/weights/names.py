@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_seg.errors import CheckpointError
 from lightning_seg.models.weights.read import StoredWeights
+from lightning_seg.models.weights.segformer import is_segformer, segformer_tensors
 from lightning_seg.structures import summarise
 
 Value = TypeVar("Value")
@@ -27,7 +28,8 @@ def rename(stored: StoredWeights, network: Collection[str]) -> dict[str, Tensor]
 
     Detectron2 translates Caffe2's names (``detectron2/checkpoint/c2_model_loading.py``). Names of torchvision's and
     timm's ResNets become Detectron2's if the network has a ResNet of Detectron2. timm's ``stages.0`` becomes the
-    ``stages_0`` of its ``features_only`` models if the network has that.
+    ``stages_0`` of its ``features_only`` models if the network has that. transformers' names of SegFormer become those
+    of a MiT backbone.
 
     Raises:
         CheckpointError: if Caffe2's names do not translate.
@@ -41,6 +43,8 @@ def rename(stored: StoredWeights, network: Collection[str]) -> dict[str, Tensor]
             raise CheckpointError("two of the file's names are the same in Detectron2") from None
     if is_foreign_resnet(stored.tensors) and any(name.endswith("stem.conv1.weight") for name in network):
         return {resnet_name(name): tensor for name, tensor in stored.tensors.items()}
+    if is_segformer(stored.tensors, network):
+        return segformer_tensors(stored.tensors, network)
     parts = {part for name in network for part in name.split(".")}
 
     def flatten(match: re.Match[str]) -> str:
