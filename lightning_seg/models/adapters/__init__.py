@@ -12,13 +12,13 @@ __all__ = ["Adapter", "Found", "adapt", "owner_of_losses", "pad_targets"]
 
 
 def adapt(head: Any, ignore_index: int) -> Adapter:
-    """Choose the adapter of a head by the class that defines its ``forward``.
+    """Choose the adapter of a head by its first class that is known, unless one before it has a ``forward`` of its own.
 
     Raises:
         ConfigError: if the head has ``losses``, but lacks the attributes that belong to them.
     """
     known = known_adapters()
-    kind = next(cls for cls in type(head).__mro__ if "forward" in vars(cls))
+    kind = next(cls for cls in type(head).__mro__ if cls in known or "forward" in vars(cls))
     if kind in known and "forward" not in vars(head):
         return known[kind](head, ignore_index)
     owner = owner_of_losses(head)

@@ -13,9 +13,11 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, SemanticSegmentor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.errors import ConfigError, DependencyError
+from lightning_seg.errors import ConfigError
 from lightning_seg.models.architectures.annealing import Annealing
-from lightning_seg.models.heads.mask_losses import MaskLosses, MaskPrediction, losses_of_config, semantic_scores
+from lightning_seg.models.heads.mask_head import MaskHead
+from lightning_seg.models.heads.mask_losses import MaskLosses, MaskPrediction, losses_of_config
+from lightning_seg.models.published_layers import layers_of
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -32,7 +34,7 @@ class EoMTBackbone(Backbone):  # type: ignore[misc]  # Detectron2 has no types
 
     def __init__(self, config: Any) -> None:
         super().__init__()
-        parts = _transformers()
+        parts = layers_of("eomt", "EoMT")
         self.patch_size: int = config.patch_size
         self.grid: int = config.image_size // config.patch_size
         self.embeddings = parts.EomtEmbeddings(config)
@@ -75,7 +77,7 @@ class EoMTBackbone(Backbone):  # type: ignore[misc]  # Detectron2 has no types
         return F.interpolate(trained, size=(height, width), mode="bicubic", align_corners=False)
 
 
-class EoMTHead(nn.Module):
+class EoMTHead(MaskHead):
     """The queries, what reads classes and masks off them, and the losses.
 
     Args:
@@ -88,16 +90,13 @@ class EoMTHead(nn.Module):
     vit: EoMTBackbone
 
     def __init__(self, vit: EoMTBackbone, config: Any, losses: MaskLosses, annealing: Annealing) -> None:
-        super().__init__()
-        parts = _transformers()
+        super().__init__(losses, config.patch_size // 2**config.num_upscale_blocks)
+        parts = layers_of("eomt", "EoMT")
         object.__setattr__(self, "vit", vit)  # no submodule: its weights have one name
         self.query = nn.Embedding(config.num_queries, config.hidden_size)
         self.upscale_block = parts.EomtScaleBlock(config)
         self.mask_head = parts.EomtMaskHead(config)
         self.class_predictor = nn.Linear(config.hidden_size, config.num_labels + 1)
-        self.criterion = losses
-        self.common_stride: int = config.patch_size // 2**config.num_upscale_blocks
-        self.ignore_value = losses.ignore_value
         self.annealing = annealing
         self.step, self.total_steps = 0, float("inf")
 
@@ -121,19 +120,6 @@ class EoMTHead(nn.Module):
             tokens = block(tokens, kept)
         found.append(self._predict(tokens, grid))
         return found if self.training else found[-1:]
-
-    def forward(
-        self, features: Mapping[str, Tensor], targets: Tensor | None = None
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """In training, None and the losses; in evaluation, scores (N, K, h · stride, w · stride) and no losses.
-
-        These scores are held whole, with all masks; :mod:`lightning_seg.inference` gives the same by bands.
-        """
-        predictions = self.predictions(features)
-        if self.training:
-            assert targets is not None, "training needs targets"
-            return None, self.criterion(predictions, targets)
-        return semantic_scores(predictions[-1], self.common_stride), {}
 
     def _predict(self, tokens: Tensor, grid: tuple[int, int]) -> MaskPrediction:
         tokens = self.vit.layernorm(tokens)
@@ -176,7 +162,7 @@ class EoMT(SemanticSegmentor):  # type: ignore[misc]
         annealed = {key: settings.pop(f"attn_mask_annealing_{key}") for key in ("enabled", "start_steps", "end_steps")}
         _refuse_sizes(settings)
         annealing = Annealing(settings["num_blocks"], **annealed, max_iter=cfg.SOLVER.MAX_ITER, power=power)
-        config = _transformers().EomtConfig(
+        config = layers_of("eomt", "EoMT").EomtConfig(
             **settings,
             num_channels=len(cfg.MODEL.PIXEL_MEAN),
             num_labels=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
@@ -200,22 +186,6 @@ def _in_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """The other way round."""
     patches = tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *grid)
     return patches.contiguous() if torch.compiler.is_compiling() else patches  # else a tracer asks how long a side is
-
-
-def _transformers() -> Any:
-    """The module of transformers that has the parts, with its config class.
-
-    Raises:
-        DependencyError: if it is missing.
-    """
-    try:
-        from transformers.models.eomt import modeling_eomt
-    except ImportError as error:
-        raise DependencyError(
-            f"EoMT is built of transformers' layers, which cannot be imported ({error}): "
-            "pip install 'lightning_seg[transformers]'"
-        ) from error
-    return modeling_eomt
 
 
 def _refuse_sizes(settings: Mapping[str, Any]) -> None:

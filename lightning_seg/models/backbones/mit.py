@@ -8,8 +8,9 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import Backbone
 from torch import Tensor
 
-from lightning_seg.errors import ConfigError, DependencyError
+from lightning_seg.errors import ConfigError
 from lightning_seg.models.backbones.pyramid import PaddedFPN, build_fpn
+from lightning_seg.models.published_layers import layers_of
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -113,15 +114,8 @@ def _refuse(
 
 
 def _network(**settings: Any) -> Any:
-    try:
-        from transformers import SegformerConfig
-        from transformers.models.segformer.modeling_segformer import SegformerModel
-    except ImportError as error:
-        raise DependencyError(
-            f"MODEL.BACKBONE.NAME build_mit_backbone needs transformers, which cannot be imported ({error}): "
-            "pip install 'lightning_seg[transformers]'"
-        ) from error
-    return SegformerModel(SegformerConfig(**settings))
+    layers = layers_of("segformer", "MiT (build_mit_backbone)")
+    return layers.SegformerModel(layers.SegformerConfig(**settings))
 
 
 for _build in (build_mit_backbone, build_mit_fpn_backbone):

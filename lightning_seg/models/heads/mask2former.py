@@ -8,10 +8,12 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
-from lightning_seg.errors import ConfigError, DependencyError
+from lightning_seg.errors import ConfigError
 from lightning_seg.models.heads.head import GROUPS, check_common_stride
+from lightning_seg.models.heads.mask_head import MaskHead
 from lightning_seg.models.heads.mask_initialisation import initialise
-from lightning_seg.models.heads.mask_losses import MaskLosses, MaskPrediction, losses_of_config, semantic_scores
+from lightning_seg.models.heads.mask_losses import MaskLosses, MaskPrediction, losses_of_config
+from lightning_seg.models.published_layers import layers_of
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -21,7 +23,7 @@ ENCODED_LEVELS = 3
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
-class Mask2FormerHead(nn.Module):
+class Mask2FormerHead(MaskHead):
     """Mask2Former's pixel decoder, transformer decoder and losses (Cheng et al. 2022, https://arxiv.org/abs/2112.01527).
 
     The pixel decoder encodes the three coarsest levels by deformable attention and adds finer ones as a feature pyramid
@@ -77,13 +79,13 @@ class Mask2FormerHead(nn.Module):
         project: bool = False,
         deep_supervision: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(losses, common_stride)
         self.in_features = sorted(input_shape, key=lambda name: input_shape[name].stride)
         levels = [input_shape[name] for name in self.in_features]
         _refuse_levels(self.in_features, levels, encoded)
         check_common_stride(type(self).__name__, common_stride, self.in_features[0], levels[0].stride)
         _refuse_sizes(conv_dims, hidden_dims, num_heads, encoder_layers, decoder_layers, num_queries)
-        parts = _transformers()
+        parts = layers_of("mask2former", "Mask2FormerHead")
         settings = {
             "num_labels": num_classes,
             "feature_size": conv_dims,
@@ -107,9 +109,6 @@ class Mask2FormerHead(nn.Module):
         self.transformer_module = parts.Mask2FormerTransformerModule(in_features=conv_dims, config=config)
         self.class_predictor = nn.Linear(hidden_dims, num_classes + 1)
         initialise(self.pixel_decoder, self.transformer_module)
-        self.criterion = losses
-        self.common_stride = common_stride
-        self.ignore_value = losses.ignore_value
         self.deep_supervision = deep_supervision
 
     @classmethod
@@ -157,35 +156,6 @@ class Mask2FormerHead(nn.Module):
             MaskPrediction(self.class_predictor(state.transpose(0, 1)), mask)
             for state, mask in zip(states[kept], masks[kept], strict=True)
         ]
-
-    def forward(
-        self, features: Mapping[str, Tensor], targets: Tensor | None = None
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """In training, None and the losses; in evaluation, scores (N, K, h · stride, w · stride) and no losses.
-
-        These scores are held whole, with all masks; :mod:`lightning_seg.inference` gives the same by bands.
-        """
-        predictions = self.predictions(features)
-        if self.training:
-            assert targets is not None, "training needs targets"
-            return None, self.criterion(predictions, targets)
-        return semantic_scores(predictions[-1], self.common_stride), {}
-
-
-def _transformers() -> Any:
-    """The module of transformers that has the parts, with its config class.
-
-    Raises:
-        DependencyError: if it is missing.
-    """
-    try:
-        from transformers.models.mask2former import modeling_mask2former
-    except ImportError as error:
-        raise DependencyError(
-            f"Mask2FormerHead is built of transformers' layers, which cannot be imported ({error}): "
-            "pip install 'lightning_seg[transformers]'"
-        ) from error
-    return modeling_mask2former
 
 
 def _refuse_levels(names: Sequence[str], levels: Sequence[ShapeSpec], encoded: Sequence[str]) -> None:

@@ -332,7 +332,7 @@ def test_settings_of_dense_heads_are_refused_with_the_reason(settings: dict[str,
 
 
 def test_without_transformers_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "transformers.models.eomt", None)
+    monkeypatch.setitem(sys.modules, "transformers.models.eomt.modeling_eomt", None)
     with pytest.raises(DependencyError, match=r"EoMT is built of .*pip install 'lightning_seg\[transformers\]'"):
         build_segmentor(EOMT)
 

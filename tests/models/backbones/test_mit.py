@@ -126,6 +126,6 @@ def test_stages_after_the_last_level_are_left_out() -> None:
 
 
 def test_missing_transformers_prints_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "transformers.models.segformer.modeling_segformer", None)
     with pytest.raises(DependencyError, match=r"pip install 'lightning_seg\[transformers\]'"):
         build(detectron2("build_mit_backbone", "MIT", **MIT))

@@ -230,7 +230,7 @@ def test_settings_of_dense_heads_are_refused_with_the_reason(settings: dict[str,
 
 
 def test_without_transformers_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "transformers.models.mask2former", None)
+    monkeypatch.setitem(sys.modules, "transformers.models.mask2former.modeling_mask2former", None)
     with pytest.raises(DependencyError, match=r"transformers' layers, .*pip install 'lightning_seg\[transformers\]'"):
         build_segmentor(OWN)
 
