@@ -49,5 +49,5 @@ def test_memory_is_that_of_a_band_whatever_the_height(way: Inference) -> None:
     band = CLASSES * 128 * WIDTH * 4 * (3 if isinstance(way, Augmented) else 1)  # two views of half the width
     peak(way, 200)
     low, high = peak(way, 200), peak(way, 1000)
-    assert high < 1.2 * low + 8e6
+    assert high < 1.2 * low + 32e6  # all rows' scores would take 120 MB more; malloc keeps some of what was freed
     assert high < 1.5 * band + 32e6

@@ -96,7 +96,7 @@ def test_of_a_hundred_requests_at_once_each_gets_its_answer(
             assert json.loads(refusal.result().body)["error"]
         masks = [answer.result().mask for answer in answers]
     expected = lightning_seg.load(checkpoint, device="cpu")(images)
-    assert len({tuple(np.unique(result.mask)) for result in expected}) > 1
+    assert len({result.mask.tobytes() for result in expected}) > 1
     for mask, result in zip(masks, expected, strict=True):
         assert np.array_equal(mask, result.mask) if batch_size == 1 else (mask == result.mask).mean() > 0.99
     process.send_signal(signal.SIGINT)
