@@ -201,7 +201,7 @@ def _describe_sizes(sizes: Counter[tuple[int, int]]) -> str:
     """A few sizes with their numbers of images; if there are many, their ranges and the most frequent ones."""
     listed = ", ".join(f"{width}×{height} ({count})" for (height, width), count in sizes.most_common(5))
     if len(sizes) <= 5:
-        return listed
+        return listed or "unknown, since none can be read"
     heights, widths = ({size[axis] for size in sizes} for axis in (0, 1))
     return (
         f"{min(widths)} to {max(widths)} wide, {min(heights)} to {max(heights)} high; {len(sizes)} different, such as "
