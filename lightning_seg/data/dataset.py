@@ -16,6 +16,7 @@ from lightning_seg.data.loading.cache import SampleCache, share_caches
 from lightning_seg.data.loading.records import Records
 from lightning_seg.data.loading.sampler import Draw
 from lightning_seg.data.reading import USUAL, ReadingRules, read_image
+from lightning_seg.data.reading.bands import MOST_FOR_OPENCV
 from lightning_seg.data.stored import read_coming, read_whole
 from lightning_seg.data.transforms import (
     Placements,
@@ -28,9 +29,6 @@ from lightning_seg.data.transforms import (
 from lightning_seg.errors import ConfigError, DataError, UnreadableError
 from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Item, Sample
-
-_MOST_FOR_OPENCV = 128
-"""Channels of an image that OpenCV 5 takes."""
 
 _MOST_IN_A_ROW = 16
 """As many unreadable samples in a row are no accident."""
@@ -215,7 +213,7 @@ def _image_tensor(image: NDArray[Any], dtype: np.dtype[Any]) -> Tensor:
             "leave Normalize and ToFloat out, the model subtracts MODEL.PIXEL_MEAN itself"
         )
     planes = np.empty((image.shape[2], *image.shape[:2]), dtype)
-    if len(planes) <= _MOST_FOR_OPENCV:
+    if len(planes) <= MOST_FOR_OPENCV:
         cv2.split(image, list(planes))  # a tenth of the time of NumPy's transpose and copy
     else:
         planes[...] = image.transpose(2, 0, 1)

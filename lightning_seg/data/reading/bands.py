@@ -19,7 +19,7 @@ from lightning_seg.data.reading.storage import named, open_file
 from lightning_seg.errors import UnfitImageError
 from lightning_seg.sources import AnyFile
 
-_MOST_FOR_OPENCV = 128
+MOST_FOR_OPENCV = 128
 """Channels of an image that OpenCV 5 takes."""
 
 
@@ -164,7 +164,7 @@ def _refuse_count(count: int, described: str, path: AnyFile, bands: tuple[int, .
 def _interleave(planes: list[NDArray[Any]], pixels: NDArray[Any]) -> None:
     """Write (h, w) planes into (h, w, C) pixels, converted to their type."""
     alike = all(plane.dtype == pixels.dtype for plane in planes)
-    if alike and 1 < len(planes) <= _MOST_FOR_OPENCV:
+    if alike and 1 < len(planes) <= MOST_FOR_OPENCV:
         cv2.merge([np.ascontiguousarray(plane) for plane in planes], pixels)  # a fraction of the time
         return
     with np.errstate(over="ignore"):  # infinite, and so absent

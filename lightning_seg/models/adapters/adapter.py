@@ -75,28 +75,21 @@ class Adapter(ABC):
         """
 
     @abstractmethod
-    def logits(self, features: Features, input_size: Size) -> tuple[Tensor, int]:
-        """What the head in evaluation mode says of an input (padded) of this height and width.
-
-        Returns:
-            logits (N, K, h, w), and how many input pixels one stands for on each side.
-        """
-
     def full_scores(self, features: Features, input_size: Size) -> Tensor:
-        """A score of each class for each pixel, (N, K, H, W) float32, as a traced graph holds them; the arguments are
-        those of :meth:`logits`.
-        """
-        logits, stride = self.logits(features, input_size)
-        return F.interpolate(logits.float(), scale_factor=float(stride), mode="bilinear", align_corners=False)
+        """A score of each class for each pixel, (N, K, H, W) float32, as a traced graph holds them.
 
+        Args:
+            features: of the backbone in evaluation mode.
+            input_size: height and width of the padded input.
+        """
+
+    @abstractmethod
     def as_probabilities(self, full: Tensor) -> Tensor:
         """What :meth:`full_scores` gave, as probabilities."""
-        return full.softmax(1)
 
+    @abstractmethod
     def evaluate(self, features: Features, input_size: Size) -> list[Found]:
-        """The output for each image with the logits, which the head's main losses take."""
-        logits, stride = self.logits(features, input_size)
-        return dense(logits, stride, logits)
+        """The output for each image, with what the head's main losses take; the arguments are as above."""
 
     def check(self, features: Features, targets: Tensor, input_size: Size, levels: Sequence[int]) -> None:
         """Refuse a head whose scores do not cover exactly the padded input, up to whole strides.
@@ -144,6 +137,30 @@ class Adapter(ABC):
         full = F.interpolate(logits.float(), scale_factor=stride, mode="bilinear", align_corners=False)
         height, width = targets.shape[-2:]
         return {"loss_sem_seg": F.cross_entropy(full[..., :height, :width], targets, ignore_index=self.ignore_index)}
+
+
+class DenseAdapter(Adapter):
+    """Trains and evaluates a head that gives logits of pixels."""
+
+    @abstractmethod
+    def logits(self, features: Features, input_size: Size) -> tuple[Tensor, int]:
+        """What the head in evaluation mode says of an input (padded) of this height and width.
+
+        Returns:
+            logits (N, K, h, w), and how many input pixels one stands for on each side.
+        """
+
+    def full_scores(self, features: Features, input_size: Size) -> Tensor:
+        logits, stride = self.logits(features, input_size)
+        return F.interpolate(logits.float(), scale_factor=float(stride), mode="bilinear", align_corners=False)
+
+    def as_probabilities(self, full: Tensor) -> Tensor:
+        return full.softmax(1)
+
+    def evaluate(self, features: Features, input_size: Size) -> list[Found]:
+        """The output for each image with the logits, which the head's main losses take."""
+        logits, stride = self.logits(features, input_size)
+        return dense(logits, stride, logits)
 
 
 def dense(logits: Tensor, stride: int, of_loss: Tensor | None) -> list[Found]:

@@ -12,6 +12,7 @@ from lightning_seg.errors import ConfigError
 from lightning_seg.models.adapters.adapter import (
     EXAMPLE,
     Adapter,
+    DenseAdapter,
     Features,
     Found,
     LossFunction,
@@ -26,7 +27,7 @@ from lightning_seg.models.adapters.adapter import (
 from lightning_seg.structures import DenseScores
 
 
-class Foreign(Adapter):
+class Foreign(DenseAdapter):
     """Any other head with ``losses``, ``common_stride`` and ``ignore_value``; its forward evaluates it.
 
     Attributes:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_seg.models.adapters.adapter import (
     Adapter,
+    DenseAdapter,
     Features,
     Found,
     LossFunction,
@@ -19,7 +20,7 @@ from lightning_seg.models.adapters.foreign import losses_of_forward
 from lightning_seg.models.adapters.masks import EoMTMasks, MaskClassification
 
 
-class Layered(Adapter):
+class Layered(DenseAdapter):
     """``SemSegFPNHead``, ``DeepLabV3PlusHead`` and this project's heads: ``layers``, then losses or upsampling."""
 
     def layers(self, features: Features) -> Tensor:
@@ -43,7 +44,7 @@ class DeepLabV3(Layered):
         return logits
 
 
-class PointRend(Adapter):
+class PointRend(DenseAdapter):
     """``PointRendSemSegHead``: its main loss is that of a coarse head; in evaluation it refines the coarse logits."""
 
     def training_losses(self, features: Features, targets: Tensor, criterion: LossFunction | None) -> dict[str, Tensor]:

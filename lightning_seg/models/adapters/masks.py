@@ -46,8 +46,13 @@ class MaskClassification(Adapter):
         losses: Losses = self.head.criterion.at_lattice(found.of_loss, targets)
         return losses
 
-    def logits(self, features: Features, input_size: Size) -> tuple[Tensor, int]:
-        raise NotImplementedError("masks are not logits of pixels: see evaluate")
+    def full_scores(self, features: Features, input_size: Size) -> Tensor:
+        (prediction,) = self.head.predictions(features)
+        return semantic_scores(MaskPrediction(prediction.classes.float(), prediction.masks.float()), self.stride)
+
+    def as_probabilities(self, full: Tensor) -> Tensor:
+        full = full + torch.finfo(full.dtype).tiny  # all alike where their sum is 0
+        return full / full.sum(1, keepdim=True)
 
 
 class EoMTMasks(MaskClassification):
@@ -57,11 +62,3 @@ class EoMTMasks(MaskClassification):
 
     def at_step(self, step: int, total_steps: float) -> None:
         self.head.step, self.head.total_steps = step, total_steps
-
-    def full_scores(self, features: Features, input_size: Size) -> Tensor:
-        (prediction,) = self.head.predictions(features)
-        return semantic_scores(MaskPrediction(prediction.classes.float(), prediction.masks.float()), self.stride)
-
-    def as_probabilities(self, full: Tensor) -> Tensor:
-        full = full + torch.finfo(full.dtype).tiny  # all alike where their sum is 0
-        return full / full.sum(1, keepdim=True)

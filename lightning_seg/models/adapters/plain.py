@@ -8,7 +8,7 @@ from torch import Tensor
 from lightning_seg.errors import ConfigError
 from lightning_seg.models.adapters.adapter import (
     EXAMPLE,
-    Adapter,
+    DenseAdapter,
     Features,
     LossFunction,
     Size,
@@ -17,7 +17,7 @@ from lightning_seg.models.adapters.adapter import (
 )
 
 
-class Plain(Adapter):
+class Plain(DenseAdapter):
     """A head that only has ``forward(features)``, which returns logits (N, K, h, w); this adds loss and upsampling.
 
     The loss is ``SemSegFPNHead``'s, the mean cross-entropy of the upsampled logits. Their stride is the head's
