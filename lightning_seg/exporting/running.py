@@ -167,9 +167,18 @@ def _open_onnx(path: Path, device: str, threads: int | None) -> tuple[str | None
     return session.get_modelmeta().custom_metadata_map.get(KEY), run
 
 
+def _moved(program: torch.export.ExportedProgram, device: str) -> torch.export.ExportedProgram:
+    """The program on a device: its weights, and what it checks and creates, which was traced on a CPU."""
+    if torch.device(device).type == "cpu":
+        return program
+    from torch.export.passes import move_to_device_pass
+
+    return move_to_device_pass(program, device)
+
+
 def _open_pt2(path: Path, device: str, threads: int | None) -> tuple[str | None, Callable[[Tensor], list[Tensor]]]:
     text, program = _load_pt2(path)
-    module: Any = program.module().to(device)
+    module: Any = _moved(program, device).module()
 
     @torch.no_grad()
     def run(image: Tensor) -> list[Tensor]:
