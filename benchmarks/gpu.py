@@ -7,7 +7,7 @@ over, with the rows that it had found. A table follows each section, and one JSO
 downloaded: images are made in --folder (memory, if there is /dev/shm), weights are random. Before a time counts, both
 sides must compute the same. --tiny runs all of it on the CPU in two minutes, to try it; its figures say nothing. A
 GPU machine without the project installed needs its dependencies (pyproject.toml; wandb and tensorboard are not used)
-and the repository in PYTHONPATH.
+and the repository in PYTHONPATH. LIGHTNING_SEG_PYTEST_LOG=FILE keeps what pytest says of tests/gpu.
 """
 
 import argparse
@@ -32,6 +32,8 @@ from sections.table import Row, Settings, print_table
 REPOSITORY = Path(__file__).parent.parent
 SECTIONS = {
     "correct": ("Correct on CUDA: tests/gpu", 0.22),
+    "masks": ("Networks that classify masks, against transformers' own", 0.15),
+    "inference": ("From an image file to its label map, against Detectron2's DefaultPredictor", 0.10),
     "steps": ("A training step without data, against Detectron2's trainers", 0.30),
     "loading": ("Training with data, against the step without", 0.12),
     "evaluating": ("Evaluation: what is not the forward pass, and counts against Detectron2's", 0.10),

@@ -48,7 +48,7 @@ RUN = {
 }
 
 
-def write_models(folder: Path) -> None:
+def write_models(folder: Path, suffixes: tuple[str, ...] = ("onnx", "pth")) -> None:
     """The same weights for all sides."""
     run = lightning_seg.fit("configs/quickstart.yaml", {**RUN, "trainer.default_root_dir": str(folder)})
     assert run.checkpoint is not None
@@ -56,13 +56,13 @@ def write_models(folder: Path) -> None:
     for name in ("checkpoint", "the same, channels_last"):
         checkpoint["hyper_parameters"]["channels_last"] = name != "checkpoint"
         torch.save(checkpoint, folder / SIDES[name])
-    for suffix in ("onnx", "pth"):
+    for suffix in suffixes:
         output = str(folder / f"model.{suffix}")
         if export.main(["--ckpt_path", str(run.checkpoint), "--output", output, "--num_images", "2"]) != 0:
             sys.exit(f"{output} could not be written")
 
 
-def load_side(name: str, folder: Path) -> Side:
+def load_side(name: str, folder: Path, device: str = "cpu") -> Side:
     """What turns the path of an image into its label map."""
     if name == PEER:
         from detectron2.config import get_cfg
@@ -70,9 +70,10 @@ def load_side(name: str, folder: Path) -> Side:
 
         cfg = get_cfg()
         cfg.merge_from_file(str(folder / SIDES[PEER]))
+        cfg.MODEL.DEVICE = device
         peer = DefaultPredictor(cfg)
-        return lambda path: np.asarray(peer(cv2.imread(str(path)))["sem_seg"].argmax(0).numpy())
-    predictor = lightning_seg.load(folder / SIDES[name], device="cpu")
+        return lambda path: np.asarray(peer(cv2.imread(str(path)))["sem_seg"].argmax(0).cpu().numpy())
+    predictor = lightning_seg.load(folder / SIDES.get(name, name), device=device)
     return lambda path: predictor(path).mask
 
 

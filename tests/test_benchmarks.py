@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.runs
 
-SECTIONS = ["correct", "steps", "loading", "evaluating", "losses", "learning"]
+SECTIONS = ["correct", "masks", "inference", "steps", "loading", "evaluating", "losses", "learning"]
 
 
 def gpu_benchmarks(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -86,9 +86,9 @@ def test_losses_and_labels_of_an_evaluation_are_those_of_the_cpu(device: torch.d
 def test_bf16_is_near_float32(device: torch.device, name: str) -> None:
     """A query may look elsewhere, or get another mask, where two are nearly as good."""
     losses = [
-        torch.stack(list(trained(segmentor, device, precision).values()))
-        for segmentor, precision in ((build_segmentor(KINDS[name]), None), (build_segmentor(KINDS[name]), torch.bfloat16))
-    ]  # fmt: skip
+        torch.stack(list(trained(build_segmentor(KINDS[name]), device, precision).values()))
+        for precision in (None, torch.bfloat16)
+    ]
     assert losses[1].isfinite().all()
     torch.testing.assert_close(losses[1].sum(), losses[0].sum(), rtol=0.1, atol=0)
 
