@@ -148,7 +148,9 @@ def mask2former_tensors(stored: Mapping[str, Tensor], network: Mapping[str, Tens
         if part := re.fullmatch(r"(backbone\.layers\..*\.attn)\.([qkv])\.(\w+)", name):
             joined[f"{part[1]}.qkv.{part[3]}"][part[2]] = tensor
         elif part := re.fullmatch(r"(.*\.decoder\.layers\.\d+\.self_attn)\.in_proj_(\w+)", name):
-            found |= {f"{part[1]}.{one}_proj.{part[2]}": third for one, third in zip("qkv", tensor.chunk(3), strict=True)}
+            found |= {
+                f"{part[1]}.{one}_proj.{part[2]}": third for one, third in zip("qkv", tensor.chunk(3), strict=True)
+            }
         else:
             found[name] = tensor
     found |= {name: torch.cat([parts[one] for one in "qkv" if one in parts]) for name, parts in joined.items()}
