@@ -68,8 +68,8 @@ def fetch_weights(source: str) -> Path:
 def licence_of(source: str) -> str | None:
     """The licence that publishes the weights of a source, as its publisher names it; None if nothing here says it.
 
-    timm's catalogue names that of each of its weights. Detectron2's model zoo and Mask2Former's (``MODEL_ZOO.md`` of each)
-    name one for all.
+    timm's catalogue names that of each of its weights. Detectron2's model zoo and Mask2Former's name one for
+    all (``MODEL_ZOO.md`` of each).
 
     Args:
         source: as :func:`fetch_weights` takes it, already fetched.

@@ -1,7 +1,7 @@
 """Translates published Mask2Former files, of its own project and of transformers, to the names of the network here.
 
-The own project's names follow from its modules (``mask2former/modeling`` in facebookresearch/Mask2Former), with those of
-its first version, which its published files have; Detectron2's ResNet and Swin have the same names here.
+The project's names follow from its modules (``mask2former/modeling`` in facebookresearch/Mask2Former), of its first
+version and of later ones. Those of Detectron2's ResNet and of its Swin are the same here.
 """
 
 import re
@@ -23,6 +23,7 @@ _UNUSED = re.compile(r"^criterion\.|^backbone\.(swin\.)?layernorm\.")
 """A setting of the loss, and a norm after transformers' Swin that no level goes through."""
 
 _NUMBER = "_number_"
+"""Stands for any number in a name that is counted."""
 
 
 def _one_more(match: re.Match[str]) -> str:
