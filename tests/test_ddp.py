@@ -82,7 +82,7 @@ def unequal(tmp_path: Path) -> Path:
     return tmp_path / "unequal"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["Mask2FormerHead", pytest.param("EoMT", marks=pytest.mark.slow)])
 def test_two_processes_train_masks_as_one(experiment: Experiment, unequal: Path, kind: str) -> None:
     """The number of masks is that of all processes. Each process has its own mean over queries, as published, which is
     the mean over all where queries without a mask weigh as much as others."""
