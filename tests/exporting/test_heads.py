@@ -23,10 +23,7 @@ UNIFORM = {"INPUT.CROP.ENABLED": True, "INPUT.CROP.TYPE": "absolute", "INPUT.CRO
 IN_SUITE = ("UPerNetHead",)
 """It pools over grids that no size divides; what is slow tries all."""
 
-UNTRACEABLE = {
-    *("timm mambaout, NHWC", "timm dinov3", "timm pvt v2"),
-    *("mit", "mit FPN", "mvit", "mvit FPN", "vit pyramid"),
-}
+UNTRACEABLE = ("mvit", "mvit FPN", "vit pyramid")
 """Backbones whose code makes numbers of sizes; Detectron2's file is the only one for them."""
 
 
