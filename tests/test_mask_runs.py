@@ -74,7 +74,9 @@ def test_one_two_and_three_processes_count_the_same(trained: Path) -> None:
     assert rows[0] == rows[1] == rows[2]
 
 
-@pytest.mark.parametrize("name", ["m.onnx", pytest.param("m.pt2", marks=pytest.mark.slow), "m.pth"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("m.onnx", "m.pt2")), "m.pth"]
+)
 def test_exports_what_gives_the_same(name: str, trained: Path, scenes: Path) -> None:
     command = ["--ckpt_path", str(trained), "--images", str(scenes / "val/images"), "--output"]
     assert export([*command, name]) == 0

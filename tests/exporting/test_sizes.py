@@ -49,7 +49,7 @@ def test_sizes_stay_free_and_outside_the_mode_they_do_not() -> None:
         with torch.no_grad(), torch.fx.experimental._config.patch(backed_size_oblivious=True):
             return torch.export.export(network, (torch.zeros(2, 2, 12, 17),), dynamic_shapes=free).module()
 
-    with pytest.raises(Exception, match="specialized value of 1[27]"):
+    with pytest.raises(Exception, match="height"):
         traced()
     with FreeSizes():
         program = traced()
