@@ -46,8 +46,8 @@ def stacked(values: Any, dtype: torch.dtype | None = None, device: Any = None) -
 
 def spaced(start: Any, end: Any, steps: Any, **kwargs: Any) -> Tensor:
     """``torch.linspace`` of so many steps as a size says."""
-    places: Tensor = torch.arange(steps, **kwargs)
-    return places * ((end - start) / torch.sym_max(steps - 1, 1)) + start
+    found: Tensor = torch.arange(steps, **kwargs) * ((end - start) / torch.sym_max(steps - 1, 1)) + start
+    return found
 
 
 _CONVOLUTIONS = (torch.conv2d, torch.conv_transpose2d)
