@@ -86,14 +86,13 @@ def rows(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_exports_what_detectron2_runs_and_refuses_graphs(
-    trained: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("m.onnx", "m.pt2")), "m.pth"]
+)
+def test_exports_what_gives_the_same(name: str, trained: Path, scenes: Path) -> None:
     command = ["--ckpt_path", str(trained), "--images", str(scenes / "val/images"), "--output"]
-    for name in ("m.onnx", "m.pt2"):
-        assert export([*command, name]) == 1
-        assert f"--output {name}: no graph can be made of Mask2FormerHead, since" in capsys.readouterr().err
-        assert not Path(name).exists()
-    assert export([*command, "m.pth"]) == 0
-    assert Path("m.pth").is_file()
-    assert json.loads(Path("m.pth.parity.json").read_text())["passed"]
+    assert export([*command, name]) == 0
+    assert Path(name).is_file()
+    certificate = json.loads(Path(f"{name}.parity.json").read_text())
+    assert certificate["passed"]
+    assert certificate["differing_no_ties"] == 0
