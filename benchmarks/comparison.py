@@ -2,11 +2,11 @@
 
 Run: python benchmarks/comparison.py [--pairs 400] [--draws 2000] [--images 30 100 233] [--runs RUN RUN].
 
-A/A: each image of two evaluations is exchanged between them with probability 1/2, so that neither is better. Three ways
-to make an interval of the same draws are counted; 5 % of the pairs should get a winner. With ``--runs``, the two are
-real evaluations with their ``images.npz``, else simulated. Power: pairs whose networks differ by a known effect, and the
-power of the normal approximation, Φ(δ/σ - 1.96), to call the second better, where δ and σ are mean and standard deviation
-of the difference of mIoU over 2000 further pairs.
+A/A: each image of two evaluations is exchanged between them with probability 1/2, so that neither is better. Three
+ways to make an interval of the same draws are counted; 5 % of the pairs should get a winner. With ``--runs``, the two
+are real evaluations with their ``images.npz``, else simulated. Power: pairs whose networks differ by a known effect,
+and the power of the normal approximation to call the second better, Φ(δ/σ - 1.96), where δ and σ are mean and standard
+deviation of the difference of mIoU over 2000 further pairs.
 """
 
 import argparse

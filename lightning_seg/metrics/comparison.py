@@ -1,8 +1,8 @@
 """Tells whether one evaluation is better than another of the same images: pure functions of counts.
 
-Images are drawn, or whole scenes where images come from scenes: what is drawn is a *unit*. Both evaluations get the same
-units in each draw (a *paired* bootstrap: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 8), since
-most of what varies from image to image, such as how hard it is, then cancels.
+Images are drawn, or whole scenes where images come from scenes: what is drawn is a *unit*. Both evaluations get the
+same units in each draw (a *paired* bootstrap: Efron and Tibshirani 1993, An Introduction to the Bootstrap), since most of
+what varies from image to image, such as how hard it is, then cancels.
 """
 
 import math
@@ -127,7 +127,7 @@ def compare(
 def drawn_differences(
     first: Sequence[Totals], second: Sequence[Totals], absent_classes: AbsentClasses, *, draws: int, seed: int
 ) -> Tensor:
-    """The difference of each figure in each draw of :func:`compare`, (draws, 2 + K) float64; NaN where there is none."""
+    """The difference of each figure in each draw of :func:`compare`, (draws, 2 + K) float64; NaN if there is none."""
     return torch.cat(
         [
             _figures_of_side(second, weights, absent_classes) - _figures_of_side(first, weights, absent_classes)
@@ -169,9 +169,9 @@ def _interval(values: NDArray[np.float64], units: int, confidence: float) -> tup
 def expanded_tail(units: int, confidence: float = CONFIDENCE) -> float:
     """The share of draws that lies beyond each end of an interval.
 
-    Draws of few units vary too little: by sqrt((n - 1) / n), and their quantiles are those of a normal distribution where
-    Student's t is right. The *expanded percentile interval* mends both: Hesterberg 2015, What Teachers Should Know About
-    the Bootstrap, The American Statistician 69(4), arXiv:1411.5279, section 5.3.
+    Draws of few units vary too little: by sqrt((n - 1) / n), and their quantiles are those of a normal distribution
+    where Student's t is right. The *expanded percentile interval* mends both: Hesterberg 2015, What Teachers Should
+    Know About the Bootstrap, The American Statistician 69(4), arXiv:1411.5279.
 
     Args:
         units: n, at least 2.
