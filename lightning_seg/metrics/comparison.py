@@ -1,8 +1,8 @@
 """Tells whether one evaluation is better than another of the same images: pure functions of counts.
 
 Images are drawn, or whole scenes where images come from scenes: what is drawn is a *unit*. Both evaluations get the
-same units in each draw (a *paired* bootstrap: Efron and Tibshirani 1993, An Introduction to the Bootstrap), since most of
-what varies from image to image, such as how hard it is, then cancels.
+same units in each draw (a *paired* bootstrap: Efron and Tibshirani 1993, An Introduction to the Bootstrap), since most
+of what varies from image to image, such as how hard it is, then cancels.
 """
 
 import math

@@ -61,12 +61,11 @@ class Compared:
     def __str__(self) -> str:
         ends = [100 * value[0].item() for value in (self.figures.difference, self.figures.low, self.figures.high)]
         if self.winner is None:
-            points, low, high = (f"{value:+.1f}" for value in ends)
             return (
-                f"No difference can be told between {self.first} and {self.second}: {points} points of mIoU "
-                f"({low} to {high}) on {self.counted}"
+                f"No difference can be told between {self.first} and {self.second}: {ends[0]:+.1f} points of mIoU "
+                f"({ends[1]:+.1f} to {ends[2]:+.1f}) on {self.counted}"
             )
-        points, low, high = sorted(map(abs, ends))[1], *sorted(map(abs, ends))[::2]
+        low, points, high = sorted(map(abs, ends))
         digits = 1 if round(low, 1) else 3
         other = self.first if self.winner == self.second else self.second
         return (
