@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lightning_seg.errors import ConfigError, LightningSegError
 from lightning_seg.files import use_utf8
+from lightning_seg.plotting.errors import draw_errors
 from lightning_seg.plotting.figures import draw_classes, draw_confusion, draw_curves
 from lightning_seg.plotting.folds import Folds, folds_of
 from lightning_seg.plotting.page import write_page
@@ -18,7 +19,9 @@ from lightning_seg.plotting.runs import Run, read_run, with_distinct_names
 
 
 def write_report(runs: Sequence[Run], folder: Path, folds: Folds | None = None) -> list[Path]:
-    """Write ``curves.png`` for trainings, ``classes.png``, ``confusion.png`` for a single run, and ``report.html``.
+    """Write the pictures that the runs have something for, and ``report.html``.
+
+    ``curves.png`` is of trainings, ``classes.png`` and ``errors.png`` of evaluations, ``confusion.png`` of a single one.
 
     Args:
         runs: at least one.
@@ -32,6 +35,8 @@ def write_report(runs: Sequence[Run], folder: Path, folds: Folds | None = None) 
     evaluated = [run for run in runs if run.metrics]
     if evaluated:
         figures["classes"] = draw_classes(runs)
+    if any("errors" in run.metrics for run in evaluated):
+        figures["errors"] = draw_errors(runs)
     if len(evaluated) == 1:
         figures["confusion"] = draw_confusion(evaluated[0])
     folder.mkdir(parents=True, exist_ok=True)
