@@ -21,7 +21,7 @@ from lightning_seg.plotting.runs import Run, read_run, with_distinct_names
 def write_report(runs: Sequence[Run], folder: Path, folds: Folds | None = None) -> list[Path]:
     """Write the pictures that the runs have something for, and ``report.html``.
 
-    ``curves.png`` is of trainings, ``classes.png`` and ``errors.png`` of evaluations, ``confusion.png`` of a single one.
+    ``curves.png`` is of trainings, ``classes.png`` and ``errors.png`` of evaluations, ``confusion.png`` of one alone.
 
     Args:
         runs: at least one.

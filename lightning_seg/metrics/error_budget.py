@@ -132,6 +132,6 @@ def _pairs(matrix: Tensor, confused: Tensor, names: Sequence[str], absent_classe
     classes = iou.isfinite().sum() + after.isfinite().sum(1) - before.isfinite().sum(1)
     costs = total / classes - iou.nanmean()
     return [
-        Pair(names[cells[place, 0]], names[cells[place, 1]], costs[place].item(), int(counts[place]))
+        Pair(names[int(cells[place, 0])], names[int(cells[place, 1])], costs[place].item(), int(counts[place]))
         for place in costs.argsort(descending=True, stable=True)[:MOST_PAIRS].tolist()
     ]

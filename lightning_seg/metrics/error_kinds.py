@@ -90,7 +90,7 @@ def _kinds(
 def _beside_ignored(counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which pixels are ignored, or touch one that is by a side."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    return cv2.dilate((~counted).view(np.uint8), cross).view(bool)  # type: ignore[no-any-return]
+    return cv2.dilate((~counted).view(np.uint8), cross).view(bool)
 
 
 def near_border(labels: NDArray[Any]) -> NDArray[np.bool_]:
@@ -110,6 +110,6 @@ def near_border(labels: NDArray[Any]) -> NDArray[np.bool_]:
     if radius <= _LARGEST_DISC:
         steps = np.arange(-radius, radius + 1) ** 2
         disc = (steps[:, None] + steps <= square).astype(np.uint8)
-        return cv2.dilate(border.view(np.uint8), disc).view(bool)  # type: ignore[no-any-return]
+        return cv2.dilate(border.view(np.uint8), disc).view(bool)
     distance = cv2.distanceTransform((~border).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return distance < np.sqrt(square + 0.5)  # type: ignore[no-any-return]  # distances are rounded roots of integers

@@ -147,6 +147,6 @@ class Evaluation(nn.Module):
                 confusion_matrix(counted.prediction, counted.truth, len(self.class_names), self.ignore_index)  # raises
             loss = math.nan if counted.loss is None else counted.loss.read().item()
             if counted.maps is not None:
-                maps = [arrived.read() for arrived in counted.maps]
-                self._aside.start(partial(count_kinds, *maps, len(self.class_names), self.ignore_index))
+                predicted, true = (arrived.read() for arrived in counted.maps)
+                self._aside.start(partial(count_kinds, predicted, true, len(self.class_names), self.ignore_index))
             self._codes.append(encode_image(counted.position, loss, counted.counts.read()))

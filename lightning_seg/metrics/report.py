@@ -99,7 +99,7 @@ class Report:
         """What each kind of error costs; None if that was not counted, or no pixel counts."""
         if self.error_kinds is None:
             return None
-        kinds = self.error_kinds.unflatten(0, (-1, len(self.class_names)))
+        kinds = self.error_kinds.view(-1, *self.matrix.shape)
         return error_budget(self.matrix, kinds, self.class_names, self.absent_classes)
 
     def as_json(self) -> dict[str, Any]:
