@@ -14,6 +14,7 @@ from lightning_seg.errors import ConfigError, LightningSegError
 from lightning_seg.files import use_utf8
 from lightning_seg.metrics.comparison import CONFIDENCE, DRAWS
 from lightning_seg.plotting.comparison import Compared, compare_runs
+from lightning_seg.plotting.errors import draw_errors
 from lightning_seg.plotting.figures import colours_of, draw_classes, draw_confusion, draw_curves, draw_differences
 from lightning_seg.plotting.folds import Folds, folds_of
 from lightning_seg.plotting.page import write_page
@@ -25,8 +26,8 @@ def write_report(
 ) -> list[Path]:
     """Write the pictures, ``comparison.json`` for several runs, and ``report.html``.
 
-    Pictures are ``curves.png`` for trainings, ``classes.png``, ``confusion.png`` for a single run, and
-    ``comparison.png`` for runs that are compared.
+    ``curves.png`` is of trainings, ``classes.png`` and ``errors.png`` of evaluations, ``confusion.png`` of one alone,
+    ``comparison.png`` of runs that are compared.
 
     Args:
         runs: at least one.
@@ -48,6 +49,8 @@ def write_report(
     evaluated = [run for run in runs if run.metrics]
     if evaluated:
         figures["classes"] = draw_classes(runs)
+    if any("errors" in run.metrics for run in evaluated):
+        figures["errors"] = draw_errors(runs)
     if len(evaluated) == 1:
         figures["confusion"] = draw_confusion(evaluated[0])
     folder.mkdir(parents=True, exist_ok=True)

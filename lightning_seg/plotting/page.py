@@ -17,7 +17,13 @@ OVERLAYS = 8
 _OVERLAY_SIDE = 420
 """The longest side of a shown image, in pixels."""
 
-_TITLES = {"comparison": "Differences", "curves": "Curves", "classes": "Classes", "confusion": "Confusion"}
+_TITLES = {
+    "comparison": "Differences",
+    "curves": "Curves",
+    "classes": "Classes",
+    "errors": "What the errors cost",
+    "confusion": "Confusion",
+}
 
 _STYLE = """
 :root { color-scheme: light dark; --soft: color-mix(in srgb, currentColor 12%, transparent); }
