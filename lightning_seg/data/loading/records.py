@@ -8,8 +8,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from lightning_seg.sources import ByteSource
-from lightning_seg.structures import Annotations, Sample
+from lightning_seg.structures import Sample
 
 
 class Records(Sequence[Sample]):

@@ -34,7 +34,7 @@ class Manifest(Reader):
         image_column: name of the column of image paths.
         mask_column: name of the column of mask paths.
         split_column: name of the column of splits; only needed with ``split``.
-        columns: names of further columns, such as ``[camera, weather]``: an evaluation gives its figures by their values.
+        columns: names of further columns, such as ``[camera, weather]``: an evaluation gives figures by their values.
 
     Raises:
         ConfigError: if a column is named like one of ``images.csv``, or twice.
