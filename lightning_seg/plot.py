@@ -11,7 +11,8 @@ from pathlib import Path
 
 from lightning_seg.errors import ConfigError, LightningSegError
 from lightning_seg.files import use_utf8
-from lightning_seg.plotting.figures import draw_classes, draw_confusion, draw_curves
+from lightning_seg.plotting.calibration import draw_calibration
+from lightning_seg.plotting.figures import colours_of, draw_classes, draw_confusion, draw_curves
 from lightning_seg.plotting.folds import Folds, folds_of
 from lightning_seg.plotting.page import write_page
 from lightning_seg.plotting.runs import Run, read_run, with_distinct_names
@@ -34,6 +35,8 @@ def write_report(runs: Sequence[Run], folder: Path, folds: Folds | None = None) 
         figures["classes"] = draw_classes(runs)
     if len(evaluated) == 1:
         figures["confusion"] = draw_confusion(evaluated[0])
+    if any("calibration" in run.metrics for run in runs):
+        figures["calibration"] = draw_calibration(runs, colours_of(runs))
     folder.mkdir(parents=True, exist_ok=True)
     pictures: dict[str, bytes] = {}
     for name, figure in figures.items():

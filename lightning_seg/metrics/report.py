@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_seg.metrics import functional
+from lightning_seg.metrics.calibration import Calibration
 from lightning_seg.metrics.functional import AbsentClasses
 from lightning_seg.metrics.images import ImageFigures
 from lightning_seg.structures import over_classes
@@ -28,6 +29,7 @@ class Report:
         images: the figures of each image.
         absent_classes: the averaging rule over classes.
         map_figures: figures that were counted from the label maps, by name, (K,) float64 each.
+        calibration: what was counted of confidences; None: nothing.
     """
 
     split: str
@@ -36,6 +38,7 @@ class Report:
     images: ImageFigures
     absent_classes: AbsentClasses
     map_figures: Mapping[str, Tensor] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     @cached_property
     def _of_classes(self) -> dict[str, Tensor]:
@@ -77,6 +80,7 @@ class Report:
         return {
             "loss": self.images.mean_loss.item(),
             **{name: value for name, value in self.averages.items() if name not in _NOT_LOGGED},
+            **({} if self.calibration is None else {"ECE": self.calibration.error}),
             **{f"IoU/{name}": value for name, value in self.per_class["IoU"].items()},
         }
 
@@ -101,6 +105,7 @@ class Report:
             "num_valid_pixels": int(self.matrix.sum()),
             "absent_classes": self.absent_classes,
             "num_averaged_classes": self.averaged_classes,
+            **({} if self.calibration is None else {"calibration": self.calibration.as_json()}),
         }
 
 

@@ -33,7 +33,7 @@ def _by_value(images: ImageFigures, values: Sequence[str]) -> dict[str, dict[str
     of_image = torch.tensor([ids[value] for value in named], dtype=torch.int64)
     of_cell = of_image.repeat_interleave(images.lengths)
     order = of_cell.argsort(stable=True)
-    parts = order.split(of_cell.bincount(minlength=len(ids)).tolist())
+    parts = torch.split(order, of_cell.bincount(minlength=len(ids)).tolist())
     for (value, place), part in zip(ids.items(), parts, strict=True):
         counts = torch.zeros(images.num_classes**2, dtype=torch.int64)
         matrix = counts.index_add(0, images.cells[part], images.counts[part]).view(images.num_classes, -1)

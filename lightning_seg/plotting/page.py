@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning_seg.plotting.figures import colours_of
 from lightning_seg.plotting.folds import Folds
 from lightning_seg.plotting.runs import AVERAGES, Run, differing_settings
+from lightning_seg.plotting.slices import slices_section
 
 OVERLAYS = 8
 """How many predicted images the page shows; the others are in the run folder."""
@@ -16,7 +17,7 @@ OVERLAYS = 8
 _OVERLAY_SIDE = 420
 """The longest side of a shown image, in pixels."""
 
-_TITLES = {"curves": "Curves", "classes": "Classes", "confusion": "Confusion"}
+_TITLES = {"curves": "Curves", "classes": "Classes", "confusion": "Confusion", "calibration": "Calibration"}
 
 _STYLE = """
 :root { color-scheme: light dark; --soft: color-mix(in srgb, currentColor 12%, transparent); }
@@ -47,7 +48,7 @@ def write_page(path: Path, runs: Sequence[Run], figures: Mapping[str, bytes], fo
     """
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     names = dict(zip((run.name for run in runs), map(_named, runs, colours_of(runs)), strict=True))
-    body = [_results(runs, names), _folds(folds), _settings(runs, names)]
+    body = [_results(runs, names), _folds(folds), slices_section(runs, names), _settings(runs, names)]
     body += [f"<h2>{_TITLES[name]}</h2>{_image(name, png)}" for name, png in figures.items()]
     body += [_grids(runs, names), _overlays(runs, names)]
     path.write_text(
