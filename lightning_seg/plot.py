@@ -13,6 +13,7 @@ from pathlib import Path
 from lightning_seg.errors import ConfigError, LightningSegError
 from lightning_seg.files import use_utf8
 from lightning_seg.metrics.comparison import CONFIDENCE, DRAWS
+from lightning_seg.plotting.calibration import draw_calibration
 from lightning_seg.plotting.comparison import Compared, compare_runs
 from lightning_seg.plotting.errors import draw_errors
 from lightning_seg.plotting.figures import colours_of, draw_classes, draw_confusion, draw_curves, draw_differences
@@ -53,6 +54,8 @@ def write_report(
         figures["errors"] = draw_errors(runs)
     if len(evaluated) == 1:
         figures["confusion"] = draw_confusion(evaluated[0])
+    if any("calibration" in run.metrics for run in runs):
+        figures["calibration"] = draw_calibration(runs, colours_of(runs))
     folder.mkdir(parents=True, exist_ok=True)
     pictures: dict[str, bytes] = {}
     for name, figure in figures.items():

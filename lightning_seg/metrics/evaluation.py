@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_seg.metrics.aside import Aside
+from lightning_seg.metrics.calibration import BINS, Calibration, count_confidences
 from lightning_seg.metrics.confusion import ConfusionMatrix, Counts, EachImage
 from lightning_seg.metrics.error_kinds import COUNTED, count_kinds
 from lightning_seg.metrics.functional import AbsentClasses, confusion_matrix, count_pairs, mean_iou
@@ -44,6 +45,7 @@ class Evaluation(nn.Module):
         absent_classes: which classes averages are over.
         map_figures: are counted beside the confusion matrix.
         error_budget: whether to count what :attr:`Report.error_budget` says.
+        calibration: whether confidences are counted, too.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Evaluation(nn.Module):
         absent_classes: AbsentClasses,
         map_figures: Sequence[MapFigure] = (),
         error_budget: bool = False,
+        calibration: bool = False,
     ) -> None:
         super().__init__()
         self.class_names = list(class_names)
@@ -62,6 +65,7 @@ class Evaluation(nn.Module):
         self.map_figures = tuple(map_figures)
         self.map_counts = nn.ModuleList(Counts(len(class_names), figure.columns) for figure in map_figures)
         self.error_kinds = Counts(len(COUNTED) * len(class_names), len(class_names)) if error_budget else None
+        self.confidences = Counts(BINS, 3) if calibration else None
         self.each_image = EachImage()
         self._aside = Aside()
         self._kinds: Tensor | int = 0  # on the CPU: while images are counted, nothing is sent to a GPU
@@ -74,12 +78,17 @@ class Evaluation(nn.Module):
         self._codes.clear()
         self._aside.stop()
         self._kinds = 0
-        for metric in (self.confusion, *self.map_counts, self.error_kinds, self.each_image):
+        for metric in (self.confusion, *self.map_counts, self.error_kinds, self.each_image, self.confidences):
             if metric is not None:
                 metric.reset()
 
     def update(
-        self, prediction: Tensor, truth: Tensor, position: int | None = None, loss: Tensor | None = None
+        self,
+        prediction: Tensor,
+        truth: Tensor,
+        position: int | None = None,
+        loss: Tensor | None = None,
+        confidence: Tensor | None = None,
     ) -> None:
         """Count one image.
 
@@ -89,6 +98,7 @@ class Evaluation(nn.Module):
             position: of the image in its data set; a report sorts the images by it. None: how many images this process
                 has counted before.
             loss: of the image, a floating scalar, or None.
+            confidence: (H, W) float32, the largest class probability of each pixel; needed where it is counted.
 
         Raises:
             ValueError: if a counted id of this image is no class; raised at the next image, or by :meth:`report`.
@@ -104,6 +114,8 @@ class Evaluation(nn.Module):
         self._kinds += sum(self._aside.surplus())
         for figure, sums in self._figures_of_maps():
             sums.update(figure.count(prediction, truth, classes, self.ignore_index))
+        if self.confidences is not None and confidence is not None:
+            self.confidences.update(count_confidences(confidence, prediction, truth, self.ignore_index))
 
     def running_mean_iou(self) -> float:
         """The mIoU of this process's images so far; this waits for the device."""
@@ -113,7 +125,9 @@ class Evaluation(nn.Module):
         """Names of what :attr:`Report.logged` will hold."""
         none = torch.zeros(len(self.class_names), len(self.class_names), dtype=torch.int64)
         figures = {figure.name: none[0].double() for figure in self.map_figures}
-        return list(Report("", self.class_names, none, self._images(none[0, :0]), self.absent_classes, figures).logged)
+        sure = None if self.confidences is None else Calibration(torch.zeros(BINS, 3, dtype=torch.int64))
+        images = self._images(none[0, :0])
+        return list(Report("", self.class_names, none, images, self.absent_classes, figures, sure).logged)
 
     def report(self, split: str) -> Report:
         """The figures of the images of all processes; all of them must call this."""
@@ -132,6 +146,7 @@ class Evaluation(nn.Module):
             self.absent_classes,
             {figure.name: figure.per_class(sums.compute().cpu()) for figure, sums in self._figures_of_maps()},
             None if self.error_kinds is None else self.error_kinds.compute().cpu(),
+            None if self.confidences is None else Calibration(self.confidences.compute().cpu()),
         )
 
     def _figures_of_maps(self) -> list[tuple[MapFigure, Counts]]:

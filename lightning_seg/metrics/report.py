@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_seg.metrics import functional
+from lightning_seg.metrics.calibration import Calibration
 from lightning_seg.metrics.error_budget import ErrorBudget, error_budget
 from lightning_seg.metrics.functional import AbsentClasses
 from lightning_seg.metrics.images import ImageFigures
@@ -31,6 +32,7 @@ class Report:
         map_figures: figures that were counted from the label maps, by name, (K,) float64 each.
         error_kinds: (3 · K, K) int64, the rows of :func:`~lightning_seg.metrics.error_kinds.count_kinds` one after the
             other, or None.
+        calibration: what was counted of confidences; None: nothing.
     """
 
     split: str
@@ -40,6 +42,7 @@ class Report:
     absent_classes: AbsentClasses
     map_figures: Mapping[str, Tensor] = field(default_factory=dict)
     error_kinds: Tensor | None = None
+    calibration: Calibration | None = None
 
     @cached_property
     def _of_classes(self) -> dict[str, Tensor]:
@@ -81,6 +84,7 @@ class Report:
         return {
             "loss": self.images.mean_loss.item(),
             **{name: value for name, value in self.averages.items() if name not in _NOT_LOGGED},
+            **({} if self.calibration is None else {"ECE": self.calibration.error}),
             **{f"IoU/{name}": value for name, value in self.per_class["IoU"].items()},
         }
 
@@ -114,6 +118,7 @@ class Report:
             "absent_classes": self.absent_classes,
             "num_averaged_classes": self.averaged_classes,
             **({} if self.error_budget is None else {"errors": self.error_budget.as_json()}),
+            **({} if self.calibration is None else {"calibration": self.calibration.as_json()}),
         }
 
 

@@ -10,6 +10,7 @@ from lightning_seg.plotting.comparison import Compared, comparison_section
 from lightning_seg.plotting.figures import colours_of
 from lightning_seg.plotting.folds import Folds
 from lightning_seg.plotting.runs import AVERAGES, Run, differing_settings
+from lightning_seg.plotting.slices import slices_section
 
 OVERLAYS = 8
 """How many predicted images the page shows; the others are in the run folder."""
@@ -22,6 +23,7 @@ _TITLES = {
     "curves": "Curves",
     "classes": "Classes",
     "errors": "What the errors cost",
+    "calibration": "Calibration",
     "confusion": "Confusion",
 }
 
@@ -63,7 +65,13 @@ def write_page(
     """
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     names = dict(zip((run.name for run in runs), map(_named, runs, colours_of(runs)), strict=True))
-    body = [_results(runs, names), comparison_section(compared, refused, names), _folds(folds), _settings(runs, names)]
+    body = [
+        _results(runs, names),
+        comparison_section(compared, refused, names),
+        _folds(folds),
+        slices_section(runs, names),
+        _settings(runs, names),
+    ]
     body += [f"<h2>{_TITLES[name]}</h2>{_image(name, png)}" for name, png in figures.items()]
     body += [_grids(runs, names), _overlays(runs, names)]
     path.write_text(
