@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-import torch.distributed as distributed
 from numpy.typing import NDArray
-from typing import Any
+from torch import distributed
 
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.listing.splits import Listing
