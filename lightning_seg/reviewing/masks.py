@@ -1,4 +1,4 @@
-"""Writes masks in which accepted regions are ignored, each in the encoding of its source; originals are never touched."""
+"""Writes masks in which accepted regions are ignored, in the encoding of their source, never over the originals."""
 
 import io
 import json
@@ -69,7 +69,7 @@ def read_decisions(path: Path) -> Decisions:
 
 
 def write_ignored(decisions: Decisions, listing: Listing, folder: Path, root: Path | None) -> tuple[int, int]:
-    """Write the masks of a whole split, those without accepted regions as they are, so that the folder can replace them.
+    """Write all masks of a split, those without accepted regions as they are: the folder can stand in for theirs.
 
     Args:
         decisions: what is accepted.

@@ -1,4 +1,4 @@
-"""Ranks the regions of all images: evidence counts less where the same two classes are confused as strongly elsewhere."""
+"""Ranks the regions of all images: evidence counts less where the same confusion is as strong in other images."""
 
 import heapq
 import math
