@@ -81,6 +81,8 @@ def parse(args: Sequence[str]) -> Namespace:
     arguments = list(args)
     if (found := config_of_checkpoint(["validate", *arguments])) is not None:
         arguments[:0] = ["--config", str(found)]
+    elif not any(one.startswith(("-c", "--config")) for one in arguments):
+        arguments[:0] = ["--model.config", "unused"]  # only the data matters
     settings = parser.parse_args(arguments)
     if (settings.apply is None) != (settings.write_ignored is None):
         raise ConfigError("--apply and --write_ignored go together: --apply decisions.json --write_ignored FOLDER")

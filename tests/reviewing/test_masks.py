@@ -112,14 +112,14 @@ def test_accepted_regions_are_ignored_in_the_same_encoding(tmp_path: Path, sourc
 def test_nothing_is_written_over_the_originals(tmp_path: Path) -> None:
     listing, data = listing_of(tmp_path, grey, ".png")
     before = (tmp_path / "masks/one.png").read_bytes()
-    with pytest.raises(ConfigError, match="would write over .*one.png: give a new folder"):
+    with pytest.raises(ConfigError, match=r"would write over .*one.png: give a new folder"):
         write_ignored(Decisions("train", {}, {"one": [COUNTS]}), listing, tmp_path, data.root)
     assert (tmp_path / "masks/one.png").read_bytes() == before
 
 
 def test_colours_without_an_ignored_one_are_refused(tmp_path: Path) -> None:
     listing, data = listing_of(tmp_path, coloured, ".png", palette={k: v for k, v in PALETTE.items() if k != "ignore"})
-    with pytest.raises(ConfigError, match="stores colours, and none is ignored: name one, data.palette"):
+    with pytest.raises(ConfigError, match="stores colours, and none is ignored: name one"):
         write_ignored(Decisions("train", {}, {"one": [COUNTS]}), listing, tmp_path / "new", data.root)
 
 
@@ -136,20 +136,20 @@ def test_other_masks_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_samples_that_are_gone_and_masks_of_another_size_are_refused(tmp_path: Path) -> None:
     listing, data = listing_of(tmp_path, grey, ".png")
-    with pytest.raises(DataError, match="the split has no sample three"):
+    with pytest.raises(DataError, match=r"the split has no sample three"):
         write_ignored(Decisions("train", {}, {"three": [COUNTS]}), listing, tmp_path / "new", data.root)
     Image.new("L", (5, 5)).save(tmp_path / "masks/one.png")
-    with pytest.raises(DataError, match="one.png is of another size than the one that was reviewed"):
+    with pytest.raises(DataError, match=r"one.png is of another size than the one that was reviewed"):
         write_ignored(Decisions("train", {}, {"one": [COUNTS]}), listing, tmp_path / "new", data.root)
 
 
 def test_files_without_decisions_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "decisions.json"
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"cannot be read"):
         read_decisions(file)
     file.write_text("[1]")
-    with pytest.raises(ConfigError, match="holds no decisions: give the decisions.json that review.html downloads"):
+    with pytest.raises(ConfigError, match="holds no decisions: give the"):
         read_decisions(file)
     file.write_text('{"split": "val", "data": {}, "decisions": []}')
-    with pytest.raises(ConfigError, match="accepts no suspect"):
+    with pytest.raises(ConfigError, match=r"accepts no suspect"):
         read_decisions(file)
