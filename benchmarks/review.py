@@ -101,9 +101,9 @@ def by_cleanlab(folder: Path, count: int) -> list[tuple[int, np.ndarray, float]]
     _, quality = get_label_quality_scores(labels, probabilities, verbose=False)
     found = []
     for image in range(count):
-        for mask in components(np.where(issues[image], labels[image], IGNORE)):
-            if np.count_nonzero(mask) >= 16:
-                found.append((image, mask, float((1 - quality[image][mask]).sum())))
+        parts = components(np.where(issues[image], labels[image], IGNORE))
+        large = [mask for mask in parts if np.count_nonzero(mask) >= 16]
+        found += [(image, mask, float((1 - quality[image][mask]).sum())) for mask in large]
     return sorted(found, key=lambda one: -one[2])
 
 
