@@ -164,10 +164,17 @@ class EvaluatingModule(pl.LightningModule):
         """Count one batch; callbacks find the label maps under ``predictions``."""
         if not batch:  # this process has no sample, but joins the others
             return {"predictions": []}
-        predictions, losses = self._predict(batch)
-        for sample, prediction, parts in zip(batch, predictions, losses, strict=True):
+        counts_confidences = self.evaluation.confidences is not None
+        bands: list[list[Tensor]] = [[] for _ in batch]
+        predictions, losses = self.inference.evaluate(
+            self._ask,
+            batch,
+            (lambda place, top, band: bands[place].append(band.amax(0))) if counts_confidences else None,
+        )
+        for sample, prediction, parts, sure in zip(batch, predictions, losses, bands, strict=True):
             loss = total_loss(parts) if parts else None
-            self.evaluation.update(prediction, sample["truth"], sample.get("position"), loss)
+            confidence = torch.cat(sure) if sure else None
+            self.evaluation.update(prediction, sample["truth"], sample.get("position"), loss, confidence)
         return {"predictions": predictions}
 
     def _start_evaluation(self) -> None:

@@ -79,6 +79,10 @@ class SegmentationModule(EvaluatingModule):
             ``torchmetrics``: also those that are only predicted.
         boundary_iou: also counts at boundaries as Detectron2's evaluator does, for at most 254 classes. It takes longer
             than all other counting.
+        error_budget: also counts of what kind each wrong pixel is, and says what each kind costs: at a boundary, in a
+            small region missed, in a region invented, or classes confused.
+        calibration: also counts how sure the network is and how often it is then right, for the expected calibration
+            error. It takes a softmax at full size.
         optimizer: replaces the config's (``SOLVER``, ``optimizer``). The config's gradient clipping stays.
         lr_scheduler: replaces the config's (``SOLVER``, ``lr_multiplier``). It is stepped after every optimiser step;
             ``ReduceLROnPlateau`` after every validation, on ``val/loss`` or on the ``monitor`` of
@@ -112,6 +116,8 @@ class SegmentationModule(EvaluatingModule):
         scale_lr: bool = False,
         absent_classes: AbsentClasses = "detectron2",
         boundary_iou: bool = False,
+        error_budget: bool = True,
+        calibration: bool = False,
         optimizer: Callable[..., Optimizer] | None = None,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
@@ -120,7 +126,7 @@ class SegmentationModule(EvaluatingModule):
         class_names = [str(name) for name in class_names]  # as a checkpoint keeps them
         weights = None if weights is None else os.fspath(weights)
         map_figures = [count_boundaries(len(class_names))] if boundary_iou else []
-        self.evaluation = Evaluation(class_names, ignore_index, absent_classes, map_figures)
+        self.evaluation = Evaluation(class_names, ignore_index, absent_classes, map_figures, error_budget, calibration)
         if compile:
             refuse_double_counting(activation_checkpointing)
         rates = Rates(backbone_lr_factor, layer_decay)

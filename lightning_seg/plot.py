@@ -5,35 +5,57 @@ It reads the files that every run folder has, and needs no service.
 
 import argparse
 import io
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_seg.errors import ConfigError, LightningSegError
 from lightning_seg.files import use_utf8
-from lightning_seg.plotting.figures import draw_classes, draw_confusion, draw_curves
+from lightning_seg.metrics.comparison import CONFIDENCE, DRAWS
+from lightning_seg.plotting.calibration import draw_calibration
+from lightning_seg.plotting.comparison import Compared, compare_runs
+from lightning_seg.plotting.errors import draw_errors
+from lightning_seg.plotting.figures import colours_of, draw_classes, draw_confusion, draw_curves, draw_differences
 from lightning_seg.plotting.folds import Folds, folds_of
 from lightning_seg.plotting.page import write_page
 from lightning_seg.plotting.runs import Run, read_run, with_distinct_names
 
 
-def write_report(runs: Sequence[Run], folder: Path, folds: Folds | None = None) -> list[Path]:
-    """Write ``curves.png`` for trainings, ``classes.png``, ``confusion.png`` for a single run, and ``report.html``.
+def write_report(
+    runs: Sequence[Run], folder: Path, folds: Folds | None = None, compared: Sequence[Compared] = (), refused: str = ""
+) -> list[Path]:
+    """Write the pictures, ``comparison.json`` for several runs, and ``report.html``.
+
+    ``curves.png`` is of trainings, ``classes.png`` and ``errors.png`` of evaluations, ``confusion.png`` of one alone,
+    ``comparison.png`` of runs that are compared.
 
     Args:
         runs: at least one.
         folder: is made if it is missing.
         folds: what the runs are of, if they are of a cross-validation.
 
+        compared: pairs of runs.
+        refused: why they are not compared.
+
     Returns:
         The files; the last one, the page, contains all pictures.
     """
-    figures = {"curves": draw_curves(runs)} if any(run.trained and run.curves for run in runs) else {}
+    figures = {}
+    if compared:
+        colours = dict(zip((run.name for run in runs), colours_of(runs), strict=True))
+        figures["comparison"] = draw_differences(compared, colours)
+    if any(run.trained and run.curves for run in runs):
+        figures["curves"] = draw_curves(runs)
     evaluated = [run for run in runs if run.metrics]
     if evaluated:
         figures["classes"] = draw_classes(runs)
+    if any("errors" in run.metrics for run in evaluated):
+        figures["errors"] = draw_errors(runs)
     if len(evaluated) == 1:
         figures["confusion"] = draw_confusion(evaluated[0])
+    if any("calibration" in run.metrics for run in runs):
+        figures["calibration"] = draw_calibration(runs, colours_of(runs))
     folder.mkdir(parents=True, exist_ok=True)
     pictures: dict[str, bytes] = {}
     for name, figure in figures.items():
@@ -41,8 +63,14 @@ def write_report(runs: Sequence[Run], folder: Path, folds: Folds | None = None) 
         figure.savefig(buffer, format="png", dpi=130)
         pictures[name] = buffer.getvalue()
         (folder / f"{name}.png").write_bytes(pictures[name])
-    write_page(folder / "report.html", runs, pictures, folds)
-    return [*(folder / f"{name}.png" for name in figures), folder / "report.html"]
+    files = [folder / f"{name}.png" for name in figures]
+    if len(runs) > 1:
+        said = {"confidence": CONFIDENCE, "draws": DRAWS, "not_compared": refused or None}
+        content = {**said, "comparisons": [pair.as_json() for pair in compared]}
+        files.append(folder / "comparison.json")
+        files[-1].write_text(json.dumps(content, indent=1))
+    write_page(folder / "report.html", runs, pictures, folds, compared, refused)
+    return [*files, folder / "report.html"]
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -51,6 +79,9 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m lightning_seg.plot", description="Draw and compare runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, runs/<name>/version_<n>")
     parser.add_argument("--output", type=Path, help="folder; by default plots/ in the only run, else in this folder")
+    parser.add_argument(
+        "--group_by", metavar="REGEX", help="its first group names the scene of an image; whole scenes are then drawn"
+    )
     given = parser.parse_args(args)
     runs: dict[Path, Run] = {}
     for folder in given.runs:
@@ -67,8 +98,20 @@ def main(args: Sequence[str] | None = None) -> None:
         folds = folds_of(named)
     except ConfigError as error:
         print(f"no table of folds: {error}", file=sys.stderr)
-    for file in write_report(named, output, folds):
+    compared: list[Compared] = []
+    refused = ""
+    try:
+        if folds is None:  # folds have other images each
+            compared = compare_runs(named, given.group_by)
+    except ConfigError as error:
+        if given.group_by is not None:
+            sys.exit(f"error: {error}")
+        refused = str(error)
+        print(f"not compared: {error}", file=sys.stderr)
+    for file in write_report(named, output, folds, compared, refused):
         print(file)
+    for pair in compared:
+        print(pair)
     if folds is not None:
         print(folds)
 

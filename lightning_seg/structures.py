@@ -118,12 +118,14 @@ class Sample:
         image: the image file: its path, or where else its bytes are.
         mask: the label file, or the annotated regions; None without ground truth.
         source: the place of its reader among those of its split, from 0; its labels are read by that reader's table.
+        columns: names and values of what its reader was asked to keep of it; a value that is not there is empty.
     """
 
     name: str
     image: AnyFile
     mask: AnyFile | Annotations | None = None
     source: int = 0
+    columns: tuple[tuple[str, str], ...] = ()
 
     @property
     def mask_file(self) -> AnyFile | None:

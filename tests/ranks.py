@@ -72,6 +72,20 @@ def losses_of(ranks: Path, devices: int) -> list[float]:
     return [losses[step] for step in range(STEPS)]
 
 
+class SamePoints(pl.Callback):
+    """Draws the same for each mask and each query, so that draws depend neither on the process nor on the batch."""
+
+    def on_fit_start(self, *_: Any) -> None:
+        draw = torch.rand
+
+        def rand(*size: Any, **settings: Any) -> torch.Tensor:
+            first, *others = size[0] if isinstance(size[0], torch.Size) else size
+            generator = torch.Generator().manual_seed(others[0])
+            return draw(1, *others, generator=generator, **settings).expand(first, *others)
+
+        torch.rand = rand
+
+
 class DiesAtFile(pl.Callback):
     """Kills each process once there are so many files below a folder, wherever it is then."""
 

@@ -30,8 +30,8 @@ from lightning_seg.data.loading.loader import build_loader
 from lightning_seg.errors import CheckpointError
 from lightning_seg.module import SegmentationModule
 from lightning_seg.running.equipment import own_plugins
-from tests.conftest import REPOSITORY
-from tests.models.networks import MASK2FORMER
+from tests.conftest import REPOSITORY, train_py
+from tests.models.networks import EOMT, MASK2FORMER
 from tests.ranks import SignalIn
 
 pytestmark = pytest.mark.runs
@@ -50,8 +50,10 @@ def test_killed_runs_end_like_one_left_alone() -> None:
 DOUBLE = ("--trainer.precision", "64-true", "--model.overrides.MODEL.SEM_SEG_HEAD.NAME", "SemSegFPNHead")
 """PointRend's own arithmetic is in float32."""
 
-MASKS = tuple(f"--model.overrides.{key}={json.dumps(value)}" for key, value in MASK2FORMER.items())
-"""Its points are random numbers of the training step, too."""
+
+def flags(overrides: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(f"--model.overrides.{key}={json.dumps(value)}" for key, value in overrides.items())
+
 
 PLATEAU = ("--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau")
 FALLS = ("--model.lr_scheduler.patience", "0", "--model.lr_scheduler.threshold", "1", "--trainer.max_epochs", "2")
@@ -59,6 +61,15 @@ FALLS = ("--model.lr_scheduler.patience", "0", "--model.lr_scheduler.threshold",
 
 EPOCHS = ("--trainer.val_check_interval", "1.0")
 STEPS = ("--trainer.max_epochs", "-1", "--trainer.max_steps", "12")
+
+
+def load_kill() -> Any:
+    spec = importlib.util.spec_from_file_location("kill", REPOSITORY / "benchmarks/kill.py")
+    assert spec is not None
+    assert spec.loader is not None
+    kill = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kill)
+    return kill
 
 
 @pytest.mark.parametrize(
@@ -72,7 +83,7 @@ STEPS = ("--trainer.max_epochs", "-1", "--trainer.max_steps", "12")
         ((*STEPS, *EPOCHS, "--trainer.check_val_every_n_epoch", "2"), "training", [4], 13),
         ((*PLATEAU, *FALLS), "training", [2, 4], 10),
         (DOUBLE, "training", [4], 15),
-        (MASKS, "training", [1, 4], 15),
+        pytest.param(flags(MASK2FORMER), "training", [1, 4], 15, marks=pytest.mark.slow),
     ],
 )
 def test_stopping_after_any_step_changes_nothing(
@@ -88,11 +99,7 @@ def test_stopping_after_any_step_changes_nothing(
 
     The signal comes in the step, or in the validation that follows it.
     """
-    spec = importlib.util.spec_from_file_location("kill", REPOSITORY / "benchmarks/kill.py")
-    assert spec is not None
-    assert spec.loader is not None
-    kill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(kill)
+    kill = load_kill()
     config = kill.write_config(tmp_path / "config", tmp_path, kill.LENGTHS[0])
     arguments = ["fit", "--config", str(config), "--ckpt_path", "last", *settings]
     for name in ("alone", "stopped"):
@@ -116,6 +123,35 @@ def test_stopping_after_any_step_changes_nothing(
     assert len(expected["metrics"]) == num_rows
     run = tmp_path / "stopped/runs/kill/version_0"
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
+
+
+@pytest.mark.parametrize("overrides", [MASK2FORMER, EOMT], ids=["Mask2FormerHead", "EoMT"])
+def test_a_killed_run_of_masks_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None, overrides: dict[str, Any]
+) -> None:
+    """SIGKILL in step 7, in the middle of the second of three epochs of 4 steps; the last checkpoint is of step 6.
+
+    EoMT anneals the first layer from step 2 to 4, and the second from 8 to 10, by random numbers.
+    """
+    kill = load_kill()
+    config = kill.write_config(tmp_path / "config", tmp_path, kill.LENGTHS[0])
+    arguments = ["fit", "--config", str(config), "--ckpt_path", "last", *flags(overrides)]
+    for name in ("alone", "killed"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "alone")
+    main(arguments)
+
+    monkeypatch.chdir(tmp_path / "killed")
+    killer = ["--trainer.callbacks+", "tests.ranks.SignalIn", "--trainer.callbacks.step", "7"]
+    killer += ["--trainer.callbacks.rank", "0", "--trainer.callbacks.number", "SIGKILL"]
+    assert train_py(*arguments, *killer).returncode == -signal.SIGKILL
+    (last,) = Path().rglob("last.ckpt")
+    stopped = torch.load(last, weights_only=True)
+    assert stopped["global_step"] == 6
+    main(arguments)
+    expected, found = kill.result(tmp_path / "alone"), kill.result(tmp_path / "killed")
+    assert [part for part in expected if not kill.same(expected[part], found[part])] == []
+    assert not kill.same(expected["weights"][1], stopped["current_model_state"])
 
 
 class CtrlC(SignalIn):

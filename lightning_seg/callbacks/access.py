@@ -12,6 +12,7 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.reading import USUAL, as_shown
 from lightning_seg.errors import ConfigError
 from lightning_seg.loggers import usable
+from lightning_seg.metrics import ImageFigures
 from lightning_seg.structures import Item
 
 
@@ -58,6 +59,22 @@ def shown_input(trainer: pl.Trainer, sample: Item) -> NDArray[np.uint8]:
     data = getattr(trainer, "datamodule", None)
     rules = data.rules if isinstance(data, SegmentationDataModule) else USUAL
     return as_shown(np.ascontiguousarray(sample["image"].cpu().numpy().transpose(1, 2, 0)), rules)
+
+
+def columns_of(trainer: pl.Trainer, split: str, images: ImageFigures) -> dict[str, list[str]]:
+    """What the readers keep of evaluated images beside their files: values of each image, by the name of the column.
+
+    Args:
+        trainer: of the evaluation.
+        split: that was evaluated.
+        images: that were evaluated. One whose reader lacks a column that another reader has, has an empty value.
+    """
+    datasets = getattr(getattr(trainer, "datamodule", None), "datasets", {})
+    if split not in datasets:
+        return {}
+    each = [dict(datasets[split].samples[position].columns) for position in images.positions.tolist()]
+    names = dict.fromkeys(column for values in each for column in values)
+    return {column: [values.get(column, "") for values in each] for column in names}
 
 
 def wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:

@@ -26,6 +26,7 @@ class Dashboard(pl.Callback):
     """Logs to W&B, on the main process:
 
     * ``val/IoU_bars``: IoU of each class in the last evaluation, as a bar chart (``test/…`` likewise);
+    * ``val/errors``: the mIoU that each kind of error and the costliest confusions take, as a bar chart;
     * ``val/IoU_by_epoch`` (``fit``): a table with one row for each validation, to which a resumed run adds rows;
     * ``val/confusion_matrix``: the share of each true class's pixels that is predicted as each class;
     * ``data/classes``: pixels of each class in some training masks, and ``dataset`` in the run's configuration.
@@ -79,7 +80,7 @@ def _charts(report: Report) -> dict[str, Any]:
     bars = wandb.Table(columns=["class", "IoU"], data=[[name, value] for name, value in _figures(report)])
     title = f"IoU of each class ({split})" + (f", mean{report.over_classes}" if report.over_classes else "")
     cells = wandb.Table(columns=["Actual", "Predicted", "nPredictions"], data=_cells(report))
-    return {
+    charts = {
         f"{split}/IoU_bars": wandb.plot.bar(bars, "class", "IoU", title=title),
         f"{split}/confusion_matrix": wandb.plot_table(
             "wandb/confusion_matrix/v1",
@@ -88,6 +89,10 @@ def _charts(report: Report) -> dict[str, Any]:
             {"title": f"Share of each true class's pixels ({split})"},
         ),
     }
+    if report.error_budget is not None:
+        costs = wandb.Table(columns=["error", "mIoU"], data=[[*cost] for cost in report.error_budget.costs])
+        charts[f"{split}/errors"] = wandb.plot.bar(costs, "error", "mIoU", title=f"mIoU that errors take ({split})")
+    return charts
 
 
 def _figures(report: Report) -> list[tuple[str, float]]:

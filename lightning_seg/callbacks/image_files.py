@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from pytorch_lightning.trainer.states import TrainerFn
 
+from lightning_seg.callbacks.access import columns_of
 from lightning_seg.files import replacing
 from lightning_seg.metrics import ImageFigures
 from lightning_seg.module import SegmentationModule
@@ -40,8 +41,9 @@ class ImageFiles(pl.Callback):
         if isinstance(pl_module, SegmentationModule) and pl_module.report is not None:
             report = pl_module.report
             names = _names(trainer, report.split, report.images)
+            columns = columns_of(trainer, report.split, report.images)
             with replacing(self.folder / "images.csv") as file:
-                write_table(file, names, report.class_names, report.images)
+                write_table(file, names, report.class_names, report.images, columns)
             with replacing(self.folder / "images.npz") as file:
                 write_arrays(file, names, report.class_names, report.images)
 
@@ -55,7 +57,13 @@ def _names(trainer: pl.Trainer, split: str, images: ImageFigures) -> list[str]:
     return [str(position) if samples is None else samples[position].name for position in positions]
 
 
-def write_table(file: IO[bytes], names: Sequence[str], class_names: Sequence[str], images: ImageFigures) -> None:
+def write_table(
+    file: IO[bytes],
+    names: Sequence[str],
+    class_names: Sequence[str],
+    images: ImageFigures,
+    columns: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     """Write a row of figures for each image, as UTF-8; figures that do not exist are empty.
 
     Args:
@@ -63,14 +71,17 @@ def write_table(file: IO[bytes], names: Sequence[str], class_names: Sequence[str
         names: of the images.
         class_names: K names in id order.
         images: their figures.
+        columns: values of further columns of the images, by name.
     """
+    further = columns or {}
     # A file name may be no valid text: its bytes are kept.
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "mIoU", "pAcc", "pixels", "loss", *(f"IoU/{name}" for name in class_names)])
-    columns = (images.mean_iou, images.pixel_accuracy, images.pixels, images.losses, images.iou)
-    for name, *figures, iou in zip(names, *(column.tolist() for column in columns), strict=True):
-        writer.writerow([name, *("" if math.isnan(value) else value for value in [*figures, *iou])])
+    writer.writerow(["name", "mIoU", "pAcc", "pixels", "loss", *(f"IoU/{name}" for name in class_names), *further])
+    figures_of_each = (images.mean_iou, images.pixel_accuracy, images.pixels, images.losses, images.iou)
+    values = zip(*further.values(), strict=True) if further else [()] * len(names)
+    for name, *figures, iou, own in zip(names, *(figure.tolist() for figure in figures_of_each), values, strict=True):
+        writer.writerow([name, *("" if math.isnan(value) else value for value in [*figures, *iou]), *own])
     text.detach()
 
 

@@ -8,7 +8,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_warn
 
+from lightning_seg.callbacks.access import columns_of
 from lightning_seg.files import replacing, sha256
+from lightning_seg.metrics.slices import slices_of
 from lightning_seg.models.weights import read_checkpoint
 from lightning_seg.module import SegmentationModule
 
@@ -37,8 +39,11 @@ class MetricsFile(pl.Callback):
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         if isinstance(pl_module, SegmentationModule) and pl_module.report is not None:
+            report = pl_module.report
+            columns = columns_of(trainer, report.split, report.images)
+            slices = {"slices": slices_of(report.images, columns)} if columns else {}
             with replacing(self.path, "w") as file:
-                json.dump({**pl_module.report.as_json(), "weights": self._weights}, file, indent=1)
+                json.dump({**report.as_json(), **slices, "weights": self._weights}, file, indent=1)
 
     on_test_start = on_validation_start
     on_test_end = on_validation_end

@@ -42,6 +42,8 @@ def result_table(report: Report) -> Table:
     table.caption = ", ".join(f"{name} {_percent(averages[name])}" for name in others)
     if report.over_classes:
         table.caption = f"mIoU {_percent(averages['mIoU'])}{report.over_classes}; {table.caption}"
+    if report.error_budget is not None and report.error_budget.in_words:
+        table.caption += f"\nof mIoU, {report.error_budget.in_words}"
     if len(ranked) > _MOST_CLASSES:
         table.caption += f"; {len(ranked) - _MOST_CLASSES} better or absent classes are in metrics.json"
     return table

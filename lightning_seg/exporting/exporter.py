@@ -109,11 +109,6 @@ def export(trained: Trained, wish: Wish, say: Say = print) -> Certificate:
     wish.refuse_impossible()
     if wish.output.suffix == ".pth":
         config_of(trained.module, wish.output)
-    elif reason := trained.module.segmentor.head.untraceable:
-        name = type(trained.module.segmentor.head.head).__name__
-        raise ConfigError(
-            f"--output {wish.output}: no graph can be made of {name}, since {reason}: export .pth, for Detectron2"
-        )
     inference = trained.module.hparams.get("inference")
     if inference is not None:
         say(

@@ -6,12 +6,14 @@ import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lightning_seg.exporting.graph import Graph
+from lightning_seg.exporting.sizes import FreeSizes
 from lightning_seg.models.adapters.foreign import Foreign
 from lightning_seg.models.pooling import ClampedAveragePool
 from lightning_seg.models.segmentor import Segmentor
@@ -22,7 +24,7 @@ EXAMPLE = (2, 1100, 1630)
 MOST = (4096, 65536)
 """Images of a batch, and pixels of a side, that a traced graph takes at the most."""
 
-_ASSUMED = ("expression Ne(", "expression 2 <= ", "expression 0 < (Mod(")
+_ASSUMED = ("expression Ne(", "expression 1 < ", "expression 2 <= ", "expression 0 < (Mod(")
 """How assertions begin that sizes differ, from 1 too, or that something is left over when one is divided."""
 
 
@@ -62,7 +64,7 @@ def trace(graph: Graph, dtype: torch.dtype = torch.uint8) -> torch.export.Export
     example = torch.zeros(number, len(graph.pixel_mean), height, width, dtype=dtype)
     settings: Any = importlib.import_module("torch.fx.experimental._config")
     # Sizes of 1 are sizes like any other: torch takes them for constants otherwise.
-    with torch.no_grad(), settings.patch(backed_size_oblivious=True), _traceable_parts():
+    with torch.no_grad(), settings.patch(backed_size_oblivious=True), _traceable_parts(), FreeSizes():
         program = torch.export.export(
             graph,
             (example,),
@@ -164,23 +166,28 @@ def _averages(starts: Tensor, ends: Tensor, size: int, like: Tensor) -> Tensor:
 
 @contextmanager
 def _traceable_parts() -> Iterator[None]:
-    """Let functions of Detectron2's that make numbers of sizes give way to those that do not."""
+    """Let functions of Detectron2 and timm that make numbers of sizes give way to those that do not."""
     from detectron2.modeling.backbone import swin
     from detectron2.projects.point_rend import semantic_seg
 
+    grids: Any = importlib.import_module("timm.layers.pos_embed_sincos") if find_spec("timm") else None
     replacements: list[tuple[Any, str, Any]] = [
         (semantic_seg, "get_uncertain_point_coords_on_grid", _uncertain_points),
         (swin.BasicLayer, "forward", _swin_stage),
         (swin, "window_reverse", _joined_windows),
+        *([] if grids is None else [(grids, "float", torch.sym_float)]),  # of DINOv3's rotary embedding
     ]
-    before = [getattr(owner, name) for owner, name, _ in replacements]
+    before = [getattr(owner, name, None) for owner, name, _ in replacements]
     for owner, name, function in replacements:
         setattr(owner, name, function)
     try:
         yield
     finally:
         for (owner, name, _), function in zip(replacements, before, strict=True):
-            setattr(owner, name, function)
+            if function is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, function)
 
 
 def _swin_stage(self: Any, x: Tensor, height: Any, width: Any) -> tuple[Any, ...]:

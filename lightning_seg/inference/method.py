@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -15,6 +16,10 @@ from lightning_seg.inference.whole import Size, label_maps, probability_bands
 from lightning_seg.structures import Batch, Item, Scores
 
 Losses = Mapping[str, Tensor]
+
+
+Watch = Callable[[int, int, Tensor], None]
+"""Is told the place of an image in its batch, the first row of a band, and its probabilities (K, rows, W) float32."""
 
 
 class Answer(Protocol):
@@ -95,25 +100,36 @@ class Inference(Described, ABC):
             yield top, first_best(band, label_dtype(len(band)))
 
     @torch.no_grad()
-    def evaluate(self, ask: Ask, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
+    def evaluate(self, ask: Ask, batch: Batch, watch: Watch | None = None) -> tuple[list[Tensor], list[Losses]]:
         """Label map (H, W) at the stored size and losses of each image.
 
         The losses are means over all inputs that the network gets of an image, each with its own part of the target.
+
+        Args:
+            ask: the network.
+            batch: samples.
+            watch: is given all probabilities, by bands. They are softmaxes at full size, which takes time.
         """
         ways = [self.for_image(sample) for sample in batch]
         found: dict[int, tuple[Tensor, Losses]] = {}
         for way in {id(way): way for way in ways}.values():
             places = [place for place, other in enumerate(ways) if other is way]
-            maps, losses = way.evaluate_each(ask, [batch[place] for place in places])
+            told = None if watch is None else partial(_of_part, watch, places)
+            maps, losses = way.evaluate_each(ask, [batch[place] for place in places], told)
             found.update(zip(places, zip(maps, losses, strict=True), strict=True))
         return [found[place][0] for place in range(len(batch))], [found[place][1] for place in range(len(batch))]
 
-    def evaluate_each(self, ask: Ask, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
+    def evaluate_each(self, ask: Ask, batch: Batch, watch: Watch | None = None) -> tuple[list[Tensor], list[Losses]]:
         """As :meth:`evaluate`, of images that are evaluated so."""
         maps, losses = [], []
-        for sample in batch:
+        for place, sample in enumerate(batch):
             recorder = _Recorder(ask)
-            maps.append(joined(self.bands_of_labels(recorder, sample, 0), stored_size(sample)[0]))
+            bands = (
+                self.bands_of_labels(recorder, sample, 0)
+                if watch is None
+                else _watched(self.bands(recorder, sample, 0), partial(watch, place))
+            )
+            maps.append(joined(bands, stored_size(sample)[0]))
             losses.append(recorder.mean())
         return maps, losses
 
@@ -136,10 +152,25 @@ class Whole(Inference):
         """The label map as one band."""
         yield 0, self.evaluate_each(ask, [sample])[0][0]
 
-    def evaluate_each(self, ask: Ask, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
+    def evaluate_each(self, ask: Ask, batch: Batch, watch: Watch | None = None) -> tuple[list[Tensor], list[Losses]]:
         answer = ask([in_memory(sample) for sample in batch])
         sizes, placements = [stored_size(sample) for sample in batch], [sample.get("placement") for sample in batch]
+        for place, (scores, size) in enumerate(zip(answer.scores, answer.input_sizes, strict=True)) if watch else ():
+            for top, band in probability_bands(scores, size, sizes[place], placements[place]):
+                watch(place, top, band)  # type: ignore[misc]  # not None
         return label_maps(answer.scores, answer.input_sizes, sizes, placements=placements), list(answer.losses)
+
+
+def _of_part(watch: Watch, places: Sequence[int], place: int, top: int, band: Tensor) -> None:
+    """Tell of an image of a part of a batch, by its place in the whole batch."""
+    watch(places[place], top, band)
+
+
+def _watched(bands: Bands, watch: Callable[[int, Tensor], None]) -> Bands:
+    """The best classes of bands of probabilities, of which each is told."""
+    for top, band in bands:
+        watch(top, band)
+        yield top, first_best(band, label_dtype(len(band)))
 
 
 WHOLE = Whole()

@@ -225,6 +225,12 @@ class _Axis:
             while end < min(self.stride, begin + most) and offsets[begin] * offsets[end] > 0:
                 end += 1
             weights = [offset % 1 for offset in offsets[begin:end]]
-            weight = self.like.new_tensor(weights).view(-1, 1, 1) if len(weights) > 1 else weights[0]
+            weight = _sent(weights, self.like).view(-1, 1, 1) if len(weights) > 1 else weights[0]
             yield _Phases(self.axis, begin, len(weights), first, weight)
             begin = end
+
+
+def _sent(values: list[float], like: Tensor) -> Tensor:
+    """Values as a tensor of the type and on the device of another, without waiting for the device."""
+    pinned = like.device.type == "cuda"
+    return torch.tensor(values, dtype=like.dtype, pin_memory=pinned).to(like.device, non_blocking=pinned)

@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from lightning_seg.metrics.aside import Aside
+from lightning_seg.metrics.calibration import BINS, Calibration, count_confidences
 from lightning_seg.metrics.confusion import ConfusionMatrix, Counts, EachImage
+from lightning_seg.metrics.error_kinds import COUNTED, count_kinds
 from lightning_seg.metrics.functional import AbsentClasses, confusion_matrix, count_pairs, mean_iou
 from lightning_seg.metrics.images import ImageFigures, encode_image
 from lightning_seg.metrics.map_figure import MapFigure
@@ -16,7 +20,10 @@ from lightning_seg.transfers import Later
 
 
 class _Counted(NamedTuple):
-    """An image whose counts and loss are on their way to the CPU, and its label maps."""
+    """An image whose counts and loss are on their way to the CPU, and its label maps.
+
+    ``maps`` are they on the way, too, if their errors are told apart.
+    """
 
     position: int
     counts: Later
@@ -24,6 +31,7 @@ class _Counted(NamedTuple):
     loss: Later | None
     prediction: Tensor
     truth: Tensor
+    maps: tuple[Later, Later] | None
 
 
 class Evaluation(nn.Module):
@@ -36,6 +44,8 @@ class Evaluation(nn.Module):
         ignore_index: true value of pixels that do not count.
         absent_classes: which classes averages are over.
         map_figures: are counted beside the confusion matrix.
+        error_budget: whether to count what :attr:`Report.error_budget` says.
+        calibration: whether confidences are counted, too.
     """
 
     def __init__(
@@ -44,6 +54,8 @@ class Evaluation(nn.Module):
         ignore_index: int,
         absent_classes: AbsentClasses,
         map_figures: Sequence[MapFigure] = (),
+        error_budget: bool = False,
+        calibration: bool = False,
     ) -> None:
         super().__init__()
         self.class_names = list(class_names)
@@ -52,7 +64,11 @@ class Evaluation(nn.Module):
         self.confusion = ConfusionMatrix(len(class_names))
         self.map_figures = tuple(map_figures)
         self.map_counts = nn.ModuleList(Counts(len(class_names), figure.columns) for figure in map_figures)
+        self.error_kinds = Counts(len(COUNTED) * len(class_names), len(class_names)) if error_budget else None
+        self.confidences = Counts(BINS, 3) if calibration else None
         self.each_image = EachImage()
+        self._aside = Aside()
+        self._kinds: Tensor | int = 0  # on the CPU: while images are counted, nothing is sent to a GPU
         self._on_the_way: list[_Counted] = []
         self._codes: list[Tensor] = []
 
@@ -60,11 +76,19 @@ class Evaluation(nn.Module):
         """Forget all images."""
         self._on_the_way.clear()
         self._codes.clear()
-        for metric in (self.confusion, *self.map_counts, self.each_image):
-            metric.reset()
+        self._aside.stop()
+        self._kinds = 0
+        for metric in (self.confusion, *self.map_counts, self.error_kinds, self.each_image, self.confidences):
+            if metric is not None:
+                metric.reset()
 
     def update(
-        self, prediction: Tensor, truth: Tensor, position: int | None = None, loss: Tensor | None = None
+        self,
+        prediction: Tensor,
+        truth: Tensor,
+        position: int | None = None,
+        loss: Tensor | None = None,
+        confidence: Tensor | None = None,
     ) -> None:
         """Count one image.
 
@@ -74,6 +98,7 @@ class Evaluation(nn.Module):
             position: of the image in its data set; a report sorts the images by it. None: how many images this process
                 has counted before.
             loss: of the image, a floating scalar, or None.
+            confidence: (H, W) float32, the largest class probability of each pixel; needed where it is counted.
 
         Raises:
             ValueError: if a counted id of this image is no class; raised at the next image, or by :meth:`report`.
@@ -83,10 +108,14 @@ class Evaluation(nn.Module):
         self.confusion.update(counts)
         place = len(self._codes) + len(self._on_the_way) if position is None else position
         arriving = None if loss is None else Later(loss)
-        self._on_the_way.append(_Counted(place, Later(counts), Later(foreign), arriving, prediction, truth))
+        maps = None if self.error_kinds is None else (Later(prediction), Later(truth))
+        self._on_the_way.append(_Counted(place, Later(counts), Later(foreign), arriving, prediction, truth, maps))
         self._arrive(all_but=1)
+        self._kinds += sum(self._aside.surplus())
         for figure, sums in self._figures_of_maps():
             sums.update(figure.count(prediction, truth, classes, self.ignore_index))
+        if self.confidences is not None and confidence is not None:
+            self.confidences.update(count_confidences(confidence, prediction, truth, self.ignore_index))
 
     def running_mean_iou(self) -> float:
         """The mIoU of this process's images so far; this waits for the device."""
@@ -96,13 +125,19 @@ class Evaluation(nn.Module):
         """Names of what :attr:`Report.logged` will hold."""
         none = torch.zeros(len(self.class_names), len(self.class_names), dtype=torch.int64)
         figures = {figure.name: none[0].double() for figure in self.map_figures}
-        return list(Report("", self.class_names, none, self._images(none[0, :0]), self.absent_classes, figures).logged)
+        sure = None if self.confidences is None else Calibration(torch.zeros(BINS, 3, dtype=torch.int64))
+        images = self._images(none[0, :0])
+        return list(Report("", self.class_names, none, images, self.absent_classes, figures, sure).logged)
 
     def report(self, split: str) -> Report:
         """The figures of the images of all processes; all of them must call this."""
         self._arrive(all_but=0)
         self.each_image.update(self._codes)
         self._codes.clear()
+        self._kinds += sum(self._aside.rest())
+        if self.error_kinds is not None and isinstance(self._kinds, Tensor):
+            self.error_kinds.update(self._kinds.flatten(0, 1).to(self.error_kinds.matrix.device))
+            self._kinds = 0
         return Report(
             split,
             self.class_names,
@@ -110,6 +145,8 @@ class Evaluation(nn.Module):
             self._images(self.each_image.compute()),
             self.absent_classes,
             {figure.name: figure.per_class(sums.compute().cpu()) for figure, sums in self._figures_of_maps()},
+            None if self.error_kinds is None else self.error_kinds.compute().cpu(),
+            None if self.confidences is None else Calibration(self.confidences.compute().cpu()),
         )
 
     def _figures_of_maps(self) -> list[tuple[MapFigure, Counts]]:
@@ -124,4 +161,7 @@ class Evaluation(nn.Module):
             if counted.foreign.read():
                 confusion_matrix(counted.prediction, counted.truth, len(self.class_names), self.ignore_index)  # raises
             loss = math.nan if counted.loss is None else counted.loss.read().item()
+            if counted.maps is not None:
+                predicted, true = (arrived.read() for arrived in counted.maps)
+                self._aside.start(partial(count_kinds, predicted, true, len(self.class_names), self.ignore_index))
             self._codes.append(encode_image(counted.position, loss, counted.counts.read()))

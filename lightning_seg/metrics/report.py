@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from lightning_seg.metrics import functional
+from lightning_seg.metrics.calibration import Calibration
+from lightning_seg.metrics.error_budget import ErrorBudget, error_budget
 from lightning_seg.metrics.functional import AbsentClasses
 from lightning_seg.metrics.images import ImageFigures
 from lightning_seg.structures import over_classes
@@ -28,6 +30,9 @@ class Report:
         images: the figures of each image.
         absent_classes: the averaging rule over classes.
         map_figures: figures that were counted from the label maps, by name, (K,) float64 each.
+        error_kinds: (3 · K, K) int64, the rows of :func:`~lightning_seg.metrics.error_kinds.count_kinds` one after the
+            other, or None.
+        calibration: what was counted of confidences; None: nothing.
     """
 
     split: str
@@ -36,6 +41,8 @@ class Report:
     images: ImageFigures
     absent_classes: AbsentClasses
     map_figures: Mapping[str, Tensor] = field(default_factory=dict)
+    error_kinds: Tensor | None = None
+    calibration: Calibration | None = None
 
     @cached_property
     def _of_classes(self) -> dict[str, Tensor]:
@@ -77,6 +84,7 @@ class Report:
         return {
             "loss": self.images.mean_loss.item(),
             **{name: value for name, value in self.averages.items() if name not in _NOT_LOGGED},
+            **({} if self.calibration is None else {"ECE": self.calibration.error}),
             **{f"IoU/{name}": value for name, value in self.per_class["IoU"].items()},
         }
 
@@ -90,6 +98,14 @@ class Report:
         """``" over 1 of 2 classes"`` if mIoU leaves classes out, else empty."""
         return over_classes(self.averaged_classes, len(self.class_names))
 
+    @cached_property
+    def error_budget(self) -> ErrorBudget | None:
+        """What each kind of error costs; None if that was not counted, or no pixel counts."""
+        if self.error_kinds is None:
+            return None
+        kinds = self.error_kinds.view(-1, *self.matrix.shape)
+        return error_budget(self.matrix, kinds, self.class_names, self.absent_classes)
+
     def as_json(self) -> dict[str, Any]:
         """The report in plain values for ``metrics.json``; a figure that does not exist is null."""
         return {
@@ -101,6 +117,8 @@ class Report:
             "num_valid_pixels": int(self.matrix.sum()),
             "absent_classes": self.absent_classes,
             "num_averaged_classes": self.averaged_classes,
+            **({} if self.error_budget is None else {"errors": self.error_budget.as_json()}),
+            **({} if self.calibration is None else {"calibration": self.calibration.as_json()}),
         }
 
 

@@ -1,8 +1,9 @@
 """Draws curves, the IoU of each class and the confusion of classes with Matplotlib."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightning_seg.plotting.comparison import Compared
 from lightning_seg.plotting.runs import Run
 
 CURVES = ("train/loss", "val/loss", "val/mIoU", "val/pAcc", "lr/0", "lr/head", "train/grad_norm", "perf/images_per_s")
@@ -78,6 +79,30 @@ def draw_classes(runs: Sequence[Run]) -> Any:
     panel.set_xlabel("IoU", fontsize=8)
     _tidy(panel, axis="x")
     figure.legend(loc="outside upper center", ncols=2, fontsize=8, frameon=False)
+    return figure
+
+
+def draw_differences(compared: Sequence[Compared], colours: Mapping[str, str]) -> Any:
+    """A figure of the difference of each figure in points, with its 95 % interval; the second runs' colours."""
+    names = [name for name, _ in compared[0].rows()][::-1]
+    figure = _figure(8, 1.2 + len(names) * (0.14 + 0.12 * len(compared)))
+    panel = figure.subplots()
+    panel.axvline(0, color="grey", linewidth=1)
+    for number, pair in enumerate(compared):
+        colour = colours[pair.second]
+        for place, (_, values) in enumerate(pair.rows()[::-1]):
+            height = place + 0.6 * ((len(compared) - 1) / 2 - number) / len(compared)
+            difference, low, high = (None if value is None else 100 * value for value in values[2:])
+            if difference is not None:
+                panel.plot([difference], [height], "o", color=colour, markersize=4)
+            if low is not None:
+                panel.plot([low, high], [height, height], color=colour, linewidth=1.6)
+        panel.plot([], [], color=colour, marker="o", markersize=4, label=f"{pair.second} - {pair.first}")
+    panel.set_yticks(range(len(names)), names, fontsize=8)
+    panel.set_ylim(-0.6, len(names) - 0.4)
+    panel.set_xlabel("difference in points, 95 % interval", fontsize=8)
+    _tidy(panel, axis="x")
+    figure.legend(loc="outside upper center", ncols=1, fontsize=8, frameon=False)
     return figure
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from lightning_seg.plotting.comparison import Compared, comparison_section
 from lightning_seg.plotting.figures import colours_of
 from lightning_seg.plotting.folds import Folds
 from lightning_seg.plotting.runs import AVERAGES, Run, differing_settings
+from lightning_seg.plotting.slices import slices_section
 
 OVERLAYS = 8
 """How many predicted images the page shows; the others are in the run folder."""
@@ -16,7 +18,14 @@ OVERLAYS = 8
 _OVERLAY_SIDE = 420
 """The longest side of a shown image, in pixels."""
 
-_TITLES = {"curves": "Curves", "classes": "Classes", "confusion": "Confusion"}
+_TITLES = {
+    "comparison": "Differences",
+    "curves": "Curves",
+    "classes": "Classes",
+    "errors": "What the errors cost",
+    "calibration": "Calibration",
+    "confusion": "Confusion",
+}
 
 _STYLE = """
 :root { color-scheme: light dark; --soft: color-mix(in srgb, currentColor 12%, transparent); }
@@ -36,7 +45,14 @@ img { max-width: 100%; background: #fff; border-radius: 4px; }
 """
 
 
-def write_page(path: Path, runs: Sequence[Run], figures: Mapping[str, bytes], folds: Folds | None = None) -> None:
+def write_page(
+    path: Path,
+    runs: Sequence[Run],
+    figures: Mapping[str, bytes],
+    folds: Folds | None = None,
+    compared: Sequence[Compared] = (),
+    refused: str = "",
+) -> None:
     """Write the page.
 
     Args:
@@ -44,10 +60,18 @@ def write_page(path: Path, runs: Sequence[Run], figures: Mapping[str, bytes], fo
         runs: at least one.
         figures: PNG files by their names without suffix.
         folds: what the runs are of, if they are of a cross-validation.
+        compared: pairs of runs.
+        refused: why they are not compared; empty if they are, or if there is nothing to compare.
     """
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     names = dict(zip((run.name for run in runs), map(_named, runs, colours_of(runs)), strict=True))
-    body = [_results(runs, names), _folds(folds), _settings(runs, names)]
+    body = [
+        _results(runs, names),
+        comparison_section(compared, refused, names),
+        _folds(folds),
+        slices_section(runs, names),
+        _settings(runs, names),
+    ]
     body += [f"<h2>{_TITLES[name]}</h2>{_image(name, png)}" for name, png in figures.items()]
     body += [_grids(runs, names), _overlays(runs, names)]
     path.write_text(

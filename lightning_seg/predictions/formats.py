@@ -34,6 +34,7 @@ FORMATS = {
     "overlays": Format(".jpg", pictures.overlays),
     "probabilities": Format(".npz", probabilities.half),
     "probabilities_8bit": Format(".npz", probabilities.bytes_of),
+    "confidence": Format(".png", probabilities.confidence),
     "coco": Format(".json", coco.coco),
     "cityscapes": Format("_labelIds.png", servers.cityscapes, servers.cityscapes_problem),
     "ade20k": Format(".png", servers.ade20k, servers.ade20k_problem),
@@ -42,7 +43,7 @@ FORMATS = {
 
 USUAL_FORMATS = ("masks", "overlays")
 
-PROBABILITIES = frozenset({"probabilities", "probabilities_8bit"})
+PROBABILITIES = frozenset({"probabilities", "probabilities_8bit", "confidence"})
 """Formats that need more than a label map."""
 
 

@@ -72,6 +72,14 @@ class Result:
         """
         return self._compute()
 
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """(H, W) float32 from 1/K to 1: the probability of the most likely class of each pixel.
+
+        It is made of :attr:`probabilities`.
+        """
+        return np.asarray(self.probabilities.max(0))
+
     def overlay(self, opacity: float = 0.55) -> Image.Image:
         """The image with the classes' colours over it, at the same size; ``opacity`` of the colours: 0 to 1.
 

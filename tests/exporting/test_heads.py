@@ -1,6 +1,7 @@
 """Every head gives the same in ONNX Runtime and as .pt2 as in torch, at twelve sizes from 1×1 on."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,10 +24,7 @@ UNIFORM = {"INPUT.CROP.ENABLED": True, "INPUT.CROP.TYPE": "absolute", "INPUT.CRO
 IN_SUITE = ("UPerNetHead",)
 """It pools over grids that no size divides; what is slow tries all."""
 
-UNTRACEABLE = {
-    *("timm mambaout, NHWC", "timm dinov3", "timm pvt v2"),
-    *("mit", "mit FPN", "mvit", "mvit FPN", "vit pyramid"),
-}
+UNTRACEABLE = ("mvit", "mvit FPN", "vit pyramid")
 """Backbones whose code makes numbers of sizes; Detectron2's file is the only one for them."""
 
 
@@ -57,8 +55,9 @@ def test_eomt_gives_the_same_in_every_file(annealed: bool, tmp_path: Path) -> No
         assert certificate.wrong == 0, suffix
 
 
-def test_eomt_is_traced_at_free_sizes() -> None:
-    segmentor = shaken(build_segmentor(EOMT))
+@pytest.mark.parametrize("overrides", [EOMT, overrides_of(BACKBONE, "Mask2FormerHead")], ids=["EoMT", "Mask2Former"])
+def test_heads_of_masks_are_traced_at_free_sizes(overrides: dict[str, Any]) -> None:
+    segmentor = shaken(build_segmentor(overrides))
     graph = Graph(free_copy(segmentor), probabilities=True)
     traced = trace(graph).module()
     for size in ((1, 1, 1), (3, 33, 70), (1, 64, 64)):

@@ -69,6 +69,7 @@ def test_weights_of_unknown_licence_have_none(tmp_path: Path, caplog: pytest.Log
         ("timm://vit_small_patch16_dinov3.lvd1689m", "dinov3-license"),
         ("timm://convnextv2_tiny.fcmae_ft_in1k", "cc-by-nc-4.0"),
         ("detectron2://ImageNetPretrained/MSRA/R-50.pkl", "CC BY-SA 3.0"),
+        ("https://dl.fbaipublicfiles.com/maskformer/mask2former/a/model_final_94dc52.pkl", "CC BY-NC 4.0"),
         ("https://download.pytorch.org/models/resnet50-0676ba61.pth", None),
         ("weights/own.pth", None),
     ],

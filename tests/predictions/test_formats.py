@@ -50,6 +50,18 @@ def test_probabilities(tmp_path: Path, form: str, most: float) -> None:
     assert np.abs(values.astype(np.float64) / scale - given.probabilities()).max() <= most
 
 
+def test_confidence(tmp_path: Path) -> None:
+    given = prediction("a/1", info_of("x", "y", "z"))
+    [path] = save(given, tmp_path, ["confidence"])
+    assert path == tmp_path / "confidence/a/1.png"
+    with Image.open(path) as picture:
+        assert picture.mode == "L"
+        found = np.asarray(picture)
+    largest = given.probabilities().max(0)
+    assert found.shape == largest.shape
+    assert (found == np.floor(255 * largest + 0.5)).all()
+
+
 def test_cityscapes_ids(tmp_path: Path) -> None:
     names = sorted(CITYSCAPES)  # in another order than Cityscapes' own
     given = prediction("frankfurt/frankfurt_000000_000294_leftImg8bit", info_of(*names))

@@ -3,13 +3,12 @@
 import pickle
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
 
-from lightning_seg.sources import ByteSource
-from lightning_seg.structures import Annotations, Sample
+from lightning_seg.structures import Sample
 
 
 class Records(Sequence[Sample]):
@@ -38,20 +37,22 @@ class Records(Sequence[Sample]):
         place = range(len(self))[index]
         start, end = self._ends.numpy()[place : place + 2]
         packed = self._bytes.numpy()[start:end].tobytes()
-        name, image, mask, source = pickle.loads(packed)  # its own, from above
+        name, image, mask, source, columns = pickle.loads(packed)  # its own, from above
         return Sample(
             name,
             Path(image) if isinstance(image, str) else image,
             Path(mask) if isinstance(mask, str) else mask,
             source,
+            columns,
         )
 
 
-def _pack(sample: Sample) -> tuple[str, str | ByteSource, str | ByteSource | Annotations | None, int]:
+def _pack(sample: Sample) -> tuple[Any, ...]:
     image, mask = sample.image, sample.mask
     return (
         sample.name,
         str(image) if isinstance(image, Path) else image,
         str(mask) if isinstance(mask, Path) else mask,
         sample.source,
+        sample.columns,
     )

@@ -12,11 +12,15 @@ from lightning_seg.data.readers.names import unique_names
 from lightning_seg.data.readers.pairing import Named, complete, pair
 from lightning_seg.data.readers.reader import Orphan, Reader
 from lightning_seg.data.readers.text import lines_of, read_text
-from lightning_seg.errors import DataError
+from lightning_seg.errors import ConfigError, DataError
+from lightning_seg.hints import did_you_mean
 from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Sample, summarise
 
 Row = dict[str, str]
+
+OWN_COLUMNS = ("name", "mIoU", "pAcc", "pixels", "loss")
+"""Those of ``images.csv``, beside ``IoU/<class>``."""
 
 
 class Manifest(Reader):
@@ -30,6 +34,10 @@ class Manifest(Reader):
         image_column: name of the column of image paths.
         mask_column: name of the column of mask paths.
         split_column: name of the column of splits; only needed with ``split``.
+        columns: names of further columns, such as ``[camera, weather]``: an evaluation gives figures by their values.
+
+    Raises:
+        ConfigError: if a column is named like one of ``images.csv``, or twice.
     """
 
     def __init__(
@@ -39,16 +47,20 @@ class Manifest(Reader):
         image_column: str = "image",
         mask_column: str = "mask",
         split_column: str = "split",
+        columns: Sequence[str] = (),
     ) -> None:
         self.file = file
         self.split = split
         self.image_column = image_column
         self.mask_column = mask_column
         self.split_column = split_column
+        self.columns = tuple(columns)
+        _refuse_columns(self.columns)
 
     def samples(self, root: Path | None) -> list[Sample]:
         file = resolve(self.file, root)
         rows = self._chosen_rows(file)
+        self._refuse_unknown(file, rows)
         folders = [root or Path(), file.parent]
         finder = Finder()
         samples, orphans = [], []
@@ -68,7 +80,7 @@ class Manifest(Reader):
             if (first := seen.setdefault(found[0], where)) != where:
                 here = " in this split" if self.split else ""
                 raise DataError(f"{where} names {entry} again{here}, first seen in {first}: remove one")
-            samples.append(Sample(name, *found))
+            samples.append(Sample(name, *found, columns=self._values(row)))
         return complete(samples, orphans)
 
     def _chosen_rows(self, file: Path) -> list[tuple[str, Row]]:
@@ -84,10 +96,32 @@ class Manifest(Reader):
             raise DataError(f"{file} has no row{f' of split {self.split!r}' if self.split else ''}{there}")
         return chosen
 
+    def _refuse_unknown(self, file: Path, rows: Sequence[tuple[str, Row]]) -> None:
+        there = dict.fromkeys(column for _, row in rows for column in row)
+        for column in self.columns:
+            if column not in there:
+                raise DataError(
+                    f"{file} has no column {column!r}, which columns names: its columns are {', '.join(there)}"
+                    f"{did_you_mean(column, there)}"
+                )
+
+    def _values(self, row: Row) -> tuple[tuple[str, str], ...]:
+        return tuple((column, row.get(column, "").strip()) for column in self.columns)
+
     def _cell(self, row: Row, column: str, where: str) -> str:
         if not row.get(column, "").strip():
             raise DataError(f"{where} has nothing in column {column!r}: its columns are {', '.join(row)}")
         return row[column]
+
+
+def _refuse_columns(columns: Sequence[str]) -> None:
+    for place, column in enumerate(columns):
+        if column in OWN_COLUMNS or column.startswith("IoU/"):
+            raise ConfigError(
+                f"columns of a manifest has {column!r}, which is a column of images.csv itself: rename it in the file"
+            )
+        if column in columns[:place]:
+            raise ConfigError(f"columns of a manifest has {column!r} twice: name it once")
 
 
 def _refuse_near_misses(file: Path, split: str, splits: Sequence[str]) -> None:

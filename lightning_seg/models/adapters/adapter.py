@@ -45,11 +45,9 @@ class Adapter(ABC):
     Attributes:
         stride: input pixels per logit, for the logits that the head's losses take.
         hint: is added to an error of the head's code.
-        untraceable: why no graph with free sizes can be made of the head; empty: one can, if its code allows.
     """
 
     hint = ""
-    untraceable = ""
 
     def __init__(self, head: Any, ignore_index: int) -> None:
         self.head = head

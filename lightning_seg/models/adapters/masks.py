@@ -14,8 +14,6 @@ from lightning_seg.structures import MaskScores
 class MaskClassification(Adapter):
     """``Mask2FormerHead``."""
 
-    untraceable = "transformers' deformable attention makes numbers of sizes, which have to stay free"
-
     def refuse(self, *, criterion: Any, auxiliary_stage: str | None) -> None:
         name = type(self.head).__name__
         if criterion is not None:
@@ -56,9 +54,7 @@ class MaskClassification(Adapter):
 
 
 class EoMTMasks(MaskClassification):
-    """EoMT's head, which anneals over the run, and which a tracer can follow."""
-
-    untraceable = ""
+    """EoMT's head, which anneals over the run."""
 
     def at_step(self, step: int, total_steps: float) -> None:
         self.head.step, self.head.total_steps = step, total_steps

@@ -39,7 +39,7 @@ def add_architectures_config(cfg: "CfgNode") -> None:
     eomt.NUM_BLOCKS = 3
     eomt.NUM_QUERIES = 100
     eomt.ATTN_MASK_ANNEALING_ENABLED = True
-    # Counted as SOLVER.STEPS are, and stretched to the run as these. Empty: equal parts of the run, as published.
+    # Counted as SOLVER.STEPS are, and stretched to the run as these. Empty: as published, from 1/6 to 5/6 of the run.
     eomt.ATTN_MASK_ANNEALING_START_STEPS = ()
     eomt.ATTN_MASK_ANNEALING_END_STEPS = ()
     eomt.POLY_POWER = 0.9

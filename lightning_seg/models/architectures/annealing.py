@@ -19,9 +19,9 @@ class Annealing:
     Attributes:
         num_blocks: layers with queries.
         enabled: whether shares fall at all; else they are 1, also in evaluation.
-        start_steps: at which the share of each layer begins to fall, in steps of ``max_iter``; empty: one part of
-            ``num_blocks + 2`` equal parts of the run after the other.
-        end_steps: at which it is 0.
+        start_steps: at which the share of each layer begins to fall, in steps of ``max_iter``; empty: at equal
+            distances from 1/6 to 4/6 of the run, as the published models of 3 and of 4 layers.
+        end_steps: at which it is 0; empty: 1/6 of the run later.
         max_iter: steps of the run that these are written for.
         power: of the fall; 1 is a straight line.
 
@@ -59,14 +59,14 @@ class Annealing:
             step: optimiser steps that were made.
             total_steps: of the whole run; infinity stands for ``max_iter``, as for the config's schedule.
 
-        >>> Annealing(2, power=1).shares(3, 8)
+        >>> Annealing(2, max_iter=12, power=1).shares(3, 12)
         [0.5, 1.0]
         """
         if not self.enabled:
             return [1.0] * self.num_blocks
-        parts = self.num_blocks + 2
-        starts = self.start_steps or [self.max_iter * (block + 1) / parts for block in range(self.num_blocks)]
-        ends = self.end_steps or [self.max_iter * (block + 2) / parts for block in range(self.num_blocks)]
+        distance = 3 / max(self.num_blocks - 1, 1)
+        starts = self.start_steps or [self.max_iter * (1 + block * distance) / 6 for block in range(self.num_blocks)]
+        ends = self.end_steps or [start + self.max_iter / 6 for start in starts]
         place = step if math.isinf(total_steps) else step / total_steps * self.max_iter
         progress = [(place - start) / (end - start) for start, end in zip(starts, ends, strict=True)]
         return [float((1 - min(max(done, 0), 1)) ** self.power) for done in progress]

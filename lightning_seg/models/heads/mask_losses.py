@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
 
@@ -125,10 +125,7 @@ class MaskLosses:
         num_masks: Tensor,
         lattice: Tensor | None,
     ) -> dict[str, Tensor]:
-        matches = [
-            self._match(*of_image, lattice)
-            for of_image in zip(prediction.classes, prediction.masks, targets, classes, strict=True)
-        ]
+        matches = self._match(prediction, targets, classes, lattice)
         device = targets.device
         counts = [len(queries) for queries, _ in matches]
         images = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(device)
@@ -193,27 +190,52 @@ class MaskLosses:
 
     @torch.no_grad()
     def _match(
-        self, classes: Tensor, masks: Tensor, target: Tensor, ids: Tensor, lattice: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """The queries of one image that masks of the truth are given to, and the places of these masks in ``ids``."""
-        from scipy.optimize import linear_sum_assignment
-        from transformers.models.mask2former import modeling_mask2former as published
+        self, prediction: MaskPrediction, targets: Tensor, classes: Sequence[Tensor], lattice: Tensor | None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """For each image, the queries that masks of the truth are given to, and the places of these in its classes.
 
-        points = torch.rand(1, self.num_points, 2, device=masks.device) if lattice is None else lattice[None]
+        Costs of all images are computed together, so that a GPU is waited for once a layer, not once an image.
+        """
+        from scipy.optimize import linear_sum_assignment
+
+        masks, num_images = prediction.masks, len(targets)
         if masks.is_meta:  # a trial of shapes, without numbers to compare
-            first = torch.zeros(len(ids), dtype=torch.long)
-            return first, first
-        neighbours = Neighbours.of(target[None], torch.zeros(1, dtype=torch.long, device=target.device), points)
-        counted = neighbours.counted(self.ignore_value)[0].nonzero()[:, 0]
-        truth, _ = neighbours.labels(ids[:, None], self.ignore_value)
-        truth, found = truth[:, counted], at_points(masks[None], points)[0][:, counted]
-        cost = -self.class_weight * classes.softmax(-1)[:, ids]
-        if len(counted):
-            cost += self.mask_weight * published.pair_wise_sigmoid_cross_entropy_loss(found, truth)
-            cost += self.dice_weight * published.pair_wise_dice_loss(found, truth)
+            return [(torch.zeros(len(ids), dtype=torch.long),) * 2 for ids in classes]
+        drawn = [
+            torch.rand(1, self.num_points, 2, device=masks.device) if lattice is None else lattice[None]
+            for _ in range(num_images)
+        ]
+        points = torch.cat(drawn)
+        neighbours = Neighbours.of(targets, torch.arange(num_images, device=targets.device), points)
+        ids = nn.utils.rnn.pad_sequence(list(classes), batch_first=True)  # what is padded is cut off below
+        truth, counts = neighbours.of_each_class(ids, self.ignore_value)
+        cost = -self.class_weight * prediction.classes.softmax(-1).gather(
+            2, ids[:, None].expand(-1, masks.shape[1], -1)
+        )
+        cost += self._costs_of_masks(at_points(masks, points), truth, counts)
         most = torch.finfo(cost.dtype).max
-        queries, places = linear_sum_assignment(cost.nan_to_num(most, most, most).cpu())
-        return torch.as_tensor(queries), torch.as_tensor(places)
+        costs = cost.nan_to_num(most, most, most).cpu()
+        return [
+            (torch.as_tensor(queries), torch.as_tensor(places))
+            for of_image, ids_of_image in zip(costs, classes, strict=True)
+            for queries, places in [linear_sum_assignment(of_image[:, : len(ids_of_image)])]
+        ]
+
+    def _costs_of_masks(self, logits: Tensor, truth: Tensor, counts: Tensor) -> Tensor:
+        """Of each query with each mask, (N, Q, M), at the points that count; 0 of images without one.
+
+        Args:
+            logits: of masks at points, (N, Q, P).
+            truth: labels there, (N, M, P) in [0, 1], 0 where a point does not count.
+            counts: 1 or 0 of each point, (N, P).
+        """
+        counts, others = counts[:, None], truth.transpose(1, 2)
+        number = counts.sum(-1, keepdim=True)
+        inside, outside = F.softplus(-logits) * counts, F.softplus(logits) * counts
+        entropy = ((inside - outside) @ others + outside.sum(-1, keepdim=True)) / number.clamp(min=1)
+        shares = logits.sigmoid() * counts
+        dice = 1 - (2 * (shares @ others) + 1) / (shares.sum(-1, keepdim=True) + truth.sum(-1)[:, None] + 1)
+        return (self.mask_weight * entropy + self.dice_weight * dice) * (number > 0)
 
 
 def losses_of_config(cfg: "CfgNode") -> MaskLosses:

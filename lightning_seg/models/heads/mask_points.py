@@ -67,6 +67,20 @@ class Neighbours(NamedTuple):
         counting = (inside - self.share_of(ignore_value)).where(counts, 1)
         return self.share_of(classes) * (inside / counting).where(counts, 0), counts.float()
 
+    def of_each_class(self, classes: Tensor, ignore_value: int) -> tuple[Tensor, Tensor]:
+        """As :meth:`labels`, of many classes an image at the same points.
+
+        Args:
+            classes: (R, M).
+            ignore_value: class id of pixels that do not count.
+
+        Returns:
+            labels, (R, M, P); and whether each point counts, (R, P).
+        """
+        each = Neighbours(*(tuple(one[:, None] for one in part) for part in self))
+        labels, counts = each.labels(classes[..., None], ignore_value)
+        return labels, counts[:, 0]
+
 
 def at_points(maps: Tensor, points: Tensor) -> Tensor:
     """Maps (R, C, h, w) at points (R, P, 2) in [0, 1], bilinear, as (R, C, P)."""

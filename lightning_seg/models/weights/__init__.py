@@ -10,6 +10,7 @@ from lightning_seg.models.weights.bands import adapt_input
 from lightning_seg.models.weights.eomt import eomt_tensors
 from lightning_seg.models.weights.fetch import fetch_weights, licence_of, split_query
 from lightning_seg.models.weights.keys import LAZY_KEYS, YAML_KEYS, ConfigKeys
+from lightning_seg.models.weights.mask2former import is_mask2former, refuse_other_settings
 from lightning_seg.models.weights.names import is_foreign_resnet, match_names, rename
 from lightning_seg.models.weights.read import LICENCE, NETWORK_PREFIX, read_checkpoint, read_weights
 from lightning_seg.models.weights.report import Reshaped, WeightsReport, refuse_misfit
@@ -53,7 +54,8 @@ def load_weights(
         network: what Detectron2 built, with its backbone at ``backbone``.
         source: a path, ``https://…``, ``detectron2://…`` or ``timm://NAME``. Files are ``.pkl`` (Detectron2's model
             zoo, Caffe2), ``.pth``, ``.pyth`` (pycls), ``.safetensors`` or a checkpoint of this project, and may be
-            ResNets of torchvision or timm, and for EoMT transformers' EoMT or a ViT of timm. With
+            ResNets of torchvision or timm, for EoMT transformers' EoMT or a ViT of timm, and for Mask2FormerHead
+            Mask2Formers of its own project or transformers. With
             ``?matching_heuristics=True`` at its end, or if no whole name is the same, ends of names are matched.
         fresh_head: leave a head for another number of classes random; one for the same number is loaded.
         allow_missing: beginnings of names of the network that may stay random.
@@ -71,12 +73,16 @@ def load_weights(
     stored = read_weights(fetch_weights(place), source)
     here = network.state_dict()
     of_eomt = eomt_tensors(stored.tensors, here)
+    of_mask2former = is_mask2former(stored.tensors, here)
     renamed = of_eomt or rename(stored, here)
-    names = match_names(here, renamed, by_suffix=stored.by_suffix or by_suffix)
+    if of_mask2former:
+        refuse_other_settings(source, renamed, here, allow_missing)
+    names = match_names(here, renamed, by_suffix=not of_mask2former and (stored.by_suffix or by_suffix))
 
     found = {name: renamed[end] for name, end in names.items()}
-    bgr = bgr and of_eomt is None and not is_foreign_resnet(stored.tensors)
-    to_bands, adapted = adapt_input(network, found, source, own=stored.own, bgr=bgr, keys=keys)
+    of_rgb = of_mask2former or is_foreign_resnet(stored.tensors)
+    turned = bgr and of_eomt is None and not of_rgb
+    to_bands, adapted = adapt_input(network, found, source, own=stored.own, bgr=turned, keys=keys)
     fitting = {name: tensor for name, tensor in {**found, **to_bands}.items() if tensor.shape == here[name].shape}
     reshaped = [
         Reshaped(name, tuple(renamed[end].shape), tuple(here[name].shape))
@@ -98,8 +104,9 @@ def load_weights(
         licence=stored.licence or licence_of(place),
     )
     refuse_misfit(report, _without_counters(here), fresh_head=fresh_head, allow_missing=allow_missing, keys=keys)
-    if is_foreign_resnet(stored.tensors) and (warning := _other_preprocessing(network, keys)):
-        rank_zero_warn(f"weights {source} {warning}")
+    if of_rgb and (wrong := _other_preprocessing(network, keys, bgr=bgr)):
+        whose = "a published Mask2Former, which expects" if of_mask2former else "torchvision's or timm's, which expect"
+        rank_zero_warn(f"weights {source} are {whose} {wrong}")
     network.load_state_dict(fitting, strict=False)
     for name, part in (beside or {}).items():
         if (tensors := _of_part(name, part, stored.beside)) is not None:
@@ -169,16 +176,17 @@ def _fused_statistics(network: nn.Module, fitting: Iterable[str]) -> set[str]:
     }
 
 
-def _other_preprocessing(network: nn.Module, keys: ConfigKeys) -> str | None:
-    """Settings that torchvision's and timm's ResNets expect and that this network's config lacks; None without any."""
+def _other_preprocessing(network: nn.Module, keys: ConfigKeys, *, bgr: bool) -> str | None:
+    """Settings that weights for normalised RGB expect and that this network's config lacks; None without any."""
     wrong = []
     std = getattr(network, "pixel_std", None)
-    if std is not None and len(std) == 3 and not all(50 < value < 65 for value in std.flatten().tolist()):
+    if std is not None and len(std) == 3 and (bgr or not all(50 < value < 65 for value in std.flatten().tolist())):
         wrong.append(
             f"{keys.input_format} RGB, {keys.pixel_mean} [123.675, 116.28, 103.53] and "
             f"{keys.pixel_std} [58.395, 57.12, 57.375]"
         )
-    first = dict(network.named_modules()).get("backbone.bottom_up.res3.0.conv1")
+    modules = dict(network.named_modules())
+    first = modules.get("backbone.bottom_up.res3.0.conv1", modules.get("backbone.res3.0.conv1"))
     if first is not None and getattr(first, "kernel_size", None) == (1, 1) and first.stride == (2, 2):
         wrong.append(f"{keys.stride_in_1x1} False")
-    return f"are torchvision's or timm's, which expect {' and '.join(wrong)}" if wrong else None
+    return " and ".join(wrong) or None

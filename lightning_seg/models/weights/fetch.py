@@ -16,6 +16,8 @@ from lightning_seg.waiting import within
 _TIMEOUT = 4.0
 """How many seconds a server has to answer before it counts as out of reach."""
 
+_MASK2FORMER_ZOO = "https://dl.fbaipublicfiles.com/maskformer/mask2former/"
+
 _MD5_NAME = re.compile(r"_([0-9a-f]{6})\.pkl$")
 _SHA256_NAME = re.compile(r"-(?!20\d\d[01]\d[0-3]\d\.)([0-9a-f]{8,64})\.(?:pth|pt|safetensors)$")  # no dates
 
@@ -66,7 +68,8 @@ def fetch_weights(source: str) -> Path:
 def licence_of(source: str) -> str | None:
     """The licence that publishes the weights of a source, as its publisher names it; None if nothing here says it.
 
-    timm's catalogue names that of each of its weights. Detectron2's model zoo (``MODEL_ZOO.md``) names one for all.
+    timm's catalogue names that of each of its weights. Detectron2's model zoo and Mask2Former's name one for
+    all (``MODEL_ZOO.md`` of each).
 
     Args:
         source: as :func:`fetch_weights` takes it, already fetched.
@@ -76,6 +79,8 @@ def licence_of(source: str) -> str | None:
         import timm
 
         return getattr(timm.get_pretrained_cfg(rest), "license", None) or None
+    if source.startswith(_MASK2FORMER_ZOO):
+        return "CC BY-NC 4.0"
     return "CC BY-SA 3.0" if scheme == "detectron2" else None
 
 

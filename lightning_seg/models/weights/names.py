@@ -8,6 +8,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from lightning_seg.errors import CheckpointError
+from lightning_seg.models.weights.mask2former import is_mask2former, mask2former_tensors
 from lightning_seg.models.weights.read import StoredWeights
 from lightning_seg.models.weights.segformer import is_segformer, segformer_tensors
 from lightning_seg.structures import summarise
@@ -23,17 +24,19 @@ _TO_DETECTRON2 = (  # after layer1 has become res2
 )
 
 
-def rename(stored: StoredWeights, network: Collection[str]) -> dict[str, Tensor]:
+def rename(stored: StoredWeights, network: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a file's tensors to the names, or the ends of the names, that the network has.
 
     Detectron2 translates Caffe2's names (``detectron2/checkpoint/c2_model_loading.py``). Names of torchvision's and
     timm's ResNets become Detectron2's if the network has a ResNet of Detectron2. timm's ``stages.0`` becomes the
     ``stages_0`` of its ``features_only`` models if the network has that. transformers' names of SegFormer become those
-    of a MiT backbone.
+    of a MiT backbone; those of Mask2Former, transformers' and its own project's, those of this project's.
 
     Raises:
         CheckpointError: if Caffe2's names do not translate.
     """
+    if is_mask2former(stored.tensors, network):
+        return mask2former_tensors(stored.tensors, network)
     if stored.caffe2:
         from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
 

@@ -1,0 +1,42 @@
+"""Draws how often a network is right when it is so sure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning_seg.plotting.runs import Run
+
+
+def draw_calibration(runs: Sequence[Run], colours: Sequence[str]) -> Any:
+    """A figure with accuracy over confidence, one line for each run that counted them; the diagonal is best.
+
+    Args:
+        runs: of which at least one has ``calibration`` among its figures.
+        colours: one for each.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.5, 7.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    curve, share = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    curve.plot((0, 1), (0, 1), color="grey", linewidth=1, linestyle="--", label="as sure as right")
+    for run, colour in zip(runs, colours, strict=True):
+        if "calibration" not in run.metrics:
+            continue
+        found = run.metrics["calibration"]
+        bins = [one for one in found["bins"] if one["count"]]
+        total = max(1, sum(one["count"] for one in bins))
+        sure = [one["confidence"] for one in bins]
+        label = f"{run.name}: ECE {found['ECE'] or 0:.4f}"
+        curve.plot(sure, [one["accuracy"] for one in bins], color=colour, marker="o", markersize=4, label=label)
+        share.plot(sure, [one["count"] / total for one in bins], color=colour, marker="o", markersize=4)
+    curve.set_ylabel("accuracy")
+    share.set_ylabel("share of pixels")
+    share.set_xlabel("confidence: probability of the predicted class")
+    share.set_xlim(0, 1)
+    for panel in (curve, share):
+        panel.set_ylim(0, 1)
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+    curve.legend(fontsize=8, frameon=False)
+    return figure
