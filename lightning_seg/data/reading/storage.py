@@ -34,7 +34,7 @@ def read_bytes(path: AnyFile) -> bytes:
         return file.read()
 
 
-class _Held(ByteSource):
+class InMemory(ByteSource):
     """Bytes in memory, under the name of what they were read from."""
 
     def __init__(self, name: str, data: bytes) -> None:
@@ -57,7 +57,7 @@ def held(path: AnyFile, what: str) -> AnyFile:
     if isinstance(path, Path):
         return path
     with named(path, what):
-        return _Held(str(path), read_bytes(path))
+        return InMemory(str(path), read_bytes(path))
 
 
 @contextmanager

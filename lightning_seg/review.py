@@ -1,0 +1,227 @@
+"""Lists the labels that are probably wrong: ``python -m lightning_seg.review --ckpt_path P [--split train]``."""
+
+import hashlib
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import yaml
+from jsonargparse import SUPPRESS, ActionYesNo, Namespace
+
+from lightning_seg.arguments import MergingConfigFile, Parser
+from lightning_seg.checkpoints.evaluated import checkpoint_in, config_of_checkpoint
+from lightning_seg.checkpoints.lock import claim_folder, release_folders
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.errors import CheckpointError, ConfigError, DataError, LightningSegError
+from lightning_seg.files import replacing, sha256, use_utf8
+from lightning_seg.machine import usable_cpus
+from lightning_seg.module import SegmentationModule
+from lightning_seg.reviewing.judging import Judge, Processes, dataset_of
+from lightning_seg.reviewing.masks import read_decisions, write_ignored
+from lightning_seg.reviewing.page import write_page
+from lightning_seg.reviewing.ranking import rank
+from lightning_seg.reviewing.record import ReviewFolder
+from lightning_seg.structures import summarise
+from lightning_seg.trained.module_network import find_device, load_checkpoint
+
+_MOST_WORKERS = 4
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Review a split, or write masks of decisions.
+
+    Returns:
+        The exit status: 1 if something is wrong, else 0. Wrong usage exits with 2.
+    """
+    use_utf8()
+    given = sys.argv[1:] if args is None else list(args)
+    try:
+        settings = parse(given)
+        _apply(settings) if settings.apply is not None else _review(settings)
+    except LightningSegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        release_folders()
+    return 0
+
+
+def parse(args: Sequence[str]) -> Namespace:
+    """Read the settings: those of the run that wrote the checkpoint, unless flags say otherwise.
+
+    Raises:
+        CheckpointError: if that run is not known and no ``--config`` is given.
+        ConfigError: if flags do not go together.
+    """
+    parser = Parser(
+        prog="python -m lightning_seg.review",
+        description="Lists regions whose labels are probably wrong, the most certain first, with a page to decide on "
+        "each. Several processes share the work under torchrun. Takes the data group of the checkpoint's run.",
+    )
+    parser.add_argument("-c", "--config", action=MergingConfigFile, help="YAML file; null: that of the run.")
+    parser.add_argument("--ckpt_path", type=str | None, default=None, help="Run folder or checkpoint that judges.")
+    parser.add_argument("--split", type=str, default="train", help="train, val or test.")
+    parser.add_argument("--output", type=str | None, default=None, help="Folder; null: review_<split> in the run's.")
+    parser.add_argument("--overwrite", action=ActionYesNo, nargs="?", default=False, help="Begin anew.")
+    parser.add_argument("--most", type=int, default=500, help="Suspects that are listed at most.")
+    parser.add_argument("--shown", type=int, default=200, help="Suspects at most that the page shows.")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 or mps.")
+    parser.add_argument("--apply", type=str | None, default=None, help="File of decisions that the page gave.")
+    parser.add_argument("--write_ignored", type=str | None, default=None, help="Folder of the new masks.")
+    for name in ("seed_everything", "name", "weights_only", "verbose"):  # of other commands
+        parser.add_argument(f"--{name}", type=str | int | bool | None, default=None, help=SUPPRESS)
+    parser.add_class_arguments(SegmentationDataModule, "data", sub_configs=True)
+    linked = {"class_names", "ignore_index"}
+    parser.add_class_arguments(SegmentationModule, "model", fail_untyped=False, sub_configs=True, skip=linked)
+    parser.add_class_arguments(pl.Trainer, "trainer", fail_untyped=False, sub_configs=True)
+    arguments = list(args)
+    if (found := config_of_checkpoint(["validate", *arguments])) is not None:
+        arguments[:0] = ["--config", str(found)]
+    elif not any(one.startswith(("-c", "--config")) for one in arguments):
+        arguments[:0] = ["--model.config", "unused"]  # only the data matters
+    settings = parser.parse_args(arguments)
+    if (settings.apply is None) != (settings.write_ignored is None):
+        raise ConfigError("--apply and --write_ignored go together: --apply decisions.json --write_ignored FOLDER")
+    if settings.apply is None and settings.ckpt_path is None:
+        raise ConfigError("review needs a trained model: give --ckpt_path a run folder or a checkpoint")
+    if settings.split not in ("train", "val", "test"):
+        raise ConfigError(f"--split is {settings.split}, but must be train, val or test")
+    for name in ("most", "shown"):
+        if settings[name] < 1:
+            raise ConfigError(f"--{name} is {settings[name]}, but must be at least 1")
+    settings.dumped = yaml.safe_load(parser.dump(settings, skip_unset=False))["data"]
+    return settings
+
+
+def _data_of(settings: Namespace, part: str) -> SegmentationDataModule:
+    """The data module without transforms, which the checkpoint brings."""
+    parser = Parser()
+    parser.add_class_arguments(SegmentationDataModule, "data", sub_configs=True)
+    changed = Namespace(
+        {**vars(settings), "train_transforms": None, "eval_transforms": None, "reduced_decoding": False}
+    )  # type: ignore[no-untyped-call]
+    data: SegmentationDataModule = parser.instantiate(Namespace(data=changed)).data  # type: ignore[no-untyped-call]
+    if not data.listings.has(part):
+        raise ConfigError(f"--split {part} needs data.{part}: give it a reader, such as lightning_seg.data.Folder")
+    data.listings.prepare()
+    return data
+
+
+def _review(settings: Namespace) -> None:
+    processes = Processes.of_environment()
+    path = Path(settings.ckpt_path).expanduser()
+    path = checkpoint_in(path) if path.is_dir() else path
+    device = f"cuda:{processes.local_rank}" if settings.device == "cuda" and processes.count > 1 else settings.device
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = load_checkpoint(path, find_device(device))
+    data = _data_of(settings.data, settings.split)
+    if data.info.names != network.images.info.names:
+        raise CheckpointError(
+            f"{path} was trained on the classes {summarise(network.images.info.names)}, but the data has "
+            f"{summarise(data.info.names)}: give the data of its training"
+        )
+    listing = data.listings.complete(settings.split)
+    data.listings.release()
+    output = _output_of(settings, path)
+    made_with = {
+        "checkpoint": sha256(path), "split": settings.split, "classes": data.info.names, "data": settings.dumped,
+    }  # fmt: skip
+    folder = ReviewFolder(output, made_with)
+    judge = Judge(network, listing, folder, processes)
+    with processes.joined():
+        _begin_together(processes, folder, judge, overwrite=settings.overwrite)
+        done = set(processes.share([name for name, _ in folder.judged()] if processes.rank == 0 else None)[0])
+        left = [position for position, sample in enumerate(listing.samples) if sample.name not in done]
+        if done and processes.rank == 0:
+            print(f"{len(done)} of {len(listing.samples)} images are judged in {output} already", file=sys.stderr)
+        judge.judge(left, min(usable_cpus(processes.count), _MOST_WORKERS))
+        failures = [text for texts in processes.share(judge.failures) for text in texts]
+        if processes.rank == 0:
+            _write_results(settings, folder, judge)
+        processes.share(None)
+    if failures:
+        raise DataError(f"{len(failures)} of {len(listing.samples)} samples could not be judged: {summarise(failures)}")
+
+
+def _begin_together(processes: Processes, folder: ReviewFolder, judge: Judge, *, overwrite: bool) -> None:
+    """Make the folder ready on the first process; if that refuses it, all end."""
+    problem: LightningSegError | None = None
+    if processes.rank == 0:
+        try:
+            folder.begin(overwrite=overwrite)
+            claim_folder(folder.path, predicts=True)
+            folder.join(judge.listing.samples)
+        except LightningSegError as error:
+            problem = error
+    if (found := processes.share(problem)[0]) is not None:
+        raise found if processes.rank == 0 else SystemExit(1)
+
+
+def _output_of(settings: Namespace, checkpoint: Path) -> Path:
+    if settings.output is not None:
+        return Path(settings.output).expanduser()
+    run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    return run / f"review_{settings.split}"
+
+
+def _write_results(settings: Namespace, folder: ReviewFolder, judge: Judge) -> None:
+    samples = {sample.name: sample for sample in judge.listing.samples}
+    folder.join(judge.listing.samples)
+    found, total = rank(folder.judged, settings.most)
+    names = judge.network.images.info.names
+    suspects = []
+    for suspect in found:
+        region = suspect.region
+        suspects.append(
+            {
+                "id": _id_of(suspect.image, region),
+                "image": suspect.image,
+                "mask": str(samples[suspect.image].mask),
+                "score": suspect.score,
+                "elsewhere": suspect.elsewhere,
+                **region,
+                "label": names[region["label"]],
+                "predicted": names[region["predicted"]],
+            }
+        )
+    source = {
+        "id": hashlib.sha256(json.dumps(folder.made_with, sort_keys=True).encode()).hexdigest()[:16],
+        "split": settings.split,
+        "classes": list(names),
+        "data": settings.dumped,
+    }
+    with replacing(folder.path / "suspects.json", "w") as file:
+        json.dump({**source, "found": total, "suspects": suspects}, file, indent=1)
+    write_page(folder.path, suspects[: settings.shown], source, dataset_of(judge.network, judge.listing))
+    print(f"{total} suspects in {len(samples)} images; {min(total, settings.most)} are listed in")
+    for name in ("suspects.json", "review.html"):
+        print(f"  {folder.path / name}")
+
+
+def _id_of(image: str, region: dict[str, Any]) -> str:
+    told = json.dumps([image, region["label"], region["predicted"], region["box"], region["counts"]])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _apply(settings: Namespace) -> None:
+    decisions = read_decisions(Path(settings.apply).expanduser())
+    if settings.config is None:
+        parser = Parser()
+        parser.add_class_arguments(SegmentationDataModule, "data", sub_configs=True)
+        data_settings = parser.parse_object({"data": decisions.data}).data
+    else:
+        data_settings = settings.data
+    data = _data_of(data_settings, decisions.split)
+    listing = data.listings.complete(decisions.split)
+    data.listings.release()
+    written, changed = write_ignored(decisions, listing, Path(settings.write_ignored).expanduser(), data.root)
+    print(f"{written} masks in {settings.write_ignored}; {changed} of them have newly ignored regions")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Finds regions whose labels are probably wrong, shows them, and writes masks in which they are ignored."""
