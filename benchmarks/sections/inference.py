@@ -1,4 +1,4 @@
-"""From an image file to its label map on the device, against Detectron2's ``DefaultPredictor`` with the same weights."""
+"""From an image file to its label map, against Detectron2's ``DefaultPredictor`` with the same weights."""
 
 import time
 from collections.abc import Iterator

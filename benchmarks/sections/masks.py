@@ -100,7 +100,10 @@ def _step(
 
 
 class _TransformersEoMT:
-    """Losses of ``EomtForUniversalSegmentation`` with copies of a segmentor's weights, in a plain loop."""
+    """The loss of ``EomtForUniversalSegmentation`` with copies of a segmentor's weights.
+
+    Its layers draw their points in another order, so that the loss is the same but for what points say.
+    """
 
     def __init__(self, segmentor: Segmentor, batch: Batch) -> None:
         from transformers import EomtConfig, EomtForUniversalSegmentation
