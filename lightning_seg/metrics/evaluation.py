@@ -108,7 +108,7 @@ class Evaluation(nn.Module):
         self.confusion.update(counts)
         place = len(self._codes) + len(self._on_the_way) if position is None else position
         arriving = None if loss is None else Later(loss)
-        maps = error_kinds = None if self.error_kinds is None else (Later(prediction), Later(truth))
+        maps = None if self.error_kinds is None else (Later(prediction), Later(truth))
         self._on_the_way.append(_Counted(place, Later(counts), Later(foreign), arriving, prediction, truth, maps))
         self._arrive(all_but=1)
         self._kinds += sum(self._aside.surplus())
@@ -125,9 +125,9 @@ class Evaluation(nn.Module):
         """Names of what :attr:`Report.logged` will hold."""
         none = torch.zeros(len(self.class_names), len(self.class_names), dtype=torch.int64)
         figures = {figure.name: none[0].double() for figure in self.map_figures}
-        sure = calibration = None if self.confidences is None else Calibration(torch.zeros(BINS, 3, dtype=torch.int64))
+        sure = None if self.confidences is None else Calibration(torch.zeros(BINS, 3, dtype=torch.int64))
         images = self._images(none[0, :0])
-        return list(Report("", self.class_names, none, images, self.absent_classes, figures, sure).logged)
+        return list(Report("", self.class_names, none, images, self.absent_classes, figures, calibration=sure).logged)
 
     def report(self, split: str) -> Report:
         """The figures of the images of all processes; all of them must call this."""
