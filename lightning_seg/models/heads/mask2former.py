@@ -107,6 +107,8 @@ class Mask2FormerHead(MaskHead):
         self.pixel_decoder = parts.Mask2FormerPixelDecoder(config, [level.channels for level in levels])
         config = parts.Mask2FormerConfig(**settings, dropout=0.0)  # more would also skip whole layers
         self.transformer_module = parts.Mask2FormerTransformerModule(in_features=conv_dims, config=config)
+        # Before 5.24, transformers keeps them in a list, where no optimiser, checkpoint or device finds them.
+        self.transformer_module.input_projections = nn.ModuleList(self.transformer_module.input_projections)
         self.class_predictor = nn.Linear(hidden_dims, num_classes + 1)
         initialise(self.pixel_decoder, self.transformer_module)
         self.deep_supervision = deep_supervision

@@ -247,3 +247,20 @@ def test_an_evaluation_does_not_spoil_the_training_after_it() -> None:
     with torch.inference_mode():
         segmentor.eval().evaluate(batch)
     torch.stack(list(segmentor.train().losses(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def test_projections_are_trained_where_transformers_keeps_them_in_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.mask2former import modeling_mask2former as parts
+
+    class Older(parts.Mask2FormerTransformerModule):
+        """As before transformers 5.24."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            projections = list(self.input_projections)
+            del self.input_projections
+            self.input_projections = projections
+
+    monkeypatch.setattr(parts, "Mask2FormerTransformerModule", Older)
+    projections = [name for name, _ in build_segmentor(OWN).named_parameters() if "module.input_projections" in name]
+    assert len(projections) == 6  # weight and bias of each level
