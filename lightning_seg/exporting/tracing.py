@@ -24,8 +24,11 @@ EXAMPLE = (2, 1100, 1630)
 MOST = (4096, 65536)
 """Images of a batch, and pixels of a side, that a traced graph takes at the most."""
 
-_ASSUMED = ("expression Ne(", "expression 1 < ", "expression 2 <= ", "expression 0 < (Mod(")
-"""How assertions begin that sizes differ, from 1 too, or that something is left over when one is divided."""
+_ASSUMED = ("expression Ne(", "expression 1 < ", "expression 2 <= ", "expression 0 < (Mod(", "expression Eq(Mod(")
+"""How assertions begin that sizes differ, from 1 too, or that something is left over, or nothing, when one is divided.
+
+The last is torch 2.11's, of a pool that halves.
+"""
 
 
 def free_copy(segmentor: Segmentor) -> Segmentor:
