@@ -20,7 +20,7 @@ WORTH_COMPILING = 2**31
 _SMALLEST = 2**14
 """Logits of a band below which the compiled form gains nothing."""
 
-_PIECE = (2**20, 2**25)
+_PIECE = (2**20, 2**24)
 """Interpolated logits that the plain form holds at once: what stays in a CPU's cache, and what keeps a GPU busy."""
 
 Function = Callable[..., Tensor]

@@ -55,8 +55,9 @@ def count_kinds(prediction: Tensor, truth: Tensor, num_classes: int, ignore_inde
         if len(wrong):
             kinds = _kinds(predicted, true, counted, wrong)
             kept = kinds < len(COUNTED)
-            pairs = (labels.ravel()[wrong[kept]].astype(np.int64) for labels in (true, predicted))
-            bins = np.ravel_multi_index((kinds[kept], *pairs), (len(COUNTED), num_classes, num_classes))
+            places = wrong[kept]
+            bins = (kinds[kept].astype(np.int64) * num_classes + true.ravel()[places]) * num_classes
+            bins += predicted.ravel()[places]
             counts = np.bincount(bins, minlength=len(counts))
     return torch.from_numpy(counts).view(len(COUNTED), num_classes, num_classes)
 
@@ -69,7 +70,7 @@ def _marked(labels: NDArray[Any], counted: NDArray[np.bool_], num_classes: int) 
 
 def _kinds(
     predicted: NDArray[Any], true: NDArray[Any], counted: NDArray[np.bool_], wrong: NDArray[np.int64]
-) -> NDArray[np.int64]:
+) -> NDArray[np.uint8]:
     """The kind of each wrong pixel, by its place in :data:`KINDS`, (n,)."""
     in_truth, in_prediction = regions_of(true), regions_of(predicted)
     beneath, above = in_truth.at(wrong), in_prediction.at(wrong)
@@ -84,7 +85,10 @@ def _kinds(
         near_border(true).ravel()[wrong],
         all_wrong[above] & ~mostly_wrong[beneath],
     ]
-    return np.select(holds, range(len(holds)), len(holds))
+    kinds = np.full(len(wrong), len(holds), np.uint8)
+    for place in reversed(range(len(holds))):  # the first that holds is written last
+        kinds[holds[place]] = place
+    return kinds
 
 
 def _beside_ignored(counted: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -27,12 +27,15 @@ class Regions:
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
         """How many pixels each region has, (count,)."""
-        lengths = np.diff(self.starts, append=self.pixels)
-        return np.bincount(self.of_run, lengths, self.count).astype(np.int64)  # exact: far below 2^53
+        return np.bincount(self.of_run, self._lengths, self.count).astype(np.int64)  # exact: far below 2^53
 
     def at(self, places: NDArray[np.int64]) -> NDArray[np.int32]:
         """The regions of the pixels at these places among all H · W, (n,)."""
-        return self.of_run[np.searchsorted(self.starts, places, side="right") - 1]
+        return np.repeat(self.of_run, self._lengths)[places]
+
+    @cached_property
+    def _lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.starts, append=self.pixels)
 
 
 def regions_of(labels: NDArray[Any]) -> Regions:
