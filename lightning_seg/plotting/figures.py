@@ -89,7 +89,7 @@ def draw_differences(compared: Sequence[Compared], colours: Mapping[str, str]) -
     panel = figure.subplots()
     panel.axvline(0, color="grey", linewidth=1)
     for number, pair in enumerate(compared):
-        colour = colours[pair.second]
+        colour = colours[pair.other.runs[0].name]
         for place, (_, values) in enumerate(pair.rows()[::-1]):
             height = place + 0.6 * ((len(compared) - 1) / 2 - number) / len(compared)
             difference, low, high = (None if value is None else 100 * value for value in values[2:])
