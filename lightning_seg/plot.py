@@ -9,21 +9,28 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning_seg.errors import ConfigError, LightningSegError
 from lightning_seg.files import use_utf8
 from lightning_seg.metrics.comparison import CONFIDENCE, DRAWS
 from lightning_seg.plotting.calibration import draw_calibration
-from lightning_seg.plotting.comparison import Compared, compare_runs
+from lightning_seg.plotting.comparison import Compared, compare_sides
 from lightning_seg.plotting.errors import draw_errors
 from lightning_seg.plotting.figures import colours_of, draw_classes, draw_confusion, draw_curves, draw_differences
 from lightning_seg.plotting.folds import Folds, folds_of
 from lightning_seg.plotting.page import write_page
 from lightning_seg.plotting.runs import Run, read_run, with_distinct_names
+from lightning_seg.plotting.seeds import Side, sides_of
 
 
 def write_report(
-    runs: Sequence[Run], folder: Path, folds: Folds | None = None, compared: Sequence[Compared] = (), refused: str = ""
+    runs: Sequence[Run],
+    folder: Path,
+    folds: Folds | None = None,
+    compared: Sequence[Compared] = (),
+    refused: str = "",
+    sides: Sequence[Side] = (),
 ) -> list[Path]:
     """Write the pictures, ``comparison.json`` for several runs, and ``report.html``.
 
@@ -34,9 +41,9 @@ def write_report(
         runs: at least one.
         folder: is made if it is missing.
         folds: what the runs are of, if they are of a cross-validation.
-
-        compared: pairs of runs.
+        compared: pairs of runs, or of configurations.
         refused: why they are not compared.
+        sides: the evaluated runs by configuration.
 
     Returns:
         The files; the last one, the page, contains all pictures.
@@ -65,11 +72,13 @@ def write_report(
         (folder / f"{name}.png").write_bytes(pictures[name])
     files = [folder / f"{name}.png" for name in figures]
     if len(runs) > 1:
-        said = {"confidence": CONFIDENCE, "draws": DRAWS, "not_compared": refused or None}
+        said: dict[str, Any] = {"confidence": CONFIDENCE, "draws": DRAWS, "not_compared": refused or None}
+        several = [side for side in sides if len(side.runs) > 1]
+        said["seeds"] = [side.as_json() for side in several]
         content = {**said, "comparisons": [pair.as_json() for pair in compared]}
         files.append(folder / "comparison.json")
         files[-1].write_text(json.dumps(content, indent=1))
-    write_page(folder / "report.html", runs, pictures, folds, compared, refused)
+    write_page(folder / "report.html", runs, pictures, folds, compared, refused, sides)
     return [*files, folder / "report.html"]
 
 
@@ -98,18 +107,21 @@ def main(args: Sequence[str] | None = None) -> None:
         folds = folds_of(named)
     except ConfigError as error:
         print(f"no table of folds: {error}", file=sys.stderr)
+    sides = sides_of(named) if folds is None else []  # folds have other images each
     compared: list[Compared] = []
     refused = ""
     try:
-        if folds is None:  # folds have other images each
-            compared = compare_runs(named, given.group_by)
+        compared = compare_sides(sides, given.group_by)
     except ConfigError as error:
         if given.group_by is not None:
             sys.exit(f"error: {error}")
         refused = str(error)
         print(f"not compared: {error}", file=sys.stderr)
-    for file in write_report(named, output, folds, compared, refused):
+    for file in write_report(named, output, folds, compared, refused, sides):
         print(file)
+    for side in sides:
+        if len(side.runs) > 1:
+            print(side)
     for pair in compared:
         print(pair)
     if folds is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lightning_seg.plot import main
 from lightning_seg.plotting.runs import read_run
@@ -112,3 +113,99 @@ def test_refuses_missing_and_damaged_files(tmp_path: Path, content: bytes | None
     assert message in said(tmp_path, *pair)["not_compared"]
     few = [run(tmp_path / f"few/{side}", 60, NAMES[:5]) for side in "ab"]
     assert said(tmp_path, *few)["not_compared"] == "5 images are too few for an interval: at least 6 are needed"
+
+
+def of_seed(folder: Path, seed: int, right: int, rate: float = 0.1, **changes: Any) -> str:
+    """An evaluation of the best checkpoint of a training of its own."""
+    training = folder.parent.parent / f"trainings/{folder.name}"
+    (training / "checkpoints").mkdir(parents=True)
+    (training / "metrics.csv").write_text("step,epoch,train/loss\n1,0,0.5\n")
+    settings = {"seed_everything": seed, "name": folder.name, "model": {"optimizer": {"lr": rate}}}
+    (training / "config.yaml").write_text(json.dumps({**settings, "ckpt_path": None}))
+    weights = {"source": "checkpoint", "path": str(training / "checkpoints/best.ckpt"), "sha256": folder.name}
+    weights |= {"global_step": 100 * seed, **changes.pop("weights", {})}
+    made = run(folder, right, metrics={"weights": weights}, **changes)
+    (folder / "config.yaml").write_text(json.dumps({"seed_everything": 1, "ckpt_path": weights["path"]}))
+    return made
+
+
+def test_seeds_of_one_configuration_are_one_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = [of_seed(tmp_path / f"x/a{seed}", seed, 60 + seed) for seed in range(3)]
+    other = [of_seed(tmp_path / f"x/b{seed}", seed, 80 + seed, rate=0.2) for seed in range(3)]
+    found = said(tmp_path, one[0], other[0], one[1], other[1], one[2], other[2])
+    values = [[read_run(Path(folder)).metrics["mIoU"] for folder in some] for some in (one, other)]
+    assert [side["runs"] for side in found["seeds"]] == [["x/a0", "x/a1", "x/a2"], ["x/b0", "x/b1", "x/b2"]]
+    for side, expected in zip(found["seeds"], values, strict=True):
+        half = 4.302653 * np.std(expected, ddof=1) / 3**0.5  # Student's t of two degrees of freedom
+        figures = side["mIoU"]
+        assert figures["values"] == pytest.approx(expected)
+        assert (figures["mean"], figures["sd"]) == pytest.approx((np.mean(expected), np.std(expected, ddof=1)))
+        assert (figures["low"], figures["high"]) == pytest.approx((figures["mean"] - half, figures["mean"] + half))
+    [pair] = found["comparisons"]
+    welch = stats.ttest_ind(values[1], values[0], equal_var=False).confidence_interval(0.95)
+    assert tuple(pair["over_seeds"].values()) == pytest.approx((welch.low, welch.high))
+    assert pair["mIoU"]["difference"] == pytest.approx(np.mean(values[1]) - np.mean(values[0]))
+    assert pair["winner"] == "x/b0 (3 seeds)"
+    assert pair["sentence"].startswith("x/b0 (3 seeds) is better than x/a0 (3 seeds) by ")
+    assert " over seeds, " in pair["sentence"]
+    page = (tmp_path / "plots/report.html").read_text()
+    printed = capsys.readouterr().out
+    for text in (pair["sentence"], f"x/a0 (3 seeds): mIoU {100 * np.mean(values[0]):.2f}, standard deviation "):
+        assert text in page
+        assert text in printed
+
+
+def test_what_holds_over_images_alone_is_no_winner_of_seeds(tmp_path: Path) -> None:
+    one = [of_seed(tmp_path / f"x/a{seed}", seed, right) for seed, right in enumerate((50, 70))]
+    other = [of_seed(tmp_path / f"x/b{seed}", seed, right, rate=0.2) for seed, right in enumerate((60, 80))]
+    [pair] = said(tmp_path, *one, *other)["comparisons"]
+    assert pair["mIoU"]["low"] > 0
+    assert pair["over_seeds"]["low"] < 0
+    assert pair["winner"] is None
+    assert pair["sentence"].startswith("No difference can be told between x/a0 (2 seeds) and x/b0 (2 seeds): +")
+    [mixed] = said(tmp_path, *one, other[1])["comparisons"]
+    assert mixed["winner"] is None
+    assert mixed["over_seeds"] is None
+    assert mixed["sentence"].startswith("Whether x/b1 is better than x/a0 (2 seeds) cannot be told: +")
+    assert mixed["sentence"].endswith("on 40 images; x/b1 is one training: evaluate others with other seeds")
+
+
+def test_trainings_without_any_spread_have_no_winner(tmp_path: Path) -> None:
+    one = [of_seed(tmp_path / f"x/a{seed}", seed, 50) for seed in range(2)]
+    other = [of_seed(tmp_path / f"x/b{seed}", seed, 80, rate=0.2) for seed in range(2)]
+    [pair] = said(tmp_path, *one, *other)["comparisons"]
+    assert (pair["winner"], pair["over_seeds"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 0},
+        {"weights": {"sha256": "a0"}},
+        {"weights": {"path": "gone/checkpoints/best.ckpt"}},
+        {"weights": {"path": "{training}/last.ckpt"}},
+        {"rate": 0.2},
+    ],
+)
+def test_only_runs_that_differ_in_their_seed_alone_are_summed_up(tmp_path: Path, changes: dict[str, Any]) -> None:
+    first = of_seed(tmp_path / "x/a0", 0, 60)
+    if (weights := changes.get("weights", {})).get("path", "").startswith("{"):
+        weights["path"] = str(tmp_path / "trainings/a1/checkpoints/last.ckpt")
+    second = of_seed(tmp_path / "x/a1", **{"seed": 1, "right": 70, **changes})
+    found = said(tmp_path, first, second)
+    assert found["seeds"] == []
+    assert found["comparisons"][0]["winner"] == "x/a1"  # of one run each: over images, as ever
+
+
+def test_trainings_alone_are_summed_up_but_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = []
+    for place, (seed, rate) in enumerate(((0, 0.1), (1, 0.1), (0, 0.2))):
+        folders.append(run(tmp_path / f"x/t{place}", 60 + place))
+        folder = Path(folders[-1])
+        (folder / "images.npz").unlink()
+        (folder / "checkpoints").mkdir()
+        (folder / "config.yaml").write_text(json.dumps({"seed_everything": seed, "model": {"lr": rate}}))
+    found = said(tmp_path, *folders)
+    assert [side["runs"] for side in found["seeds"]] == [["x/t0", "x/t1"]]
+    assert (found["comparisons"], found["not_compared"]) == ([], None)
+    assert capsys.readouterr().err == ""

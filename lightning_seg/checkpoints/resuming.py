@@ -23,7 +23,7 @@ _PROGRESS = ("optimizer", "base_lrs", "last_epoch", "_step_count", "_last_lr", "
 _ONCE = ("model.weights", "model.fresh_head", "model.allow_missing")
 """Settings that only count before the first step."""
 
-_ASIDE = (
+ASIDE = (
     "name", "seed_everything", "data.seed", "data.num_workers", "data.predict", "data.test", "data.cache",
     "trainer.logger", "trainer.enable_", "trainer.log_every_n_steps", "trainer.profiler", "trainer.num_sanity",
     "trainer.default_root_dir", "trainer.fast_dev_run",
@@ -158,7 +158,7 @@ def settings_problems(before: Mapping[str, Any], here: Mapping[str, Any]) -> lis
 
 def settings_changes(before: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """The differences between two runs' settings by dotted names, each as ``name old → new``."""
-    names = [name for name in dict.fromkeys([*before, *here]) if not name.startswith((*_ONCE, *_ASIDE))]
+    names = [name for name in dict.fromkeys([*before, *here]) if not name.startswith((*_ONCE, *ASIDE))]
     changed = [name for name in names if before.get(name) != here.get(name)] if before else []
     return [f"{name} {_change(before.get(name), here.get(name))}" for name in changed]
 

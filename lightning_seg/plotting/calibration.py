@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from lightning_seg.plotting.figures import new_figure, tidy
 from lightning_seg.plotting.runs import Run
 
 
@@ -13,11 +14,7 @@ def draw_calibration(runs: Sequence[Run], colours: Sequence[str]) -> Any:
         runs: of which at least one has ``calibration`` among its figures.
         colours: one for each.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.5, 7.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.5, 7.5)
     curve, share = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     curve.plot((0, 1), (0, 1), color="grey", linewidth=1, linestyle="--", label="as sure as right")
     for run, colour in zip(runs, colours, strict=True):
@@ -36,7 +33,6 @@ def draw_calibration(runs: Sequence[Run], colours: Sequence[str]) -> Any:
     share.set_xlim(0, 1)
     for panel in (curve, share):
         panel.set_ylim(0, 1)
-        panel.grid(alpha=0.25)
-        panel.spines[["top", "right"]].set_visible(False)
+        tidy(panel)
     curve.legend(fontsize=8, frameon=False)
     return figure

@@ -1,76 +1,99 @@
-"""Says whether one run is better than another that evaluated the same images, in words, as JSON and for the page."""
+"""Says whether one run is better than another that evaluated the same images, in words and as JSON."""
 
 import math
-import re
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from pathlib import Path
+from statistics import stdev
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from lightning_seg.errors import ConfigError
 from lightning_seg.metrics import comparison as statistics
-from lightning_seg.metrics.comparison import Totals
-from lightning_seg.metrics.functional import AbsentClasses, iou_of_totals
-from lightning_seg.plotting.runs import Run
+from lightning_seg.metrics.functional import iou_of_totals
+from lightning_seg.plotting.evaluated import Evaluated, aligned, read_evaluated, units_of
+from lightning_seg.plotting.seeds import Side
 
 SHOWN = 8
 """How many images are listed on which two runs differ most."""
 
-_COUNTS_AT_ONCE = 2**22
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What ``images.npz`` of a run says: names of N images and K classes, and totals (N, K)."""
-
-    run: Run
-    names: list[str]
-    class_names: list[str]
-    totals: Totals
-
-    @property
-    def absent_classes(self) -> AbsentClasses:
-        """The averaging rule of the evaluation."""
-        rule: AbsentClasses = self.run.metrics.get("absent_classes", "detectron2")
-        return rule
-
 
 @dataclass(frozen=True)
 class Compared:
-    """Two runs and the intervals of their difference; ``images`` are those on which their own mIoU differs most."""
+    """Two sides and the intervals of their difference.
 
-    first: str
-    second: str
+    Attributes:
+        one: one run, or several of one configuration; figures are then means.
+        other: what it is compared with.
+        classes: their names.
+        figures: intervals over images.
+        counted: what was evaluated, in words.
+        images: those on which their own mIoU differs most: name and both values.
+    """
+
+    one: Side
+    other: Side
     classes: list[str]
     figures: statistics.Comparison
     counted: str
     images: list[tuple[str, float, float]]
 
     @property
+    def first(self) -> str:
+        """The name of the one side."""
+        return self.one.name
+
+    @property
+    def second(self) -> str:
+        """The name of the other side."""
+        return self.other.name
+
+    @property
+    def over_seeds(self) -> tuple[float, float] | None:
+        """The interval of the difference over seeds; None unless both sides have several runs that differ."""
+        sides = (self.one.values, self.other.values)
+        if min(map(len, sides)) < 2 or not any(map(stdev, sides)):
+            return None
+        return statistics.mean_difference_interval(*sides)
+
+    @property
     def winner(self) -> str | None:
-        """The run whose mIoU is higher, if the interval of the difference does not hold zero."""
-        low, high = self.figures.low[0], self.figures.high[0]
-        return self.second if low > 0 else self.first if high < 0 else None
+        """The side whose mIoU is higher, if no interval of the difference holds zero.
+
+        Of several runs of a side, both sides need them: the difference must hold over images and over seeds.
+        """
+        intervals = [(self.figures.low[0].item(), self.figures.high[0].item())]
+        if len(self.one.runs) > 1 or len(self.other.runs) > 1:
+            intervals.append(self.over_seeds or (-math.inf, math.inf))
+        if all(low > 0 for low, _ in intervals):
+            return self.second
+        return self.first if all(high < 0 for _, high in intervals) else None
 
     def __str__(self) -> str:
-        ends = [100 * value[0].item() for value in (self.figures.difference, self.figures.low, self.figures.high)]
+        difference = 100 * self.figures.difference[0].item()
+        ends = [(self.figures.low[0].item(), self.figures.high[0].item(), " over images")]
+        if self.over_seeds is not None:
+            ends.insert(0, (*self.over_seeds, " over seeds"))
+        if len(self.one.runs) == len(self.other.runs) == 1:
+            ends = [(*ends[0][:2], "")]
         if self.winner is None:
-            return (
-                f"No difference can be told between {self.first} and {self.second}: {ends[0]:+.1f} points of mIoU "
-                f"({ends[1]:+.1f} to {ends[2]:+.1f}) on {self.counted}"
-            )
-        low, points, high = sorted(map(abs, ends))
-        digits = 1 if round(low, 1) else 3
-        other = self.first if self.winner == self.second else self.second
+            spans = ", ".join(f"{100 * low:+.1f} to {100 * high:+.1f}{over}" for low, high, over in ends)
+            said = f"No difference can be told between {self.first} and {self.second}"
+            alone = [side for side in (self.one, self.other) if len(side.runs) == 1]
+            after = ""
+            if len(alone) == 1:
+                said = f"Whether {self.second} is better than {self.first} cannot be told"
+                after = f"; {alone[0].name} is one training: evaluate others with other seeds"
+            return f"{said}: {difference:+.1f} points of mIoU ({spans}) on {self.counted}{after}"
+        digits = 1 if all(round(100 * abs(end), 1) for span in ends for end in span[:2]) else 3
+        spans = ", ".join(
+            "{:.{d}f} to {:.{d}f}{}".format(*sorted((100 * abs(low), 100 * abs(high))), over, d=digits)
+            for low, high, over in ends
+        )
+        loser = self.first if self.winner == self.second else self.second
         return (
-            f"{self.winner} is better than {other} by {points:.{digits}f} points of mIoU "
-            f"({low:.{digits}f} to {high:.{digits}f}) on {self.counted}"
+            f"{self.winner} is better than {loser} by {abs(difference):.{digits}f} points of mIoU ({spans}) "
+            f"on {self.counted}"
         )
 
     def rows(self) -> list[tuple[str, list[float | None]]]:
@@ -93,6 +116,7 @@ class Compared:
             "second": self.second,
             "sentence": str(self),
             "winner": self.winner,
+            "over_seeds": None if self.over_seeds is None else dict(zip(keys[3:], self.over_seeds, strict=True)),
             **dict(rows[:2]),
             "IoU": dict(rows[2:]),
             "most_different_images": [
@@ -101,173 +125,44 @@ class Compared:
         }
 
 
-def compare_runs(runs: Sequence[Run], group_by: str | None = None) -> list[Compared]:
-    """Compare the first of the evaluated runs with each other one.
+def compare_sides(sides: Sequence[Side], group_by: str | None = None) -> list[Compared]:
+    """Compare the first of the sides with each other one; nothing is compared if there are only trainings.
 
     Args:
-        runs: those without an evaluation are left out.
+        sides: evaluated runs by configuration.
         group_by: a regular expression whose first group names the scene of an image; scenes are drawn, not images.
 
     Raises:
         ConfigError: if they cannot be compared: the message names the image, class or file.
     """
-    evaluated = [run for run in runs if run.metrics]
-    if len(evaluated) < 2:
+    runs = [run for side in sides for run in side.runs]
+    if len(sides) < 2 or all(run.trained and not (run.folder / "images.npz").is_file() for run in runs):
         return []
-    first = read_evaluated(evaluated[0])
-    units, what = _units(first.names, group_by)
+    first = read_evaluated(sides[0].runs[0])
+    units, what = units_of(first.names, group_by)
     if what < statistics.MIN_UNITS:
         raise ConfigError(
             f"{what} {'scenes' if group_by else 'images'} are too few for an interval: at least "
             f"{statistics.MIN_UNITS} are needed"
         )
     counted = f"{len(first.names)} images" + (f" of {what} scenes" if group_by else "")
+    one = [first, *(aligned(first, read_evaluated(run)) for run in sides[0].runs[1:])]
     found = []
-    for run in evaluated[1:]:
-        other = _aligned(first, read_evaluated(run))
-        figures = statistics.compare([first.totals.by_unit(units)], [other.totals.by_unit(units)], first.absent_classes)
-        images = _most_different(first, other)
-        found.append(Compared(first.run.name, run.name, first.class_names, figures, counted, images))
+    for side in sides[1:]:
+        other = [aligned(first, read_evaluated(run)) for run in side.runs]
+        totals = ([run.totals.by_unit(units) for run in some] for some in (one, other))
+        figures = statistics.compare(*totals, first.absent_classes)
+        found.append(Compared(sides[0], side, first.class_names, figures, counted, _most_different(one, other)))
     return found
 
 
-def read_evaluated(run: Run) -> Evaluated:
-    """Read ``images.npz``; never are all its matrices in memory.
-
-    Raises:
-        ConfigError: if it is missing, damaged, or of another evaluation than ``metrics.json``.
-    """
-    file = run.folder / "images.npz"
-    if not file.is_file():
-        raise ConfigError(f"{run.folder} has no images.npz: run `train.py validate` or `test` with its checkpoint")
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            names, classes = arrays["names"].tolist(), arrays["class_names"].tolist()
-        totals = _read_totals(file)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{file} is not the images.npz of a run ({type(error).__name__}: {error})") from None
-    counts = torch.tensor(run.metrics["confusion_matrix"])
-    expected = (counts.diagonal(), counts.sum(1), counts.sum(0))
-    sums = (totals.hits.sum(0), totals.true.sum(0), totals.predicted.sum(0))
-    if len(names) != len(totals.true) or not all(map(torch.equal, sums, expected)):
-        raise ConfigError(f"{file} and metrics.json beside it are of different evaluations: evaluate the run again")
-    return Evaluated(run, names, classes, totals)
+def _most_different(one: Sequence[Evaluated], other: Sequence[Evaluated]) -> list[tuple[str, float, float]]:
+    first, second = (torch.stack([_own_miou(run) for run in some]).mean(0) for some in (one, other))
+    order = (second - first).abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[:SHOWN].tolist()
+    return [(one[0].names[place], first[place].item(), second[place].item()) for place in order]
 
 
-def _read_totals(file: Path) -> Totals:
-    with zipfile.ZipFile(file) as archive, archive.open("matrices.npy") as member:
-        np.lib.format.read_magic(member)
-        (images, classes, _), _, kind = np.lib.format.read_array_header_1_0(member)
-        step = max(1, _COUNTS_AT_ONCE // classes**2)
-        parts = [Totals.of_matrices(torch.zeros(0, classes, classes, dtype=torch.int64))]
-        for first in range(0, images, step):
-            some = min(step, images - first)
-            read = np.frombuffer(member.read(some * classes**2 * kind.itemsize), kind)
-            matrices = read.reshape(some, classes, classes).astype(np.int64)
-            parts.append(Totals.of_matrices(torch.from_numpy(matrices)))
-    return Totals(*(torch.cat([getattr(part, name) for part in parts]) for name in ("hits", "true", "predicted")))
-
-
-def _aligned(first: Evaluated, other: Evaluated) -> Evaluated:
-    """The other evaluation in the order of the first one's images; refused if they are not of the same data."""
-    both = f"{first.run.name} and {other.run.name} cannot be compared"
-    if first.class_names != other.class_names:
-        raise ConfigError(f"{both}: their classes are {first.class_names} and {other.class_names}")
-    if first.absent_classes != other.absent_classes:
-        raise ConfigError(f"{both}: model.absent_classes is {first.absent_classes} and {other.absent_classes}")
-    for one, another in ((first, other), (other, first)):
-        if lacking := sorted(set(one.names) - set(another.names)):
-            raise ConfigError(
-                f"{both}: {len(lacking)} images of {one.run.name}, such as {lacking[0]}, are not in "
-                f"{another.run.name}: evaluate both on the same split, without limits"
-            )
-    if first.names != other.names:
-        if len(set(first.names)) < len(first.names):
-            raise ConfigError(f"{both}: several images have one name, and their order differs")
-        places = {name: place for place, name in enumerate(other.names)}
-        order = torch.tensor([places[name] for name in first.names])
-        moved = Totals(*(part[order] for part in (other.totals.hits, other.totals.true, other.totals.predicted)))
-        other = Evaluated(other.run, first.names, other.class_names, moved)
-    differing = (first.totals.true != other.totals.true).nonzero()
-    if len(differing):
-        image, index = differing[0].tolist()
-        counts = (first.totals.true[image, index].item(), other.totals.true[image, index].item())
-        raise ConfigError(
-            f"{both}: {first.names[image]} has {counts[0]} true pixels of {first.class_names[index]} in the one and "
-            f"{counts[1]} in the other, and {len(set(differing[:, 0].tolist()))} images differ so: evaluate both with "
-            "the same masks, data.label_map and data.ignore_index"
-        )
-    return other
-
-
-def _units(names: Sequence[str], group_by: str | None) -> tuple[Tensor, int]:
-    """The unit of each image, (N,) int64, and how many there are."""
-    if group_by is None:
-        return torch.arange(len(names)), len(names)
-    try:
-        pattern = re.compile(group_by)
-    except re.error as error:
-        raise ConfigError(f"--group_by {group_by!r} is no regular expression: {error}") from None
-    examples = ", ".join(names[:3])
-    if not pattern.groups:
-        raise ConfigError(f"--group_by {group_by!r} has no group (…) that names the scene; images are {examples}")
-    found = [pattern.search(name) for name in names]
-    scenes = [None if match is None else match[1] for match in found]
-    if None in scenes:
-        lacking = [name for name, scene in zip(names, scenes, strict=True) if scene is None]
-        raise ConfigError(
-            f"--group_by {group_by!r} finds no scene in {len(lacking)} of {len(names)} images, such as "
-            f"{', '.join(lacking[:3])}"
-        )
-    numbers = {scene: number for number, scene in enumerate(dict.fromkeys(scenes))}
-    if len(numbers) < statistics.MIN_UNITS:
-        raise ConfigError(
-            f"--group_by {group_by!r} finds {len(numbers)} scenes ({', '.join(map(str, numbers))}) in {examples}, …: "
-            f"an interval needs at least {statistics.MIN_UNITS}"
-        )
-    return torch.tensor([numbers[scene] for scene in scenes]), len(numbers)
-
-
-def _most_different(first: Evaluated, other: Evaluated) -> list[tuple[str, float, float]]:
-    each = [
-        iou_of_totals(side.hits.double(), side.true.double(), side.predicted.double(), first.absent_classes).nanmean(1)
-        for side in (first.totals, other.totals)
-    ]
-    order = (each[1] - each[0]).abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[:SHOWN].tolist()
-    return [(first.names[place], each[0][place].item(), each[1][place].item()) for place in order]
-
-
-def comparison_section(compared: Sequence[Compared], refused: str, names: Mapping[str, str]) -> str:
-    """The part of the page: sentences, a table of intervals, and the images on which the runs differ most."""
-    if refused:
-        return f"<h2>Is one better?</h2><p>Not compared: {escape(refused)}.</p>"
-    parts = []
-    for pair in compared:
-        rows = ""
-        for name, values in pair.rows():
-            bold = "" if values[3] is None or values[3] <= 0 <= (values[4] or 0) else " top"
-            shown = [_points(value, signed=place > 1) for place, value in enumerate(values)]
-            span = "too few images" if values[3] is None else f"{shown[3]} to {shown[4]}"
-            cells = "".join(f"<td class=number>{value}</td>" for value in shown[:2])
-            rows += f"<tr><td>{escape(name)}</td>{cells}<td class='number{bold}'>{shown[2]}</td>"
-            rows += f"<td class=number>{span}</td></tr>"
-        heads = f"<th>points</th><th>{names[pair.first]}</th><th>{names[pair.second]}</th><th>difference</th>"
-        parts.append(
-            f"<p><b>{escape(str(pair))}.</b></p><div class=wide><table><thead><tr>{heads}<th>95 % interval</th></tr>"
-            f"</thead><tbody>{rows}</tbody></table></div><h3>Images on which they differ most (own mIoU)</h3>"
-            f"<div class=wide><table><thead><tr>{heads.replace('points', 'image')}</tr></thead><tbody>"
-        )
-        for image, one, other in pair.images:
-            cells = "".join(
-                f"<td class=number>{_points(value, signed=signed)}</td>"
-                for value, signed in ((one, False), (other, False), (other - one, True))
-            )
-            parts.append(f"<tr><td>{escape(image)}</td>{cells}</tr>")
-        parts.append("</tbody></table></div>")
-    return f"<h2>Is one better?</h2>{''.join(parts)}" if parts else ""
-
-
-def _points(value: float | None, signed: bool) -> str:
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
+def _own_miou(run: Evaluated) -> torch.Tensor:
+    """The mIoU of each image, (N,) float64; NaN without a counted pixel."""
+    hits, true, predicted = (part.double() for part in (run.totals.hits, run.totals.true, run.totals.predicted))
+    return iou_of_totals(hits, true, predicted, run.absent_classes).nanmean(1)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_seg.plotting.figures import _figure, _tidy, colours_of
+from lightning_seg.plotting.figures import colours_of, new_figure, tidy
 from lightning_seg.plotting.runs import Run
 
 PARTS = {
@@ -24,7 +24,7 @@ def draw_errors(runs: Sequence[Run]) -> Any:
     known = [(run, colour) for run, colour in zip(runs, colours_of(runs), strict=True) if "errors" in run.metrics]
     costs = [_costs(run) for run, _ in known]
     pairs = [name for name in costs[0] if name not in PARTS.values()][:_PAIRS]
-    figure = _figure(8, 1.6 + (len(PARTS) + len(pairs)) * (0.14 + 0.16 * len(known)))
+    figure = new_figure(8, 1.6 + (len(PARTS) + len(pairs)) * (0.14 + 0.16 * len(known)))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(len(PARTS), max(1, len(pairs))))
     height = 0.8 / len(known)
     for panel, names in ((above, [*PARTS.values()]), (below, pairs)):
@@ -36,7 +36,7 @@ def draw_errors(runs: Sequence[Run]) -> Any:
                 panel.text(max(value, 0), place, f" {value:.1f}", va="center", fontsize=7)
         panel.set_yticks(range(len(names)), names)
         panel.invert_yaxis()
-        _tidy(panel, axis="x")
+        tidy(panel, axis="x")
     above.set_title("together: 1 − mIoU", fontsize=9, loc="left")
     below.set_title("of the classes confused, by pair", fontsize=9, loc="left")
     below.set_visible(bool(pairs))

@@ -28,7 +28,7 @@ def draw_curves(runs: Sequence[Run]) -> Any:
     names = [name for name in CURVES if any(name in run.curves for run, _ in lines)]
     columns = min(2, max(1, len(names)))
     rows = -(-max(1, len(names)) // columns)
-    figure = _figure(11, 2.6 * rows + 0.4)
+    figure = new_figure(11, 2.6 * rows + 0.4)
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for panel, name in zip(panels, names, strict=False):
         for run, colour in lines:
@@ -42,7 +42,7 @@ def draw_curves(runs: Sequence[Run]) -> Any:
                 panel.scatter(*run.best, s=60, facecolors="none", edgecolors=colour, linewidths=1.4, zorder=3)
         panel.set_title(name, fontsize=10, loc="left", fontweight="bold", pad=10)
         panel.set_xlabel("optimiser steps", fontsize=8)
-        _tidy(panel)
+        tidy(panel)
     for panel in figure.axes[len(names) :]:
         panel.set_visible(False)
     if names:
@@ -57,7 +57,7 @@ def draw_classes(runs: Sequence[Run]) -> Any:
     classes = list(dict.fromkeys(name for run, _ in evaluated for name in run.metrics["IoU"]))
     first = evaluated[0][0].metrics["IoU"]
     classes.sort(key=lambda name: first.get(name) or 0.0)
-    figure = _figure(8, 1.2 + len(classes) * (0.12 + 0.14 * len(evaluated)))
+    figure = new_figure(8, 1.2 + len(classes) * (0.12 + 0.14 * len(evaluated)))
     panel = figure.subplots()
     height = 0.8 / len(evaluated)
     for number, (run, colour) in enumerate(evaluated):
@@ -77,7 +77,7 @@ def draw_classes(runs: Sequence[Run]) -> Any:
     panel.set_xlim(0, 1)
     panel.set_ylim(-0.6, len(classes) - 0.4)
     panel.set_xlabel("IoU", fontsize=8)
-    _tidy(panel, axis="x")
+    tidy(panel, axis="x")
     figure.legend(loc="outside upper center", ncols=2, fontsize=8, frameon=False)
     return figure
 
@@ -85,11 +85,11 @@ def draw_classes(runs: Sequence[Run]) -> Any:
 def draw_differences(compared: Sequence[Compared], colours: Mapping[str, str]) -> Any:
     """A figure of the difference of each figure in points, with its 95 % interval; the second runs' colours."""
     names = [name for name, _ in compared[0].rows()][::-1]
-    figure = _figure(8, 1.2 + len(names) * (0.14 + 0.12 * len(compared)))
+    figure = new_figure(8, 1.2 + len(names) * (0.14 + 0.12 * len(compared)))
     panel = figure.subplots()
     panel.axvline(0, color="grey", linewidth=1)
     for number, pair in enumerate(compared):
-        colour = colours[pair.second]
+        colour = colours[pair.other.runs[0].name]
         for place, (_, values) in enumerate(pair.rows()[::-1]):
             height = place + 0.6 * ((len(compared) - 1) / 2 - number) / len(compared)
             difference, low, high = (None if value is None else 100 * value for value in values[2:])
@@ -101,7 +101,7 @@ def draw_differences(compared: Sequence[Compared], colours: Mapping[str, str]) -
     panel.set_yticks(range(len(names)), names, fontsize=8)
     panel.set_ylim(-0.6, len(names) - 0.4)
     panel.set_xlabel("difference in points, 95 % interval", fontsize=8)
-    _tidy(panel, axis="x")
+    tidy(panel, axis="x")
     figure.legend(loc="outside upper center", ncols=1, fontsize=8, frameon=False)
     return figure
 
@@ -113,7 +113,7 @@ def draw_confusion(run: Run) -> Any:
     counts, classes = np.array(run.metrics["confusion_matrix"]), list(run.metrics["IoU"])
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(14.0, 3 + 0.35 * len(classes))
-    figure = _figure(side + 1, side)
+    figure = new_figure(side + 1, side)
     panel = figure.subplots()
     figure.colorbar(panel.imshow(shares, vmin=0, vmax=1, cmap="Blues"), label="share of the true class's pixels")
     if len(classes) <= 50:
@@ -130,14 +130,26 @@ def draw_confusion(run: Run) -> Any:
     return figure
 
 
-def _tidy(panel: Any, axis: str = "both") -> None:
+def tidy(panel: Any, axis: str = "both") -> None:
+    """Give a panel a faint grid, no frame at the top and at the right, and small numbers.
+
+    Args:
+        panel: of a figure.
+        axis: which grid lines: ``x``, ``y`` or ``both``.
+    """
     panel.grid(alpha=0.25, axis=axis)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(labelsize=8)
     panel.set_axisbelow(True)
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure that needs no display.
+
+    Args:
+        width: in inches.
+        height: in inches.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from lightning_seg.plotting.comparison import Compared, comparison_section
+from lightning_seg.plotting.comparison import Compared
+from lightning_seg.plotting.comparison_page import comparison_section
 from lightning_seg.plotting.figures import colours_of
 from lightning_seg.plotting.folds import Folds
 from lightning_seg.plotting.runs import AVERAGES, Run, differing_settings
+from lightning_seg.plotting.seeds import Side
 from lightning_seg.plotting.slices import slices_section
 
 OVERLAYS = 8
@@ -52,6 +54,7 @@ def write_page(
     folds: Folds | None = None,
     compared: Sequence[Compared] = (),
     refused: str = "",
+    sides: Sequence[Side] = (),
 ) -> None:
     """Write the page.
 
@@ -62,12 +65,13 @@ def write_page(
         folds: what the runs are of, if they are of a cross-validation.
         compared: pairs of runs.
         refused: why they are not compared; empty if they are, or if there is nothing to compare.
+        sides: the evaluated runs by configuration.
     """
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     names = dict(zip((run.name for run in runs), map(_named, runs, colours_of(runs)), strict=True))
     body = [
         _results(runs, names),
-        comparison_section(compared, refused, names),
+        comparison_section(sides, compared, refused, names),
         _folds(folds),
         slices_section(runs, names),
         _settings(runs, names),
