@@ -97,7 +97,7 @@ def parse(args: Sequence[str]) -> Namespace:
     return settings
 
 
-def _data_of(settings: Namespace, part: str) -> SegmentationDataModule:
+def reviewed_data(settings: Namespace, part: str) -> SegmentationDataModule:
     """The data module without transforms, which the checkpoint brings."""
     parser = Parser()
     parser.add_class_arguments(SegmentationDataModule, "data", sub_configs=True)
@@ -119,7 +119,7 @@ def _review(settings: Namespace) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = load_checkpoint(path, find_device(device))
-    data = _data_of(settings.data, settings.split)
+    data = reviewed_data(settings.data, settings.split)
     if data.info.names != network.images.info.names:
         raise CheckpointError(
             f"{path} was trained on the classes {summarise(network.images.info.names)}, but the data has "
@@ -216,7 +216,7 @@ def _apply(settings: Namespace) -> None:
         data_settings = parser.parse_object({"data": decisions.data}).data
     else:
         data_settings = settings.data
-    data = _data_of(data_settings, decisions.split)
+    data = reviewed_data(data_settings, decisions.split)
     listing = data.listings.complete(decisions.split)
     data.listings.release()
     written, changed = write_ignored(decisions, listing, Path(settings.write_ignored).expanduser(), data.root)
