@@ -27,7 +27,7 @@ def collect(run: str, split: str, folder: Path, data: list[str]) -> tuple[int, i
     import torch
 
     from lightning_seg.checkpoints.evaluated import checkpoint_in
-    from lightning_seg.review import reviewed_data, parse
+    from lightning_seg.review import parse, reviewed_data
     from lightning_seg.reviewing.judging import dataset_of
     from lightning_seg.trained.module_network import load_checkpoint
 
