@@ -27,14 +27,14 @@ def collect(run: str, split: str, folder: Path, data: list[str]) -> tuple[int, i
     import torch
 
     from lightning_seg.checkpoints.evaluated import checkpoint_in
-    from lightning_seg.review import _data_of, parse
+    from lightning_seg.review import parse, reviewed_data
     from lightning_seg.reviewing.judging import dataset_of
     from lightning_seg.trained.module_network import load_checkpoint
 
     settings = parse(["--ckpt_path", run, "--split", split, *data])
     path = Path(run)
     network = load_checkpoint(checkpoint_in(path) if path.is_dir() else path, torch.device("cpu"))
-    listing = _data_of(settings.data, split).listings.complete(split)
+    listing = reviewed_data(settings.data, split).listings.complete(split)
     dataset = dataset_of(network, listing)
     for position in range(len(dataset)):
         item: Any = dataset[position]

@@ -20,13 +20,15 @@ from lightning_seg.errors import CheckpointError, ConfigError, DataError, Lightn
 from lightning_seg.files import replacing, sha256, use_utf8
 from lightning_seg.machine import usable_cpus
 from lightning_seg.module import SegmentationModule
-from lightning_seg.reviewing.judging import Judge, Processes, dataset_of
+from lightning_seg.reviewing.folds import Folds
+from lightning_seg.reviewing.judging import Judge, Processes, begin_together, dataset_of
 from lightning_seg.reviewing.masks import read_decisions, write_ignored
 from lightning_seg.reviewing.page import write_page
 from lightning_seg.reviewing.ranking import rank
-from lightning_seg.reviewing.record import ReviewFolder
-from lightning_seg.structures import summarise
-from lightning_seg.trained.module_network import find_device, load_checkpoint
+from lightning_seg.reviewing.record import FOLDS, ReviewFolder
+from lightning_seg.structures import Sample, summarise
+from lightning_seg.trained.module_network import ModuleNetwork, find_device, load_checkpoint
+from lightning_seg.training import fit
 
 _MOST_WORKERS = 4
 
@@ -41,7 +43,10 @@ def main(args: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if args is None else list(args)
     try:
         settings = parse(given)
-        _apply(settings) if settings.apply is not None else _review(settings)
+        if settings.apply is not None:
+            _apply(settings)
+        else:
+            _review(settings) if settings.folds is None else _review_folds(settings)
     except LightningSegError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -65,6 +70,13 @@ def parse(args: Sequence[str]) -> Namespace:
     parser.add_argument("-c", "--config", action=MergingConfigFile, help="YAML file; null: that of the run.")
     parser.add_argument("--ckpt_path", type=str | None, default=None, help="Run folder or checkpoint that judges.")
     parser.add_argument("--split", type=str, default="train", help="train, val or test.")
+    parser.add_argument(
+        "--folds", type=int | None, default=None, help="Train as many networks as the run was; each judges what it has "
+        "not seen."
+    )  # fmt: skip
+    parser.add_argument(
+        "--group_by", type=str | None, default=None, help="Regular expression: one fold for each match."
+    )
     parser.add_argument("--output", type=str | None, default=None, help="Folder; null: review_<split> in the run's.")
     parser.add_argument("--overwrite", action=ActionYesNo, nargs="?", default=False, help="Begin anew.")
     parser.add_argument("--most", type=int, default=500, help="Suspects that are listed at most.")
@@ -93,11 +105,22 @@ def parse(args: Sequence[str]) -> Namespace:
     for name in ("most", "shown"):
         if settings[name] < 1:
             raise ConfigError(f"--{name} is {settings[name]}, but must be at least 1")
+    if settings.folds is not None and settings.folds < 2:
+        raise ConfigError(
+            f"--folds is {settings.folds}, but must be at least 2: each is judged by what the others teach"
+        )
+    if settings.folds is None and settings.group_by is not None:
+        raise ConfigError("--group_by keeps samples in one fold: give --folds, too")
+    if settings.folds is not None and settings.data.fold is not None:
+        raise ConfigError(
+            f"the data is that of fold {settings.data.fold} (data.fold) already: give --folds the run of a whole "
+            "split, or leave --folds out to review this fold"
+        )
     settings.dumped = yaml.safe_load(parser.dump(settings, skip_unset=False))["data"]
     return settings
 
 
-def _data_of(settings: Namespace, part: str) -> SegmentationDataModule:
+def reviewed_data(settings: Namespace, part: str) -> SegmentationDataModule:
     """The data module without transforms, which the checkpoint brings."""
     parser = Parser()
     parser.add_class_arguments(SegmentationDataModule, "data", sub_configs=True)
@@ -113,60 +136,100 @@ def _data_of(settings: Namespace, part: str) -> SegmentationDataModule:
 
 def _review(settings: Namespace) -> None:
     processes = Processes.of_environment()
-    path = Path(settings.ckpt_path).expanduser()
-    path = checkpoint_in(path) if path.is_dir() else path
+    path = _checkpoint_of(settings)
     device = f"cuda:{processes.local_rank}" if settings.device == "cuda" and processes.count > 1 else settings.device
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        network = load_checkpoint(path, find_device(device))
-    data = _data_of(settings.data, settings.split)
-    if data.info.names != network.images.info.names:
-        raise CheckpointError(
-            f"{path} was trained on the classes {summarise(network.images.info.names)}, but the data has "
-            f"{summarise(data.info.names)}: give the data of its training"
-        )
+    network = _load(path, device)
+    data = reviewed_data(settings.data, settings.split)
+    _refuse_other_classes(network, path, data)
     listing = data.listings.complete(settings.split)
     data.listings.release()
-    output = _output_of(settings, path)
-    made_with = {
-        "checkpoint": sha256(path), "split": settings.split, "classes": data.info.names, "data": settings.dumped,
-    }  # fmt: skip
-    folder = ReviewFolder(output, made_with)
+    folder = ReviewFolder(
+        _output_of(settings, path),
+        {
+            "checkpoint": sha256(path), "split": settings.split, "classes": data.info.names, "data": settings.dumped,
+        },
+    )  # fmt: skip
     judge = Judge(network, listing, folder, processes)
     with processes.joined():
-        _begin_together(processes, folder, judge, overwrite=settings.overwrite)
-        done = set(processes.share([name for name, _ in folder.judged()] if processes.rank == 0 else None)[0])
+        done = begin_together(processes, folder, listing.samples, overwrite=settings.overwrite)
         left = [position for position, sample in enumerate(listing.samples) if sample.name not in done]
-        if done and processes.rank == 0:
-            print(f"{len(done)} of {len(listing.samples)} images are judged in {output} already", file=sys.stderr)
         judge.judge(left, min(usable_cpus(processes.count), _MOST_WORKERS))
         failures = [text for texts in processes.share(judge.failures) for text in texts]
         if processes.rank == 0:
             _write_results(settings, folder, judge)
         processes.share(None)
+    _refuse_failures(failures, listing.samples)
+
+
+def _review_folds(settings: Namespace) -> None:
+    """Train a network for each fold on the others, and let it judge the fold; all suspects are ranked together."""
+    processes = Processes.of_environment()
+    if processes.count > 1:
+        raise ConfigError("review --folds trains and judges in one process: start it without torchrun or srun")
+    path = _checkpoint_of(settings)
+    config = config_of_checkpoint(["validate", "--ckpt_path", settings.ckpt_path])
+    if config is None:
+        raise ConfigError(f"--folds repeats the training of a run: give --ckpt_path a run folder, not {path}")
+    find_device(settings.device)
+    data = reviewed_data(settings.data, settings.split)
+    listing = data.listings.complete(settings.split)
+    output = _output_of(settings, path)
+    folds = Folds(
+        config, settings.split, settings.folds, settings.group_by, settings.dumped, output.absolute() / FOLDS
+    )  # fmt: skip
+    positions = folds.positions(listing.samples, data.readers[settings.split], data.root)
+    data.listings.release()
+    folder = ReviewFolder(
+        output,
+        {
+            **folds.made_with(listing.samples), "split": settings.split, "classes": data.info.names,
+            "data": settings.dumped,
+        },
+    )  # fmt: skip
+    done = begin_together(processes, folder, listing.samples, overwrite=settings.overwrite)
+    failures: list[str] = []
+    for number, members in enumerate(positions):
+        path = folds.checkpoint(number, lambda file, options: fit(file, options).path)
+        claim_folder(folder.path, predicts=True)  # a training releases all
+        network = _load(path, settings.device)
+        _refuse_other_classes(network, path, data)
+        judge = Judge(network, listing, folder, processes)
+        left = [position for position in members if listing.samples[position].name not in done]
+        judge.judge(left, min(usable_cpus(1), _MOST_WORKERS))
+        failures += judge.failures
+    _write_results(settings, folder, judge)
+    _refuse_failures(failures, listing.samples)
+
+
+def _checkpoint_of(settings: Namespace) -> Path:
+    path = Path(settings.ckpt_path).expanduser()
+    return checkpoint_in(path) if path.is_dir() else path
+
+
+def _load(path: Path, device: str) -> ModuleNetwork:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return load_checkpoint(path, find_device(device))
+
+
+def _refuse_other_classes(network: ModuleNetwork, path: Path, data: SegmentationDataModule) -> None:
+    if data.info.names != network.images.info.names:
+        raise CheckpointError(
+            f"{path} was trained on the classes {summarise(network.images.info.names)}, but the data has "
+            f"{summarise(data.info.names)}: give the data of its training"
+        )
+
+
+def _refuse_failures(failures: Sequence[str], samples: Sequence[Sample]) -> None:
     if failures:
-        raise DataError(f"{len(failures)} of {len(listing.samples)} samples could not be judged: {summarise(failures)}")
-
-
-def _begin_together(processes: Processes, folder: ReviewFolder, judge: Judge, *, overwrite: bool) -> None:
-    """Make the folder ready on the first process; if that refuses it, all end."""
-    problem: LightningSegError | None = None
-    if processes.rank == 0:
-        try:
-            folder.begin(overwrite=overwrite)
-            claim_folder(folder.path, predicts=True)
-            folder.join(judge.listing.samples)
-        except LightningSegError as error:
-            problem = error
-    if (found := processes.share(problem)[0]) is not None:
-        raise found if processes.rank == 0 else SystemExit(1)
+        raise DataError(f"{len(failures)} of {len(samples)} samples could not be judged: {summarise(failures)}")
 
 
 def _output_of(settings: Namespace, checkpoint: Path) -> Path:
     if settings.output is not None:
         return Path(settings.output).expanduser()
     run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-    return run / f"review_{settings.split}"
+    return run / (f"review_{settings.split}" if settings.folds is None else f"review_{settings.split}_folds")
 
 
 def _write_results(settings: Namespace, folder: ReviewFolder, judge: Judge) -> None:
@@ -216,7 +279,7 @@ def _apply(settings: Namespace) -> None:
         data_settings = parser.parse_object({"data": decisions.data}).data
     else:
         data_settings = settings.data
-    data = _data_of(data_settings, decisions.split)
+    data = reviewed_data(data_settings, decisions.split)
     listing = data.listings.complete(decisions.split)
     data.listings.release()
     written, changed = write_ignored(decisions, listing, Path(settings.write_ignored).expanduser(), data.root)

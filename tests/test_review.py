@@ -7,16 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
 
-from lightning_seg.data import Folder
+import lightning_seg
+from lightning_seg import review as command_module
+from lightning_seg.data import Folder, Split
 from lightning_seg.data.reading import read_mask
+from lightning_seg.errors import ConfigError
 from lightning_seg.review import main
 from lightning_seg.reviewing.regions import decode
 from tests.browsers import CHROMIUM, Browser
@@ -116,6 +121,10 @@ def test_wrong_settings_are_refused(checkpoint: Path, tmp_path: Path, capsys: py
         (["--ckpt_path", str(checkpoint), "--split", "all"], "--split is all, but must be train, val or test"),
         (["--ckpt_path", str(checkpoint), "--most", "0"], "--most is 0, but must be at least 1"),
         (["--ckpt_path", str(checkpoint), "--apply", "d.json"], "--apply and --write_ignored go together"),
+        (["--ckpt_path", str(checkpoint), "--folds", "1"], "--folds is 1, but must be at least 2"),
+        (["--ckpt_path", str(checkpoint), "--group_by", "(a)"], "--group_by keeps samples in one fold: give --folds"),
+        (["--ckpt_path", str(checkpoint), "--folds", "2", "--data.fold", "0"], "is that of fold 0 (data.fold) already"),
+        (["--ckpt_path", str(checkpoint), "--folds", "99"], "Split(folds=99) is more than the 6 samples in 6 groups"),
         ([], "review needs a trained model"),
         (["--ckpt_path", str(tmp_path / "no.ckpt")], "no.ckpt does not exist"),
     ]:
@@ -150,6 +159,64 @@ def test_a_killed_review_goes_on(checkpoint: Path, tmp_path: Path) -> None:
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert review(checkpoint, tmp_path / "out") == alone
+
+
+def folds_of(run: Path, output: Path, *more: str) -> dict[str, Any]:
+    return review(run, output, "--folds", "2", *more)
+
+
+@pytest.mark.runs
+def test_each_fold_is_judged_by_a_network_that_has_not_seen_it(
+    experiment: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = lightning_seg.fit(
+        experiment(), {"trainer.max_epochs": 1, "trainer.limit_val_batches": 0, "name": "base"}
+    ).path
+    out = tmp_path / "out"
+    trained: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+
+        def train(config: Path, options: Mapping[str, Any]) -> lightning_seg.Run:
+            if len(trained) == 1:
+                raise ConfigError("killed here")
+            trained.append(config.name)
+            return lightning_seg.fit(config, options)
+
+        patch.setattr(command_module, "fit", train)
+        assert main(["--ckpt_path", str(run), "--output", str(out), "--device", "cpu", "--folds", "2"]) == 1
+    assert trained == ["fold_0.yaml"]
+    first = out / "folds/fold_0/version_0/checkpoints/last.ckpt"
+    before = first.stat().st_mtime_ns
+    capsys.readouterr()
+    found = folds_of(run, out)
+    assert first.stat().st_mtime_ns == before  # a finished fold is not trained again
+    assert "3 of 6 images are judged in" in capsys.readouterr().err
+    assert sorted(path.name for path in (out / "folds").glob("fold_*/*")) == ["version_0", "version_0"]
+    judged = {line["name"]: line for line in map(json.loads, (out / "regions.jsonl").read_text().splitlines())}
+    assert sorted(judged) == sorted(path.stem for path in Path(found["data"]["root"]).glob("train/images/*"))
+    seen, compared, root = set(), 0, Path(found["data"]["root"])
+    for fold in range(2):
+        settings = yaml.safe_load((out / f"folds/fold_{fold}/version_0/config.yaml").read_text())
+        assert settings["trainer"]["max_epochs"] == 1
+        assert settings["model"] == yaml.safe_load((run / "config.yaml").read_text())["model"]
+        parts = {
+            part: Split(Folder("train/images", "train/masks"), part, folds=2, fold=fold).samples(root)
+            for part in ("train", "val")
+        }
+        assert settings["data"]["train"]["init_args"]["fold"] == settings["data"]["val"]["init_args"]["fold"] == fold
+        mine = {sample.name for sample in parts["val"]}
+        assert not mine & {sample.name for sample in parts["train"]}
+        seen |= mine
+        predictor = lightning_seg.load(out / f"folds/fold_{fold}/version_0/checkpoints/last.ckpt", device="cpu")
+        for sample in parts["val"]:
+            if judged[sample.name]["regions"]:
+                stored = cv2.imread(str(out / f"predictions/{sample.name}.png"), cv2.IMREAD_UNCHANGED)
+                assert np.array_equal(stored, predictor(str(sample.image)).mask)
+                compared += 1
+    assert compared > 2
+    assert seen == set(judged)
+    assert (out / "review.html").is_file()
+    assert folds_of(run, out) == found
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")

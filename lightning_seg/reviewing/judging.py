@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
+from lightning_seg.checkpoints.lock import claim_folder
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.listing.splits import Listing
 from lightning_seg.data.loading.loader import build_loader
 from lightning_seg.data.transforms.splits import transforms_of
-from lightning_seg.errors import DataError
+from lightning_seg.errors import DataError, LightningSegError
 from lightning_seg.files import inside, replacing
 from lightning_seg.reviewing.record import PREDICTIONS, ReviewFolder
 from lightning_seg.reviewing.regions import find_regions, opinion_of
@@ -125,6 +126,30 @@ class Judge:
         _, data = cv2.imencode(".png", predicted.astype(kind))
         with replacing(inside(self.folder.path / PREDICTIONS, f"{name}.png"), synced=False) as file:
             file.write(data.tobytes())
+
+
+def begin_together(
+    processes: Processes, folder: ReviewFolder, samples: Sequence[Sample], *, overwrite: bool
+) -> set[str]:
+    """Make the folder ready on the first process; if that refuses it, all end. The names of what is judged already.
+
+    Raises:
+        LightningSegError: if the folder holds something else, or another process uses it.
+    """
+    problem: LightningSegError | None = None
+    if processes.rank == 0:
+        try:
+            folder.begin(overwrite=overwrite)
+            claim_folder(folder.path, predicts=True)
+            folder.join(samples)
+        except LightningSegError as error:
+            problem = error
+    if (found := processes.share(problem)[0]) is not None:
+        raise found if processes.rank == 0 else SystemExit(1)
+    done = set(processes.share([name for name, _ in folder.judged()] if processes.rank == 0 else None)[0])
+    if done and processes.rank == 0:
+        print(f"{len(done)} of {len(samples)} images are judged in {folder.path} already", file=sys.stderr)
+    return done
 
 
 def dataset_of(network: ModuleNetwork, listing: Listing) -> SegmentationDataset:

@@ -1,6 +1,7 @@
 """The folder of a review: what is judged already, by any number of processes, outlives each of them."""
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,9 @@ REGIONS = "regions.jsonl"
 
 PREDICTIONS = "predictions"
 """The folder of label maps, one PNG for each image."""
+
+FOLDS = "folds"
+"""The folder of the networks that are trained for the folds."""
 
 RESULTS = ("suspects.json", "review.html")
 """What is written at the end."""
@@ -60,6 +64,8 @@ class ReviewFolder:
             if overwrite:
                 for path in [*self.path.glob("regions*.jsonl"), *(self.path / name for name in RESULTS)]:
                     path.unlink(missing_ok=True)
+                if (self.path / FOLDS).is_dir():
+                    shutil.rmtree(self.path / FOLDS)
             write_record(self.path, self.made_with)
         except OSError as error:
             raise ConfigError(f"{self.path} cannot be written to ({error.strerror}): give another --output") from None

@@ -121,7 +121,7 @@ def find_regions(labels: Labels, opinion: Opinion, ignore_index: int) -> list[Re
                 round(float(opinion.confidence[part][mask].mean(dtype=np.float64)), 4),
                 round(float(opinion.of_label[part][mask].mean(dtype=np.float64)), 4),
                 round(evidence, 3),
-                _encode(mask, left, top, labels.shape),
+                encode(mask, left, top, labels.shape),
             )
         )
     return sorted(regions, key=lambda region: (-region.evidence, region.box, region.label, region.predicted))
@@ -162,7 +162,7 @@ def _disagreements(
                 yield int(pair) >> 32, int(pair) & 0xFFFFFFFF, left + x, top + y, mask
 
 
-def _encode(mask: NDArray[np.bool_], left: int, top: int, size: tuple[int, ...]) -> str:
+def encode(mask: NDArray[np.bool_], left: int, top: int, size: tuple[int, ...]) -> str:
     whole = np.zeros(size, np.uint8, order="F")
     whole[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
     return str(coco_mask.encode(whole)["counts"].decode())

@@ -13,14 +13,14 @@ from lightning_seg.data.listing.splits import Listing
 from lightning_seg.data.stored import read_whole
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.reviewing.masks import Decisions, read_decisions, write_ignored
-from lightning_seg.reviewing.regions import _encode
+from lightning_seg.reviewing.regions import encode
 from tests.data.layouts import coco
 
 SIZE = (12, 15)
 IDS = np.arange(180).reshape(SIZE) % 3
 REGION = np.zeros(SIZE, bool)
 REGION[3:9, 4:11] = True
-COUNTS = _encode(REGION[3:9, 4:11], 4, 3, SIZE)
+COUNTS = encode(REGION[3:9, 4:11], 4, 3, SIZE)
 COLOURS = np.array([(200, 0, 0), (0, 200, 0), (0, 0, 200)], np.uint8)
 PALETTE: dict[str, Any] = {"a": "#c80000", "b": "#00c800", "c": "#0000c8", "ignore": "#ffffff"}
 
