@@ -1,5 +1,4 @@
-"""``images.csv`` and ``images.npz`` hold what was counted of each image, and ``metrics.json`` what was counted of all, on
-any number of processes."""
+"""``images.csv`` and ``images.npz`` say what was counted of each image, on any number of processes; so do all figures."""
 
 import csv
 import io
