@@ -1,4 +1,4 @@
-"""``images.csv`` and ``images.npz`` hold what was counted of each image, on any number of processes."""
+"""``images.csv`` and ``images.npz`` say what was counted of each image, on any number of processes; so do all figures."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +16,14 @@ import pytest
 import torch
 import torch.distributed as dist
 from PIL import Image
+from torch import Tensor
+from torchmetrics import Metric
 
 from lightning_seg.callbacks.image_files import _names, write_arrays, write_table
 from lightning_seg.cli import main
 from lightning_seg.metrics import AbsentClasses, Evaluation, ImageFigures, Report
 from lightning_seg.metrics.images import encode_image
+from lightning_seg.metrics.slices import slices_of
 from lightning_seg.structures import Sample
 from tests.conftest import CLASSES
 from tests.metrics.reports import images_of
@@ -29,25 +32,38 @@ from tests.processes import run_processes
 Experiment = Callable[..., Path]
 
 SIZES = [(5, 7), (8, 3), (6, 6), (1, 1), (9, 4)]
+"""In blocks of 12 × 12 pixels."""
 NAMES = ["a", "b", "c"]
+SHIFTS = ["day", "night", "day", "", "night"]
+"""Values of a column of a manifest."""
 
 
-def evaluated(rank: int, world_size: int, group: Any) -> ImageFigures:
-    """Images of unequal sizes, the third of them without a counted pixel, as rank ``rank`` of a group has them."""
-    evaluation = Evaluation(NAMES, 255, "mmseg")
-    for metric in (evaluation.confusion, evaluation.each_image):
-        metric.process_group = group
-    for position in range(rank, len(SIZES), world_size):
-        generator = torch.Generator().manual_seed(position)
-        prediction, truth = (
-            torch.randint(0, 3, SIZES[position], generator=generator).to(torch.uint8) for _ in range(2)
-        )
-        if position == 2:
-            truth.fill_(255)
-        evaluation.update(prediction, truth, position, torch.tensor(0.1) * position)
+def drawn(position: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A prediction, (H, W) uint8, how sure it is, (H, W) float32, and the truth: all kinds of errors are in them."""
+    generator = torch.Generator().manual_seed(position)
+    size = SIZES[position]
+    truth, other = (torch.randint(0, 3, size, generator=generator).to(torch.uint8) for _ in range(2))
+    prediction = torch.where(torch.rand(size, generator=generator) < 0.3, other, truth)
+    prediction, truth = (blocks.repeat_interleave(12, 0).repeat_interleave(12, 1) for blocks in (prediction, truth))
+    truth[8::24, 8::24] = 0
+    prediction[2:5, 2:5] = (truth[2:5, 2:5] + 1) % 3
+    if position == 2:
+        truth.fill_(255)
+    return prediction, torch.rand(truth.shape, generator=generator), truth
+
+
+def evaluated(group: Any, positions: Iterable[int]) -> Report:
+    """Images of unequal sizes, the third of them without a counted pixel, as a process with some of them has them."""
+    evaluation = Evaluation(NAMES, 255, "mmseg", error_budget=True, calibration=True)
+    for metric in evaluation.modules():
+        if isinstance(metric, Metric):
+            metric.process_group = group
+    for position in positions:
+        prediction, confidence, truth = drawn(position)
+        evaluation.update(prediction, truth, position, torch.tensor(0.1) * position, confidence)
     report = evaluation.report("test")
     assert report.images.matrices().sum(0).tolist() == report.matrix.tolist()
-    return report.images
+    return report
 
 
 def written(images: ImageFigures, names: list[str], class_names: list[str] = NAMES) -> list[bytes]:
@@ -60,23 +76,33 @@ def written(images: ImageFigures, names: list[str], class_names: list[str] = NAM
 
 
 def _evaluate(rank: int, folder: Path) -> None:
-    for world_size in (1, 2, 3):
+    for world_size, sharing in ((1, 1), (2, 2), (3, 3), (3, 2)):  # in the last group, one process has no image
         group = dist.new_group(list(range(world_size)))
         if rank < world_size:
-            files = written(evaluated(rank, world_size, group), [f"{place}" for place in range(len(SIZES))])
-            torch.save(files, folder / f"{world_size}-{rank}.pt")
+            report = evaluated(group, range(rank, len(SIZES), sharing) if rank < sharing else ())
+            figures = {**report.as_json(), "slices": slices_of(report.images, {"shift": SHIFTS})}
+            files = written(report.images, [f"{place}" for place in range(len(SIZES))])
+            torch.save((files, json.dumps(figures)), folder / f"{world_size}-{sharing}-{rank}.pt")
 
 
 @pytest.mark.runs
 def test_the_same_bytes_on_any_number_of_processes(tmp_path: Path) -> None:
     run_processes(3, _evaluate, tmp_path)
     found = [torch.load(path) for path in sorted(tmp_path.glob("*.pt"))]
-    assert len(found) == 1 + 2 + 3
-    assert all(files == found[0] for files in found)
-    rows = list(csv.DictReader(found[0][0].decode().splitlines()))
-    assert [row["pixels"] for row in rows] == ["35", "24", "0", "1", "36"]
+    assert len(found) == 1 + 2 + 3 + 3
+    assert all(one == found[0] for one in found)
+    (table, _), figures = found[0][0], json.loads(found[0][1])
+    rows = list(csv.DictReader(table.decode().splitlines()))
+    assert [int(row["pixels"]) for row in rows] == [144 * blocks for blocks in (35, 24, 0, 1, 36)]
     assert {name for name, value in rows[2].items() if not value} == {"mIoU", "pAcc", "IoU/a", "IoU/b", "IoU/c"}
     assert [float(row["loss"]) for row in rows] == [(torch.tensor(0.1) * place).item() for place in range(5)]
+    errors, counted = figures["errors"], 144 * (35 + 24 + 1 + 36)
+    assert min(errors["pixels"].values()) > 0
+    assert sum(errors[part] for part in [*errors["pixels"], "interaction"]) == pytest.approx(1 - figures["mIoU"])
+    assert sum(one["count"] for one in figures["calibration"]["bins"]) == counted
+    slices = figures["slices"]["shift"]
+    assert {value: one["images"] for value, one in slices.items()} == {"(missing)": 1, "day": 2, "night": 2}
+    assert sum(one["pixels"] for one in slices.values()) == counted
 
 
 def test_names_may_be_no_text_and_classes_may_hold_commas() -> None:
@@ -159,6 +185,8 @@ def test_every_figure_of_a_run_can_be_computed_again(
         metrics = json.loads((run / "metrics.json").read_text())
         assert metrics.pop("weights")["source"] == "checkpoint"
         with np.load(run / "images.npz") as arrays:
+            errors = metrics.pop("errors")  # which need label maps
+            assert sum(errors["pixels"].values()) == round((1 - metrics["pAcc"]) * metrics["num_valid_pixels"])
             assert recomputed(arrays, split, metrics["absent_classes"]) == metrics
             assert arrays["names"].tolist() == names
             assert arrays["class_names"].tolist() == CLASSES

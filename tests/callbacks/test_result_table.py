@@ -1,5 +1,8 @@
 """The table that an evaluation ends with."""
 
+import dataclasses
+
+import pytest
 import torch
 from rich.console import Console
 
@@ -28,3 +31,12 @@ def test_nothing_is_said_of_a_mean_over_all_classes() -> None:
     report = report_of("val", ["a", "b"], torch.tensor([[9, 1], [2, 2]]))
     assert "over" not in str(result_table(report).caption)
     assert report.as_json()["num_averaged_classes"] == 2
+
+
+@pytest.mark.parametrize(("wrong", "said"), [(2, "\nof mIoU, a taken for b costs 9.5 points"), (0, "")])
+def test_what_errors_cost_is_said_below(wrong: int, said: str) -> None:
+    kinds = torch.zeros(6, 2, dtype=torch.int64)
+    matrix = torch.tensor([[18, wrong], [0, 20]])
+    report = dataclasses.replace(report_of("val", ["a", "b"], matrix), error_kinds=kinds)
+    caption = result_table(report).caption
+    assert str(caption).partition("fwIoU")[2].partition("\n")[1:] == (said[:1], said[1:])

@@ -10,11 +10,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 import lightning_seg
 from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError
 from lightning_seg.inference import Augmented, SlidingWindow, Whole
+from lightning_seg.metrics.calibration import BINS
 from lightning_seg.module import SegmentationModule
 from lightning_seg.structures import Item, Placement
 from tests.conftest import CLASSES, train_py
@@ -53,6 +55,24 @@ def test_labels_probabilities_and_bands_of_a_module_agree(way: str) -> None:
         assert torch.equal(torch.cat([band for _, band in bands_from(0)]), map_)
     assert not found[0].requires_grad
     assert torch.equal(module(batch[0]["image"][None])[0], module.predict_step([{"image": batch[0]["image"]}], 0)[0])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_calibration_is_that_of_the_method_and_changes_nothing_else(way: str) -> None:
+    batch = make_batch([(40, 64), (20, 24), (33, 47)])  # windows cover the second one
+    samples: Any = [{**sample, "truth": sample["sem_seg"]} for sample in batch]
+    module, plain = (make(inference=WAYS[way], calibration=asked).eval() for asked in (True, False))
+    with torch.no_grad():
+        maps, expected_maps = (one.validation_step(samples, 0)["predictions"] for one in (module, plain))
+    report, expected = module.evaluation.report("val"), plain.evaluation.report("val")
+    assert all(torch.equal(one, other) for one, other in zip(maps, expected_maps, strict=True))
+    torch.testing.assert_close(report.images.losses, expected.images.losses, rtol=1e-6, atol=0)
+    assert report.calibration is not None
+    own = torch.cat([one.flatten(1).t() for one in module.probabilities(batch)])
+    truth = torch.cat([sample["sem_seg"].flatten() for sample in batch]).long()
+    ece = multiclass_calibration_error(own, truth, num_classes=5, n_bins=BINS, ignore_index=255)
+    assert report.calibration.error == pytest.approx(float(ece), abs=1e-5)
+    assert report.calibration.counts[:, 0].sum() == (truth != 255).sum()
 
 
 @pytest.mark.parametrize("way", [SlidingWindow((64, 64)), Augmented([1.0], flip=False)])
