@@ -142,7 +142,8 @@ def command(run: Path, output: Path, processes: int) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.runs
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
 def test_any_number_of_processes_finds_the_same(checkpoint: Path, tmp_path: Path, count: int) -> None:
     alone = review(checkpoint, tmp_path / "1")
     assert command(checkpoint, tmp_path / "many", count).wait(300) == 0
@@ -150,6 +151,7 @@ def test_any_number_of_processes_finds_the_same(checkpoint: Path, tmp_path: Path
 
 
 @pytest.mark.runs
+@pytest.mark.slow
 def test_a_killed_review_goes_on(checkpoint: Path, tmp_path: Path) -> None:
     alone = review(checkpoint, tmp_path / "alone")
     killed = command(checkpoint, tmp_path / "out", 1)
