@@ -142,7 +142,8 @@ def command(run: Path, output: Path, processes: int) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.runs
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
 def test_any_number_of_processes_finds_the_same(checkpoint: Path, tmp_path: Path, count: int) -> None:
     alone = review(checkpoint, tmp_path / "1")
     assert command(checkpoint, tmp_path / "many", count).wait(300) == 0
@@ -150,6 +151,7 @@ def test_any_number_of_processes_finds_the_same(checkpoint: Path, tmp_path: Path
 
 
 @pytest.mark.runs
+@pytest.mark.slow
 def test_a_killed_review_goes_on(checkpoint: Path, tmp_path: Path) -> None:
     alone = review(checkpoint, tmp_path / "alone")
     killed = command(checkpoint, tmp_path / "out", 1)
@@ -211,12 +213,15 @@ def test_each_fold_is_judged_by_a_network_that_has_not_seen_it(
         for sample in parts["val"]:
             if judged[sample.name]["regions"]:
                 stored = cv2.imread(str(out / f"predictions/{sample.name}.png"), cv2.IMREAD_UNCHANGED)
+                assert stored is not None
                 assert np.array_equal(stored, predictor(str(sample.image)).mask)
                 compared += 1
     assert compared > 2
     assert seen == set(judged)
     assert (out / "review.html").is_file()
+    (out / "folds/fold_1.json").unlink()  # killed after its last checkpoint
     assert folds_of(run, out) == found
+    assert not (out / "folds/fold_1/version_1").exists()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -255,6 +260,7 @@ def test_decisions_of_the_page_become_ignored_pixels(checkpoint: Path, scenes: P
         assert isinstance(sample.mask, Path)
         before, after = (read_mask(root / f"val/masks/{sample.name}.png").values for root in (scenes, tmp_path / "new"))
         assert before is not None
+        assert after is not None
         expected = before.copy()
         for one in (suspects[0], suspects[2]):
             if one["image"] == sample.name:

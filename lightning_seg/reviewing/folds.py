@@ -80,7 +80,7 @@ class Folds:
         """
         note = self.folder / f"fold_{fold}.json"
         if note.is_file():
-            return self.folder / json.loads(note.read_text(encoding="utf-8"))["checkpoint"]
+            return self.folder / str(json.loads(note.read_text(encoding="utf-8"))["checkpoint"])
         config = self.folder / f"fold_{fold}.yaml"
         with replacing(config, "w") as file:
             file.write(f"# {SETTLED}\n{yaml.safe_dump(self._settings(fold), sort_keys=False)}")
