@@ -80,7 +80,8 @@ class Folds:
         """
         note = self.folder / f"fold_{fold}.json"
         if note.is_file():
-            return self.folder / str(json.loads(note.read_text(encoding="utf-8"))["checkpoint"])
+            checkpoint: str = json.loads(note.read_text(encoding="utf-8"))["checkpoint"]
+            return Path(self.folder, checkpoint)
         config = self.folder / f"fold_{fold}.yaml"
         with replacing(config, "w") as file:
             file.write(f"# {SETTLED}\n{yaml.safe_dump(self._settings(fold), sort_keys=False)}")
