@@ -1,4 +1,4 @@
-"""``images.csv`` and ``images.npz`` say what was counted of each image, on any number of processes; so do all figures."""
+"""``images.csv`` and ``images.npz`` say what was counted of each image; all figures are so on any number of processes."""
 
 import csv
 import io
