@@ -1,4 +1,4 @@
-"""``images.csv`` and ``images.npz`` say what was counted of each image; all figures are so on any number of processes."""
+"""``images.csv`` and ``images.npz`` hold what was counted of each image; no figure depends on the number of processes."""
 
 import csv
 import io
