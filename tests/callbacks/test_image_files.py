@@ -1,4 +1,4 @@
-"""``images.csv`` and ``images.npz`` hold what was counted of each image; no figure depends on the number of processes."""
+"""``images.csv`` and ``images.npz`` hold what was counted of each image, on any number of processes; so do figures."""
 
 import csv
 import io
