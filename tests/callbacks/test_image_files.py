@@ -1,4 +1,4 @@
-"""``images.csv`` and ``images.npz`` say what was counted of each image, on any number of processes; so do figures."""
+"""``images.csv`` and ``images.npz`` hold what was counted of each image, on any number of processes; so do figures."""
 
 import csv
 import io
