@@ -29,7 +29,8 @@ def test_a_region_has_its_pixels_and_its_evidence() -> None:
     assert [(region.label, region.predicted) for region in regions] == [(1, 0), (1, 2)]
     inner = regions[1]
     assert (inner.pixels, inner.box) == (72, (8, 12, 12, 6))
-    assert (inner.confidence, inner.label_probability) == (pytest.approx(0.9), pytest.approx(0.05))
+    assert inner.confidence == pytest.approx(0.9)
+    assert inner.label_probability == pytest.approx(0.05)
     odds = math.log((0.9 + FLOOR) / (0.05 + FLOOR))
     assert inner.evidence == pytest.approx(odds * math.log(72 / (UNIT * 2000)), abs=1e-3)
     assert np.array_equal(decode(inner.counts, (40, 50)), (predicted == 2))
