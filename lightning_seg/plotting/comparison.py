@@ -150,8 +150,8 @@ def compare_sides(sides: Sequence[Side], group_by: str | None = None) -> list[Co
     found = []
     for side in sides[1:]:
         other = [aligned(first, read_evaluated(run)) for run in side.runs]
-        totals = ([run.totals.by_unit(units) for run in some] for some in (one, other))
-        figures = statistics.compare(*totals, first.absent_classes)
+        totals = [[run.totals.by_unit(units) for run in some] for some in (one, other)]
+        figures = statistics.compare(totals[0], totals[1], first.absent_classes)
         found.append(Compared(sides[0], side, first.class_names, figures, counted, _most_different(one, other)))
     return found
 
