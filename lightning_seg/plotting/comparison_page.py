@@ -33,13 +33,13 @@ def comparison_section(
             f"</thead><tbody>{rows}</tbody></table></div><h3>Images on which they differ most (own mIoU)</h3>"
             f"<div class=wide><table><thead><tr>{heads.replace('points', 'image')}</tr></thead><tbody>"
         )
-        shown, left_out = pictures_of([name for name, _, _ in pair.images], pair.one.runs[0], pair.other.runs[0])
+        pictures, left_out = pictures_of([name for name, _, _ in pair.images], pair.one.runs[0], pair.other.runs[0])
         for image, one, other in pair.images:
             cells = "".join(
                 f"<td class=number>{_points(value, signed=signed)}</td>"
                 for value, signed in ((one, False), (other, False), (other - one, True))
             )
-            seen = f"<td>{shown[image]}</td>" if image in shown else ""
+            seen = f"<td>{pictures[image]}</td>" if image in pictures else ""
             parts.append(f"<tr><td>{escape(image)}</td>{cells}{seen}</tr>")
         parts.append(
             "</tbody></table></div>" + (f"<p>Pictures are left out: {escape(left_out)}.</p>" if left_out else "")
