@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import stats
 
 from lightning_seg.plot import main
@@ -54,6 +55,36 @@ def test_names_the_better_one_in_any_order_of_images(tmp_path: Path, capsys: pyt
     assert found["most_different_images"][0]["name"] in page
     [turned] = said(tmp_path, second, first)["comparisons"]
     assert turned["sentence"] == found["sentence"]
+
+
+def page_of(tmp_path: Path, *runs: str) -> str:
+    main([*runs, "--output", str(tmp_path / "plots")])
+    return (tmp_path / "plots/report.html").read_text()
+
+
+def test_pictures_of_images_that_differ_are_overlays_or_of_the_data(tmp_path: Path) -> None:
+    pair = run(tmp_path / "x/a", 60), run(tmp_path / "x/b", 70)
+    assert "Pictures are left out: no overlays of both runs, and the data of x/a cannot be read" in page_of(
+        tmp_path, *pair
+    )
+    for kind, mode in (("images", "RGB"), ("masks", "L")):
+        (tmp_path / kind).mkdir()
+        for name in NAMES:
+            Image.new(mode, (24, 12), 1).save(tmp_path / kind / f"{name}.png")
+    folder = {"images": str(tmp_path / "images"), "masks": str(tmp_path / "masks")}
+    reader = {"class_path": "lightning_seg.data.readers.Folder", "init_args": folder}
+    data = {"data": {"classes": ["a", "b"], "val": reader}}
+    (Path(pair[0]) / "config.yaml").write_text(json.dumps(data))
+    page = page_of(tmp_path, *pair)
+    assert "Pictures are left out" not in page
+    assert page.count("data:image/jpeg") == 8
+    for folder_of_run in pair:
+        overlays = Path(folder_of_run) / "predictions/overlays"
+        overlays.mkdir(parents=True)
+        for name in NAMES:
+            Image.new("RGB", (24, 12)).save(overlays / f"{name}.jpg")
+    page = page_of(tmp_path, *pair)
+    assert page.count(', x/a" src="data:image/jpeg') == page.count(', x/b" src="data:image/jpeg') == 8
 
 
 def test_names_no_winner_of_equals(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from lightning_seg.plotting.comparison import Compared
+from lightning_seg.plotting.differing import pictures_of
 from lightning_seg.plotting.seeds import Side
 
 
@@ -32,13 +33,17 @@ def comparison_section(
             f"</thead><tbody>{rows}</tbody></table></div><h3>Images on which they differ most (own mIoU)</h3>"
             f"<div class=wide><table><thead><tr>{heads.replace('points', 'image')}</tr></thead><tbody>"
         )
+        pictures, left_out = pictures_of([name for name, _, _ in pair.images], pair.one.runs[0], pair.other.runs[0])
         for image, one, other in pair.images:
             cells = "".join(
                 f"<td class=number>{_points(value, signed=signed)}</td>"
                 for value, signed in ((one, False), (other, False), (other - one, True))
             )
-            parts.append(f"<tr><td>{escape(image)}</td>{cells}</tr>")
-        parts.append("</tbody></table></div>")
+            seen = f"<td>{pictures[image]}</td>" if image in pictures else ""
+            parts.append(f"<tr><td>{escape(image)}</td>{cells}{seen}</tr>")
+        parts.append(
+            "</tbody></table></div>" + (f"<p>Pictures are left out: {escape(left_out)}.</p>" if left_out else "")
+        )
     return f"<h2>Is one better?</h2>{''.join(parts)}" if parts else ""
 
 

@@ -1,13 +1,12 @@
 """Writes ``report.html``: results, settings that differ, and all pictures, in one file that fetches nothing."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from lightning_seg.plotting.comparison import Compared
 from lightning_seg.plotting.comparison_page import comparison_section
+from lightning_seg.plotting.embedding import image, thumbnail
 from lightning_seg.plotting.figures import colours_of
 from lightning_seg.plotting.folds import Folds
 from lightning_seg.plotting.runs import AVERAGES, Run, differing_settings
@@ -16,9 +15,6 @@ from lightning_seg.plotting.slices import slices_section
 
 OVERLAYS = 8
 """How many predicted images the page shows; the others are in the run folder."""
-
-_OVERLAY_SIDE = 420
-"""The longest side of a shown image, in pixels."""
 
 _TITLES = {
     "comparison": "Differences",
@@ -76,7 +72,7 @@ def write_page(
         slices_section(runs, names),
         _settings(runs, names),
     ]
-    body += [f"<h2>{_TITLES[name]}</h2>{_image(name, png)}" for name, png in figures.items()]
+    body += [f"<h2>{_TITLES[name]}</h2>{image(name, png)}" for name, png in figures.items()]
     body += [_grids(runs, names), _overlays(runs, names)]
     path.write_text(
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
@@ -151,7 +147,7 @@ def _settings(runs: Sequence[Run], names: Mapping[str, str]) -> str:
 
 def _grids(runs: Sequence[Run], names: Mapping[str, str]) -> str:
     shown = [
-        f"<h3>{names[run.name]}</h3>{_image(f'predictions of {run.name}', run.grid.read_bytes())}"
+        f"<h3>{names[run.name]}</h3>{image(f'predictions of {run.name}', run.grid.read_bytes())}"
         for run in runs
         if run.grid is not None
     ]
@@ -168,28 +164,14 @@ def _overlays(runs: Sequence[Run], names: Mapping[str, str]) -> str:
     images.sort(key=lambda name: -sum(name in files for _, files in held))
     head = "".join(f"<th class=run>{names[run.name]}</th>" for run, _ in held)
     rows = ""
-    for image in images[:OVERLAYS]:
-        cells = "".join(f"<td>{_thumbnail(image, files[image]) if image in files else ''}</td>" for _, files in held)
-        rows += f"<tr><td><small>{escape(image)}</small></td>{cells}</tr>"
+    for name in images[:OVERLAYS]:
+        cells = "".join(f"<td>{thumbnail(name, files[name]) if name in files else ''}</td>" for _, files in held)
+        rows += f"<tr><td><small>{escape(name)}</small></td>{cells}</tr>"
     more = f"<p>{len(images) - OVERLAYS} more are in the run folders.</p>" if len(images) > OVERLAYS else ""
     return (
         f"<h2>Predicted images</h2><div class=wide><table class=overlays><thead><tr><th>image</th>{head}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>{more}"
     )
-
-
-def _thumbnail(name: str, file: Path) -> str:
-    from PIL import Image
-
-    with Image.open(file) as picture:
-        picture.thumbnail((_OVERLAY_SIDE, _OVERLAY_SIDE))
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=85)
-    return _image(name, buffer.getvalue(), "jpeg")
-
-
-def _image(name: str, content: bytes, kind: str = "png") -> str:
-    return f'<img alt="{escape(name)}" src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'
 
 
 def _named(run: Run, colour: str) -> str:
