@@ -18,7 +18,6 @@ from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError
 from lightning_seg.inference.temperature import tempered
 from lightning_seg.metrics.temperature import COLDEST, HOTTEST, PIXELS, TemperatureFit
-from tests.conftest import train_py
 
 LAST = Path("runs/tiny/version_0/checkpoints/last.ckpt")
 
@@ -190,16 +189,6 @@ def test_the_command_keeps_what_a_search_finds(
     assert torch.load(run, weights_only=True)["temperature"] == temperature
     main(["fit", "--config", str(experiment()), "--ckpt_path", "last", "--trainer.max_steps", "4"])
     assert "temperature" not in torch.load(run, weights_only=True)  # of other weights
-
-
-@pytest.mark.runs
-def test_two_processes_find_the_same(run: Path) -> None:
-    found = []
-    for more in ((), ("--trainer.devices", "2", "--trainer.strategy", "ddp")):
-        done = train_py("validate", "--ckpt_path", str(run), "--calibrate", *more)
-        assert done.returncode == 0, done.stderr
-        found.append(torch.load(run, weights_only=True)["temperature"])
-    assert found[0] == found[1] != 1
 
 
 def test_what_cannot_be_calibrated_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,7 +148,7 @@ def test_a_temperature_is_in_the_file_and_applied_once(
     trained.module.temperature = 1.0
     trained.module.inference = WHOLE
     [plain] = trained.module.probabilities([{"image": image}])
-    assert torch.allclose(shown, tempered(plain, temperature), atol=1e-5)
+    assert torch.allclose(shown, tempered(plain, temperature), atol=1e-3)  # logits of hundreds
 
 
 def test_windows_go_over_a_file(
