@@ -29,14 +29,8 @@ from lightning_seg.launching.starters import late_rank
 from lightning_seg.lightning_internals import kill_started_processes
 from lightning_seg.loggers import downloaded, without_missing
 from lightning_seg.preflight.checks import Preflight
-from lightning_seg.running import exported, predicting
-from lightning_seg.running.ending import (
-    as_config_error,
-    first_line,
-    has_begun,
-    own_error,
-    say_results,
-)
+from lightning_seg.running import calibrating, exported, predicting
+from lightning_seg.running.ending import as_config_error, first_line, has_begun, own_error, say_results
 from lightning_seg.running.silence import silence_evaluation, silence_lightning
 from lightning_seg.strategies import register_strategies
 
@@ -96,6 +90,8 @@ class SegmentationCLI(LightningCLI):
             )
         elif subcommand == "predict":
             predicting.add_options(parser)
+        elif subcommand == "validate":
+            calibrating.add_option(parser)
         return parser
 
     def parse_arguments(self, parser: Parser, args: Any) -> None:  # type: ignore[override]
@@ -142,6 +138,7 @@ class SegmentationCLI(LightningCLI):
             self.preflight.check_files()
         else:
             silence_evaluation()
+            calibrating.prepare(self.settings)
         if not self.preflight.dry:
             self.preflight.refuse()
 
@@ -234,7 +231,7 @@ class SegmentationCLI(LightningCLI):
     def _dump(self) -> str:
         """The settings of the run as YAML."""
         settings = self.settings.clone()
-        for name in ("ckpt_path", "config", "dry_run", *predicting.OPTIONS):
+        for name in ("ckpt_path", "config", "dry_run", calibrating.OPTION, *predicting.OPTIONS):
             settings.pop(name, None)
         return str(self._parser(self.subcommand).dump(settings, skip_unset=False))
 
@@ -254,7 +251,7 @@ class SegmentationCLI(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Validate; ``verbose`` switches the table of results, not Lightning's list of logged figures."""
-        self.trainer.validate(**{**kwargs, "verbose": False})
+        calibrating.validate(self.trainer, self.settings, {**kwargs, "verbose": False})
 
     def test(self, **kwargs: Any) -> None:
         """Test as :meth:`validate` validates."""

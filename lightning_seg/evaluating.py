@@ -12,9 +12,11 @@ from torch import Tensor
 
 from lightning_seg.errors import ConfigError
 from lightning_seg.inference import Answer, Bands, Inference, Losses
+from lightning_seg.inference.temperature import tempered
 from lightning_seg.launching.channels import channels_problem, units_notice
 from lightning_seg.launching.monitors import step_on_plateau
 from lightning_seg.metrics import Evaluation, Report
+from lightning_seg.metrics.temperature import TemperatureFit
 from lightning_seg.models.recipe import Recipe
 from lightning_seg.models.segmentor import Segmentor, total_loss
 from lightning_seg.structures import Batch, DatasetInfo, Item
@@ -30,6 +32,9 @@ class EvaluatingModule(pl.LightningModule):
         evaluation: counts the images.
         report: the figures of the last evaluation that ended.
         image_type: NumPy's name of the type of the images' values: ``uint8``, or that of ``data.bands``.
+        temperature: T > 0 of all probabilities that are given, as the checkpoint has it; 1 in training. Label maps are
+            those of 1.
+        temperature_fit: is shown the probabilities of an evaluation, which then logs and reports nothing; None: none.
     """
 
     segmentor: Segmentor
@@ -41,6 +46,8 @@ class EvaluatingModule(pl.LightningModule):
         super().__init__()
         self.report: Report | None = None
         self.image_type = "uint8"
+        self.temperature = 1.0
+        self.temperature_fit: TemperatureFit | None = None
         self._type_of_data: str | None = None
         self._has_weights = False
         self._figures: dict[str, Tensor] = {}
@@ -118,7 +125,7 @@ class EvaluatingModule(pl.LightningModule):
         The argmax is the label map of :meth:`predict_step`, except where rounding decides. Samples are as there, on the
         device of the module, which must be in evaluation mode.
         """
-        return self.inference.probabilities(self._ask, batch)
+        return self.inference.probabilities(self._ask, batch, self.temperature)
 
     def label_bands(self, sample: Item, first: int = 0) -> Bands:
         """First row and class ids (rows, W) of bands of one label map, from a row to the last.
@@ -131,7 +138,7 @@ class EvaluatingModule(pl.LightningModule):
 
     def probability_bands(self, sample: Item, first: int = 0) -> Bands:
         """First row and probabilities (K, rows, W) float32 of bands of one image; as :meth:`label_bands`."""
-        return self.inference.probability_bands(self._ask, sample, first)
+        return self.inference.probability_bands(self._ask, sample, first, self.temperature)
 
     def figures(self, split: str) -> list[str]:
         """Names of what an evaluation logs."""
@@ -164,16 +171,13 @@ class EvaluatingModule(pl.LightningModule):
         """Count one batch; callbacks find the label maps under ``predictions``."""
         if not batch:  # this process has no sample, but joins the others
             return {"predictions": []}
-        counts_confidences = self.evaluation.confidences is not None
-        bands: list[list[Tensor]] = [[] for _ in batch]
-        predictions, losses = self.inference.evaluate(
-            self._ask,
-            batch,
-            (lambda place, top, band: bands[place].append(band.amax(0))) if counts_confidences else None,
-        )
-        for sample, prediction, parts, sure in zip(batch, predictions, losses, bands, strict=True):
+        watch = None
+        if self.evaluation.confidences is not None:
+            watch = _Confidences(batch, self.temperature, self.temperature_fit, self.evaluation.ignore_index)
+        predictions, losses = self.inference.evaluate(self._ask, batch, watch)
+        for place, (sample, prediction, parts) in enumerate(zip(batch, predictions, losses, strict=True)):
             loss = total_loss(parts) if parts else None
-            confidence = torch.cat(sure) if sure else None
+            confidence = None if watch is None else torch.cat(watch.bands[place])
             self.evaluation.update(prediction, sample["truth"], sample.get("position"), loss, confidence)
         return {"predictions": predictions}
 
@@ -185,6 +189,10 @@ class EvaluatingModule(pl.LightningModule):
 
     def _log_report(self, split: str) -> None:
         """Log what all processes counted together; every process has the same figures after ``compute``."""
+        if self.temperature_fit is not None:
+            self.report = None
+            self.temperature_fit.end(self.evaluation.report(split).calibration)
+            return
         self.report = self.evaluation.report(split)
         # As float64, so that a log says the same as metrics.json to the last digit.
         self._figures = {
@@ -200,3 +208,27 @@ class EvaluatingModule(pl.LightningModule):
     def _ask(self, batch: Batch) -> Answer:
         """What the network says of images, which may come from elsewhere than the device."""
         return self.segmentor.evaluate([{**sample, "image": sample["image"].to(self.device)} for sample in batch])
+
+
+class _Confidences:
+    """Keeps how sure the network is of each pixel of a batch, and shows some pixels to a fit.
+
+    Attributes:
+        bands: of each image, what :meth:`torch.cat` makes (H, W) float32 of.
+    """
+
+    def __init__(self, batch: Batch, temperature: float, fit: TemperatureFit | None, ignore_index: int) -> None:
+        self.bands: list[list[Tensor]] = [[] for _ in batch]
+        self._truths = [sample["truth"] for sample in batch]
+        self._temperature = temperature
+        self._fit = fit
+        self._drawn = (
+            [] if fit is None else [fit.sample(one["truth"], one.get("position", 0), ignore_index) for one in batch]
+        )
+
+    def __call__(self, place: int, top: int, band: Tensor) -> None:
+        self.bands[place].append(tempered(band, self._temperature).amax(0))
+        if self._fit is not None:
+            rows = slice(top, top + band.shape[1])
+            drawn = self._drawn[place][rows]
+            self._fit.update(band[:, drawn], self._truths[place][rows][drawn])

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lightning_seg.checkpoints.alone import complete
+from lightning_seg.checkpoints.calibrated import TEMPERATURE, temperature_in
 from lightning_seg.checkpoints.continuation import Continuation
 from lightning_seg.checkpoints.matching import averaging_problems, callback_problems, refuse_other_model
 from lightning_seg.described import describe, restore
@@ -185,6 +186,8 @@ class SegmentationModule(EvaluatingModule):
     def setup(self, stage: str) -> None:
         """Load pretrained weights unless the network has others already, and adapt it to the device."""
         self._trains = stage == "fit"
+        if self._trains:
+            self.temperature = 1.0
         # Read once: Lightning's tuners run without a bar, but a figure must be logged in the same way throughout.
         self._bar_reads_loss = getattr(self.trainer.progress_bar_callback, "reads_loss", False)
         self.meet_data(getattr(self.trainer, "datamodule", None))
@@ -254,6 +257,8 @@ class SegmentationModule(EvaluatingModule):
             checkpoint["settings"] = self.run_settings
         if self.licence:
             checkpoint[LICENCE] = self.licence
+        if self.temperature != 1:
+            checkpoint[TEMPERATURE] = self.temperature
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step a schedule, but not ``ReduceLROnPlateau``: the validation has stepped it.
@@ -286,6 +291,7 @@ class SegmentationModule(EvaluatingModule):
         if self._trains:
             self.continuation.load(checkpoint, self.trainer, self.hparams)
         self.meet_checkpoint(checkpoint)
+        self.temperature = 1.0 if self._trains else temperature_in(checkpoint)
         self._has_weights = True
         self.licence = checkpoint.get(LICENCE)
         if self.licence:

@@ -115,6 +115,8 @@ def export(trained: Trained, wish: Wish, say: Say = print) -> Certificate:
             f"model.inference ({inference.get('class_path', inference)}) is not in the graph, which takes images as a "
             "whole: it is noted in the file for lightning_seg.load"
         )
+    if wish.output.suffix == ".pth" and trained.module.temperature != 1:
+        say(f"Detectron2 knows no temperature: {trained.module.temperature:.4g} of the checkpoint is not in the file")
     labelled = _labelled(trained, wish, say)
     shown = labelled if wish.images is None else images_at(wish.images, trained)
     metadata = _metadata(trained, wish, labelled)
@@ -183,6 +185,7 @@ def _metadata(trained: Trained, wish: Wish, labelled: SegmentationDataset | None
         evaluation=trained.evaluation,
         made_with={name: _version(name) for name in libraries},
         dtype=module.image_type,
+        temperature=module.temperature,
     )
 
 
@@ -221,7 +224,12 @@ def _write(trained: Trained, wish: Wish, draft: Path, metadata: Metadata, labell
         run: Run = open_detectron2(draft)
         return run
     try:
-        graph = Graph(free_copy(trained.module.segmentor), probabilities=wish.probabilities, half=wish.half)
+        graph = Graph(
+            free_copy(trained.module.segmentor),
+            probabilities=wish.probabilities,
+            temperature=trained.module.temperature,
+            half=wish.half,
+        )
         program = trace(graph, _kind(trained).dtype)
         if draft.suffix == ".pt2":
             write_pt2(program, draft, metadata)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_seg.inference.temperature import tempered
 from lightning_seg.models.segmentor import Segmentor
 
 UINT8_CLASSES = 256
@@ -20,10 +21,13 @@ class Graph(nn.Module):
     Args:
         segmentor: in evaluation mode, on the CPU, in float32.
         probabilities: whether to give these as well.
+        temperature: of the probabilities.
         half: whether the network, which is made so, computes in float16; all around it stays float32.
     """
 
-    def __init__(self, segmentor: Segmentor, *, probabilities: bool = False, half: bool = False) -> None:
+    def __init__(
+        self, segmentor: Segmentor, *, probabilities: bool = False, temperature: float = 1.0, half: bool = False
+    ) -> None:
         super().__init__()
         network: Any = segmentor.network
         self.network = network
@@ -31,6 +35,7 @@ class Graph(nn.Module):
         self.padding = Padding(segmentor)
         self.bgr = segmentor.bgr
         self.probabilities = probabilities
+        self.temperature = temperature
         self.half_network = half
         self.pixel_mean = nn.Buffer(network.pixel_mean.clone().float())
         self.pixel_std = nn.Buffer(network.pixel_std.clone().float())
@@ -50,7 +55,9 @@ class Graph(nn.Module):
         scores = self.upsampled(self.normalised(image))
         labels = scores.argmax(1)
         mask = labels.to(torch.uint8 if scores.shape[1] <= UINT8_CLASSES else torch.int32)
-        return (mask, self.head.as_probabilities(scores)) if self.probabilities else (mask,)
+        if not self.probabilities:
+            return (mask,)
+        return mask, tempered(self.head.as_probabilities(scores), self.temperature, classes=1)
 
     def normalised(self, image: Tensor) -> Tensor:
         """What the network sees of pixels as stored."""

@@ -33,6 +33,7 @@ class Metadata:
         evaluation: how images are read and transformed in evaluation, as the checkpoint holds it; None: it does not.
         made_with: versions of the libraries.
         dtype: NumPy's name of the image's type: ``uint8``; with bands also ``uint16``, ``int16`` or ``float32``.
+        temperature: of the probabilities, which is in the graph.
     """
 
     class_names: tuple[str, ...]
@@ -50,6 +51,7 @@ class Metadata:
     evaluation: Mapping[str, Any] | None = None
     made_with: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "uint8"
+    temperature: float = 1.0
 
     def to_json(self) -> str:
         """As one text, which :meth:`from_json` reads."""

@@ -12,6 +12,7 @@ from lightning_seg.described import Described
 from lightning_seg.errors import ConfigError
 from lightning_seg.inference.kernel import first_best, label_dtype
 from lightning_seg.inference.placing import Bands, joined
+from lightning_seg.inference.temperature import tempered
 from lightning_seg.inference.whole import Size, label_maps, probability_bands
 from lightning_seg.structures import Batch, Item, Scores
 
@@ -82,12 +83,13 @@ class Inference(Described, ABC):
         return self
 
     @torch.no_grad()
-    def probability_bands(self, ask: Ask, sample: Item, first: int = 0) -> Bands:
+    def probability_bands(self, ask: Ask, sample: Item, first: int = 0, temperature: float = 1.0) -> Bands:
         """First row and probabilities (K, rows, W) float32 of bands of rows, from row ``first``, at the stored size.
 
         They sum to 1 over the K classes. A height of more bands takes no more memory.
         """
-        yield from _from_row(first, self.for_image(sample).bands(ask, sample, first))
+        for top, band in _from_row(first, self.for_image(sample).bands(ask, sample, first)):
+            yield top, tempered(band, temperature)
 
     @torch.no_grad()
     def label_bands(self, ask: Ask, sample: Item, first: int = 0) -> Bands:
@@ -134,10 +136,10 @@ class Inference(Described, ABC):
         return maps, losses
 
     @torch.no_grad()
-    def probabilities(self, ask: Ask, batch: Batch) -> list[Tensor]:
+    def probabilities(self, ask: Ask, batch: Batch, temperature: float = 1.0) -> list[Tensor]:
         """Of each image, (K, H, W) float32 at its stored size, which sum to 1 over the classes."""
         bare: Batch = [cast(Item, {k: v for k, v in sample.items() if k != "sem_seg"}) for sample in batch]
-        return [joined(self.probability_bands(ask, sample), stored_size(sample)[0]) for sample in bare]
+        return [joined(self.probability_bands(ask, one, 0, temperature), stored_size(one)[0]) for one in bare]
 
 
 class Whole(Inference):

@@ -71,7 +71,7 @@ class FileNetwork:
 
     def probabilities(self, batch: Batch) -> list[Tensor]:
         self.require_probabilities("Result.probabilities")
-        return self.inference.probabilities(self._ask, batch)
+        return self.inference.probabilities(self._ask, batch, self.network.metadata.temperature)
 
     def require_probabilities(self, what: str) -> None:
         """Refuse what needs probabilities where the file gives none.
@@ -88,13 +88,14 @@ class FileNetwork:
     def _ask(self, batch: Batch) -> _Answer:
         """Logarithms of probabilities are logits, but for a constant of each pixel, which changes no class.
 
-        That holds where logits differ by less than 87; beyond, probabilities are 0 in float32.
+        That holds where logits differ by less than 87 times the file's temperature; beyond, probabilities are 0 in
+        float32. The temperature is taken out here: windows and views are blended without it.
         """
-        scores = []
+        scores, temperature = [], self.network.metadata.temperature
         for item in batch:
             found = self._run(item).probabilities
             assert found is not None
-            scores.append(DenseScores(found[0].float().clamp(min=_LEAST).log(), 1))
+            scores.append(DenseScores(found[0].float().clamp(min=_LEAST).log() * temperature, 1))
         sizes = [(item["image"].shape[1], item["image"].shape[2]) for item in batch]
         return _Answer(scores, sizes, [{} for _ in batch])
 

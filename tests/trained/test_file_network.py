@@ -23,7 +23,8 @@ from lightning_seg.exporting.metadata import Metadata
 from lightning_seg.exporting.running import Output
 from lightning_seg.exporting.tracing import free_copy, trace
 from lightning_seg.exporting.writing import write_onnx, write_pt2
-from lightning_seg.inference import SlidingWindow
+from lightning_seg.inference import WHOLE, SlidingWindow
+from lightning_seg.inference.temperature import tempered
 from lightning_seg.running.exported import ExportedModule
 from tests.conftest import CLASSES
 from tests.predictors import noise, trained_by_hand
@@ -49,7 +50,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Trained:
 
 def stand_in(trained: Trained, monkeypatch: pytest.MonkeyPatch, *, probabilities: bool, **changes: Any) -> None:
     """Put what a file says of itself, with changes, and its graph as it is before it is traced, in a file's place."""
-    graph = Graph(free_copy(trained.module.segmentor), probabilities=probabilities)
+    temperature = trained.module.temperature
+    graph = Graph(free_copy(trained.module.segmentor), probabilities=probabilities, temperature=temperature)
 
     class File:
         def __init__(self, path: Path, device: str) -> None:
@@ -123,6 +125,30 @@ def test_the_command_predict_takes_a_file(
             main(command)
         assert caught.value.code == 1
         assert capsys.readouterr().err.rpartition("error: ")[2].partition(message)[1]
+
+
+@pytest.mark.parametrize("temperature", [0.7, 2.5])
+@pytest.mark.parametrize("inference", [None, SlidingWindow([32, 48], overlap=0.5)])
+def test_a_temperature_is_in_the_file_and_applied_once(
+    inference: SlidingWindow | None, temperature: float, scenes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = trained_by_hand(tmp_path, scenes, {"inference": inference})
+    checkpoint = torch.load(path, weights_only=True)
+    for name, value in checkpoint["state_dict"].items():
+        if ".predictor." in name:
+            value.mul_(0.05)
+    torch.save({**checkpoint, "temperature": temperature}, path)
+    trained = load_trained(str(path))
+    stand_in(trained, monkeypatch, probabilities=True)
+    assert_alike(tmp_path / "model.onnx", path)
+    network = lightning_seg.load(tmp_path / "model.onnx", device="cpu")._network
+    assert network.network.metadata.temperature == temperature  # type: ignore[attr-defined]
+    image = torch.from_numpy(IMAGES[0]).permute(2, 0, 1)
+    shown = network.network(image[None]).probabilities[0]  # type: ignore[attr-defined]
+    trained.module.temperature = 1.0
+    trained.module.inference = WHOLE
+    [plain] = trained.module.probabilities([{"image": image}])
+    assert torch.allclose(shown, tempered(plain, temperature), atol=1e-3)  # logits of hundreds
 
 
 def test_windows_go_over_a_file(
