@@ -29,7 +29,7 @@ def comparison_section(
             f"<th>points</th><th>{_head(pair.one, names)}</th><th>{_head(pair.other, names)}</th><th>difference</th>"
         )
         parts.append(
-            f"<p><b>{escape(str(pair))}.</b></p><div class=wide><table><thead><tr>{heads}{span}</tr>"
+            f"<p><b>{escape(str(pair))}.</b></p><div class=wide><table><thead><tr>{heads}<th>95 % over images</th></tr>"
             f"</thead><tbody>{rows}</tbody></table></div><h3>Images on which they differ most (own mIoU)</h3>"
             f"<div class=wide><table><thead><tr>{heads.replace('points', 'image')}</tr></thead><tbody>"
         )
@@ -39,8 +39,8 @@ def comparison_section(
                 f"<td class=number>{_points(value, signed=signed)}</td>"
                 for value, signed in ((one, False), (other, False), (other - one, True))
             )
-            seen = f"<td>{pictures[image]}</td>" if image in pictures else ""
-            parts.append(f"<tr><td>{escape(image)}</td>{cells}{seen}</tr>")
+            seen = f"<br>{pictures[image]}" if image in pictures else ""
+            parts.append(f"<tr><td>{escape(image)}{seen}</td>{cells}</tr>")
         parts.append(
             "</tbody></table></div>" + (f"<p>Pictures are left out: {escape(left_out)}.</p>" if left_out else "")
         )
