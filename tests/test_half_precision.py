@@ -34,9 +34,9 @@ def test_the_loss_of_a_validation_is_the_mean_of_its_images(
     losses: list[float] = []
     update = Evaluation.update
 
-    def spy(self: Evaluation, prediction: Tensor, truth: Tensor, position: int | None, loss: Tensor) -> None:
+    def spy(self: Evaluation, prediction: Tensor, truth: Tensor, position: int, loss: Tensor, *others: Any) -> None:
         losses.append(loss.item())
-        update(self, prediction, truth, position, loss)
+        update(self, prediction, truth, position, loss, *others)
 
     monkeypatch.setattr(Evaluation, "update", spy)
     module = make(MODELS[name])
