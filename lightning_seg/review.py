@@ -25,7 +25,7 @@ from lightning_seg.reviewing.judging import Judge, Processes, begin_together, da
 from lightning_seg.reviewing.masks import read_decisions, write_ignored
 from lightning_seg.reviewing.page import write_page
 from lightning_seg.reviewing.ranking import rank
-from lightning_seg.reviewing.record import FOLDS, ReviewFolder
+from lightning_seg.reviewing.record import FOLDS, RESULTS, ReviewFolder
 from lightning_seg.structures import Sample, summarise
 from lightning_seg.trained.module_network import ModuleNetwork, find_device, load_checkpoint
 from lightning_seg.training import fit
@@ -262,7 +262,7 @@ def _write_results(settings: Namespace, folder: ReviewFolder, judge: Judge) -> N
         json.dump({**source, "found": total, "suspects": suspects}, file, indent=1)
     write_page(folder.path, suspects[: settings.shown], source, dataset_of(judge.network, judge.listing))
     print(f"{total} suspects in {len(samples)} images; {min(total, settings.most)} are listed in")
-    for name in ("suspects.json", "review.html"):
+    for name in RESULTS:
         print(f"  {folder.path / name}")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from lightning_seg.checkpoints.lock import LOCK_NAME
 from lightning_seg.errors import ConfigError
 from lightning_seg.files import remove_drafts, replacing
 from lightning_seg.predictions.record import Input, differences, read_record, write_record
@@ -50,7 +51,7 @@ class ReviewFolder:
             ConfigError: if it holds something else.
         """
         before = read_record(self.path)
-        if before is None and self.path.exists() and any(path.name != "run.lock" for path in self.path.iterdir()):
+        if before is None and self.path.exists() and any(path.name != LOCK_NAME for path in self.path.iterdir()):
             raise ConfigError(f"{self.path} holds files that no review wrote: give another --output")
         changed = [] if before is None else differences(before, self.made_with)
         if changed and not overwrite:
