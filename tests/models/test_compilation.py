@@ -114,14 +114,21 @@ def test_goes_on_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     "overrides",
-    [overrides_of("resnet18", "Mask2FormerHead"), EOMT, {**EOMT_DINOV3, "MODEL.EOMT.POS_EMBED_RESCALE": 1.0}],
-    ids=["Mask2Former", "EoMT", "EoMT, DINOv3"],
+    [
+        pytest.param(overrides_of("resnet18", "Mask2FormerHead"), marks=pytest.mark.slow, id="Mask2Former"),
+        pytest.param(EOMT, id="EoMT"),
+        pytest.param({**EOMT_DINOV3, "MODEL.EOMT.POS_EMBED_RESCALE": 1.0}, marks=pytest.mark.slow, id="EoMT, DINOv3"),
+    ],
 )
 def test_heads_of_masks_train_on_what_is_traced(without_inductor: None, overrides: dict[str, Any]) -> None:
     plain, compiled = build(overrides), build(overrides)
     compile_network(compiled.network)
     expected, found = train(plain), train(compiled)
-    assert max(distance(found[name], expected[name]) for name in expected) < 1e-5
+    for name, tensor in expected.items():
+        if name.endswith("k_proj.bias.grad"):  # without rotary positions it is 0, but for rounding
+            assert max(float(one.norm()) for one in (found[name], tensor)) < 1e-6
+        else:
+            assert distance(found[name], tensor) < 1e-5, name
     with torch.no_grad():
         for size in [(64, 96), (65, 97)]:
             maps = [one.eval().scores(make_batch([size]))[0].maps for one in (compiled, plain)]
