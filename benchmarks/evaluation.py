@@ -9,15 +9,14 @@ the median over pairs. Memory is what the process grows by at its peak (Linux on
 import argparse
 import ctypes
 import gc
-import re
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from sections.memory import forget_peak, resident
 from torch.nn import functional as F
 
 from lightning_seg.inference.kernel import JustInTime
@@ -57,16 +56,10 @@ def peak_bytes(side: Callable[[], object]) -> int:
     """How far the resident memory of the process rises while ``side`` runs."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what was freed before must count again
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _status("VmRSS")
+    forget_peak()
+    before = resident()
     side()
-    return _status("VmHWM") - before
-
-
-def _status(field: str) -> int:
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return 1024 * int(found[1])
+    return resident("VmHWM") - before
 
 
 def compare(name: str, num_classes: int, pairs: int) -> None:

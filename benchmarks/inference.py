@@ -8,7 +8,6 @@ that has one side alone grows by, from its first image to its peak (Linux only).
 """
 
 import argparse
-import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sections.images import write_scenes
+from sections.memory import resident
 
 import lightning_seg
 from lightning_seg import export
@@ -77,19 +77,12 @@ def load_side(name: str, folder: Path, device: str = "cpu") -> Side:
     return lambda path: predictor(path).mask
 
 
-def status(field: str) -> int:
-    """Bytes of this process, as the kernel counts them."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return 1024 * int(found[1])
-
-
 def grown_by(side: Side, images: list[Path]) -> int:
     """Bytes that this process holds at its peak beyond what it holds now."""
-    before = status("VmRSS")
+    before = resident()
     for path in images:
         side(path)
-    return status("VmHWM") - before
+    return resident("VmHWM") - before
 
 
 def memory_of(name: str, folder: Path, size: str, threads: int) -> int:

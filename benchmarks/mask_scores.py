@@ -11,9 +11,9 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
+from sections.memory import forget_peak, resident
 from torch.nn import functional as F
 
 from lightning_seg.inference.kernel import JustInTime
@@ -41,18 +41,12 @@ def by_bands(scores: MaskScores, form: JustInTime) -> torch.Tensor:
     return label_maps([scores], [size], [size], form)[0]
 
 
-def grown(name: str) -> int:
-    """Kilobytes, as the kernel counts them."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1])
-
-
 def peak(args: argparse.Namespace) -> None:
     scores = make(args)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = grown("VmRSS")
+    forget_peak()
+    before = resident()
     plain(scores) if args.peak == "plain" else by_bands(scores, JustInTime())
-    print(grown("VmHWM") - before)
+    print((resident("VmHWM") - before) // 1024)
 
 
 def main() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from sections.training import make_batch, ours, theirs
+from sections.loop import make_batch
+from sections.training import ours, theirs
 
 from lightning_seg.module import SegmentationModule
 
