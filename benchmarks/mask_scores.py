@@ -13,6 +13,7 @@ import sys
 import time
 
 import torch
+from sections.figures import add_output, write_figures
 from sections.memory import forget_peak, resident
 from torch.nn import functional as F
 
@@ -54,6 +55,7 @@ def main() -> None:
     for name, value in (("queries", 100), ("classes", 150), ("height", 1024), ("width", 2048), ("rounds", 7)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--peak", choices=("plain", "bands"), help="print the kilobytes of one way alone")
+    add_output(parser)
     args = parser.parse_args()
     torch.set_num_threads(2)
     if args.peak:
@@ -75,16 +77,17 @@ def main() -> None:
             way()
             times[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(taken) for name, taken in times.items()}
+    figures = {name: medians["plain"] / median for name, median in medians.items()}
     for name, median in medians.items():
-        ratio = medians["plain"] / median
-        print(f"{name:16} {median:6.2f} s, least {min(times[name]):6.2f} s, {ratio:5.2f} times as fast")
-    command = [sys.executable, __file__, *(a for a in sys.argv[1:] if a != "--peak")]
+        print(f"{name:16} {median:6.2f} s, least {min(times[name]):6.2f} s, {figures[name]:5.2f} times as fast")
+    command = [sys.executable, __file__, *sys.argv[1:]]
     found = {
         way: int(subprocess.run([*command, "--peak", way], check=True, capture_output=True, text=True).stdout)
         for way in ("plain", "bands")
     }
     print(f"peak memory: plain {found['plain'] / 1024:.0f} MiB, bands {found['bands'] / 1024:.0f} MiB, "
           f"1/{found['plain'] / found['bands']:.1f}")  # fmt: skip
+    write_figures(args.output, {**figures, "memory": found["plain"] / found["bands"]})
 
 
 if __name__ == "__main__":
