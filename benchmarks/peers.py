@@ -14,6 +14,7 @@ pixels to class ids. Memory is the peak of the whole process. Exit status 1 wher
 """
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -26,10 +27,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sections.figures import add_output, write_figures
 from sides.pairs import PAIRS, Pair
 
 REPOSITORY = Path(__file__).parent.parent
 SIDES = ("here", "peer")
+UNITS = ("images/s", "MiB")
 TASKS = {"train": "a training step", "infer": "from pixels to class ids"}
 TOLERANCE = {"compared parameters": 1e-3, "compared flops": 1e-3, "loss": 1e-4}
 """Of relative differences: between the sides, and between a side's loss and the cross-entropy of its logits."""
@@ -43,67 +46,62 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=list(PAIRS), default=list(PAIRS), metavar="NETWORK")
     for name, value in (("rounds", 3), ("steps", 6), ("warm_up", 2), ("size", 256), ("batch", 4), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--output", type=Path, help="write what was found, as JSON")
+    add_output(parser)
     parser.add_argument("--measure", nargs=3, metavar=("NETWORK", "SIDE", "TASK"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure is not None:
-        print(json.dumps(measure(PAIRS[given.measure[0]], *given.measure[1:], given)))
+        network, side, task = given.measure
+        print(json.dumps(measure(PAIRS[network], side, task, given)))
         return 0
-    found: dict[str, Any] = {
-        "machine": machine(),
-        "settings": {key: vars(given)[key] for key in ("size", "batch", "threads")},
-    }
-    print(json.dumps(found), flush=True)
+    print(f"batch {given.batch} of {given.size}×{given.size}, {given.threads} threads; {versions()}")
+    figures: dict[str, float] = {}
     wrong = []
-    for key in given.only:
-        found[key] = compare(PAIRS[key], given)
-        wrong += [f"{PAIRS[key].name}: {what}" for what in found[key].get("disagreements", [])]
-        if given.output is not None:  # what is found stays, whatever comes
-            given.output.write_text(json.dumps(found, indent=1))
+    for pair in map(PAIRS.__getitem__, given.only):
+        print(f"\n{pair.name}, against {pair.peer}")
+        if missing := pair.missing():
+            print(f"    left out: pip install {' '.join(missing)}")
+        elif different := check(pair, given):
+            wrong += [f"{pair.name}: {what}" for what in different]
+        else:
+            figures |= compare(pair, given)
+        write_figures(given.output, figures)  # what is found stays, whatever comes
     for what in wrong:
         print(f"Not the same: {what}")
     return bool(wrong)
 
 
-def compare(pair: Pair, given: argparse.Namespace) -> dict[str, Any]:
-    """Check a pair, time it, and print its lines."""
-    print(f"\n{pair.name}, against {pair.peer}")
-    if missing := pair.missing():
-        print(f"    left out: pip install {' '.join(missing)}")
-        return {"missing": missing}
-    sides = {side: child(pair, side, "check", given) for side in SIDES}
-    found: dict[str, Any] = {"check": sides, "disagreements": disagreements(sides["here"], sides["peer"])}
-    here, peer = (sides[side] for side in SIDES)
+def check(pair: Pair, given: argparse.Namespace) -> list[str]:
+    """Say what both sides compute, and return what keeps them from being compared."""
+    here, peer = (child(pair, side, "check", given) for side in SIDES)
     print(
-        f"    the same but for: {pair.differs}\n"
+        f"    what differs: {pair.differs}\n"
         f"    {here['parameters'] / 1e6:.2f} and {peer['parameters'] / 1e6:.2f} million parameters; "
         f"{here['flops'] / 1e9:.2f} and {peer['flops'] / 1e9:.2f} GFLOP a batch, "
         f"{here['flops'] / peer['flops']:.2f} times",
         flush=True,
     )  # fmt: skip
-    if found["disagreements"]:
-        return found
+    return disagreements(here, peer)
+
+
+def compare(pair: Pair, given: argparse.Namespace) -> dict[str, float]:
+    """Time both sides in turn, and print a line for each task; returns its figures."""
+    figures = {}
     for task, what in TASKS.items():
-        rounds = []
+        rounds: list[dict[str, dict[str, float]]] = []
         for number in range(given.rounds):
             order = SIDES if number % 2 == 0 else SIDES[::-1]
-            measured = {side: child(pair, side, task, given) for side in order}
-            rounds.append(measured)
-        speeds = [one["here"]["images/s"] / one["peer"]["images/s"] for one in rounds]
-        memory = [one["here"]["MiB"] / one["peer"]["MiB"] for one in rounds]
-        found[task] = {
-            "speed": statistics.median(speeds), "speeds": speeds, "memory": statistics.median(memory), "rounds": rounds,
-        }  # fmt: skip
-        own, other = (
-            {key: statistics.median(one[side][key] for one in rounds) for key in ("images/s", "MiB")} for side in SIDES
-        )
+            rounds.append({side: child(pair, side, task, given) for side in order})
+        ratios = {unit: [one["here"][unit] / one["peer"][unit] for one in rounds] for unit in UNITS}
+        speed, memory = (statistics.median(ratios[unit]) for unit in UNITS)
+        own, other = ([statistics.median(one[side][unit] for one in rounds) for unit in UNITS] for side in SIDES)
         print(
-            f"    {what}: {found[task]['speed']:.2f} times as fast ({min(speeds):.2f} to {max(speeds):.2f}; "
-            f"{own['images/s']:.2f} and {other['images/s']:.2f} images/s), {found[task]['memory']:.2f} times the "
-            f"memory ({own['MiB']:.0f} and {other['MiB']:.0f} MiB)",
+            f"    {what}: {speed:.2f} times as fast ({min(ratios['images/s']):.2f} to {max(ratios['images/s']):.2f}; "
+            f"{own[0]:.2f} and {other[0]:.2f} images/s), {memory:.2f} times the memory ({own[1]:.0f} and "
+            f"{other[1]:.0f} MiB)",
             flush=True,
-        )
-    return found
+        )  # fmt: skip
+        figures |= {f"{pair.key}, {task}": speed, f"{pair.key}, {task}: memory": memory}
+    return figures
 
 
 def disagreements(here: dict[str, Any], peer: dict[str, Any]) -> list[str]:
@@ -156,18 +154,13 @@ def measure(pair: Pair, side: str, task: str, given: argparse.Namespace) -> dict
     return {"images/s": speed, "MiB": resident("VmHWM") / 2**20}
 
 
-def machine() -> dict[str, Any]:
-    """Versions, CPUs and date."""
-    versions = {}
+def versions() -> str:
+    """Of what is measured; with CPUs and date."""
+    found = [f"Python {platform.python_version()}"]
     for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not found"
-    return {
-        "python": platform.python_version(), "versions": versions, "cpus": len(os.sched_getaffinity(0)),
-        "date": time.strftime("%Y-%m-%d"),
-    }  # fmt: skip
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return f"{', '.join(found)}; {len(os.sched_getaffinity(0))} CPUs; {time.strftime('%Y-%m-%d')}"
 
 
 if __name__ == "__main__":

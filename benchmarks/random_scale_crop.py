@@ -54,7 +54,6 @@ def main() -> None:
             f"{name:24s} {figures[name]:.1f} times faster: {np.median(ours):.1f} ms (at most "
             f"{ours.max():.1f}) against {np.median(theirs):.1f} ms (at most {theirs.max():.1f})"
         )
-    write_figures(arguments.output, figures)
     rgb = {"image": data["image"]}
     pipeline = sides["RandomScaleCrop"]
     for dtype, channels in (("uint8", 4), ("uint8", 12), ("uint16", 4), ("uint16", 12), ("int16", 4), ("float32", 12)):
@@ -65,6 +64,7 @@ def main() -> None:
         print(
             f"{channels:2d} channels of {dtype:8s} {bytes_of_rgb * of_rgb / of_other:.2f} times as fast per byte as RGB"
         )
+    write_figures(arguments.output, figures)
 
 
 if __name__ == "__main__":
