@@ -116,5 +116,5 @@ def test_commands_write_the_figures_of_their_claims(
     monkeypatch.setattr("sys.argv", [file, *arguments, "--output", str(output)])
     importlib.import_module(file.removesuffix(".py")).main()
     figures = json.loads(output.read_text())
-    expected = [one for one in claims.MEASUREMENTS if one.command[0] == file][0].claims
+    expected = next(one for one in claims.MEASUREMENTS if one.command[0] == file).claims
     assert {claim.figure for claim in expected} <= set(figures)

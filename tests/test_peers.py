@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,7 +122,8 @@ def test_what_is_not_the_same_is_not_timed(
 def test_peers_that_are_missing_are_named(
     load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
 ) -> None:
-    monkeypatch.setattr(load("sides.pairs").importlib.util, "find_spec", lambda name: None)
+    nothing = SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None))
+    monkeypatch.setattr(load("sides.pairs"), "importlib", nothing)
     status, figures = run(load, monkeypatch, tmp_path, "unet", "segformer")
     assert (status, figures) == (0, {})
     said = capsys.readouterr().out
