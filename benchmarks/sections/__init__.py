@@ -1,1 +1,1 @@
-"""The sections of ``benchmarks/gpu.py``, whose ``run(settings)`` yields rows as it finds them, and what commands share."""
+"""The sections of ``benchmarks/gpu.py``, whose ``run(settings)`` yields rows, and what commands share."""
