@@ -10,11 +10,13 @@ that are said to differ; logits and label maps of one size; a loss that is the m
 Weights are random, data lies in memory, and all is float32 on the CPU with the settings that each side has by default;
 SGD, batch, size and threads are the same. Each measurement is a process of its own; sides take turns, and the median
 of the ratios of neighbours is what counts. Training takes the whole batch; inference takes one image at a time, from
-pixels to class ids. Memory is the peak of the whole process. Exit status 1 where the sides do not compute the same.
+pixels to class ids. Memory is what the process grows by at its peak, from its imports on. Exit status 1 where the sides
+do not compute the same.
 """
 
 import argparse
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -142,7 +144,7 @@ def measure(pair: Pair, side: str, task: str, given: argparse.Namespace) -> dict
     """In the child."""
     import torch
     from sections.loop import make_batch
-    from sections.memory import resident
+    from sections.memory import forget_peak, resident
 
     torch.set_num_threads(given.threads)
     batch = make_batch(given.batch, given.size, given.size)
@@ -150,8 +152,12 @@ def measure(pair: Pair, side: str, task: str, given: argparse.Namespace) -> dict
     if task == "check":
         facts: dict[str, Any] = module.check(pair, batch)
         return facts
+    module.build(pair)  # imports all that it needs
+    gc.collect()
+    forget_peak()
+    before = resident()
     speed = getattr(module, task)(pair, batch, given.steps, given.warm_up)
-    return {"images/s": speed, "MiB": resident("VmHWM") / 2**20}
+    return {"images/s": speed, "MiB": (resident("VmHWM") - before) / 2**20}
 
 
 def versions() -> str:

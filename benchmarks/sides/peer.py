@@ -47,6 +47,10 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {"unet": unet, "fpn": fpn, "deepl
 """Each with random weights, by the key of its pair."""
 
 
+def build(pair: Pair) -> nn.Module:
+    return BUILDERS[pair.key]()
+
+
 def full_logits(model: nn.Module, pixels: Tensor) -> Tensor:
     """Logits (N, K, H, W) at the size of the images, which transformers' models leave to their user."""
     found = model(pixels)
@@ -99,7 +103,7 @@ def label_map(model: nn.Module, image: Tensor) -> Tensor:
 
 def check(pair: Pair, batch: Batch) -> dict[str, Any]:
     """Parameters, FLOPs, shapes and loss."""
-    model = BUILDERS[pair.key]().eval()
+    model = build(pair).eval()
     pixels, truth = tensors(batch)
     labels = label_map(model, batch[0]["image"])
     with torch.no_grad():
@@ -109,7 +113,7 @@ def check(pair: Pair, batch: Batch) -> dict[str, Any]:
 
 def train(pair: Pair, batch: Batch, steps: int, warm_up: int) -> float:
     """Images per second of training steps, by Lightning's Trainer or by transformers'."""
-    model = BUILDERS[pair.key]()
+    model = build(pair)
     loop = by_transformers if pair.by_trainer else by_lightning
     with tempfile.TemporaryDirectory() as folder, quiet():
         return steps * len(batch) / loop(model, batch, steps, warm_up, folder)
@@ -152,6 +156,6 @@ def by_transformers(model: nn.Module, batch: Batch, steps: int, warm_up: int, fo
 
 def infer(pair: Pair, batch: Batch, steps: int, warm_up: int) -> float:
     """Images per second, one at a time, from pixels to class ids."""
-    model = BUILDERS[pair.key]().eval()
+    model = build(pair).eval()
     images = [sample["image"] for sample in batch]
     return images_per_second(lambda: [label_map(model, image).numpy() for image in images], len(images), warm_up, steps)
