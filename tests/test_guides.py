@@ -1,0 +1,74 @@
+"""What the guides show beyond what ``test_documents.py`` runs: code of other projects' users, error messages."""
+
+import ast
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+
+from lightning_seg.data import Synthetic
+from lightning_seg.module import SegmentationModule
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def blocks(language: str, document: str) -> list[str]:
+    text = (REPOSITORY / "docs" / document).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_python_for_those_who_come_from_segmentation_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On six made-up classes, for one batch, without downloading weights."""
+    for part in ("train", "val"):
+        Synthetic(root=f"photos/{part}", count=8, seed=len(part), size=(64, 64)).prepare(tmp_path)
+    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
+    monkeypatch.chdir(tmp_path)
+    quiet: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+    monkeypatch.setattr(pl, "Trainer", partial(pl.Trainer, **quiet, logger=False, limit_train_batches=1))
+    monkeypatch.setattr("lightning_seg.data.loading.resumable.usable_cpus", lambda processes: 0)
+    monkeypatch.setattr(SegmentationModule, "load_pretrained", lambda module: setattr(module, "_has_weights", True))
+    (code,) = blocks("python", "from-segmentation-models.md")
+    for shown, little in (
+        ("512, 512", "64, 64"),
+        ("max_epochs=50", "max_epochs=1"),
+        ('["background", "road", "car"]', '["road", *"abcde"]'),
+        ('"resnet34"}', '"resnet10t"}'),
+    ):
+        assert shown in code
+        code = code.replace(shown, little)
+    exec(code, {})
+    figure, _, classes = capsys.readouterr().out.splitlines()[-1].partition(" ")
+    assert 0 <= float(figure) <= 1
+    assert "'road'" in classes
+
+
+def test_messages_of_the_troubleshooting_page_exist() -> None:
+    """Each message of this project that the page quotes is part of one in the source, in order, around its ``…``."""
+    text = (REPOSITORY / "docs/troubleshooting.md").read_text().split("\n## Torch, Lightning, the system")[0]
+    quoted = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    assert len(quoted) > 25
+    shown = messages()
+    lost = []
+    for message in quoted:
+        pattern = re.compile(".*".join(re.escape(part) for part in message.split("…")), re.DOTALL)
+        if not any(pattern.search(each) for each in shown):
+            lost.append(message)
+    assert not lost
+
+
+def messages() -> list[str]:
+    """Every text of the package, with ``…`` where it has values."""
+    found = []
+    for file in (REPOSITORY / "lightning_seg").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return found
