@@ -74,3 +74,17 @@ def messages() -> list[str]:
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
     return found
+
+
+def test_names_of_the_architecture_exist() -> None:
+    """Folders and modules in the picture, below the package or below the frame that they stand in, and in the page."""
+    package = REPOSITORY / "lightning_seg"
+    places = [package, package / "data", package / "models"]
+    texts = re.findall(r">([^<]+)</text>", (REPOSITORY / "docs/architecture.svg").read_text())
+    shown = {name for text in texts for name in re.findall(r"[\w/]+(?:\.py|/)(?=$|[ :,])", text)} - {"train.py"}
+    assert len(shown) > 25
+    assert not [name for name in shown if not any((place / name).exists() for place in places)]
+    page = (REPOSITORY / "docs/architecture.md").read_text()
+    named = set(re.findall(r"`([a-z_/]+(?:\.py|/))`", page)) - {"lightning_seg/"}
+    assert len(named) > 25
+    assert not [name for name in named if not (package / name).exists()]
