@@ -2,13 +2,16 @@
 
 import ast
 import re
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import yaml
 
+from lightning_seg.cli import main
 from lightning_seg.data import Synthetic
 from lightning_seg.module import SegmentationModule
 from tests.conftest import REPOSITORY
@@ -88,3 +91,29 @@ def test_names_of_the_architecture_exist() -> None:
     named = set(re.findall(r"`([a-z_/]+(?:\.py|/))`", page)) - {"lightning_seg/"}
     assert len(named) > 25
     assert not [name for name in named if not (package / name).exists()]
+
+
+def test_the_job_of_kubernetes_starts_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pods, processes and the name of the first pod agree, and the command parses."""
+    monkeypatch.chdir(REPOSITORY)
+    service, job = yaml.safe_load_all((REPOSITORY / "cluster/kubernetes.yaml").read_text())
+    name, spec = job["metadata"]["name"], job["spec"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    values = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert service["spec"]["selector"] == {"job-name": name}
+    assert pod["subdomain"] == service["metadata"]["name"]
+    assert values["MASTER_ADDR"] == f"{name}-0.{pod['subdomain']}"
+    assert spec["completions"] == spec["parallelism"] == int(values["NNODES"])
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == int(values["NPROC_PER_NODE"])
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    (script,) = container["args"]
+    for variable, value in values.items():
+        script = script.replace(f"${variable}", value)
+    assert "$" not in script
+    words = shlex.split(
+        script.partition("/opt/lightning_seg/train.py")[2].replace("street.yaml", "configs/quickstart.yaml")
+    )
+    with pytest.raises(SystemExit) as caught:
+        main([*words, "--print_config"])
+    assert caught.value.code == 0
