@@ -86,8 +86,8 @@ def with_ignored(
         there = _full(stored, mask.threshold) if value == ignored.value else _value(0, stored)
         new.append((value, file, with_value(file, part, there) if part.any() else None))
     if ignored.value and ignored.value not in dict(mask.files):
-        full = 65535 if (mask.threshold or 0) > 255 else 255
-        pixels = np.where(region, full, 0).astype(np.uint16 if full > 255 else np.uint8)
+        full = np.uint16(65535) if (mask.threshold or 0) > 255 else np.uint8(255)
+        pixels: NDArray[np.integer] = np.where(region, full, full * 0)
         new.append((ignored.value, ignored.file_of(mask), bytes(cv2.imencode(".png", pixels)[1])))
     files = tuple((value, file if data is None else InMemory(str(file), data)) for value, file, data in new)
     after = table.decode(read_mask(replace(mask, files=files)), mask)
