@@ -48,7 +48,8 @@ def pad_to(backbone: Any, multiple: int) -> None:
     Detectron2's own forward pads so, too.
     """
     if multiple > 1 and (own := divisibility_of(backbone)) % multiple:
-        backbone.__class__ = _padded(type(backbone), math.lcm(multiple, own))
+        kind: Any = type(backbone)
+        backbone.__class__ = _padded(kind, math.lcm(multiple, own))
 
 
 @cache

@@ -127,7 +127,8 @@ def split_groups(
             members.setdefault((place_of.get(parameter, _HEAD), parameter in spared), []).append(index)
         places_here = [(place, spare) for place in (*factors, _HEAD) for spare in (False, True)]
         for place, spare in [one for one in places_here if one in members]:
-            part = {key: [group[key][i] for i in members[place, spare]] for key in _PER_PARAMETER if key in group}
+            chosen = members[place, spare]
+            part: dict[str, Any] = {key: [group[key][i] for i in chosen] for key in _PER_PARAMETER if key in group}
             part |= {"weight_decay": 0.0} if spare else {}
             name = f"{place}_undecayed" if spare else place
             name = f"{name}_{number}" if number else name
