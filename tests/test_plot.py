@@ -15,7 +15,7 @@ from PIL import Image
 
 from lightning_seg.plot import main
 from lightning_seg.plotting.figures import colours_of, draw_classes, draw_curves
-from lightning_seg.plotting.runs import differing_settings, read_run, with_distinct_names
+from lightning_seg.plotting.runs import Run, differing_settings, read_run, with_distinct_names
 
 
 @pytest.fixture
@@ -283,3 +283,11 @@ def test_runs_that_are_not_of_folds_have_no_table_of_them(
     validations(runs[1], (1, 0.25))
     (runs[1] / "metrics.json").unlink()
     assert said({"fold": 1}, {"fold": 0}) == (False, "")
+
+
+def test_settings_of_one_group_stand_together() -> None:
+    first = {"model.config": 1, "model.criterion": None, "data.batch_size": 2, "name": "a"}
+    second = {"model.config": 2, "model.criterion.eps": 1, "data.batch_size": 3, "name": "b", "model.compile": True}
+    runs = [Run(name, Path(), settings=settings) for name, settings in (("a", first), ("b", second))]
+    order = ["model.config", "model.criterion", "model.criterion.eps", "model.compile", "data.batch_size", "name"]
+    assert [*differing_settings(runs)] == order

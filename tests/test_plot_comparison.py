@@ -52,7 +52,7 @@ def test_names_the_better_one_in_any_order_of_images(tmp_path: Path, capsys: pyt
     assert found["mIoU"]["low"] < found["mIoU"]["difference"] < found["mIoU"]["high"]
     page = (tmp_path / "plots/report.html").read_text()
     assert found["sentence"] in page
-    assert "<th>difference</th><th>95 % over images</th></tr>" in page
+    assert "<th class=number>difference</th><th class=number>95 % interval</th></tr>" in page
     assert found["most_different_images"][0]["name"] in page
     [turned] = said(tmp_path, second, first)["comparisons"]
     assert turned["sentence"] == found["sentence"]

@@ -34,3 +34,15 @@ def test_many_values_are_cut_and_none_are_no_section(tmp_path: Path) -> None:
         [Run("a", tmp_path, metrics={"slices": {"c": found}})], {"a": "a"}
     )
     assert slices_section([Run("a", tmp_path)], {"a": "a"}) == ""
+
+
+def test_several_runs_share_a_table(tmp_path: Path) -> None:
+    found = {"pAcc": 0.5, "fwIoU": 0.5}
+    one = {"left": {**found, "mIoU": 0.75, "images": 3}, "right": {**found, "mIoU": 0.5, "images": 1}}
+    other = {"left": {**found, "mIoU": 0.25, "images": 4}, "top": {**found, "mIoU": None, "images": 1}}
+    runs = [Run(name, tmp_path, metrics={"slices": {"c": some}}) for name, some in (("a", one), ("b", other))]
+    page = slices_section(runs, {"a": "<i>a</i>", "b": "<i>b</i>"})
+    assert "<th class=number>mIoU<br><i>a</i></th><th class=number>mIoU<br><i>b</i></th>" in page
+    rows = [row.split("</td>") for row in page.split("<tr><td>")[1:]]
+    cells = [[cell.split(">")[-1] for cell in row[:4]] for row in rows]
+    assert cells == [["right", "0.5000", "–", "1"], ["left", "0.7500", "0.2500", "3 / 4"], ["top", "–", "–", "1"]]

@@ -18,6 +18,9 @@ RGBImage = NDArray[np.uint8]
 RIGHT, WRONG = (225, 225, 225), (200, 30, 30)
 """Colours of the error map."""
 
+_LONGEST_NAME = 42
+"""Characters of a name that fit above a picture; of a longer one the end is shown."""
+
 _LONGEST_SIDE = 512
 _NAMED = 38
 """How many classes the legend names at most."""
@@ -93,7 +96,10 @@ def draw_grid(examples: Sequence[Example], info: DatasetInfo, path: Path) -> Non
     axes = figure.subplots(len(examples), 4, squeeze=False)
     for row, example in zip(axes, examples, strict=True):
         panels = (
-            (example.name, example.image),
+            (
+                example.name if len(example.name) <= _LONGEST_NAME else f"…{example.name[1 - _LONGEST_NAME :]}",
+                example.image,
+            ),
             ("truth", colourise(example.truth, info)),
             (f"prediction, mIoU {example.mean_iou:.3f}", colourise(example.prediction, info)),
             ("errors", error_map(example.prediction, example.truth, info)),

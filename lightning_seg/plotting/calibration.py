@@ -14,7 +14,7 @@ def draw_calibration(runs: Sequence[Run], colours: Sequence[str]) -> Any:
         runs: of which at least one has ``calibration`` among its figures.
         colours: one for each.
     """
-    figure = new_figure(6.5, 7.5)
+    figure = new_figure(8, 6.4)
     curve, share = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     curve.plot((0, 1), (0, 1), color="grey", linewidth=1, linestyle="--", label="as sure as right")
     for run, colour in zip(runs, colours, strict=True):

@@ -20,8 +20,9 @@ def pictures_of(names: Sequence[str], one: Run, other: Run) -> tuple[dict[str, s
     """
     overlays = [run.overlays for run in (one, other)]
     found = {
-        name: "".join(
-            thumbnail(f"{name}, {run.name}", files[name]) for run, files in zip((one, other), overlays, strict=True)
+        name: " ".join(
+            _captioned(thumbnail(f"{name}, {run.name}", files[name]), run.name)
+            for run, files in zip((one, other), overlays, strict=True)
         )
         for name in names
         if all(name in files for files in overlays)
@@ -35,9 +36,16 @@ def pictures_of(names: Sequence[str], one: Run, other: Run) -> tuple[dict[str, s
             found,
             f"no overlays of both runs, and the data of {one.name} cannot be read: {str(error).splitlines()[0]}",
         )
-    found |= {name: f'<img alt="{escape(name)}" src="{address}">' for name, address in drawn.items()}
+    found |= {
+        name: _captioned(f'<img alt="{escape(name)}" src="{address}">', "image and labels")
+        for name, address in drawn.items()
+    }
     lacking = len(names) - len(found)
     return found, f"{lacking} images cannot be read in the data of {one.name}" if lacking else ""
+
+
+def _captioned(picture: str, text: str) -> str:
+    return f"<figure>{picture}<figcaption>{escape(text)}</figcaption></figure>"
 
 
 def _of_data(run: Run, names: Sequence[str]) -> dict[str, str]:

@@ -17,29 +17,43 @@ OVERLAYS = 8
 """How many predicted images the page shows; the others are in the run folder."""
 
 _TITLES = {
-    "comparison": "Differences",
-    "curves": "Curves",
-    "classes": "Classes",
-    "errors": "What the errors cost",
-    "calibration": "Calibration",
-    "confusion": "Confusion",
+    "curves": ("Curves", "A ring marks the best val/mIoU of each training."),
+    "classes": ("Classes", "The IoU of each class on the evaluated images; the mean over the classes is mIoU."),
+    "errors": (
+        "What the errors cost",
+        "Each bar says how many points of mIoU it would add to mend all wrong pixels of one kind, and nothing else.",
+    ),
+    "calibration": (
+        "Calibration",
+        "How often pixels are right, by how sure the network is of them. Below the dashed line it is surer than it is "
+        "right. ECE is the mean distance from that line; 0 is best.",
+    ),
+    "confusion": ("Confusion", "A row is a true class: which share of its pixels is predicted as each class."),
 }
+"""The heading of each picture, and what it shows."""
 
 _STYLE = """
 :root { color-scheme: light dark; --soft: color-mix(in srgb, currentColor 12%, transparent); }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: .3rem; } h2 { margin-top: 2.4rem; border-bottom: 1px solid var(--soft); }
-h3 { margin: 1.2rem 0 .4rem; font-size: 1rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; }
+h3 { margin: 1.2rem 0 .4rem; font-size: 1rem; } h1, h2, h3, p { overflow-wrap: anywhere; }
+.hint { max-width: 46rem; opacity: .75; margin: .4rem 0 .8rem; }
+.wide { overflow-x: auto; margin-bottom: 1rem; } table { border-collapse: collapse; }
 th, td { padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--soft); text-align: left; vertical-align: top; }
 thead th { border-bottom-width: 2px; white-space: nowrap; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } .top { font-weight: 700; }
 .settings td { font-family: ui-monospace, monospace; font-size: 13px; overflow-wrap: anywhere; min-width: 8rem; }
-.settings td:first-child { white-space: nowrap; }
+.settings td:first-child { white-space: nowrap; } .settings th { white-space: normal; overflow-wrap: anywhere; }
 .chip { display: inline-block; width: .8rem; height: .8rem; border-radius: 50%; margin-right: .45rem; }
 .run { white-space: nowrap; } small { opacity: .7; }
 img { max-width: 100%; background: #fff; border-radius: 4px; }
-.overlays td { padding: .3rem .6rem .6rem 0; border: 0; }
+figure { display: inline-block; margin: .2rem .6rem .2rem 0; } figcaption { font-size: 13px; opacity: .7; }
+.overlays td { padding: .3rem .6rem .6rem 0; border: 0; } .evaluated { min-width: 8.5rem; }
+@media (max-width: 40rem) {
+  h1 { font-size: 1.4rem; } th, td { padding-right: .7rem; } .figure img { max-width: none; width: 40rem; }
+  .run, thead th { white-space: normal; overflow-wrap: anywhere; min-width: 4.5rem; } .run { min-width: 8rem; }
+  .settings td:first-child { white-space: normal; }
+}
 """
 
 
@@ -67,12 +81,15 @@ def write_page(
     names = dict(zip((run.name for run in runs), map(_named, runs, colours_of(runs)), strict=True))
     body = [
         _results(runs, names),
-        comparison_section(sides, compared, refused, names),
+        comparison_section(sides, compared, refused, names, figures.get("comparison")),
         _folds(folds),
         slices_section(runs, names),
         _settings(runs, names),
     ]
-    body += [f"<h2>{_TITLES[name]}</h2>{image(name, png)}" for name, png in figures.items()]
+    for name, (heading, hint) in _TITLES.items():
+        if name in figures:
+            shown = f"<div class='wide figure'>{image(heading, figures[name])}</div>"
+            body.append(f"<h2>{heading}</h2><p class=hint>{hint}</p>{shown}")
     body += [_grids(runs, names), _overlays(runs, names)]
     path.write_text(
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
@@ -83,6 +100,7 @@ def write_page(
 
 def _results(runs: Sequence[Run], names: Mapping[str, str]) -> str:
     """One row for each run: best and last validation, and the figures of its last evaluation; the highest are bold."""
+    trained = any(run.best for run in runs)
     columns: dict[str, list[float | None]] = {
         "best": [run.best[1] if run.best else None for run in runs],
         "last": [run.last[1] if run.last else None for run in runs],
@@ -91,7 +109,7 @@ def _results(runs: Sequence[Run], names: Mapping[str, str]) -> str:
     highest = {
         name: max((value for value in values if value is not None), default=None) for name, values in columns.items()
     }
-    head = ["best val/mIoU", "last val/mIoU", "evaluated", *AVERAGES, "images"]
+    numbers = [*(["best val/mIoU", "last val/mIoU"] if trained else []), "evaluated", *AVERAGES, "images"]
     rows = []
     for number, run in enumerate(runs):
 
@@ -106,10 +124,14 @@ def _results(runs: Sequence[Run], names: Mapping[str, str]) -> str:
         ]
         evaluated = f"{run.metrics['split']} <small>{escape(run.evaluated)}</small>" if run.metrics else "–"
         rows.append(
-            f"<tr><td class=run>{names[run.name]}</td>{figure('best', steps[0])}{figure('last', steps[1])}"
-            f"<td>{evaluated}</td>{''.join(averages)}<td class=number>{run.metrics.get('num_images', '–')}</td></tr>"
+            f"<tr><td class=run>{names[run.name]}</td>"
+            f"{figure('best', steps[0]) + figure('last', steps[1]) if trained else ''}"
+            f"<td class=evaluated>{evaluated}</td>{''.join(averages)}"
+            f"<td class=number>{run.metrics.get('num_images', '–')}</td></tr>"
         )
-    cells = "".join(f"<th>{name}</th>" for name in ("run", *head))
+    cells = "<th>run</th>" + "".join(
+        f"<th{'' if name == 'evaluated' else ' class=number'}>{name}</th>" for name in numbers
+    )
     return f"<div class=wide><table><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
 
 
@@ -175,7 +197,7 @@ def _overlays(runs: Sequence[Run], names: Mapping[str, str]) -> str:
 
 
 def _named(run: Run, colour: str) -> str:
-    return f'<span class=chip style="background:{colour}"></span>{escape(run.name)}'
+    return f'<span class=chip style="background:{colour}"></span>{escape(run.name).replace("/", "/<wbr>")}'
 
 
 def _shown(value: float | None) -> str:

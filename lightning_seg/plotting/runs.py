@@ -119,7 +119,11 @@ def with_distinct_names(runs: Sequence[Run]) -> list[Run]:
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Settings that differ between runs: key, and the value in each run as text; "–" if a run lacks the key."""
     known = [run.settings or {} for run in runs]
-    keys = dict.fromkeys(key for settings in known for key in settings)
+    keys = [*dict.fromkeys(key for settings in known for key in settings)]
+    for parts in (3, 2, 1):  # those of one group stand together, in the order of the first of each
+        groups = [*dict.fromkeys(tuple(key.split(".")[:parts]) for key in keys)]
+        place = {group: number for number, group in enumerate(groups)}
+        keys.sort(key=lambda key: place[tuple(key.split(".")[:parts])])
     rows = {key: [_as_text(settings[key]) if key in settings else "–" for settings in known] for key in keys}
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
 

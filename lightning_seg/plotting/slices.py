@@ -2,35 +2,68 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from lightning_seg.plotting.runs import Run
 
 MOST = 30
 """Values of a column that the page shows at the most; ``metrics.json`` has all."""
 
+_HINT = (
+    "Figures of the images that have a value, the lowest mIoU first. mIoU is over the classes that these images have: "
+    "do not compare slices by it alone where they lack classes."
+)
+
 
 def slices_section(runs: Sequence[Run], names: Mapping[str, str]) -> str:
-    """A table for each run and column, the values with the lowest mIoU first; empty where no run has slices.
+    """A table for each column, with the mIoU of each run, or more figures of a single one; empty without slices.
 
     Args:
         runs: of the page.
         names: of the runs, as HTML.
     """
-    body = ""
-    for run in runs:
-        for column, values in run.metrics.get("slices", {}).items():
-            ranked = sorted(values.items(), key=lambda pair: (pair[1]["mIoU"] is None, pair[1]["mIoU"] or 0.0))
-            rows = "".join(
-                f"<tr><td>{escape(value)}</td>"
-                + "".join(
-                    f"<td class=number>{'–' if found[name] is None else format(found[name], '.4f')}</td>"
-                    for name in ("mIoU", "pAcc", "fwIoU")
-                )
-                + f"<td class=number>{found['images']}</td></tr>"
-                for value, found in ranked[:MOST]
-            )
-            more = f"<p>{len(ranked) - MOST} more are in metrics.json.</p>" if len(ranked) > MOST else ""
-            head = "".join(f"<th>{escape(name)}</th>" for name in (column, "mIoU", "pAcc", "fwIoU", "images"))
-            body += f"<h3>{names[run.name]}</h3><div class=wide><table><thead><tr>{head}</tr></thead>"
-            body += f"<tbody>{rows}</tbody></table></div>{more}"
-    return f"<h2>Slices</h2>{body}" if body else ""
+    sliced = [run for run in runs if run.metrics.get("slices")]
+    columns = dict.fromkeys(column for run in sliced for column in run.metrics["slices"])
+    body = "".join(
+        _table(
+            column,
+            {run.name: run.metrics["slices"][column] for run in sliced if column in run.metrics["slices"]},
+            names,
+        )
+        for column in columns
+    )
+    return f"<h2>Slices</h2><p class=hint>{_HINT}</p>{body}" if body else ""
+
+
+def _table(column: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]], names: Mapping[str, str]) -> str:
+    """One column: a row for each value.
+
+    Args:
+        column: its name.
+        found: by run and value.
+        names: of the runs, as HTML.
+    """
+    lowest: dict[str, float] = {}
+    for values in found.values():
+        for value, figures in values.items():
+            lowest.setdefault(value, float("inf") if figures["mIoU"] is None else figures["mIoU"])
+    ranked = sorted(lowest, key=lambda value: lowest[value])
+    several = len(found) > 1
+    shown = ("mIoU",) if several else ("mIoU", "pAcc", "fwIoU")
+    heads = [f"mIoU<br>{names[run]}" for run in found] if several else shown
+    rows = ""
+    for value in ranked[:MOST]:
+        cells = [_shown(values.get(value, {}).get(name)) for values in found.values() for name in shown]
+        counts = dict.fromkeys(str(values[value]["images"]) for values in found.values() if value in values)
+        rows += f"<tr><td>{escape(value)}</td>"
+        rows += "".join(f"<td class=number>{cell}</td>" for cell in (*cells, " / ".join(counts))) + "</tr>"
+    head = "".join(f"<th class=number>{name}</th>" for name in (*heads, "images"))
+    more = f"<p>{len(ranked) - MOST} more are in metrics.json.</p>" if len(ranked) > MOST else ""
+    return (
+        f"<div class=wide><table><thead><tr><th>{escape(column)}</th>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>{more}"
+    )
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
