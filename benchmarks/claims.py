@@ -128,7 +128,7 @@ MEASUREMENTS = [
     ), lacks("export", "onnx", "onnxscript", "onnxruntime")),
     Measurement(("train_step.py", "--pairs", "3"), (
         Claim("a training step, times as fast as SimpleTrainer", "fp32", "1.02"),
-        Claim("a training step in bf16 with channels_last, against the same", "bf16-mixed, channels_last", "2.48", unless=no_bf16),
+        Claim("the step in bf16 with channels_last", "bf16-mixed, channels_last", "2.48", unless=no_bf16),
     )),
     Measurement(("large.py",), (
         Claim("memory of predicting 20 000 rows by windows, against 4 000", "memory by height", "1.00", "size", True),
@@ -147,7 +147,7 @@ MEASUREMENTS = [
     )),
     Measurement(("bands.py",), (
         Claim("a crop of a large GeoTIFF, against decoding it whole", "the whole files", "21"),
-        Claim("a crop of a large GeoTIFF, against rasterio's window", "the window of image and mask by rasterio", "0.80"),
+        Claim("a crop of a GeoTIFF, against rasterio's window", "the window of image and mask by rasterio", "0.80"),
     ), lacks("geo", "rasterio")),
     Measurement(("random_scale_crop.py", "--draws", "100"), (
         Claim("RandomScaleCrop, times as fast as albumentations' three", "RandomScaleCrop", "4.3"),
