@@ -118,46 +118,46 @@ MEASUREMENTS = [
     )),
     Measurement(("evaluation.py", "--classes", "19"), (
         Claim("from logits to counts, times as fast as Detectron2's evaluator", EQUAL, "10.2"),
-        Claim("the same, how many times less memory", f"{EQUAL}: memory", "8.9", "size"),
+        Claim("from logits to counts, how many times less memory", f"{EQUAL}: memory", "8.9", "size"),
     )),
     Measurement(("inference.py", "--images", "2", "--rounds", "5"), (
         Claim(f"file to label map, .onnx, {SMALL}, against DefaultPredictor", f"{SMALL} ONNX Runtime", "1.42"),
         Claim(f"file to label map, .onnx, {LARGE}, against DefaultPredictor", f"{LARGE} ONNX Runtime", "2.00"),
-        Claim(f"the same with its checkpoint, {SMALL}", f"{SMALL} checkpoint", "1.27"),
-        Claim(f"the same with its checkpoint, {LARGE}", f"{LARGE} checkpoint", "1.39"),
+        Claim(f"file to label map, its checkpoint, {SMALL}, against the same", f"{SMALL} checkpoint", "1.27"),
+        Claim(f"file to label map, its checkpoint, {LARGE}, against the same", f"{LARGE} checkpoint", "1.39"),
     ), lacks("export", "onnx", "onnxscript", "onnxruntime")),
     Measurement(("train_step.py", "--pairs", "3"), (
         Claim("a training step, times as fast as SimpleTrainer", "fp32", "1.02"),
-        Claim("the same in bf16 with channels_last", "bf16-mixed, channels_last", "2.48", unless=no_bf16),
+        Claim("the step in bf16 with channels_last", "bf16-mixed, channels_last", "2.48", unless=no_bf16),
     )),
     Measurement(("large.py",), (
         Claim("memory of predicting 20 000 rows by windows, against 4 000", "memory by height", "1.00", "size", True),
-        Claim("peak memory of it, GiB", "peak GiB", "1.32", "size", True),
-        Claim("the same bytes after a kill (1: yes)", "the same bytes", "1", "exact"),
+        Claim("peak memory of predicting 20 000 rows by windows, GiB", "peak GiB", "1.32", "size", True),
+        Claim("the same bytes after predicting was killed (1: yes)", "the same bytes", "1", "exact"),
     ), lacks("geo", "rasterio")),
     Measurement(("mask_scores.py",), (
         Claim("label maps of masks by bands, times as fast as all at once", "bands, compiled", "3.42"),
-        Claim("the same, how many times less memory", "memory", "41", "size"),
+        Claim("label maps of masks by bands, how many times less memory", "memory", "41", "size"),
     )),
     Measurement(("loss.py", "--rounds", "3"), (
         Claim("time of low-memory cross-entropy, against the plain", "cross-entropy 2×512×1024", "0.31", at_most=True),
-        Claim("memory of it", "cross-entropy 2×512×1024: memory", "0.11", "size", True),
+        Claim("memory of low-memory cross-entropy", "cross-entropy 2×512×1024: memory", "0.11", "size", True),
         Claim("memory of low-memory OHEM", "OHEM 2×512×1024: memory", "0.12", "size", True),
         Claim("memory of low-memory hard pixel mining", "hard pixel mining 2×512×1024: memory", "0.12", "size", True),
     )),
     Measurement(("bands.py",), (
         Claim("a crop of a large GeoTIFF, against decoding it whole", "the whole files", "21"),
-        Claim("the same, against rasterio's window", "the window of image and mask by rasterio", "0.80"),
+        Claim("a crop of a GeoTIFF, against rasterio's window", "the window of image and mask by rasterio", "0.80"),
     ), lacks("geo", "rasterio")),
     Measurement(("random_scale_crop.py", "--draws", "100"), (
         Claim("RandomScaleCrop, times as fast as albumentations' three", "RandomScaleCrop", "4.3"),
-        Claim("the same with max_fraction", "with max_fraction 0.75", "2.6"),
+        Claim("RandomScaleCrop with max_fraction, against the same", "with max_fraction 0.75", "2.6"),
     )),
     Measurement(("archives.py",), (
         Claim("members of a ZIP, times the speed of loose files", "ZIP", "1.24"),
-        Claim("members of a TAR", "TAR", "1.28"),
+        Claim("members of a TAR, times the speed of loose files", "TAR", "1.28"),
         Claim("memory with 4 workers against one, ZIP", "set.zip: memory", "1.05", "size", True),
-        Claim("the same, TAR", "set.tar: memory", "1.05", "size", True),
+        Claim("memory with 4 workers against one, TAR", "set.tar: memory", "1.05", "size", True),
     )),
     Measurement(("records.py",), (
         Claim("memory of a loader over 100 000 samples, 4 workers against one", "Records", "1.08", "size", True),
@@ -168,7 +168,7 @@ MEASUREMENTS = [
     )),
     Measurement(("logging_overhead.py", "--pairs", "1"), (
         Claim("val mIoU of the quickstart", "val mIoU", "0.857", "size"),
-        Claim("time of its fit with W&B, against none", "with W&B", "1.01", at_most=True),
+        Claim("time of the quickstart's fit with W&B, against none", "with W&B", "1.01", at_most=True),
     )),
     Measurement(("scaling.py", "--rounds", "1"), (
         Claim("images/s of two processes against one", "together / one", "1.87"),

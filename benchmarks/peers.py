@@ -1,7 +1,7 @@
 """Training steps and inference of one network here and in other libraries: images/s and peak memory. Linux only.
 
-Run: python benchmarks/peers.py [--only unet fpn deeplab segformer] [--rounds 3] [--steps 6] [--size 256] [--batch 4]
-[--threads 1] [--output FILE.json]
+Run: python benchmarks/peers.py [--only unet fpn deeplab segformer] [--rounds 3] [--steps 4] [--size 256] [--batch 4]
+[--threads 2] [--output FILE.json]
 The other sides are segmentation_models_pytorch's Unet and FPN and torchvision's DeepLabV3, each in a plain Lightning
 loop, and transformers' SegFormer with its Trainer. A side that is not installed is named and passed over. Before a
 time counts, both sides must compute the same: parameters and FLOPs (torch's counter) equal to 0.1 %, the parts aside
@@ -46,7 +46,7 @@ PACKAGES = ("torch", "pytorch-lightning", "segmentation-models-pytorch", "torchv
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(PAIRS), default=list(PAIRS), metavar="NETWORK")
-    for name, value in (("rounds", 3), ("steps", 6), ("warm_up", 2), ("size", 256), ("batch", 4), ("threads", 1)):
+    for name, value in (("rounds", 3), ("steps", 4), ("warm_up", 2), ("size", 256), ("batch", 4), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=value)
     add_output(parser)
     parser.add_argument("--measure", nargs=3, metavar=("NETWORK", "SIDE", "TASK"), help=argparse.SUPPRESS)

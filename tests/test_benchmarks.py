@@ -72,7 +72,12 @@ def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_large_images_run(tmp_path: Path) -> None:
     program = [sys.executable, str(REPOSITORY / "benchmarks/large.py"), "--tiny", "--folder", str(tmp_path)]
+    program += ["--output", str(tmp_path / "figures.json")]
     done = subprocess.run(program, capture_output=True, text=True, timeout=540, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the same bytes" in done.stdout
     assert "layout COG" in done.stdout
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["the same bytes"] == figures["COG"] == 1
+    assert 0.5 < figures["memory by height"] < 2
+    assert 0.1 < figures["peak GiB"] < 10
