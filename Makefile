@@ -3,6 +3,8 @@
 # make check     set up, then lint, type checks, layers, and the tests that train no run: three minutes
 # make test      set up, then lint, type checks, layers, doctests and tests
 # make test-all  as make test, with all of the matrices of which it runs a part
+# make bench     set up, then measure what README.md and benchmarks/README.md claim, and fail where it does not hold:
+#                at most 30 minutes on two CPU cores with nothing else to do; BENCH="--only data.py": a part of it
 # make lock      choose the locked versions anew (needs uv)
 #
 # PYTHON chooses the interpreter that .venv is made with. VENV chooses another environment. One that exists already keeps
@@ -11,6 +13,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 LATEST ?=
+BENCH ?=
 UV ?= uv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.lightning_seg-$(if $(LATEST),latest,installed)
@@ -20,7 +23,7 @@ OWN := $(VENV)/.lightning_seg-own
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install train check test test-all lint lock clean
+.PHONY: install train check test test-all lint bench lock clean
 
 install: $(STAMP)
 
@@ -41,6 +44,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/claims.py $(BENCH)
 
 lock:
 	echo "setuptools\nwheel" | $(UV) pip compile - --universal --python-version 3.10 --generate-hashes --no-header \

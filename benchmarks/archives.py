@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from records import megabytes
+from sections.figures import add_output, write_figures
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_seg.data import Folder
@@ -91,7 +92,7 @@ def loader_of(dataset: Dataset[int], workers: int) -> "DataLoader[int]":
     )  # fmt: skip
 
 
-def speeds(folder: Path, workers: int, rounds: int) -> None:
+def speeds(folder: Path, workers: int, rounds: int) -> dict[str, float]:
     sides = {"loose files": folder, "ZIP": folder / "set.zip", "TAR": folder / "set.tar"}
     loaders = {side: loader_of(Decoded(samples_of(root)), workers) for side, root in sides.items()}
     forget()
@@ -102,12 +103,15 @@ def speeds(folder: Path, workers: int, rounds: int) -> None:
             start = time.perf_counter()
             sum(1 for _ in loader)
             times[-1][side] = time.perf_counter() - start
+    figures = {}
     for side in ("ZIP", "TAR"):
         ratios = [each["loose files"] / each[side] for each in times[1:]]
+        figures[side] = statistics.median(ratios)
         print(
-            f"{side}: {statistics.median(ratios):.2f} times the speed of loose files "
+            f"{side}: {figures[side]:.2f} times the speed of loose files "
             f"({min(ratios):.2f} to {max(ratios):.2f}), {workers} workers"
         )
+    return figures
 
 
 def memory(root: Path, workers: int, answer: "Queue[float]") -> None:
@@ -119,7 +123,7 @@ def memory(root: Path, workers: int, answer: "Queue[float]") -> None:
     answer.put(megabytes(multiprocessing.current_process().pid or 0) + sum(map(megabytes, processes)))
 
 
-def many(root: Path, members: int, workers: int) -> None:
+def many(root: Path, members: int, workers: int) -> dict[str, float]:
     taken = []
     for _ in range(2):
         forget()
@@ -138,6 +142,7 @@ def many(root: Path, members: int, workers: int) -> None:
     print(
         f"{root.name}: {found[1] / found[0]:.2f} times the memory with {workers} workers ({found[0]:.0f} MB with one)"
     )
+    return {f"{root.name}: memory": found[1] / found[0]}
 
 
 def main() -> None:
@@ -146,14 +151,16 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=100_000, help="members whose start-up and memory are measured")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
+    add_output(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         write(Path(name), arguments.speed // 2, loose=True)
-        speeds(Path(name), arguments.workers, arguments.rounds)
+        figures = speeds(Path(name), arguments.workers, arguments.rounds)
     with tempfile.TemporaryDirectory() as name:
         write(Path(name), arguments.many // 2, loose=False)
         for kind in ("set.zip", "set.tar"):
-            many(Path(name) / kind, arguments.many, arguments.workers)
+            figures |= many(Path(name) / kind, arguments.many, arguments.workers)
+    write_figures(arguments.output, figures)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import rasterio
 import torch
 from rasterio.transform import from_origin
 from rasterio.windows import Window
+from sections.figures import add_output, write_figures
 
 from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule
 from lightning_seg.data.dataset import SegmentationDataset
@@ -66,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=5)
+    add_output(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
@@ -97,12 +99,12 @@ def main() -> None:
         rounds = [_round(sides, number) for number in range(arguments.rounds + 1)][1:]
     for side in sides:
         print(f"{side:42s} {statistics.median(times[side] for times in rounds):7.1f} ms")
+    figures = {}
     for side in list(sides)[1:]:
         ratios = [times[side] / times["a sample"] for times in rounds]
-        print(
-            f"a sample is {statistics.median(ratios):.2f} times as fast as {side} "
-            f"({min(ratios):.2f} to {max(ratios):.2f})"
-        )
+        figures[side] = statistics.median(ratios)
+        print(f"a sample is {figures[side]:.2f} times as fast as {side} ({min(ratios):.2f} to {max(ratios):.2f})")
+    write_figures(arguments.output, figures)
 
 
 def _round(sides: dict[str, tuple[Callable[[int], object], int]], number: int) -> dict[str, float]:

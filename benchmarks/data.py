@@ -18,6 +18,7 @@ import detectron2.data.transforms as T
 import numpy as np
 import torch
 from detectron2.data import DatasetMapper
+from sections.figures import add_output, write_figures
 from sections.images import CLASSES, SIZE, write_scenes
 
 from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule
@@ -64,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=5)
+    add_output(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
@@ -87,11 +89,12 @@ def main() -> None:
         rounds = [_round(sides, number, arguments.samples) for number in range(arguments.rounds + 1)][1:]
     for side in sides:
         print(f"{side:28s} {statistics.median(times[side] for times in rounds):6.1f} ms")
+    figures = {}
     for side in list(sides)[1:]:
         ratios = [times[side] / times["ours"] for times in rounds]
-        print(
-            f"ours is {statistics.median(ratios):.2f} times as fast as {side} ({min(ratios):.2f} to {max(ratios):.2f})"
-        )
+        figures[side] = statistics.median(ratios)
+        print(f"ours is {figures[side]:.2f} times as fast as {side} ({min(ratios):.2f} to {max(ratios):.2f})")
+    write_figures(arguments.output, figures)
 
 
 def _round(sides: dict[str, Callable[[int], object]], number: int, samples: int) -> dict[str, float]:

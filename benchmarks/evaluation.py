@@ -9,15 +9,15 @@ the median over pairs. Memory is what the process grows by at its peak (Linux on
 import argparse
 import ctypes
 import gc
-import re
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from sections.figures import add_output, write_figures
+from sections.memory import forget_peak, resident
 from torch.nn import functional as F
 
 from lightning_seg.inference.kernel import JustInTime
@@ -57,19 +57,14 @@ def peak_bytes(side: Callable[[], object]) -> int:
     """How far the resident memory of the process rises while ``side`` runs."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what was freed before must count again
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _status("VmRSS")
+    forget_peak()
+    before = resident()
     side()
-    return _status("VmHWM") - before
+    return resident("VmHWM") - before
 
 
-def _status(field: str) -> int:
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return 1024 * int(found[1])
-
-
-def compare(name: str, num_classes: int, pairs: int) -> None:
+def compare(name: str, num_classes: int, pairs: int) -> dict[str, float]:
+    """Print a line; returns its figures."""
     from detectron2.modeling.postprocessing import sem_seg_postprocess
 
     input_size, original = CASES[name]
@@ -105,10 +100,13 @@ def compare(name: str, num_classes: int, pairs: int) -> None:
         f"{max(ratios):.1f}; {own:.0f} against {other:.0f} ms, {form}); peak memory 1/{their_peak / our_peak:.1f} "
         f"({our_peak / 2**20:.0f} against {their_peak / 2**20:.0f} MiB); {differing} pixels counted otherwise"
     )
+    what = f"{num_classes} classes, {name}"
+    return {what: statistics.median(ratios), f"{what}: memory": their_peak / our_peak}
 
 
-def errors(pairs: int) -> None:
-    """CPU time to tell the kinds of errors apart, of a truth of 400 rectangles and a prediction that is shifted."""
+def errors(pairs: int) -> dict[str, float]:
+    """Milliseconds of CPU to tell the kinds of errors apart, of a truth of 400 rectangles and a shifted prediction."""
+    figures = {}
     for height, width in ((360, 480), (1024, 2048), (3000, 4000)):
         generator = np.random.default_rng(0)
         truth = np.zeros((height, width), np.uint8)
@@ -124,7 +122,9 @@ def errors(pairs: int) -> None:
             count_kinds(*maps, 19, IGNORE)
             times.append(time.process_time() - start)
         wrong = (prediction != truth).mean()
-        print(f"{height} x {width}, {wrong:.0%} wrong: {1000 * statistics.median(times):.1f} ms of CPU time")
+        figures[f"{height} x {width}"] = 1000 * statistics.median(times)
+        print(f"{height} x {width}, {wrong:.0%} wrong: {figures[f'{height} x {width}']:.1f} ms of CPU time")
+    return figures
 
 
 def main() -> None:
@@ -132,15 +132,18 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--classes", type=int, nargs="+", default=[19, 150])
     parser.add_argument("--errors", action="store_true", help="only the kinds of errors, without Detectron2")
+    add_output(parser)
     arguments = parser.parse_args()
     if arguments.errors:
-        errors(arguments.pairs)
+        write_figures(arguments.output, errors(arguments.pairs))
         return
     print(f"{torch.get_num_threads()} threads")
+    figures: dict[str, float] = {}
     with torch.no_grad():
         for num_classes in arguments.classes:
             for name in CASES:
-                compare(name, num_classes, arguments.pairs)
+                figures |= compare(name, num_classes, arguments.pairs)
+    write_figures(arguments.output, figures)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from sections.figures import add_output, write_figures
 
 SIZE = (45, 61)
 MEMBER = "i/image.png"
@@ -240,6 +241,7 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where files that should not be are kept; else a temporary one")
+    add_output(parser)
     parser.add_argument("--first", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="fuzz-"))
@@ -263,13 +265,13 @@ def main() -> int:
             return 1
         killed.append(f"{folder / str(begun[-1])} ended the process with status {done.returncode}")
         following = begun[-1] + 1
-    status = report(results, killed)
+    status = report(results, killed, arguments.output)
     if not any(folder.iterdir()):
         folder.rmdir()
     return status
 
 
-def report(results: list[dict[str, Any]], killed: list[str]) -> int:
+def report(results: list[dict[str, Any]], killed: list[str], output: Path | None) -> int:
     foreign = [f"{found['kind']}, file {found['index']}: {error}" for found in results for error in found["foreign"]]
     images: dict[str, Counter[str]] = {}
     masks: dict[str, Counter[str]] = {}
@@ -286,6 +288,8 @@ def report(results: list[dict[str, Any]], killed: list[str]) -> int:
     print(f"{len(results) + len(killed)} files: {len(killed)} ended the process, {len(foreign)} raised a foreign error")
     print(f"slowest: {slowest['seconds']:.2f} s, {slowest['kind']}, file {slowest['index']}")
     print("\n".join([*killed, *foreign][:20]))
+    figures = {"ended the process": len(killed), "other errors": len(foreign), "slowest": slowest["seconds"]}
+    write_figures(output, figures)
     return 1 if killed or foreign else 0
 
 

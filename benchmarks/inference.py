@@ -8,7 +8,6 @@ that has one side alone grows by, from its first image to its peak (Linux only).
 """
 
 import argparse
-import re
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,9 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sections.figures import add_output, write_figures
 from sections.images import write_scenes
+from sections.memory import resident
 
 import lightning_seg
 from lightning_seg import export
@@ -77,19 +78,12 @@ def load_side(name: str, folder: Path, device: str = "cpu") -> Side:
     return lambda path: predictor(path).mask
 
 
-def status(field: str) -> int:
-    """Bytes of this process, as the kernel counts them."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return 1024 * int(found[1])
-
-
 def grown_by(side: Side, images: list[Path]) -> int:
     """Bytes that this process holds at its peak beyond what it holds now."""
-    before = status("VmRSS")
+    before = resident()
     for path in images:
         side(path)
-    return status("VmHWM") - before
+    return resident("VmHWM") - before
 
 
 def memory_of(name: str, folder: Path, size: str, threads: int) -> int:
@@ -99,8 +93,8 @@ def memory_of(name: str, folder: Path, size: str, threads: int) -> int:
     return int(found.stdout.split()[-1])
 
 
-def compare(folder: Path, size: str, rounds: int, threads: int) -> None:
-    """Print a line for each side."""
+def compare(folder: Path, size: str, rounds: int, threads: int) -> dict[str, float]:
+    """Print a line for each side; returns how many times as fast as the peer each is."""
     images = images_of(folder, size)
     sides = {name: load_side(name, folder) for name in SIDES}
     found = {name: [side(path) for path in images] for name, side in sides.items()}  # warm, and looked at
@@ -111,16 +105,19 @@ def compare(folder: Path, size: str, rounds: int, threads: int) -> None:
             for path in images:
                 sides[name](path)
             times[name].append((time.perf_counter() - start) / len(images))
+    figures = {}
     for name in SIDES:
         ratios = [theirs / own for own, theirs in zip(times[name], times[PEER], strict=True)]
+        figures[f"{size} {name}"] = statistics.median(ratios)
         differing = max(float(np.mean(a != b)) for a, b in zip(found[name], found[PEER], strict=True))
         latency = statistics.median(times[name])
         print(
             f"{size:10s} {name:23s} {1 / latency:6.2f} images/s, {1000 * latency:6.0f} ms; "
-            f"{statistics.median(ratios):.2f} times {PEER} ({min(ratios):.2f} to {max(ratios):.2f}); memory "
+            f"{figures[f'{size} {name}']:.2f} times {PEER} ({min(ratios):.2f} to {max(ratios):.2f}); memory "
             f"{memory_of(name, folder, size, threads) / 2**20:.0f} MiB; {differing:.1e} of the pixels differ",
             flush=True,
         )
+    return figures
 
 
 def images_of(folder: Path, size: str) -> list[Path]:
@@ -134,6 +131,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory_of", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
+    add_output(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.memory_of is not None:
@@ -143,10 +141,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_models(folder)
+        figures: dict[str, float] = {}
         for size in arguments.sizes:
             height, width = map(int, size.split("x"))
             write_scenes(folder / size, arguments.images, size=(height, width))
-            compare(folder, size, arguments.rounds, arguments.threads)
+            figures |= compare(folder, size, arguments.rounds, arguments.threads)
+        write_figures(arguments.output, figures)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ neighbours is what counts. Wall time of the whole command, starting and ending i
 """
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from sections.figures import add_output, write_figures
 
 REPOSITORY = Path(__file__).parent.parent
 SIDES = {"W&B": [], "none": ["--trainer.logger", "false"]}
@@ -29,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=8)
+    add_output(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -40,9 +44,13 @@ def main() -> None:
             ratios.append(took["W&B"] / took["none"])
             differences.append(took["W&B"] - took["none"])
             print(f"W&B {took['W&B']:.1f} s, none {took['none']:.1f} s", flush=True)
+        results = max(folder.glob("runs/**/metrics.json"), key=lambda path: path.stat().st_mtime)
+        miou = json.loads(results.read_text())["mIoU"]
+    figures = {"with W&B": statistics.median(ratios), "val mIoU": miou}
+    write_figures(options.output, figures)
     print(
-        f"with W&B {statistics.median(ratios):.3f} times as long ({min(ratios):.3f} to {max(ratios):.3f}), "
-        f"{statistics.median(differences):+.1f} s"
+        f"with W&B {figures['with W&B']:.3f} times as long ({min(ratios):.3f} to {max(ratios):.3f}), "
+        f"{statistics.median(differences):+.1f} s; val mIoU {miou:.3f}"
     )
 
 

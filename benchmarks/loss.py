@@ -16,6 +16,7 @@ from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
+from sections.figures import add_output, write_figures
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -31,7 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    add_output(parser)
     arguments = parser.parse_args()
+    figures = {}
     torch.set_num_threads(arguments.threads)
     print(f"{'':36s} time  memory            value     gradient")
     for size in SIZES:
@@ -45,12 +48,15 @@ def main() -> None:
             ratios = [
                 seconds(ours, logits, targets) / seconds(theirs, logits, targets) for _ in range(arguments.rounds)
             ]
+            what = f"{name} {'×'.join(map(str, size))}"
+            figures[what], figures[f"{what}: memory"] = statistics.median(ratios), peaks[0] / peaks[1]
             print(
-                f"{name:18s} {'×'.join(map(str, size)):16s} {statistics.median(ratios):5.2f}  "
-                f"{peaks[0] / peaks[1]:.3f} ({peaks[1] / 1e6:5.0f} MB)  {abs(value / expected - 1):.0e}     "
+                f"{what:35s} {figures[what]:5.2f}  {peaks[0] / peaks[1]:.3f} ({peaks[1] / 1e6:5.0f} MB)  "
+                f"{abs(value / expected - 1):.0e}     "
                 f"{difference:.0e}, beside {int(apart.sum())} logits of {apart.numel()}",
                 flush=True,
             )
+    write_figures(arguments.output, figures)
 
 
 def pairs() -> dict[str, tuple[Loss, Loss]]:

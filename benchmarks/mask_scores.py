@@ -11,9 +11,10 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
+from sections.figures import add_output, write_figures
+from sections.memory import forget_peak, resident
 from torch.nn import functional as F
 
 from lightning_seg.inference.kernel import JustInTime
@@ -41,18 +42,12 @@ def by_bands(scores: MaskScores, form: JustInTime) -> torch.Tensor:
     return label_maps([scores], [size], [size], form)[0]
 
 
-def grown(name: str) -> int:
-    """Kilobytes, as the kernel counts them."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1])
-
-
 def peak(args: argparse.Namespace) -> None:
     scores = make(args)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = grown("VmRSS")
+    forget_peak()
+    before = resident()
     plain(scores) if args.peak == "plain" else by_bands(scores, JustInTime())
-    print(grown("VmHWM") - before)
+    print((resident("VmHWM") - before) // 1024)
 
 
 def main() -> None:
@@ -60,6 +55,7 @@ def main() -> None:
     for name, value in (("queries", 100), ("classes", 150), ("height", 1024), ("width", 2048), ("rounds", 7)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--peak", choices=("plain", "bands"), help="print the kilobytes of one way alone")
+    add_output(parser)
     args = parser.parse_args()
     torch.set_num_threads(2)
     if args.peak:
@@ -81,16 +77,17 @@ def main() -> None:
             way()
             times[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(taken) for name, taken in times.items()}
+    figures = {name: medians["plain"] / median for name, median in medians.items()}
     for name, median in medians.items():
-        ratio = medians["plain"] / median
-        print(f"{name:16} {median:6.2f} s, least {min(times[name]):6.2f} s, {ratio:5.2f} times as fast")
-    command = [sys.executable, __file__, *(a for a in sys.argv[1:] if a != "--peak")]
+        print(f"{name:16} {median:6.2f} s, least {min(times[name]):6.2f} s, {figures[name]:5.2f} times as fast")
+    command = [sys.executable, __file__, *sys.argv[1:]]
     found = {
         way: int(subprocess.run([*command, "--peak", way], check=True, capture_output=True, text=True).stdout)
         for way in ("plain", "bands")
     }
     print(f"peak memory: plain {found['plain'] / 1024:.0f} MiB, bands {found['bands'] / 1024:.0f} MiB, "
           f"1/{found['plain'] / found['bands']:.1f}")  # fmt: skip
+    write_figures(args.output, {**figures, "memory": found["plain"] / found["bands"]})
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import albumentations as A
 import cv2
 import numpy as np
+from sections.figures import add_output, write_figures
 
 from lightning_seg.data.transforms import RandomScaleCrop, build_pipeline, reseed
 
@@ -26,7 +27,10 @@ def milliseconds(pipeline: A.Compose, data: dict[str, Any], position: int) -> fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=200)
-    draws = parser.parse_args().draws
+    add_output(parser)
+    arguments = parser.parse_args()
+    draws = arguments.draws
+    figures = {}
     cv2.setNumThreads(1)
     rng = np.random.default_rng(0)
     mask = np.kron(rng.integers(0, 19, (16, 32)), np.ones((64, 64), int)).astype(np.uint8)
@@ -45,8 +49,9 @@ def main() -> None:
     for name, side in sides.items():
         times = [(milliseconds(side, data, draw), milliseconds(peer, data, draw)) for draw in range(draws)]
         ours, theirs = np.array(times)[draws // 10 :].T
+        figures[name] = theirs.sum() / ours.sum()
         print(
-            f"{name:24s} {theirs.sum() / ours.sum():.1f} times faster: {np.median(ours):.1f} ms (at most "
+            f"{name:24s} {figures[name]:.1f} times faster: {np.median(ours):.1f} ms (at most "
             f"{ours.max():.1f}) against {np.median(theirs):.1f} ms (at most {theirs.max():.1f})"
         )
     rgb = {"image": data["image"]}
@@ -59,6 +64,7 @@ def main() -> None:
         print(
             f"{channels:2d} channels of {dtype:8s} {bytes_of_rgb * of_rgb / of_other:.2f} times as fast per byte as RGB"
         )
+    write_figures(arguments.output, figures)
 
 
 if __name__ == "__main__":

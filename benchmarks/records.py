@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from multiprocessing.queues import Queue
 from pathlib import Path
 
+from sections.figures import add_output, write_figures
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_seg.data.loading.loader import prepare_worker
@@ -75,10 +76,14 @@ def in_a_process_of_its_own(count: int, workers: int, *, shared: bool) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=100_000)
-    count = parser.parse_args().samples
+    add_output(parser)
+    arguments = parser.parse_args()
+    count, figures = arguments.samples, {}
     for name, shared in (("Records", True), ("a list", False)):
         one, four = (in_a_process_of_its_own(count, workers, shared=shared) for workers in (1, 4))
-        print(f"{name:8s} {four / one:.2f} times the memory with 4 workers ({four:.0f} MB) as with 1 ({one:.0f} MB)")
+        figures[name] = four / one
+        print(f"{name:8s} {figures[name]:.2f} times the memory with 4 workers ({four:.0f} MB) as with 1 ({one:.0f} MB)")
+    write_figures(arguments.output, figures)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sections.figures import add_output, write_figures
+
 REPOSITORY = Path(__file__).parent.parent
 WARM_UP = 2
 
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--size", type=int, nargs=2, default=[256, 352])
     parser.add_argument("--depth", type=int, default=50)
+    add_output(parser)
     arguments = parser.parse_args()
     found: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -67,9 +70,12 @@ def main() -> None:
             order = list(sides) if number % 2 else list(sides)[::-1]
             found.append({side: sides[side]() for side in order})
             print(", ".join(f"{side} {found[-1][side]:.2f}" for side in sides), "images/s", flush=True)
+    figures = {}
     for side, other, goal in (("together", "one", "goal 1.8"), ("apart", "one", ""), ("together", "apart", "")):
         ratios = [speeds[side] / speeds[other] for speeds in found]
-        print(f"{side} / {other}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) {goal}")
+        figures[f"{side} / {other}"] = statistics.median(ratios)
+        print(f"{side} / {other}: {figures[f'{side} / {other}']:.2f} ({min(ratios):.2f} to {max(ratios):.2f}) {goal}")
+    write_figures(arguments.output, figures)
 
 
 if __name__ == "__main__":

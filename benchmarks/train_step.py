@@ -12,7 +12,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from sections.training import make_batch, ours, theirs
+from sections.figures import add_output, write_figures
+from sections.loop import make_batch
+from sections.training import ours, theirs
 
 from lightning_seg.module import SegmentationModule
 
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--depth", type=int, default=50)
+    add_output(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     batch = make_batch(arguments.batch, arguments.size, arguments.size)
@@ -50,6 +53,7 @@ def main() -> None:
     }
     print(f"ResNet-{arguments.depth}-FPN, batch {arguments.batch} of {arguments.size}×{arguments.size}, "
           f"{arguments.threads} threads, median of {arguments.pairs} pairs")  # fmt: skip
+    figures = {}
     for name, (module, precision, goal) in sides.items():
         speeds = []
         for pair in range(arguments.pairs):
@@ -63,11 +67,13 @@ def main() -> None:
             found = {side: runs[side]().images_per_s for side in order}
             speeds.append((found[0], found[1]))
         ratios = [here / there for here, there in speeds]
+        figures[name] = statistics.median(ratios)
         here, there = (statistics.median(side) for side in zip(*speeds, strict=True))
         print(
-            f"{name:26s} {statistics.median(ratios):.2f} times SimpleTrainer in fp32 ({min(ratios):.2f} to "
+            f"{name:26s} {figures[name]:.2f} times SimpleTrainer in fp32 ({min(ratios):.2f} to "
             f"{max(ratios):.2f}; {here:.2f} and {there:.2f} images/s; goal {goal})"
         )
+    write_figures(arguments.output, figures)
 
 
 if __name__ == "__main__":

@@ -73,13 +73,12 @@ class SegmentationModule(EvaluatingModule):
         backbone_lr_factor: multiplies the learning rate of Detectron2's backbone, which includes a feature pyramid.
         layer_decay: multiplies the rate of a block of the backbone once for every block after it, as Detectron2 does
             for ViTs; 1: none. See :class:`lightning_seg.models.rates.Rates`.
-        scale_lr: multiplies the config's learning rate by the global batch (processes × batch × accumulation) and
-            divides it by the config's own batch (``SOLVER.IMS_PER_BATCH``), as Detectron2's
-            ``DefaultTrainer.auto_scale_workers`` does.
+        decay_norms: whether norms, embeddings and tables of positions have weight decay, too; Mask2Former's have none.
+        scale_lr: multiplies the config's learning rate by the global batch (processes × batch × accumulation) over the
+            config's own (``SOLVER.IMS_PER_BATCH``), as Detectron2's ``DefaultTrainer.auto_scale_workers`` does.
         absent_classes: which classes mIoU averages over. ``detectron2``: those in the ground truth; ``mmseg`` and
             ``torchmetrics``: also those that are only predicted.
-        boundary_iou: also counts at boundaries as Detectron2's evaluator does, for at most 254 classes. It takes longer
-            than all other counting.
+        boundary_iou: also counts at boundaries as Detectron2's evaluator does, for at most 254 classes. It is slow.
         error_budget: also counts of what kind each wrong pixel is, and says what each kind costs: at a boundary, in a
             small region missed, in a region invented, or classes confused.
         calibration: also counts how sure the network is and how often it is then right, for the expected calibration
@@ -114,6 +113,7 @@ class SegmentationModule(EvaluatingModule):
         allow_missing: list[str] | None = None,
         backbone_lr_factor: float = 1.0,
         layer_decay: float = 1.0,
+        decay_norms: bool = True,
         scale_lr: bool = False,
         absent_classes: AbsentClasses = "detectron2",
         boundary_iou: bool = False,
@@ -130,7 +130,7 @@ class SegmentationModule(EvaluatingModule):
         self.evaluation = Evaluation(class_names, ignore_index, absent_classes, map_figures, error_budget, calibration)
         if compile:
             refuse_double_counting(activation_checkpointing)
-        rates = Rates(backbone_lr_factor, layer_decay)
+        rates = Rates(backbone_lr_factor, layer_decay, decay_norms)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion", "inference"])
         import_user_code(imports or [], "model.imports")
         if isinstance(criterion, Mapping):  # load_from_checkpoint gives a description

@@ -283,7 +283,7 @@ def _apply(settings: Namespace) -> None:
     listing = data.listings.complete(decisions.split)
     data.listings.release()
     written, changed = write_ignored(decisions, listing, Path(settings.write_ignored).expanduser(), data.root)
-    print(f"{written} masks in {settings.write_ignored}; {changed} of them have newly ignored regions")
+    print(f"{written} files in {settings.write_ignored}; {changed} images have newly ignored regions")
 
 
 if __name__ == "__main__":

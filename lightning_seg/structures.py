@@ -78,12 +78,14 @@ class Annotations:
         segments: in the order of the source.
         size: height and width of the image as the source states them, or None.
         in_order: whether a segment lies over those before it; else small ones lie over large ones, and over crowds.
+        image: the id of the image in that file; None if the file is of this image alone.
     """
 
     file: str
     segments: tuple[Segment, ...]
     size: tuple[int, int] | None = None
     in_order: bool = False
+    image: int | str | None = None
 
     def __str__(self) -> str:
         return self.file

@@ -41,6 +41,7 @@ PUBLISHED = {
     "ade20k_upernet_swin_tiny": (layouts.ade20k, {}),
     "ade20k_eomt_small": (layouts.ade20k, SMALL_EOMT),
     "ade20k_eomt_base": (layouts.ade20k, SMALL_EOMT),
+    "ade20k_eomt_dinov3_large": (layouts.ade20k, SMALL_EOMT | {"MODEL.EOMT.NUM_ATTENTION_HEADS": 2}),
     "ade20k_mask2former_r50": (layouts.ade20k, SMALL_MASK2FORMER),
     "ade20k_mask2former_swin_tiny": (layouts.ade20k, SMALL_MASK2FORMER | SMALL_SWIN),
     "cityscapes_mask2former_r50": (layouts.cityscapes, SMALL_MASK2FORMER),
@@ -51,6 +52,7 @@ PUBLISHED = {
 SLOW = (
     "cityscapes_deeplab_v3_r103", "cocostuff_semantic_fpn_r50", "ade20k_mask2former_r50",
     "cityscapes_mask2former_r50", "ade20k_mask2former_swin_tiny", "ade20k_eomt_base",
+    "ade20k_eomt_dinov3_large",
 )  # fmt: skip
 """What trains in these is in others, too: DeepLab's other head, camvid_semantic_fpn_r50, and the same model."""
 
@@ -140,7 +142,13 @@ def test_camvid_with_other_models(config: str, overrides: dict[str, int], shared
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "millions"),
-    [("mask2former_R_50", 44), ("mask2former_swin_tiny", 47), ("eomt_small", 24), ("eomt_base", 93)],
+    [
+        ("mask2former_R_50", 44),
+        ("mask2former_swin_tiny", 47),
+        ("eomt_small", 24),
+        ("eomt_base", 93),
+        ("eomt_dinov3_large", 315),
+    ],
 )
 def test_networks_have_the_size_of_published_ones(config: str, millions: int) -> None:
     recipe = load_recipe(str(REPOSITORY / "configs" / "detectron2" / f"{config}.yaml"), {})

@@ -182,6 +182,7 @@ REFUSED = [
     ("solver", ["--data.train.skip=[0001*]"], "an epoch, whose order depends on the samples of data.train"),
     ("solver", ["--model.overrides.MODEL.BACKBONE.FREEZE_AT=2"], "trains 99 tensors in 2 groups, here it would be"),
     ("solver", ["--model.backbone_lr_factor=0.1"], "the checkpoint's optimiser has model.backbone_lr_factor 1"),
+    ("solver", ["--model.decay_norms=false"], "optimiser has model.decay_norms True, here it is False"),
     ("solver", ["--model.overrides.MODEL.RESNETS.DEPTH=34"], "the checkpoint was made for another model"),
     ("solver", ["--data.sampler=rare_class"], "an epoch, whose order depends on data.sampler"),
     ("solver", ["--model.weights=detectron2://X"], "model.weights is detectron2://X, in the checkpoint's run it was"),

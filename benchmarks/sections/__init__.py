@@ -1,1 +1,1 @@
-"""The sections of ``benchmarks/gpu.py``: each module has ``run(settings)``, which yields rows as it finds them."""
+"""The sections of ``benchmarks/gpu.py``, whose ``run(settings)`` yields rows, and what commands share."""

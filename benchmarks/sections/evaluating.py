@@ -17,9 +17,9 @@ from lightning_seg.metrics.functional import count_pairs
 from lightning_seg.module import SegmentationModule
 from lightning_seg.structures import DenseScores
 from sections.images import SIZE, write_scenes
+from sections.loop import quiet
 from sections.steps import FPN
 from sections.table import Row, Settings, peak_gib, seconds, synchronise
-from sections.training import quiet
 
 WARM_UP = 4
 

@@ -8,9 +8,10 @@ import albumentations as A
 from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule
 from lightning_seg.data.loading.sampler import Draw
 from sections.images import CLASSES, SIZE, write_scenes
+from sections.loop import WARM_UP, make_batch
 from sections.steps import FPN, SHIPPED
 from sections.table import Row, Settings
-from sections.training import WARM_UP, make_batch, ours
+from sections.training import ours
 
 
 def run(settings: Settings) -> Iterator[Row]:

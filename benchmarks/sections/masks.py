@@ -15,8 +15,8 @@ from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.weights.eomt import eomt_name
 from lightning_seg.structures import MaskScores
+from sections.loop import Batch, make_batch
 from sections.table import Row, Settings, peak_gib, seconds
-from sections.training import Batch, make_batch
 
 CONFIGS = Path(__file__).parents[2] / "configs/detectron2"
 KINDS = {"Mask2Former R-50": "mask2former_R_50.yaml", "EoMT-S": "eomt_small.yaml"}

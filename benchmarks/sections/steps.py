@@ -10,8 +10,9 @@ import torch
 
 from lightning_seg.losses import CrossEntropy, HardPixelMining
 from lightning_seg.module import SegmentationModule
+from sections.loop import Batch, make_batch
 from sections.table import Row, Settings
-from sections.training import Batch, Measured, disagreement, make_batch, ours, theirs
+from sections.training import Measured, disagreement, ours, theirs
 
 CONFIGS = Path(__file__).parents[2] / "configs/detectron2"
 ZOO = "Misc/semantic_R_50_FPN_1x.yaml"

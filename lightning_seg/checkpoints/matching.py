@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lightning_seg.errors import CheckpointError
 
-_RATES = ("backbone_lr_factor", "layer_decay")
-"""Settings of the model that are part of the optimiser in a checkpoint."""
+_GROUPS = {"backbone_lr_factor": 1.0, "layer_decay": 1.0, "decay_norms": True}
+"""Settings of the model that are part of the optimiser in a checkpoint, and what they are where it has none."""
 
 _UNFIT: dict[type[pl.Callback], str] = {
     LearningRateFinder: "sets one number of the module, but here the rates are the config's (SOLVER.BASE_LR), or those "
@@ -81,13 +81,17 @@ def resume_problems(
             "trainer.callbacks, or start anew from the average with model.weights in place of ckpt_path"
         )
     stored = checkpoint.get("hyper_parameters", {})
-    pairs = [(name, stored.get(name, 1.0), settings.get(name, 1.0)) for name in _RATES]
+    pairs = [(name, stored.get(name, other), settings.get(name, other)) for name, other in _GROUPS.items()]
     return problems + [
-        f"the checkpoint's optimiser has model.{name} {before:g}, here it is {here:g}: give the same, or start anew "
-        "from its weights with model.weights in place of ckpt_path"
+        f"the checkpoint's optimiser has model.{name} {_said(before)}, here it is {_said(here)}: give the same, or "
+        "start anew from its weights with model.weights in place of ckpt_path"
         for name, before, here in pairs
         if before != here
     ]
+
+
+def _said(value: float | bool) -> str:
+    return str(value) if isinstance(value, bool) else f"{value:g}"
 
 
 def refuse_other_model(here: Mapping[str, Tensor], stored: Mapping[str, Tensor], channels: int) -> None:

@@ -65,6 +65,7 @@ def config_of(module: SegmentationModule, weights: Path) -> "CfgNode":
     if module.segmentor.channels != 3:
         cfg.INPUT.FORMAT = "BGR"  # which Detectron2 reads: it turns the channels around for RGB alone
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
+    cfg.MODEL.META_ARCHITECTURE = type(module.segmentor.network).__name__
     return cfg
 
 

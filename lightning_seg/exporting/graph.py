@@ -32,7 +32,7 @@ class Graph(nn.Module):
         network: Any = segmentor.network
         self.network = network
         self.head = segmentor.head
-        self.padding = Padding(segmentor)
+        self.padding = segmentor.padding
         self.bgr = segmentor.bgr
         self.probabilities = probabilities
         self.temperature = temperature
@@ -86,38 +86,3 @@ def _halve(network: nn.Module) -> None:
         for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
             if tensor.is_floating_point():
                 tensor.data = tensor.data.half()
-
-
-class Padding:
-    """What :class:`Segmentor` pads an image to, in arithmetic that holds for sizes that are not known yet.
-
-    Args:
-        segmentor: whose backbone says what its input must be a multiple of.
-    """
-
-    def __init__(self, segmentor: Segmentor) -> None:
-        backbone = segmentor.network.backbone
-        constraints = dict(backbone.padding_constraints)
-        self.square = max(0, constraints.get("square_size", 0))
-        self.multiple = max(1, constraints.get("size_divisibility", backbone.size_divisibility))
-        self.coarsest = 0
-        if segmentor.whole_levels:
-            self.coarsest = max(shape.stride for shape in backbone.output_shape().values())
-        self.stride = segmentor.head.stride
-
-    def __call__(self, height: Any, width: Any) -> tuple[Any, Any]:
-        """Height and width of the padded image, of numbers or of symbols for them."""
-        needs_whole = 0
-        if self.coarsest:  # 1 where a side lacks a logit or more to a multiple of the coarsest stride, else 0
-            lacking = (-height % self.coarsest) // self.stride + (-width % self.coarsest) // self.stride
-            needs_whole = 1 - 1 // (1 + lacking)
-        sides = (self.square, self.square) if self.square else (height, width)
-        smaller, larger = ([_rounded_up(side, to) for side in sides] for to in (self.multiple, self.coarsest or 1))
-        if not self.coarsest:
-            return smaller[0], smaller[1]
-        both = [small + needs_whole * (large - small) for small, large in zip(smaller, larger, strict=True)]
-        return both[0], both[1]
-
-
-def _rounded_up(side: Any, multiple: int) -> Any:
-    return side if multiple == 1 else (side + multiple - 1) // multiple * multiple

@@ -30,9 +30,10 @@ def compile_or_tell(network: Any, device: torch.device) -> None:
 def compile_network(network: Any) -> None:
     """Let the backbone and, if the head has ``layers``, these compile at their first call.
 
-    The code around them is not compiled, since it depends on the data (lists of images, losses over the pixels that
-    count) or draws points. Each part is compiled once for training and once for evaluation. A second size compiles it
-    once more, then for all sizes. Copies and pickles of the backbone are not compiled.
+    Of EoMT's head, the layers with queries compile. The code around them is not compiled, since it depends on the data
+    (lists of images, losses over the pixels that count) or draws points. Each part is compiled once for training and
+    once for evaluation. A second size compiles it once more, then for all sizes. Copies and pickles of the backbone are
+    not compiled.
 
     Args:
         network: a ``SemanticSegmentor`` of Detectron2.
@@ -43,6 +44,8 @@ def compile_network(network: Any) -> None:
     if layers is not None:
         # Not a bound method: a copy of the head would share it.
         vars(head)["layers"] = partial(torch.compile(layers), head)
+    for block in getattr(network.backbone, "last_blocks", ()):  # which EoMT's head runs
+        block.compile()
 
 
 def compiler_problem(device: torch.device) -> str | None:

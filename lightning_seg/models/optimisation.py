@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_seg.errors import ConfigError
-from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
+from lightning_seg.models.rates import Rates, refuse_levelled, split_groups, undecayed
 from lightning_seg.models.recipe import Recipe
 from lightning_seg.models.segmentor import Segmentor
 
@@ -60,7 +60,8 @@ class Optimisation:
             optimizer = self.make_optimizer(
                 parameter for parameter in segmentor.parameters() if parameter.requires_grad
             )
-        split_groups(optimizer, segmentor.network.backbone, self.rates)
+        spared = set() if self.rates.decay_norms else undecayed(segmentor)
+        split_groups(optimizer, segmentor.network.backbone, self.rates, spared)
         return optimizer
 
     def build_lr_scheduler(self, optimizer: Optimizer, total_steps: float, lr_scale: float = 1.0) -> LRScheduler:

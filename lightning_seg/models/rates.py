@@ -1,5 +1,6 @@
-"""Lets learning rates differ between backbone and head, and from block to block of the backbone."""
+"""Lets learning rates differ by depth, and weight decay between norms and other layers."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +12,33 @@ from lightning_seg.errors import ConfigError
 from lightning_seg.models.backbones.blocks import ABOVE, STEM, blocks_of, places_in
 
 _HEAD = "head"
+
+_POSITIONS = ("relative_position_bias_table", "absolute_pos_embed")
+"""Tables of positions, which Mask2Former's own project spares from decay."""
+
+_NORMS = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.LocalResponseNorm,
+)
+"""The classes that Detectron2's ``get_default_optimizer_params`` takes for norms."""
+
 _PER_PARAMETER = ("params", "param_names")
 """Entries of torch's parameter groups that are lists with an item for each parameter."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Factors for learning rates.
+    """Factors for learning rates, and what decays.
 
     Args:
         backbone: for all of Detectron2's backbone, which includes a feature pyramid.
         layer_decay: the factor from one block to the one before it. With n blocks, the i-th (from 1) has the factor
             ``layer_decay ** (n + 1 - i)``. What comes before the first block has that of i = 0, what comes after the
             last block has 1. This is the rule of ``get_vit_lr_decay_rate`` in ``detectron2/modeling/backbone/vit.py``.
+        decay_norms: whether weight decay also holds for what :func:`undecayed` names.
 
     Raises:
         ConfigError: if a factor is out of its range.
@@ -31,6 +46,7 @@ class Rates:
 
     backbone: float = 1.0
     layer_decay: float = 1.0
+    decay_norms: bool = True
 
     def __post_init__(self) -> None:
         if not self.backbone > 0:
@@ -64,25 +80,57 @@ class Rates:
         }
 
 
-def split_groups(optimizer: Optimizer, backbone: nn.Module, rates: Rates) -> None:
+def undecayed(network: nn.Module) -> set[nn.Parameter]:
+    """Parameters that Mask2Former's own project spares from weight decay: of norms, embeddings and tables of positions.
+
+    Its rule is in ``train_net.py``. Norms are those of Detectron2's ``get_default_optimizer_params``.
+    """
+    return {
+        parameter
+        for module in network.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if isinstance(module, (*_NORMS, nn.Embedding)) or name in _POSITIONS
+    }
+
+
+def split_groups(
+    optimizer: Optimizer, backbone: nn.Module, rates: Rates, spared: Collection[nn.Parameter] = ()
+) -> None:
     """Split an optimiser's parameter groups by the places of the backbone and multiply their rates, in place.
 
     All other settings of a group stay. Each part is named (``name``) after its place, and gets the number of its former
-    group unless that was the first. If all factors are 1, nothing changes.
+    group unless that was the first. If all factors are 1 and all decays, nothing changes.
+
+    Args:
+        optimizer: newly made.
+        backbone: of the network whose parameters it has.
+        rates: factors by place.
+        spared: parameters without weight decay, which have groups of their own.
+
+    Raises:
+        ConfigError: if there are such, but the optimiser has no weight decay.
     """
     if not rates.differ:
         return
+    if spared and not all("weight_decay" in group for group in optimizer.param_groups):
+        raise ConfigError(
+            f"model.decay_norms is False, but {type(optimizer).__name__} has no weight_decay to spare them from: leave "
+            "it out, or choose another optimiser"
+        )
     factors = rates.factors(backbone)
     places = places_in(backbone) if rates.layer_decay < 1 else {}
     place_of = {parameter: places.get(name, ABOVE) for name, parameter in backbone.named_parameters()}
     split: list[dict[str, Any]] = []
     for number, group in enumerate(optimizer.param_groups):
-        members: dict[str, list[int]] = {}
+        members: dict[tuple[str, bool], list[int]] = {}
         for index, parameter in enumerate(group["params"]):
-            members.setdefault(place_of.get(parameter, _HEAD), []).append(index)
-        for place in [place for place in (*factors, _HEAD) if place in members]:
-            part = {key: [group[key][index] for index in members[place]] for key in _PER_PARAMETER if key in group}
-            name = f"{place}_{number}" if number else place
+            members.setdefault((place_of.get(parameter, _HEAD), parameter in spared), []).append(index)
+        places_here = [(place, spare) for place in (*factors, _HEAD) for spare in (False, True)]
+        for place, spare in [one for one in places_here if one in members]:
+            part = {key: [group[key][i] for i in members[place, spare]] for key in _PER_PARAMETER if key in group}
+            part |= {"weight_decay": 0.0} if spare else {}
+            name = f"{place}_undecayed" if spare else place
+            name = f"{name}_{number}" if number else name
             split.append({**group, **part, "lr": group["lr"] * factors.get(place, 1.0), "name": name})
     optimizer.param_groups[:] = split
 

@@ -20,6 +20,7 @@ from lightning_seg.models.batches import (
     refuse_unusable_pixels,
     stack,
 )
+from lightning_seg.models.padding import Padding
 from lightning_seg.models.pooling import pool_any_size
 from lightning_seg.models.recipe import Recipe
 from lightning_seg.models.recompute import recompute_blocks
@@ -120,6 +121,11 @@ class Segmentor(nn.Module):
         if activation_checkpointing:
             recompute_blocks(self.network.backbone)
 
+    @property
+    def padding(self) -> Padding:
+        """What images, each batch as one, are padded to."""
+        return Padding(self.network.backbone, self.head.stride, whole_levels=self.whole_levels)
+
     def trained_parts(self) -> nn.Module:
         """All that an optimiser trains: the network, under its own names, and the parts beside it."""
         beside = self.parts_beside()
@@ -209,7 +215,7 @@ class Segmentor(nn.Module):
 
     def _padded(self, stacks: list[Tensor], value: float) -> Tensor:
         """Put stacks (n, …, h, w) into one (N, …, H, W), padded at the right and at the bottom."""
-        height, width = self._padded_size([(stack.shape[-2], stack.shape[-1]) for stack in stacks])
+        height, width = self.padding(*(max(stack.shape[axis] for stack in stacks) for axis in (-2, -1)))
         padded = [
             F.pad(stack, (0, width - stack.shape[-1], 0, height - stack.shape[-2]), value=value)
             if stack.shape[-2:] != (height, width)
@@ -217,22 +223,6 @@ class Segmentor(nn.Module):
             for stack in stacks
         ]
         return padded[0] if len(padded) == 1 else torch.cat(padded)
-
-    def _padded_size(self, sizes: list[tuple[int, int]]) -> tuple[int, int]:
-        """The size to which Detectron2 pads images of these sizes."""
-        from detectron2.structures import ImageList
-
-        backbone = self.network.backbone
-        constraints = dict(backbone.padding_constraints)
-        if self.whole_levels:
-            coarsest = max(shape.stride for shape in backbone.output_shape().values())
-            stride = self.head.stride
-            sides = [max(size[axis] for size in sizes) for axis in (0, 1)]
-            if any(-side % coarsest >= stride for side in sides):  # else Detectron2 runs without more padding
-                constraints["size_divisibility"] = coarsest
-        without_data = [torch.empty(size, device="meta") for size in sizes]
-        padded = ImageList.from_tensors(without_data, backbone.size_divisibility, 0.0, constraints)
-        return padded.tensor.shape[-2], padded.tensor.shape[-1]
 
     def _try_on_probe(self, keys: ConfigKeys) -> None:
         """Run a copy on the meta device, without data, to find logits of a wrong size and parameters without use."""

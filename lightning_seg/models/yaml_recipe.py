@@ -157,11 +157,12 @@ def _build(cfg: "CfgNode") -> Any:
     """Build the network as ``build_model`` does, on the CPU; Any, because Detectron2 has no types."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
-        from detectron2.modeling import BACKBONE_REGISTRY, SemanticSegmentor, build_backbone, build_sem_seg_head
+        from detectron2.modeling import BACKBONE_REGISTRY, build_backbone, build_sem_seg_head
         from detectron2.projects import deeplab, point_rend  # noqa: F401  # registers their heads and backbones
 
         register_heads()
         register_backbones()
+        from lightning_seg.models.architectures.mask_segmentor import segmentor_of
         from lightning_seg.models.heads.requirements import refuse_head
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture != EOMT:
@@ -171,11 +172,6 @@ def _build(cfg: "CfgNode") -> Any:
             return architecture_of(architecture)(cfg)
         backbone = build_backbone(cfg)
         refuse_head(cfg, backbone.output_shape())
-        return SemanticSegmentor(
-            backbone=backbone,
-            sem_seg_head=build_sem_seg_head(cfg, backbone.output_shape()),
-            pixel_mean=cfg.MODEL.PIXEL_MEAN,
-            pixel_std=cfg.MODEL.PIXEL_STD,
-        )
+        return segmentor_of(cfg, backbone, build_sem_seg_head(cfg, backbone.output_shape()))
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"Detectron2 refuses this model: {describe(error)}") from error

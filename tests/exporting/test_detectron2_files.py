@@ -15,11 +15,13 @@ from lightning_seg.exporting.detectron2_files import config_of
 from tests.conftest import MODELS
 from tests.exporting.files import module_of, save
 from tests.exporting.test_export import labels_of
-from tests.models.networks import EOMT
+from tests.models.networks import EOMT, overrides_of
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.runs]  # exports networks: some seconds each
 
 ADDITIONS = {"SemSegFPN": [], "DeepLabV3Plus": ["add_deeplab_config"], "PointRend": ["add_pointrend_config"]}
+
+PADDED = {**overrides_of("resnet18", "Mask2FormerHead"), "MODEL.MASK_FORMER.SIZE_DIVISIBILITY": 32}
 
 RESNET = {
     "MODEL.FPN.IN_FEATURES": ["res2", "res3", "res4", "res5"],
@@ -74,8 +76,9 @@ def test_what_the_yaml_says_runs_as_it_stands(tmp_path: Path) -> None:
     assert done.stdout == "torch.Size([64, 96])\n", done.stderr
 
 
-def test_eomt_is_an_architecture_of_detectron2s(tmp_path: Path) -> None:
-    module = module_of(EOMT)
+@pytest.mark.parametrize("overrides", [EOMT, PADDED], ids=["EoMT", "a Mask2Former that pads to 32"])
+def test_own_networks_are_architectures_of_detectron2s(overrides: dict[str, Any], tmp_path: Path) -> None:
+    module = module_of(overrides)
     checkpoint = save(module, tmp_path / "a.ckpt")
     assert main(["--ckpt_path", str(checkpoint), "--output", str(tmp_path / "a.pth")]) == 0
     lines = [

@@ -1,6 +1,5 @@
 """The graph around a network, beside the segmentor: padding at every size, pooling, types, channel order."""
 
-import itertools
 from typing import Any
 
 import pytest
@@ -9,40 +8,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg.exporting.exporter import EXACT
-from lightning_seg.exporting.graph import Graph, Padding
+from lightning_seg.exporting.graph import Graph
 from lightning_seg.exporting.parity import Images, certify
 from lightning_seg.exporting.tracing import _GridPool, _joined_windows, _uncertain_points, _WindowPool, free_copy, trace
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.exporting.files import shaken
-from tests.models.networks import SMALLEST, ZOO, build_segmentor, overrides_of, segmentor_of
+from tests.models.networks import SMALLEST, ZOO, build_segmentor, overrides_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-SIDES = (*range(1, 9), *range(28, 37), *range(60, 67), 96, 97, 129)
-
-
-@pytest.mark.parametrize(
-    ("backbone", "head", "whole_levels"),
-    [
-        ("regnet FPN", "SemSegFPNHead", False),
-        ("resnet18", "SemSegFPNHead", True),
-        ("resnet18, one level", "SemSegFPNHead", False),
-        ("swin, patches of 3", "SemSegFPNHead", False),
-    ],
-)
-def test_pads_as_the_segmentor_does(backbone: str, head: str, whole_levels: bool) -> None:
-    segmentor = segmentor_of(backbone, head)
-    assert segmentor.whole_levels == whole_levels
-    padding = Padding(segmentor)
-    for size in itertools.product(SIDES, (1, 3, 31, 32, 33, 61, 64, 97)):
-        assert padding(*size) == segmentor._padded_size([size]), size
-
-
-def test_pads_to_a_square_where_the_backbone_asks_for_one() -> None:
-    segmentor = segmentor_of("regnet FPN", "SemSegFPNHead")
-    segmentor.network.backbone._square_pad = 256
-    assert Padding(segmentor)(33, 200) == segmentor._padded_size([(33, 200)]) == (256, 256)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (3, 3), (4, 5), (13, 6), (35, 51)])

@@ -12,7 +12,7 @@ from lightning_seg.exporting.parity import SIZES
 from lightning_seg.exporting.tracing import free_copy, trace
 from lightning_seg.inference.whole import probability_bands
 from tests.exporting.files import certificate_of, files_of, running, shaken
-from tests.models.networks import BACKBONES, EOMT, HEADS, build_segmentor, overrides_of, segmentor_of
+from tests.models.networks import BACKBONES, EOMT, EOMT_DINOV3, HEADS, build_segmentor, overrides_of, segmentor_of
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.runs]  # exports networks: some seconds each
 
@@ -47,15 +47,25 @@ def test_every_head_gives_the_same_in_every_file(head: str, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("annealed", [True, False])
-def test_eomt_gives_the_same_in_every_file(annealed: bool, tmp_path: Path) -> None:
-    segmentor = shaken(build_segmentor({**EOMT, "MODEL.EOMT.ATTN_MASK_ANNEALING_ENABLED": annealed}))
+@pytest.mark.parametrize("vit", ["DINOv2", "DINOv3"])
+def test_eomt_gives_the_same_in_every_file(vit: str, annealed: bool, tmp_path: Path) -> None:
+    overrides = {**EOMT, "MODEL.EOMT.VIT": vit}
+    segmentor = shaken(build_segmentor({**overrides, "MODEL.EOMT.ATTN_MASK_ANNEALING_ENABLED": annealed}))
     for suffix, file in files_of(segmentor, tmp_path).items():
         certificate = certificate_of(segmentor, running(file))
         assert certificate.problems() == [], suffix
         assert certificate.wrong == 0, suffix
 
 
-@pytest.mark.parametrize("overrides", [EOMT, overrides_of(BACKBONE, "Mask2FormerHead")], ids=["EoMT", "Mask2Former"])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        EOMT,
+        EOMT_DINOV3,
+        {**overrides_of(BACKBONE, "Mask2FormerHead"), "MODEL.MASK_FORMER.SIZE_DIVISIBILITY": 64},
+    ],
+    ids=["EoMT", "EoMT, DINOv3", "Mask2Former that pads"],
+)
 def test_heads_of_masks_are_traced_at_free_sizes(overrides: dict[str, Any]) -> None:
     segmentor = shaken(build_segmentor(overrides))
     graph = Graph(free_copy(segmentor), probabilities=True)

@@ -172,6 +172,7 @@ EOMT = {
     "MODEL.EOMT.NUM_QUERIES": 8,
     "MODEL.MASK_FORMER.TRAIN_NUM_POINTS": 64,
 }
+EOMT_DINOV3 = {**EOMT, "MODEL.EOMT.VIT": "DINOv3"}
 
 HEADS: dict[str, tuple[Choice, dict[str, Any]]] = {
     "SemSegFPNHead": (lambda levels: levels, {}),

@@ -19,7 +19,7 @@ from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.conftest import MODELS
 from tests.models.memory import saved_bytes
-from tests.models.networks import ZOO
+from tests.models.networks import EOMT, EOMT_DINOV3, ZOO, overrides_of
 from tests.models.samples import IGNORE, make_batch
 from tests.training import fit, make
 
@@ -110,3 +110,19 @@ def test_goes_on_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert not any("\n" in str(warning.message) for warning in said if "model.compile" in str(warning.message))
     weights = modules[False].state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in modules[True].state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [overrides_of("resnet18", "Mask2FormerHead"), EOMT, {**EOMT_DINOV3, "MODEL.EOMT.POS_EMBED_RESCALE": 1.0}],
+    ids=["Mask2Former", "EoMT", "EoMT, DINOv3"],
+)
+def test_heads_of_masks_train_on_what_is_traced(without_inductor: None, overrides: dict[str, Any]) -> None:
+    plain, compiled = build(overrides), build(overrides)
+    compile_network(compiled.network)
+    expected, found = train(plain), train(compiled)
+    assert max(distance(found[name], expected[name]) for name in expected) < 1e-5
+    with torch.no_grad():
+        for size in [(64, 96), (65, 97)]:
+            maps = [one.eval().scores(make_batch([size]))[0].maps for one in (compiled, plain)]
+            assert distance(*maps) < 1e-5

@@ -19,7 +19,8 @@ from lightning_seg.models.config import load_config
 from lightning_seg.models.rates import Rates, refuse_levelled, split_groups
 from lightning_seg.models.solver import SCHEDULES, build_lr_scheduler, build_optimizer
 from tests.models.backbones.building import build
-from tests.models.networks import BACKBONES, SMALL, ZOO
+from tests.models.networks import BACKBONES, SMALL, ZOO, overrides_of
+from tests.training import make
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -122,6 +123,46 @@ def test_groups_are_named_and_keep_their_settings() -> None:
     assert [id(parameter) for group in optimizer.param_groups for parameter in group["params"]] == [
         id(parameter) for pair in zip(stem, head, strict=True) for _, parameter in pair
     ]
+
+
+def test_mask2former_decays_as_published() -> None:
+    """Its rule is of modules; the names below are written by hand."""
+    spared_here = re.compile(
+        r"norm|\.(queries_\w+|level_embed)\.weight$|\.relative_position_bias_table$"
+        r"|pixel_decoder\.(input_projections\.\d|adapter_\d|layer_\d)\.1\."
+    )
+    overrides = overrides_of("swin", "Mask2FormerHead")
+    adamw = partial(torch.optim.AdamW, lr=1.0, weight_decay=0.05)
+    module = make(overrides, decay_norms=False, backbone_lr_factor=0.1, optimizer=adamw)
+    optimizer = module.optimisation.build_optimizer(module.segmentor)
+    group_of = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    names = {"backbone": 0, "backbone_undecayed": 0, "head": 0, "head_undecayed": 0}
+    assert [group["name"] for group in optimizer.param_groups] == list(names)
+    for name, parameter in module.segmentor.network.named_parameters():
+        group = group_of[id(parameter)]
+        assert group["weight_decay"] == (0 if spared_here.search(name) else 0.05), name
+        assert group["lr"] == (0.1 if name.startswith("backbone") else 1)
+        assert group["name"].startswith("backbone" if name.startswith("backbone") else "head")
+        names[group["name"]] += 1
+    assert all(names.values())
+
+
+def test_the_configs_own_optimiser_spares_the_same() -> None:
+    """``decay_norms`` by itself changes no rate."""
+    _, network = small()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.4, weight_decay=0.3)
+    spared = {network.sem_seg_head.bias}
+    split_groups(optimizer, network.backbone, Rates(decay_norms=False), spared)
+    assert [(group["name"], group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [
+        ("backbone", 0.4, 0.3), ("head", 0.4, 0.3), ("head_undecayed", 0.4, 0.0),
+    ]  # fmt: skip
+
+
+def test_an_optimiser_without_decay_is_refused() -> None:
+    _, network = small()
+    optimizer, spared = torch.optim.Rprop(network.parameters()), {network.sem_seg_head.bias}
+    with pytest.raises(ConfigError, match=r"decay_norms is False, but Rprop has no weight_decay to spare them from"):
+        split_groups(optimizer, network.backbone, Rates(decay_norms=False), spared)
 
 
 TORCHS: dict[str, Callable[[Any], Any]] = {

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lightning_seg.errors import CheckpointError
+from lightning_seg.inference.whole import label_maps
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.weights import load_weights
 from lightning_seg.module import SegmentationModule
@@ -50,6 +51,7 @@ RESNET = {
     "MODEL.RESNETS.RES2_OUT_CHANNELS": 16,
     "MODEL.RESNETS.WIDTH_PER_GROUP": 4,
     HEAD + "IN_FEATURES": ["res2", "res3", "res4", "res5"],
+    MASKS + "SIZE_DIVISIBILITY": 32,
 }
 SWIN = {
     **OF_HEAD,
@@ -266,6 +268,36 @@ def test_published_weights_give_the_published_network(
         assert torch.equal(own.argmax(0)[clear], scores.argmax(0)[clear])
 
 
+@pytest.mark.parametrize("size", [(97, 131), (64, 70), (33, 96), (5, 3)])
+@pytest.mark.parametrize("backbone", CONFIGS)
+def test_label_maps_of_odd_sizes_are_the_published_ones(
+    tmp_path: Path, models: dict[str, Any], segmentors: dict[str, Segmentor], backbone: str, size: tuple[int, int]
+) -> None:
+    """As Mask2Former's own project makes them: padded to 32, masks of the padded size, what was padded cut off."""
+    from detectron2.structures import ImageList
+
+    model, segmentor = models[backbone], segmentors[backbone]
+    load_weights(segmentor.network, save(model, "pkl", tmp_path))
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(6))
+    mean, std = (torch.tensor(PIXELS[f"MODEL.PIXEL_{name}"])[:, None, None] for name in ("MEAN", "STD"))
+    padded = ImageList.from_tensors([(image - mean) / std], 32).tensor
+    with torch.no_grad():
+        published = model(padded)
+        found = segmentor.evaluate([{"image": image}])
+        own_forward = segmentor.network([{"image": image}])[0]["sem_seg"]
+    masks = nn.functional.interpolate(
+        published.masks_queries_logits, padded.shape[-2:], mode="bilinear", align_corners=False
+    )
+    classes = published.class_queries_logits.softmax(-1)[..., :-1]
+    scores = torch.einsum("nqk,nqhw->nkhw", classes, masks.sigmoid())[0, :, : size[0], : size[1]]
+    torch.testing.assert_close(own_forward, scores, rtol=1e-5, atol=1e-5)
+    best = scores.topk(2, dim=0).values
+    clear = best[0] - best[1] > 1e-5
+    assert clear.float().mean() > 0.9
+    labels = label_maps(found.scores, found.input_sizes, [size])[0]
+    assert torch.equal(labels[clear], scores.argmax(0)[clear])
+
+
 def test_names_of_files_differ_as_the_test_above_supposes(tmp_path: Path, models: dict[str, Any]) -> None:
     swin = models["swin"]
     old = load_file(save(swin, "transformers", tmp_path))
@@ -361,6 +393,9 @@ def test_pixels_and_strides_that_published_networks_do_not_expect_are_named(
     expected = r"expects INPUT\.FORMAT RGB, .*PIXEL_STD \[58.395.*\] and MODEL\.RESNETS\.STRIDE_IN_1X1 False$"
     with pytest.warns(UserWarning, match=expected):
         load_weights(build_segmentor(overrides).network, file)
+    unpadded = build_segmentor({**RESNET, MASKS + "SIZE_DIVISIBILITY": -1}).network
+    with pytest.warns(UserWarning, match=r"Mask2Former, which expects MODEL\.MASK_FORMER\.SIZE_DIVISIBILITY 32$"):
+        load_weights(unpadded, file)
     network = build_segmentor(RESNET).network
     with pytest.warns(UserWarning, match=r"a published Mask2Former, which expects INPUT\.FORMAT RGB"):
         load_weights(network, file, bgr=True)

@@ -99,6 +99,8 @@ class Labelling:
         """The class that a source's own name stands for; ``unknown: ignore`` ignores names that are no class."""
         if name in keys.by_name:
             return self._id(keys.by_name[name], setting, f"{setting}, {name}")
+        if name == IGNORE:
+            return self.info.ignore_index
         if name not in self.info.names and keys.rest is not None:
             return self._id(keys.rest, setting, f"{setting}, {REST}")
         if name not in self.info.names and self.unknown == "ignore":

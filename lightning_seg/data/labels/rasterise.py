@@ -44,12 +44,12 @@ class Region:
     def pixels(self) -> int:
         return int(self.runs[1::2].sum())
 
-    def paint(self, columns: Ids, value: int) -> None:
+    def paint(self, columns: NDArray[Any], value: int) -> None:
         """Give its pixels a value.
 
         Args:
             columns: (H·W,), the image column by column.
-            value: class id.
+            value: class id, or any number.
         """
         ends = np.cumsum(self.runs)
         starts, ends = ends[:-1:2], ends[1::2]
@@ -93,11 +93,29 @@ def paint(regions: Iterable[Region], source: Annotations, size: tuple[int, int],
     """
     columns = np.full((size[1], size[0]), table.rest, table.dtype)
     flat = columns.reshape(-1)
-    if not source.in_order:  # sorting is stable: the later of two equally large regions lies above
-        regions = sorted(regions, key=lambda region: (not region.segment.crowd, -region.pixels))
-    for region in regions:
+    for region in _lowest_first(regions, source):
         region.paint(flat, table.id_of(region.segment.category, source))
     return np.asarray(cv2.transpose(columns))
+
+
+def visible_segments(source: Annotations, size: tuple[int, int]) -> NDArray[np.int32]:
+    """Which segment is seen at each pixel: (H, W), numbers from 1 from the lowest to the highest, 0 where none is.
+
+    Raises:
+        UnreadableError: if a region cannot be painted.
+    """
+    columns = np.zeros((size[1], size[0]), np.int32)
+    regions = [region_of(segment, size, source.file) for segment in source.segments]
+    for number, region in enumerate(_lowest_first(regions, source), start=1):
+        region.paint(columns.reshape(-1), number)
+    return np.asarray(cv2.transpose(columns))
+
+
+def _lowest_first(regions: Iterable[Region], source: Annotations) -> Iterable[Region]:
+    if source.in_order:
+        return regions
+    # sorting is stable: the later of two equally large regions lies above
+    return sorted(regions, key=lambda region: (not region.segment.crowd, -region.pixels))
 
 
 def region_of(segment: Segment, size: tuple[int, int], file: str) -> Region:

@@ -70,6 +70,13 @@ class LabelTable:
         self._by_value = self._lookup(shown, _DEEP_VALUES, self._otherwise)
         self._own = _run_of_own_ids(self._by_value[:256], self._foreign)
 
+    def with_value(self, value: int, index: int) -> "LabelTable":
+        """The same table, in which a stored value or category has this class id."""
+        return LabelTable(
+            self.info, {**self.values, value: index}, self.colours,
+            rest=self.rest, other=self.other, unknown=self.unknown, setting=self.setting,
+        )  # fmt: skip
+
     def decode(self, stored: StoredMask, source: AnyFile) -> Ids:
         """Class ids and the ignore index, (H, W) uint8, or int32 where those do not fit.
 

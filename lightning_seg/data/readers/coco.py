@@ -21,7 +21,7 @@ class Coco(Reader):
 
     Classes are the file's categories in the order of their ids, which may be any numbers, after ``background``. Where
     regions overlap, small ones lie over large ones, and all of them over crowds. Polygons of one annotation are united;
-    only run-length encodings have holes.
+    only run-length encodings have holes. Pixels of a category ``ignore`` do not count.
 
     Args:
         annotations: the JSON file.
@@ -57,7 +57,7 @@ class Coco(Reader):
                     f"{file} lists {found[0]} twice, as images {first!r} and {identity!r}: give all its annotations "
                     "one image_id and remove the other image"
                 )
-            regions = Annotations(str(file), tuple(content.segments[identity]), image["size"])
+            regions = Annotations(str(file), tuple(content.segments[identity]), image["size"], image=identity)
             samples.append(Sample(name, located(found[0]), regions))
         samples.sort(key=lambda sample: sample.name)
         if orphans:

@@ -15,13 +15,17 @@ EOMT = "EoMT"
 
 
 def add_architectures_config(cfg: "CfgNode") -> None:
-    """Declare, in place, the keys of EoMT: names of transformers' ``EomtConfig`` and of EoMT's own project.
+    """Declare, in place, the keys of EoMT: names of transformers' configs and of EoMT's own project.
 
     The defaults are a ViT-S/16 of the published semantic models. The losses have the keys of ``MODEL.MASK_FORMER``.
     """
     from detectron2.config import CfgNode
 
     eomt = cfg.MODEL.EOMT = CfgNode()
+    # DINOv2 or DINOv3: the one has position embeddings, the other rotary positions.
+    eomt.VIT = "DINOv2"
+    # DINOv3's training multiplies positions by up to this, or divides them; 1: neither.
+    eomt.POS_EMBED_RESCALE = 2.0
     # The height and width that the position embeddings are made for; other sizes interpolate them.
     eomt.IMAGE_SIZE = 512
     eomt.PATCH_SIZE = 16
@@ -47,7 +51,7 @@ def add_architectures_config(cfg: "CfgNode") -> None:
 
 def register_architectures() -> None:
     """Register these architectures for ``MODEL.META_ARCHITECTURE``; a second call does nothing."""
-    from lightning_seg.models.architectures import eomt  # noqa: F401
+    from lightning_seg.models.architectures import eomt, mask_segmentor  # noqa: F401
 
 
 def architecture_of(name: str) -> Any:

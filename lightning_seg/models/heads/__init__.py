@@ -35,6 +35,8 @@ def _add_mask2former_config(cfg: "CfgNode") -> None:
     # Empty: the three coarsest of IN_FEATURES.
     head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES = ()
     masks = cfg.MODEL.MASK_FORMER = CfgNode()
+    # Both sides of the network's input are padded to a multiple of this (32 as published); -1: as the backbone needs.
+    masks.SIZE_DIVISIBILITY = -1
     masks.NUM_OBJECT_QUERIES = 100
     masks.HIDDEN_DIM = 256
     masks.NHEADS = 8

@@ -1,16 +1,17 @@
 """Fetches pretrained weights, reads them without running any code in them, and matches them by name and shape."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from lightning_seg.models.padding import divisibility_of
 from lightning_seg.models.weights.bands import adapt_input
 from lightning_seg.models.weights.eomt import eomt_tensors
 from lightning_seg.models.weights.fetch import fetch_weights, licence_of, split_query
 from lightning_seg.models.weights.keys import LAZY_KEYS, YAML_KEYS, ConfigKeys
-from lightning_seg.models.weights.mask2former import is_mask2former, refuse_other_settings
+from lightning_seg.models.weights.mask2former import PUBLISHED_DIVISIBILITY, is_mask2former, refuse_other_settings
 from lightning_seg.models.weights.names import is_foreign_resnet, match_names, rename
 from lightning_seg.models.weights.read import LICENCE, NETWORK_PREFIX, read_checkpoint, read_weights
 from lightning_seg.models.weights.report import Reshaped, WeightsReport, refuse_misfit
@@ -54,8 +55,8 @@ def load_weights(
         network: what Detectron2 built, with its backbone at ``backbone``.
         source: a path, ``https://…``, ``detectron2://…`` or ``timm://NAME``. Files are ``.pkl`` (Detectron2's model
             zoo, Caffe2), ``.pth``, ``.pyth`` (pycls), ``.safetensors`` or a checkpoint of this project, and may be
-            ResNets of torchvision or timm, for EoMT transformers' EoMT or a ViT of timm, and for Mask2FormerHead
-            Mask2Formers of its own project or transformers. With
+            ResNets of torchvision or timm, for EoMT transformers' EoMT or DINOv3 or a ViT of timm, and for
+            Mask2FormerHead Mask2Formers of its own project or transformers. With
             ``?matching_heuristics=True`` at its end, or if no whole name is the same, ends of names are matched.
         fresh_head: leave a head for another number of classes random; one for the same number is loaded.
         allow_missing: beginnings of names of the network that may stay random.
@@ -72,7 +73,7 @@ def load_weights(
     place, by_suffix = split_query(source)
     stored = read_weights(fetch_weights(place), source)
     here = network.state_dict()
-    of_eomt = eomt_tensors(stored.tensors, here)
+    of_eomt = eomt_tensors(stored.tensors, here, source)
     of_mask2former = is_mask2former(stored.tensors, here)
     renamed = of_eomt or rename(stored, here)
     if of_mask2former:
@@ -104,7 +105,7 @@ def load_weights(
         licence=stored.licence or licence_of(place),
     )
     refuse_misfit(report, _without_counters(here), fresh_head=fresh_head, allow_missing=allow_missing, keys=keys)
-    if of_rgb and (wrong := _other_preprocessing(network, keys, bgr=bgr)):
+    if of_rgb and (wrong := _other_preprocessing(network, keys, bgr=bgr, of_mask2former=of_mask2former)):
         whose = "a published Mask2Former, which expects" if of_mask2former else "torchvision's or timm's, which expect"
         rank_zero_warn(f"weights {source} are {whose} {wrong}")
     network.load_state_dict(fitting, strict=False)
@@ -176,7 +177,7 @@ def _fused_statistics(network: nn.Module, fitting: Iterable[str]) -> set[str]:
     }
 
 
-def _other_preprocessing(network: nn.Module, keys: ConfigKeys, *, bgr: bool) -> str | None:
+def _other_preprocessing(network: Any, keys: ConfigKeys, *, bgr: bool, of_mask2former: bool) -> str | None:
     """Settings that weights for normalised RGB expect and that this network's config lacks; None without any."""
     wrong = []
     std = getattr(network, "pixel_std", None)
@@ -189,4 +190,6 @@ def _other_preprocessing(network: nn.Module, keys: ConfigKeys, *, bgr: bool) -> 
     first = modules.get("backbone.bottom_up.res3.0.conv1", modules.get("backbone.res3.0.conv1"))
     if first is not None and getattr(first, "kernel_size", None) == (1, 1) and first.stride == (2, 2):
         wrong.append(f"{keys.stride_in_1x1} False")
+    if of_mask2former and divisibility_of(network.backbone) % PUBLISHED_DIVISIBILITY:
+        wrong.append(f"MODEL.MASK_FORMER.SIZE_DIVISIBILITY {PUBLISHED_DIVISIBILITY}")
     return " and ".join(wrong) or None

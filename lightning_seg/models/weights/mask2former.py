@@ -22,6 +22,9 @@ _PUBLISHED_QUERIES = {
 _UNUSED = re.compile(r"^criterion\.|^backbone\.(swin\.)?layernorm\.")
 """A setting of the loss, and a norm after transformers' Swin that no level goes through."""
 
+PUBLISHED_DIVISIBILITY = 32
+"""``MODEL.MASK_FORMER.SIZE_DIVISIBILITY`` of all published networks."""
+
 _NUMBER = "_number_"
 """Stands for any number in a name that is counted."""
 

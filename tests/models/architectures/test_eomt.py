@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lightning_seg.errors import CheckpointError, ConfigError, DependencyError
 from lightning_seg.losses import CrossEntropy
 from lightning_seg.models.architectures.annealing import Annealing
+from lightning_seg.models.architectures.vits import turns
 from lightning_seg.models.heads.mask_losses import semantic_scores
 from lightning_seg.models.rates import Rates, split_groups
 from lightning_seg.models.recipe import load_recipe
@@ -21,29 +22,32 @@ from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.models.weights import load_weights
 from lightning_seg.models.weights.eomt import eomt_name
 from lightning_seg.structures import MaskScores
-from tests.models.networks import EOMT, NUM_CLASSES, SMALLEST, ZOO, build_segmentor
+from tests.models.networks import EOMT, EOMT_DINOV3, NUM_CLASSES, SMALLEST, ZOO, build_segmentor
 from tests.models.samples import IGNORE, as_detectron2, make_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 KEY = "MODEL.EOMT."
-MASKED = {**EOMT, KEY + "ATTN_MASK_ANNEALING_ENABLED": False}
+MASKED = {KEY + "ATTN_MASK_ANNEALING_ENABLED": False}
 SIDE = 64
+
+each_vit = pytest.mark.parametrize("vit", [EOMT, EOMT_DINOV3], ids=["DINOv2", "DINOv3"])
 
 
 def theirs_of(segmentor: Segmentor, share: float, image_size: int = SIDE) -> Any:
-    """``EomtForUniversalSegmentation`` with copies of a segmentor's weights; queries kept to masks by that share."""
-    from transformers import EomtConfig, EomtForUniversalSegmentation
+    """transformers' whole model with copies of a segmentor's weights; queries kept to masks by that share."""
+    import transformers
 
-    model = EomtForUniversalSegmentation(
-        EomtConfig(
-            image_size=image_size, hidden_size=32, num_hidden_layers=4, num_attention_heads=2, num_blocks=2,
-            num_queries=8, num_labels=NUM_CLASSES, train_num_points=64,
-        )
-    )  # fmt: skip
     own = segmentor.network.state_dict()
+    dinov2 = "backbone.embeddings.position_embeddings.weight" in own
+    kind, of_kind = ("Eomt", {}) if dinov2 else ("EomtDinov3", {"intermediate_size": 128})
+    config = getattr(transformers, f"{kind}Config")(
+        image_size=image_size, hidden_size=32, num_hidden_layers=4, num_attention_heads=2, num_blocks=2,
+        num_queries=8, num_labels=NUM_CLASSES, train_num_points=64, **of_kind,
+    )  # fmt: skip
+    model = getattr(transformers, f"{kind}ForUniversalSegmentation")(config)
     state = {name: own.get(eomt_name(name), tensor).clone() for name, tensor in model.state_dict().items()}
-    if image_size != SIDE:
+    if image_size != SIDE and dinov2:
         positions = own["backbone.embeddings.position_embeddings.weight"].T.reshape(1, 32, 4, 4)
         larger = F.interpolate(positions, (image_size // 16, image_size // 16), mode="bicubic")
         state["embeddings.position_embeddings.weight"] = larger.flatten(2)[0].T.contiguous()
@@ -96,9 +100,10 @@ class _Constant:
         return [self.share] * 2
 
 
+@each_vit
 @pytest.mark.parametrize("share", [1.0, 0.4, 0.0])
-def test_losses_are_those_of_transformers(share: float) -> None:
-    segmentor = build_segmentor(EOMT)
+def test_losses_are_those_of_transformers(vit: dict[str, Any], share: float) -> None:
+    segmentor = build_segmentor(vit)
     model, batch = theirs_of(segmentor, share), full_batch()
     torch.manual_seed(7)
     ours = our_losses(segmentor, batch, share)
@@ -110,9 +115,12 @@ def test_losses_are_those_of_transformers(share: float) -> None:
         torch.testing.assert_close(ours[name], loss, rtol=1e-5, atol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize(("settings", "share"), [(EOMT, 0.0), (MASKED, 1.0)], ids=["annealed", "masked"])
-def test_logits_are_those_of_transformers_at_any_size(settings: dict[str, Any], share: float) -> None:
-    segmentor = build_segmentor(settings).eval()
+@each_vit
+@pytest.mark.parametrize(("settings", "share"), [({}, 0.0), (MASKED, 1.0)], ids=["annealed", "masked"])
+def test_logits_are_those_of_transformers_at_any_size(
+    vit: dict[str, Any], settings: dict[str, Any], share: float
+) -> None:
+    segmentor = build_segmentor({**vit, **settings}).eval()
     for side in (SIDE, 96):
         batch = full_batch(side=side)
         with torch.no_grad():
@@ -125,14 +133,40 @@ def test_logits_are_those_of_transformers_at_any_size(settings: dict[str, Any], 
             torch.testing.assert_close(scores.masks, expected.masks_queries_logits[place], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(64, 96), (33, 70)])
+def test_rotary_positions_follow_any_size(size: tuple[int, int]) -> None:
+    """Theirs only asks for squares where it shapes its masks."""
+    segmentor = build_segmentor(EOMT_DINOV3).eval()
+    model, batch = theirs_of(segmentor, 0.0).eval(), make_batch([size])
+    inputs, _ = segmentor._inputs(batch)
+    model.grid_size = (inputs.shape[-2] // 16, inputs.shape[-1] // 16)
+    with torch.no_grad():
+        expected = model(pixel_values=inputs)
+        (scores,) = segmentor.scores(batch)
+    torch.testing.assert_close(scores.maps, expected.masks_queries_logits[0], rtol=1e-5, atol=1e-5)
+    assert scores.reach == tuple(inputs.shape[-2:])
+
+
+def test_training_scales_rotary_positions_unless_the_key_is_one() -> None:
+    """By a factor that it draws."""
+    images = torch.randn(1, 3, SIDE, SIDE)
+    for rescale, drawn in ((2.0, True), (1.0, False)):
+        backbone = build_segmentor({**EOMT_DINOV3, KEY + "POS_EMBED_RESCALE": rescale}).network.backbone
+        with torch.no_grad():
+            first, again = (backbone.train()(images)["patches"] for _ in range(2))
+            assert torch.equal(first, again) is not drawn
+            assert torch.equal(backbone.eval()(images)["patches"], first) is not drawn
+
+
 def test_masks_change_what_is_said() -> None:
     batch = full_batch()
-    scores = [build_segmentor(settings).eval().scores(batch)[0] for settings in (EOMT, MASKED)]  # type: ignore[arg-type]
+    scores = [build_segmentor(settings).eval().scores(batch)[0] for settings in (EOMT, {**EOMT, **MASKED})]  # type: ignore[arg-type]
     assert (scores[0].maps - scores[1].maps).abs().max() > 1e-3
 
 
-def test_ten_steps_give_the_weights_of_transformers() -> None:
-    segmentor = build_segmentor(EOMT)
+@each_vit
+def test_ten_steps_give_the_weights_of_transformers(vit: dict[str, Any]) -> None:
+    segmentor = build_segmentor(vit)
     model = theirs_of(segmentor, 1.0)
     start = {name: tensor.clone() for name, tensor in segmentor.network.state_dict().items()}
     optimisers = [torch.optim.AdamW(one.parameters(), lr=1e-4) for one in (segmentor, model)]
@@ -211,8 +245,9 @@ def test_step_and_run_reach_the_head() -> None:
     build_segmentor(SMALLEST).head.at_step(3, 12)  # other heads do not care
 
 
-def test_rates_decay_over_all_blocks() -> None:
-    segmentor = build_segmentor(EOMT)
+@each_vit
+def test_rates_decay_over_all_blocks(vit: dict[str, Any]) -> None:
+    segmentor = build_segmentor(vit)
     optimizer = torch.optim.AdamW(segmentor.parameters(), lr=1.0)
     split_groups(optimizer, segmentor.network.backbone, Rates(layer_decay=0.5))
     names = {id(parameter): name for name, parameter in segmentor.network.named_parameters()}
@@ -223,12 +258,13 @@ def test_rates_decay_over_all_blocks() -> None:
         assert rate == (0.5 ** (4 - block) if block is not None else 0.5**5 if stem else 1), name
 
 
-def test_activation_checkpointing_gives_the_same_gradients() -> None:
+@each_vit
+def test_activation_checkpointing_gives_the_same_gradients(vit: dict[str, Any]) -> None:
     gradients = []
     for recomputed in (False, True):
         torch.manual_seed(0)
         segmentor = Segmentor(
-            load_recipe(ZOO, EOMT), num_classes=NUM_CLASSES, ignore_index=IGNORE, activation_checkpointing=recomputed
+            load_recipe(ZOO, vit), num_classes=NUM_CLASSES, ignore_index=IGNORE, activation_checkpointing=recomputed
         )
         torch.manual_seed(1)
         torch.stack(list(segmentor.train().losses(full_batch()).values())).sum().backward()  # type: ignore
@@ -236,14 +272,26 @@ def test_activation_checkpointing_gives_the_same_gradients() -> None:
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))  # type: ignore[arg-type]
 
 
-def test_weights_of_transformers_load(tmp_path: Path) -> None:
-    segmentor = build_segmentor(EOMT)
-    model = theirs_of(build_segmentor(EOMT, seed=5), 0.0)
+@each_vit
+def test_weights_of_transformers_load(tmp_path: Path, vit: dict[str, Any]) -> None:
+    segmentor = build_segmentor(vit)
+    model = theirs_of(build_segmentor(vit, seed=5), 0.0)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     report = load_weights(segmentor.network, str(tmp_path / "model.safetensors"))
     assert (report.missing, report.unexpected, report.reshaped) == ((), (), ())
     found = segmentor.network.state_dict()
     assert all(torch.equal(found[eomt_name(name)], weight) for name, weight in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("vit", "other", "kind"), [(EOMT, EOMT_DINOV3, "DINOv3"), (EOMT_DINOV3, EOMT, "DINOv2")], ids=["DINOv2", "DINOv3"]
+)
+def test_weights_of_the_other_kind_are_refused(
+    tmp_path: Path, vit: dict[str, Any], other: dict[str, Any], kind: str
+) -> None:
+    save_file(theirs_of(build_segmentor(other), 0.0).state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=f"is a ViT of {kind}'s kind: in .*set MODEL.EOMT.VIT to {kind}$"):
+        load_weights(build_segmentor(vit).network, str(tmp_path / "model.safetensors"))
 
 
 def test_a_head_for_other_classes_is_left_out_on_demand(tmp_path: Path) -> None:
@@ -278,11 +326,64 @@ def test_a_vit_of_timm_gives_its_features(tmp_path: Path, registers: int, side: 
     assert all(name.startswith("sem_seg_head.") for name in report.missing)
     images = torch.randn(2, 3, SIDE, SIDE)
     with torch.no_grad():
-        features = network.backbone(images)
-        tokens = torch.cat([features["prefix"], features["patches"].flatten(2).transpose(1, 2)], 1)
-        for block in network.backbone.last_blocks:
-            tokens = block(tokens)
-        torch.testing.assert_close(network.backbone.layernorm(tokens), resized.forward_features(images))
+        torch.testing.assert_close(tokens_of(network, images), resized.forward_features(images))
+
+
+def tokens_of(network: Any, images: Tensor) -> Tensor:
+    """What all layers make of an image without queries."""
+    features = network.backbone(images)
+    tokens = torch.cat([features["prefix"], features["patches"].flatten(2).transpose(1, 2)], 1)
+    for block in network.backbone.last_blocks:
+        tokens = block(tokens, **turns(features))
+    found: Tensor = network.backbone.layernorm(tokens)
+    return found
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("size", [(64, 64), (48, 80)])
+def test_dinov3_of_timm_gives_its_features(tmp_path: Path, bias: bool, size: tuple[int, int]) -> None:
+    from timm.models.eva import Eva
+
+    torch.manual_seed(3)
+    stored = Eva(
+        img_size=SIDE, patch_size=16, embed_dim=32, depth=4, num_heads=2, qkv_bias=bias, init_values=0.5, num_classes=0,
+        rope_type="dinov3", rope_temperature=100, rope_rotate_half=True, use_rot_pos_emb=True, use_abs_pos_emb=False,
+        num_reg_tokens=4, use_fc_norm=False, dynamic_img_size=True,
+    ).eval()  # fmt: skip
+    for name, tensor in stored.named_parameters():
+        nn.init.normal_(tensor, mean=float("norm" in name), std=0.2)
+    save_file(stored.state_dict(), tmp_path / "vit.safetensors")
+    network = build_segmentor(EOMT_DINOV3).network.eval()
+    report = load_weights(network, str(tmp_path / "vit.safetensors"))
+    assert report.unexpected == ()
+    assert all(name.startswith("sem_seg_head.") for name in report.missing)
+    images = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(tokens_of(network, images), stored.forward_features(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_dinov3_of_transformers_gives_its_features(tmp_path: Path, older: bool) -> None:
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    torch.manual_seed(3)
+    kind = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 2}
+    stored = DINOv3ViTModel(DINOv3ViTConfig(**kind, num_register_tokens=4, layer_norm_eps=1e-6)).eval()
+    for name, tensor in stored.named_parameters():
+        nn.init.normal_(tensor, mean=float("norm" in name), std=0.2)
+    state = stored.state_dict()
+    assert any(name.startswith("model.layer.") for name in state)
+    if older:
+        state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
+    save_file(state, tmp_path / "vit.safetensors")
+    network = build_segmentor(EOMT_DINOV3).network.eval()
+    report = load_weights(network, str(tmp_path / "vit.safetensors"))
+    assert report.unexpected == ()
+    assert all(name.startswith("sem_seg_head.") for name in report.missing)
+    images = torch.randn(2, 3, SIDE, 96)
+    with torch.no_grad():
+        expected = stored(images).last_hidden_state
+        torch.testing.assert_close(tokens_of(network, images), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_vit_of_timm_needs_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +417,20 @@ def test_a_vit_of_timm_needs_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (
             {KEY + "ATTN_MASK_ANNEALING_START_STEPS": [1, 5], KEY + "ATTN_MASK_ANNEALING_END_STEPS": [5, 5]},
             "START_STEPS has 5 and .*END_STEPS 5 for the same layer, but an end must come after its start",
+        ),
+        ({KEY + "VIT": "DINO"}, "VIT is 'DINO', but one of DINOv2, DINOv3 is needed"),
+        (
+            {KEY + "VIT": "DINOv3", KEY + "USE_SWIGLU_FFN": True},
+            "USE_SWIGLU_FFN is True, but EoMT's ViTs of DINOv3 have none",
+        ),
+        (
+            {KEY + "VIT": "DINOv3", KEY + "NUM_ATTENTION_HEADS": 16},
+            r"HIDDEN_SIZE is 32, but rotary positions need a multiple of 4 · NUM_ATTENTION_HEADS, 64",
+        ),
+        ({KEY + "VIT": "DINOv3", KEY + "POS_EMBED_RESCALE": 0.5}, "POS_EMBED_RESCALE is 0.5, but must be at least 1"),
+        (
+            {"MODEL.MASK_FORMER.SIZE_DIVISIBILITY": 32},
+            "SIZE_DIVISIBILITY is 32, but EoMT pads to whole patches, MODEL.EOMT.PATCH_SIZE: leave the key out",
         ),
         ({"MODEL.BACKBONE.FREEZE_AT": 1}, "FREEZE_AT is 1, but EoMT trains every stage"),
         ({"MODEL.MASK_FORMER.TRAIN_NUM_POINTS": 0}, "TRAIN_NUM_POINTS is 0"),
