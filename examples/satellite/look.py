@@ -16,12 +16,10 @@ import shapely
 def main(labels: Path, polygons: Path, truth: Path) -> None:
     with rasterio.open(labels) as raster:
         found, names = raster.read(1), json.loads(raster.tags()["CLASS_NAMES"])
-        print(
-            f"{raster.width}×{raster.height} pixels in {raster.crs}, upper left corner at {raster.bounds.left:.0f} E {raster.bounds.top:.0f} N"
-        )
-        print(
-            f"no data ({raster.nodata:.0f}) in {(found == raster.nodata).sum()} pixels; overviews {raster.overviews(1)}"
-        )
+        left, top = raster.bounds.left, raster.bounds.top
+        print(f"{raster.width}×{raster.height} pixels in {raster.crs}, upper left corner at {left:.0f} E {top:.0f} N")
+        empty = np.count_nonzero(found == raster.nodata)
+        print(f"no data ({raster.nodata:.0f}) in {empty} pixels; overviews {raster.overviews(1)}")
         there = found != raster.nodata
     with rasterio.open(truth) as raster:
         right = found == raster.read(1)
