@@ -235,6 +235,7 @@ def test_colours_without_a_palette_are_counted_the_commonest_first(tmp_path: Pat
     order = sorted(range(4), key=lambda index: -counts[index])
     listed = ", ".join(f"{names[index]} in {counts[index]} pixels" for index in order)
     assert f"stores colours, {listed}: say which class" in detail
+    assert detail.endswith(f'with data.palette, {{CLASS: "{names[order[0]]}", …}}')
 
 
 def test_many_sizes_are_counted_in_bins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

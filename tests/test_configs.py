@@ -199,18 +199,6 @@ def test_quickstart() -> None:
     assert len(list(Path("data/quickstart/train/images").iterdir())) == 240
 
 
-def test_custom_head_example() -> None:
-    main(
-        [
-            "fit", "--config", str(REPOSITORY / "examples/custom_head/config.yaml"),
-            "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1",
-            "--trainer.max_epochs", "1", "--data.num_workers", "0",
-        ]
-    )  # fmt: skip
-    state = torch.load("runs/config/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    assert state["segmentor.network.sem_seg_head.hidden.weight"].shape == (64, 64, 3, 3)
-
-
 def test_camvid(shared: Path) -> None:
     metrics = fit("camvid_semantic_fpn_r50", "--data.root", str(shared / "data" / "camvid" / "CamVid"))
     assert metrics["num_images"] == 2

@@ -212,25 +212,26 @@ def test_python_as_the_documents_show_it(
 
 
 def test_a_head_of_ones_own(own_data: Path, small_trainings: None) -> None:
-    """The first block of docs/examples.md as a file, in the README's configuration."""
-    Path("head.py").write_text(blocks("python", "docs/examples.md")[0])
+    """The first two blocks of docs/examples.md as a file, in the README's configuration."""
+    Path("head.py").write_text("\n".join(blocks("python", "docs/examples.md")[:2]))
     main(
         [
             "fit", "--config", "street.yaml", "--model.imports", "[head.py]", "--data.num_workers", "0",
             "--model.overrides.MODEL.SEM_SEG_HEAD.NAME", "OneConvolution",
+            "--model.overrides.MODEL.ONE_CONVOLUTION.KERNEL", "3",
         ]
     )  # fmt: skip
     assert Path("runs/street/version_0/checkpoints/best.ckpt").exists()
 
 
 def test_a_data_module_of_ones_own(own_data: Path, small_trainings: None, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(blocks("python", "docs/examples.md")[1], {})
+    exec(blocks("python", "docs/examples.md")[2], {})
     assert 0 <= float(capsys.readouterr().out.split()[-1]) <= 1
 
 
 def test_a_reader_of_ones_own(own_data: Path) -> None:
-    """The third block of docs/examples.md as a file, chosen as it says, in the README's configuration."""
-    Path("pairs.py").write_text(blocks("python", "docs/examples.md")[2])
+    """The fourth block of docs/examples.md as a file, chosen as it says, in the README's configuration."""
+    Path("pairs.py").write_text(blocks("python", "docs/examples.md")[3])
     for part in ("train", "val"):
         names = sorted(path.stem for path in Path("photos", part, "images").iterdir())
         pairs = {f"scene {name}": [f"{part}/images/{name}.jpg", f"{part}/masks/{name}.png"] for name in names}

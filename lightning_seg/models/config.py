@@ -15,6 +15,7 @@ from lightning_seg.models.architectures import EOMT, add_architectures_config
 from lightning_seg.models.backbones import NEVER_FROZEN, TIMM_BUILDERS, add_backbones_config
 from lightning_seg.models.backbones.timm_names import timm_pixels
 from lightning_seg.models.heads import add_heads_config
+from lightning_seg.models.own_keys import add_own_config
 from lightning_seg.structures import summarise
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def with_overrides(cfg: "CfgNode", overrides: Mapping[str, Any]) -> "CfgNode":
 
 
 def default_config() -> "CfgNode":
-    """Detectron2's config before any file, with the keys of its projects and of this one."""
+    """Detectron2's config before any file, with the keys of its projects, of this one, and of the user's files."""
     from detectron2.config import get_cfg
 
     cfg = get_cfg()
@@ -120,6 +121,7 @@ def default_config() -> "CfgNode":
     add_heads_config(cfg)
     add_backbones_config(cfg)
     add_architectures_config(cfg)
+    add_own_config(cfg)
     return cfg
 
 

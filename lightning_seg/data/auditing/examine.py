@@ -287,7 +287,10 @@ def _colours_without_palette(stored: StoredMask, path: AnyFile) -> str:
     order = np.argsort(-counts)
     listed = [f"#{used[index]:06x} in {counts[index]} pixels" for index in order[:SHOWN]]
     more = f" and {len(used) - SHOWN} more" if len(used) > SHOWN else ""
-    return f"{path} stores colours, {', '.join(listed)}{more}: say which class each stands for with data.palette"
+    shape = f'{{CLASS: "#{used[order[0]]:06x}", …}}'
+    return (
+        f"{path} stores colours, {', '.join(listed)}{more}: say which class each stands for with data.palette, {shape}"
+    )
 
 
 def _as_message(error: Exception, what: str) -> str:

@@ -182,7 +182,10 @@ class LabelTable:
         """
         if stored.values is None:
             if not self.colours:
-                raise DataError(f"{source} stores colours: say which class each stands for with data.palette")
+                raise DataError(
+                    f"{source} stores colours: say which class each stands for with data.palette, "
+                    '{CLASS: "#RRGGBB", …}'
+                )
             return stored.colours
         if stored.palette is None or not self.colours:
             return None
