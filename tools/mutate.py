@@ -2,8 +2,8 @@
 
 ``python -m tools.mutate metrics --sample 100``, in the repository. An error (a *mutant*) is one change in a function:
 another operator, a number that is one larger, a call left out. Each gets a copy of this process, which has imported
-all tests already, and runs the tests that execute the changed lines. Libraries for this import torch anew for each mutant,
-or leave properties out. The code of a function is exchanged in place, so what a module
+all tests already, and runs the tests that execute the changed lines. Libraries for this import torch anew for each
+mutant, or leave properties out. The code of a function is exchanged in place, so what a module
 computes as it is imported, default arguments and messages of errors are left alone. Mutants that may live stand in
 ``tools/survivors.md`` with the reason.
 """
@@ -30,7 +30,7 @@ import pytest
 from tools.mutations import mutations_of
 
 ROOMS = {
-    "metrics": (["lightning_seg/metrics"], ["tests/metrics"]),
+    "metrics": (["lightning_seg/metrics"], ["tests/metrics", "tests/test_calibrating.py"]),
     "losses": (["lightning_seg/losses"], ["tests/losses"]),
     "inference": (["lightning_seg/inference"], ["tests/inference"]),
     "samplers": (
