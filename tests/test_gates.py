@@ -91,7 +91,7 @@ def test_a_mutant_that_no_test_notices_is_listed(tmp_path: Path) -> None:
         "def test_above():\n    assert above(5)\n    assert not above(1)\n\n\n"
         "def test_count():\n    assert Steps().count == 5\n"
     )
-    settings = "mutate.SECONDS = 1; mutate.ROOMS = {'toy': (['toy'], ['test_code.py'])}"
+    settings = "mutate.SECONDS = 1; mutate.ROOMS = {'toy': (['toy/*.py'], ['test_code.py'])}"
     program = f"from tools import mutate; {settings}; mutate.main()"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path[:0] = ['.', {str(REPOSITORY)!r}]; {program}"],

@@ -30,17 +30,16 @@ import pytest
 from tools.mutations import mutations_of
 
 ROOMS = {
-    "metrics": (["lightning_seg/metrics"], ["tests/metrics", "tests/test_calibrating.py"]),
-    "losses": (["lightning_seg/losses"], ["tests/losses"]),
-    "inference": (["lightning_seg/inference"], ["tests/inference"]),
+    "metrics": (["lightning_seg/metrics/*.py"], ["tests/metrics", "tests/test_calibrating.py"]),
+    "losses": (["lightning_seg/losses/*.py"], ["tests/losses"]),
+    "inference": (["lightning_seg/inference/*.py"], ["tests/inference"]),
     "samplers": (
-        ["lightning_seg/data/loading"],
-        [
-            *(f"tests/data/test_{name}.py" for name in ("sampler", "loader", "cache", "records")),
-            "tests/test_position.py",
-        ],
+        ["lightning_seg/data/loading/sampler.py", "lightning_seg/data/loading/position.py"],
+        ["tests/data/test_sampler.py", "tests/test_position.py"],
     ),
 }
+"""Patterns of the files that are changed, and the tests that are to notice."""
+
 SHARE = 0.9
 """Of the mutants, so many must be noticed."""
 
@@ -164,8 +163,8 @@ def survives(mutant: Mutant, tests: list[str], seconds: float) -> bool | None:
 
 def try_room(room: str, sample: int, seed: int, reasons: dict[str, str]) -> bool:
     """Try mutants of a room, say what was found, and whether enough were noticed."""
-    folders, tests = ROOMS[room]
-    paths = sorted(path.resolve() for folder in folders for path in Path(folder).glob("*.py"))
+    patterns, tests = ROOMS[room]
+    paths = sorted(path.resolve() for pattern in patterns for path in Path().glob(pattern))
     files = [str(path) for path in paths]
     if pytest.main([*QUIET, "--collect-only", "-qq", *tests]) != 0:
         return False

@@ -50,7 +50,7 @@ def test_counts_each_image_once_and_begins_anew() -> None:
 
 def test_a_boundary_has_room_for_so_many_classes() -> None:
     assert boundary_iou(254).columns == 254
-    with pytest.raises(ConfigError, match="counts at most 254 classes, as in Detectron2, but data.classes names 255"):
+    with pytest.raises(ConfigError, match=r"at most 254 classes, as in Detectron2, but data\.classes names 255"):
         boundary_iou(255)
 
 
