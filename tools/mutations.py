@@ -31,6 +31,9 @@ _OTHER: dict[type[ast.AST], type[Any]] = {
 _LEFT_ALONE = {"annotation", "returns", "decorator_list", "args"}
 """Fields of functions and of annotated assignments that say types, or are computed as the module is imported."""
 
+_CONVERSIONS = {"item", "numpy", "tolist"}
+"""Calls that are not left out: nearly all that takes their result takes a tensor, too."""
+
 Found = tuple[str, tuple[str, int], range, str]
 
 
@@ -131,7 +134,7 @@ def _other_values(node: ast.AST, modules: set[str]) -> Iterator[Any]:
             yield body
             yield orelse
         case ast.Call(function, arguments, keywords):
-            if isinstance(function, ast.Attribute) and not _is_module(function.value, modules):
+            if isinstance(function, ast.Attribute) and not _is_kept(function, modules):
                 yield function.value
             for place, keyword in enumerate(keywords):
                 if keyword.arg:
@@ -153,8 +156,11 @@ def _other_statements(node: ast.AST) -> Iterator[Any]:
             yield ast.comprehension(target, iterated, [], 0)
 
 
-def _is_module(node: ast.expr, modules: set[str]) -> bool:
-    """Whether a name was imported, or ``super()`` stands there: nothing is left if the call on it is."""
+def _is_kept(function: ast.Attribute, modules: set[str]) -> bool:
+    """Whether its call is not left out: a conversion, or one on an imported name or ``super()``."""
+    if function.attr in _CONVERSIONS:
+        return True
+    node: ast.expr = function
     while isinstance(node, ast.Attribute):
         node = node.value
     if isinstance(node, ast.Call):
