@@ -5,6 +5,8 @@
 # make test-all  as make test, with all of the matrices of which it runs a part
 # make bench     set up, then measure what README.md and benchmarks/README.md claim, and fail where it does not hold:
 #                at most 30 minutes on two CPU cores with nothing else to do; BENCH="--only data.py": a part of it
+# make coverage  the tests, and which branches no test takes; TESTS names tests or options of pytest
+# make mutate    puts small errors into the code and lists those that no test notices; ROOMS names rooms and options
 # make lock      choose the locked versions anew (needs uv)
 #
 # PYTHON chooses the interpreter that .venv is made with. VENV chooses another environment. One that exists already keeps
@@ -20,10 +22,13 @@ STAMP := $(VENV)/.lightning_seg-$(if $(LATEST),latest,installed)
 # Says that the environment was made here, so that its versions are the locked ones.
 OWN := $(VENV)/.lightning_seg-own
 # A file of tests is run by one process. More than four processes cost more memory than they save time.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+SPREAD := -n auto --maxprocesses 4 --dist loadfile
+PYTEST := $(BIN)/python -m pytest $(SPREAD)
+TESTS ?=
+ROOMS ?=
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install train check test test-all lint bench lock clean
+.PHONY: install train check test test-all coverage mutate lint bench lock clean
 
 install: $(STAMP)
 
@@ -38,6 +43,15 @@ test: $(STAMP) lint
 
 test-all: $(STAMP) lint
 	$(PYTEST) -m ""
+
+coverage: $(STAMP)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(SPREAD) $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+mutate: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.mutate $(ROOMS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

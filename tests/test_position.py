@@ -1,5 +1,6 @@
 """A run that ended inside an epoch, or goes on with other batches, sees each sample once an epoch."""
 
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,9 @@ from pytorch_lightning.callbacks import Timer
 from lightning_seg.callbacks import FinalValidation, LastCheckpoint, Position
 from lightning_seg.data import Folder, SegmentationDataModule, Synthetic
 from lightning_seg.data.dataset import SegmentationDataset
-from lightning_seg.data.loading.position import EpochPosition
+from lightning_seg.data.loading.position import EpochPosition, digest_of_names
 from lightning_seg.data.loading.sampler import TrainSampler
+from lightning_seg.structures import Sample
 from tests.conftest import CLASSES
 
 SAMPLES = 15
@@ -216,3 +218,18 @@ def test_the_rest_of_an_epoch_is_dealt_to_other_processes(processes: int) -> Non
     positions = sorted(draw.position for sampler in samplers for draw in sampler)
     assert positions == list(range(12, {1: 30, 2: 28}[processes]))
     assert 31 // (2 * processes) - begun == len(positions) // (2 * processes)
+
+
+def test_names_of_samples_have_the_digest_that_earlier_checkpoints_hold() -> None:
+    samples = [Sample(name, Path(f"{name}.jpg")) for name in ("a", "b/c")]
+    assert digest_of_names(samples) == hashlib.sha256(b"a\nb/c").hexdigest()
+
+
+def test_another_seed_inside_an_epoch_is_one_problem() -> None:
+    position = EpochPosition()
+    position.load(EpochPosition().state(4, {"seed": 1, "data.sampler": "shuffle"}))
+    (problem,) = position.problems({"seed": 2, "data.sampler": "shuffle"}, inside=True)
+    assert problem.startswith("the checkpoint's run has the seed 1, here it is 2")
+    both = position.problems({"seed": 2, "data.sampler": "rare_class"}, inside=True)
+    assert len(both) == 2
+    assert "depends on data.sampler, but" in both[1]

@@ -156,17 +156,27 @@ def test_rare_classes_are_drawn_anew_by_epoch_and_seed() -> None:
     assert orders[0] != first.order() != orders[2]
 
 
+def test_draws_of_rare_classes_share_no_random_number_with_augmentation() -> None:
+    """Which is seeded with (seed, epoch, position); NumPy takes (seed, epoch) for position 0."""
+    sampler = RareClassSampler(Numbers(50), np.eye(50, dtype=np.int64), seed=5, **ALONE)
+    drawn = np.array(sampler.order()) / 50  # of 50 equal classes, each in one sample
+    for position in range(50):
+        augmentation = np.random.default_rng([5, 0, position]).random((50, 2))[:, 0]
+        assert np.abs(drawn - augmentation).max() > 0.5
+
+
 def test_rare_classes_are_drawn_by_the_formula() -> None:
     """By DAFormer's equations 6 and 7, with loops: f of each class, P(c), then any image of those with enough of it."""
-    pixels = np.zeros((6, 4), np.int64)
+    pixels = np.zeros((6, 5), np.int64)
     pixels[:, 0] = 100_000
     pixels[1:4, 1] = [4000, 3000, 2999]  # the third shows too little of it
     pixels[4:, 2] = [20, 10]  # nobody shows enough
-    frequency = [int(pixels[:, index].sum()) / int(pixels.sum()) for index in range(4)]
+    pixels[0, 4] = 5000
+    frequency = [int(pixels[:, index].sum()) / int(pixels.sum()) for index in range(5)]
     weights = [math.exp((1 - f) / 0.01) if f > 0 else 0.0 for f in frequency]
     chosen = [weight / sum(weights) for weight in weights]
     expected = np.zeros(6)
-    for probability, samples in zip(chosen, [range(6), (1, 2), (4, 5), ()], strict=True):
+    for probability, samples in zip(chosen, [range(6), (1, 2), (4, 5), (), (0,)], strict=True):
         for sample in samples:
             expected[sample] += probability / len(samples)
     dataset = Numbers(6)

@@ -43,6 +43,7 @@ def test_draws_are_sums_of_the_same_units_on_both_sides(monkeypatch: pytest.Monk
     first, second = matrices(0), matrices(1)
     sides = [[Totals.of_matrices(side)] for side in (first, second)]
     found = drawn_differences(*sides, "detectron2", draws=50, seed=3)
+    assert found.shape == (50, 5)
     random = np.random.default_rng(3)
     absent = 0
     for row in found:

@@ -299,3 +299,7 @@ def test_a_sentence_names_the_costliest_errors() -> None:
     assert many.in_words.endswith(", …")
     assert many.in_words.count("taken for") == 6
     assert report_of("val", NAMES, matrix).error_budget is None
+    six = error_budget(torch.ones(3, 3, dtype=torch.int64), torch.zeros(3, 3, 3, dtype=torch.int64), NAMES, "mmseg")
+    assert six is not None
+    assert six.in_words.count("taken for") == 6
+    assert "…" not in six.in_words

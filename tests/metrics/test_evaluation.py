@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_seg.errors import ConfigError
 from lightning_seg.metrics import Evaluation
 from lightning_seg.metrics.boundary import boundary_confusion_matrix, boundary_iou
+from lightning_seg.metrics.error_kinds import count_kinds
 from lightning_seg.metrics.functional import (
     _histogram_by_copies,
     confusion_matrix,
@@ -41,6 +43,29 @@ def test_counts_each_image_once_and_begins_anew() -> None:
         assert torch.equal(report.map_figures["BoundaryIoU"], iou_per_class(torch.stack(boundaries).sum(0), "mmseg"))
         assert evaluation.figure_names() == list(report.logged)
         assert {"mBoundaryIoU", "IoU/c"} < report.logged.keys()
+        of_classes = ["mDice", "mPrecision", "mRecall", "mBoundaryIoU"]
+        of_images = ["mIoU_per_image", "mIoU_worst_tenth"]
+        assert list(report.averages) == ["mIoU", "mAcc", "pAcc", "fwIoU", *of_classes, *of_images]
+
+
+def test_a_boundary_has_room_for_so_many_classes() -> None:
+    assert boundary_iou(254).columns == 254
+    with pytest.raises(ConfigError, match=r"at most 254 classes, as in Detectron2, but data\.classes names 255"):
+        boundary_iou(255)
+
+
+def test_few_images_are_held_while_their_errors_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_seg.metrics.aside.usable_cpus", lambda: 2)
+    evaluation = Evaluation(NAMES, 255, "detectron2", error_budget=True)
+    evaluation.update(*maps(6))
+    evaluation.update(*maps(7))
+    evaluation.reset()  # an evaluation that was broken off leaves nothing behind
+    for seed in range(6):
+        evaluation.update(*maps(seed))
+        assert len(evaluation._aside._tasks) <= 2
+    found = evaluation.report("val").error_kinds
+    assert found is not None
+    assert torch.equal(found.view(3, 3, 3), sum(count_kinds(*maps(seed), 3, 255) for seed in range(6)))
 
 
 def test_images_are_sorted_by_position_and_may_have_no_loss() -> None:
@@ -66,4 +91,5 @@ def test_a_foreign_id_of_the_last_image_is_refused_too() -> None:
 def test_a_gpus_histogram_is_the_cpus(count: int) -> None:
     bins = torch.randint(0, 7, (count,), generator=torch.Generator().manual_seed(count), dtype=torch.int32)
     assert torch.equal(_histogram_by_copies(bins, 9), histogram(bins, 9))
+    assert torch.equal(_histogram_by_copies(bins.to(torch.uint8), 300), histogram(bins, 300))
     assert histogram(bins.to("meta"), 9).shape == (9,)

@@ -89,7 +89,7 @@ class EpochPosition:
 
     def _samples_before(self, epoch: int, batches: int, global_batch: int) -> int:
         """How many samples of an epoch the checkpoint's run had used in a number of batches."""
-        ahead = self._stored.get("ahead", 0) if self._stored.get("ahead_in") == epoch else 0
+        ahead = self._stored["ahead"] if self._stored.get("ahead_in") == epoch else 0
         return int(batches * self._stored.get("global_batch", global_batch) + ahead)
 
 
