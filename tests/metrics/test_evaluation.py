@@ -67,3 +67,6 @@ def test_a_gpus_histogram_is_the_cpus(count: int) -> None:
     bins = torch.randint(0, 7, (count,), generator=torch.Generator().manual_seed(count), dtype=torch.int32)
     assert torch.equal(_histogram_by_copies(bins, 9), histogram(bins, 9))
     assert histogram(bins.to("meta"), 9).shape == (9,)
+    amounts = torch.arange(count, dtype=torch.int32) * 2**20
+    sums = [int(amounts[bins == one].long().sum()) for one in range(9)]
+    assert histogram(bins, 9, amounts).tolist() == _histogram_by_copies(bins, 9, amounts).tolist() == sums
