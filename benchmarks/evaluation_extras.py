@@ -1,9 +1,10 @@
 """What `model.error_budget` and `model.calibration` cost: CPU time of `validate` with each against neither.
 
 Run: python benchmarks/evaluation_extras.py RUN CAMVID [--rounds 5]. RUN is a trained run of a CamVid recipe, as the
-folder that --ckpt_path takes; CAMVID is the data set's folder. Each validation has a process of its own, one thread and
-no workers, and has validated one batch before. Sides alternate, and each round begins with another one. What counts is
-the median over the rounds of a side's user and system time by that of neither.
+folder that --ckpt_path takes; CAMVID is the data set's folder. Start it where the run's config.yaml finds its files.
+Each validation has a process of its own, one thread and no workers, and has validated one batch before. Sides
+alternate, and each round begins with another one. What counts is the median over the rounds of a side's user and system
+time by that of neither.
 """
 
 import argparse
