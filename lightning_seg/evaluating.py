@@ -11,8 +11,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_seg.errors import ConfigError
-from lightning_seg.inference import Answer, Bands, Inference, Losses
-from lightning_seg.inference.temperature import tempered
+from lightning_seg.inference import Answer, Bands, Inference, Losses, Told, Watch
 from lightning_seg.launching.channels import channels_problem, units_notice
 from lightning_seg.launching.monitors import step_on_plateau
 from lightning_seg.metrics import Evaluation, Report
@@ -171,13 +170,15 @@ class EvaluatingModule(pl.LightningModule):
         """Count one batch; callbacks find the label maps under ``predictions``."""
         if not batch:  # this process has no sample, but joins the others
             return {"predictions": []}
+        sure = _Sureness(batch)
         watch = None
         if self.evaluation.confidences is not None:
-            watch = _Confidences(batch, self.temperature, self.temperature_fit, self.evaluation.ignore_index)
+            shown = self.temperature_fit and sure.shown_to(self.temperature_fit, self.evaluation.ignore_index)
+            watch = Watch(self.temperature, sure.keep, shown)
         predictions, losses = self.inference.evaluate(self._ask, batch, watch)
         for place, (sample, prediction, parts) in enumerate(zip(batch, predictions, losses, strict=True)):
             loss = total_loss(parts) if parts else None
-            confidence = None if watch is None else torch.cat(watch.bands[place])
+            confidence = None if watch is None else torch.cat(sure.bands[place])
             self.evaluation.update(prediction, sample["truth"], sample.get("position"), loss, confidence)
         return {"predictions": predictions}
 
@@ -191,9 +192,9 @@ class EvaluatingModule(pl.LightningModule):
         """Log what all processes counted together; every process has the same figures after ``compute``."""
         if self.temperature_fit is not None:
             self.report = None
-            self.temperature_fit.end(self.evaluation.report(split).calibration)
+            self.temperature_fit.end(self.evaluation.report(split, self.temperature).calibration)
             return
-        self.report = self.evaluation.report(split)
+        self.report = self.evaluation.report(split, self.temperature)
         # As float64, so that a log says the same as metrics.json to the last digit.
         self._figures = {
             f"{split}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.report.logged.items()
@@ -210,25 +211,29 @@ class EvaluatingModule(pl.LightningModule):
         return self.segmentor.evaluate([{**sample, "image": sample["image"].to(self.device)} for sample in batch])
 
 
-class _Confidences:
-    """Keeps how sure the network is of each pixel of a batch, and shows some pixels to a fit.
+class _Sureness:
+    """How sure the network is of each pixel of a batch.
 
     Attributes:
         bands: of each image, what :meth:`torch.cat` makes (H, W) float32 of.
     """
 
-    def __init__(self, batch: Batch, temperature: float, fit: TemperatureFit | None, ignore_index: int) -> None:
+    def __init__(self, batch: Batch) -> None:
         self.bands: list[list[Tensor]] = [[] for _ in batch]
-        self._truths = [sample["truth"] for sample in batch]
-        self._temperature = temperature
-        self._fit = fit
-        self._drawn = (
-            [] if fit is None else [fit.sample(one["truth"], one.get("position", 0), ignore_index) for one in batch]
-        )
+        self._batch = batch
 
-    def __call__(self, place: int, top: int, band: Tensor) -> None:
-        self.bands[place].append(tempered(band, self._temperature).amax(0))
-        if self._fit is not None:
+    def keep(self, place: int, top: int, band: Tensor) -> None:
+        """Keep the confidences of a band of an image."""
+        self.bands[place].append(band)
+
+    def shown_to(self, fit: TemperatureFit, ignore_index: int) -> Told:
+        """What shows a fit the pixels of a band that are drawn for it."""
+        truths = [sample["truth"] for sample in self._batch]
+        drawn = [fit.sample(one["truth"], one.get("position", 0), ignore_index) for one in self._batch]
+
+        def show(place: int, top: int, band: Tensor) -> None:
             rows = slice(top, top + band.shape[1])
-            drawn = self._drawn[place][rows]
-            self._fit.update(band[:, drawn], self._truths[place][rows][drawn])
+            some = drawn[place][rows]
+            fit.update(band[:, some], truths[place][rows][some])
+
+        return show

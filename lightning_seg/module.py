@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lightning_seg.checkpoints.alone import complete
-from lightning_seg.checkpoints.calibrated import TEMPERATURE, temperature_in
+from lightning_seg.checkpoints.calibrated import TEMPERATURE, temperature_for
 from lightning_seg.checkpoints.continuation import Continuation
 from lightning_seg.checkpoints.matching import averaging_problems, callback_problems, refuse_other_model
 from lightning_seg.described import describe, restore
@@ -291,7 +291,7 @@ class SegmentationModule(EvaluatingModule):
         if self._trains:
             self.continuation.load(checkpoint, self.trainer, self.hparams)
         self.meet_checkpoint(checkpoint)
-        self.temperature = 1.0 if self._trains else temperature_in(checkpoint)
+        self.temperature = temperature_for(checkpoint, trains=self._trains)
         self._has_weights = True
         self.licence = checkpoint.get(LICENCE)
         if self.licence:

@@ -1,7 +1,11 @@
 """``validate --calibrate``: the temperature that a search finds, kept in the checkpoint, used by all that reads it."""
 
 import json
+import os
 import re
+import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +17,16 @@ from PIL import Image
 from torch import Tensor
 
 import lightning_seg
+from lightning_seg import files
+from lightning_seg.checkpoints import lock
 from lightning_seg.checkpoints.calibrated import keep_temperature, temperature_in
 from lightning_seg.cli import main
 from lightning_seg.errors import CheckpointError
+from lightning_seg.files import DRAFT_SUFFIX, sha256
 from lightning_seg.inference.temperature import tempered
 from lightning_seg.metrics.temperature import COLDEST, HOTTEST, PIXELS, TemperatureFit
+from tests.conftest import train_py
+from tests.test_run_lock import other_process
 
 LAST = Path("runs/tiny/version_0/checkpoints/last.ckpt")
 
@@ -69,6 +78,13 @@ def test_fit_finds_what_a_search_finds_in_any_order(sureness: float) -> None:
     assert found == pytest.approx(searched(*together), rel=5e-4)
     assert found == pytest.approx(sureness, rel=0.05)
     assert fitted(*parts[::-1]) == found
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            assert fitted(*parts) == found
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_fit_at_the_borders() -> None:
@@ -109,10 +125,66 @@ def test_a_write_that_fails_leaves_the_checkpoint(tmp_path: Path, monkeypatch: p
         raise OSError("gone")
 
     monkeypatch.setattr(torch, "save", fails)
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(CheckpointError, match=r"temperature 2\.0000 cannot be kept in .*a\.ckpt, which stays .*: gone"):
         keep_temperature(file, 2.0)
     assert file.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt", "link.ckpt"]
+
+
+def die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_half_way(_: Any, file: Any) -> None:
+    file.write(b"PK" * 500)
+    file.flush()
+    die()
+
+
+@pytest.mark.runs
+@pytest.mark.parametrize(
+    ("owner", "name", "last_act", "expected"),
+    [(torch, "save", die_half_way, 1.5), (os, "fsync", die, 1.5), (files, "sync_folder", die, 2.5)],
+    ids=["half of it is written", "all of it is written", "it bears the name"],
+)
+def test_a_kill_leaves_the_old_checkpoint_or_the_new_one(
+    owner: Any, name: str, last_act: Callable[..., None], expected: float, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.ckpt"
+    torch.save({"state_dict": {"a": torch.arange(1000)}, "temperature": 1.5}, file)
+    if (child := os.fork()) == 0:
+        try:
+            setattr(owner, name, last_act)
+            keep_temperature(file, 2.5)
+        finally:
+            os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    found = torch.load(file, weights_only=True)
+    assert found["temperature"] == expected
+    assert torch.equal(found["state_dict"]["a"], torch.arange(1000))
+    keep_temperature(file, 3.5)
+    assert torch.load(file, weights_only=True)["temperature"] == 3.5
+    assert not list(tmp_path.glob(f"*{DRAFT_SUFFIX}"))
+
+
+@pytest.mark.runs
+def test_a_kill_at_any_time_damages_no_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "a.ckpt"
+    torch.save({"state_dict": {"a": torch.arange(100_000)}, "temperature": 2.0}, file)
+    for attempt in range(5):
+        if (child := os.fork()) == 0:
+            try:
+                while True:
+                    for temperature in (2.0, 3.0):
+                        keep_temperature(file, temperature)
+            finally:
+                os._exit(0)
+        time.sleep(0.05 + 0.013 * attempt)
+        os.kill(child, signal.SIGKILL)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        found = torch.load(file, weights_only=True)
+        assert found["temperature"] in (2.0, 3.0)
+        assert torch.equal(found["state_dict"]["a"], torch.arange(100_000))
 
 
 def truths_of(scenes: Path) -> list[Tensor]:
@@ -164,6 +236,9 @@ def test_the_command_keeps_what_a_search_finds(
     found = json.loads(Path("runs/tiny/version_1/metrics.json").read_text())
     calibrated = [tempered(p, temperature) for _, p in plain]
     assert found["calibration"]["ECE"] == pytest.approx(ece_of(calibrated, truths), abs=1e-5)
+    assert found["calibration"]["temperature"] == temperature
+    assert (found["weights"]["source"], found["weights"]["path"]) == ("checkpoint", str(run.absolute()))
+    assert found["weights"]["sha256"] == sha256(run)
     maps = [torch.from_numpy(mask) for mask, _ in plain]
     right = [(one == truth)[truth != 255] for one, truth in zip(maps, truths, strict=True)]
     assert found["pAcc"] == pytest.approx(torch.cat(right).double().mean().item(), abs=1e-9)
@@ -188,7 +263,44 @@ def test_the_command_keeps_what_a_search_finds(
     main(["validate", "--ckpt_path", str(run), "--calibrate"])  # begins at the probabilities of 1 again
     assert torch.load(run, weights_only=True)["temperature"] == temperature
     main(["fit", "--config", str(experiment()), "--ckpt_path", "last", "--trainer.max_steps", "4"])
+    assert f"The checkpoint's temperature {temperature:.4f} is that of its own weights" in caplog.text
     assert "temperature" not in torch.load(run, weights_only=True)  # of other weights
+
+
+def test_two_processes_find_what_one_finds(run: Path) -> None:
+    other = Path(shutil.copy(run, run.with_name("other.ckpt")))
+    given = ["validate", "--calibrate", "--data.batch_size", "1"]  # a network may round by its batch
+    main([*given, "--ckpt_path", str(run)])
+    done = train_py(*given, "--ckpt_path", str(other), "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    assert done.returncode == 0, done.stderr
+    temperatures = [torch.load(path, weights_only=True)["temperature"] for path in (run, other)]
+    assert temperatures[0] == temperatures[1] != 1
+    figures = [json.loads(Path(f"runs/tiny/version_{number}/metrics.json").read_text()) for number in (1, 2)]
+    assert [one.pop("weights")["path"] for one in figures] == [str(path.absolute()) for path in (run, other)]
+    assert figures[0] == figures[1]
+    assert figures[0]["calibration"]["temperature"] == temperatures[0]
+    assert done.stderr.count("Temperature ") == 1
+
+
+def test_a_run_in_training_and_a_folder_that_cannot_be_written_to_are_refused(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lock, "_PATIENCE", 0.2)
+    before, given = run.read_bytes(), ["validate", "--ckpt_path", str(run), "--calibrate"]
+    with other_process(run.parent.parent), pytest.raises(SystemExit) as caught:
+        main(given)
+    assert caught.value.code == 1
+    said = capsys.readouterr().err
+    assert "version_0 is being trained by process" in said
+    assert "or copy the checkpoint, and calibrate the copy (only if" in said
+    access, closed = os.access, run.parent.resolve()  # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda path, mode, **more: path != closed and access(path, mode, **more))
+    with pytest.raises(SystemExit) as caught:
+        main(given)
+    assert caught.value.code == 1
+    assert f"keeps the temperature in {run.absolute()}, but its folder cannot be written to" in capsys.readouterr().err
+    assert run.read_bytes() == before
+    assert [path.name for path in run.parent.parent.parent.iterdir()] == ["version_0"]
 
 
 def test_what_cannot_be_calibrated_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

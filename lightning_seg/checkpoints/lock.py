@@ -30,7 +30,7 @@ _held: dict[Path, IO[str]] = {}
 """The locks of this process. No other open file of the same path may be closed: POSIX would release the lock."""
 
 
-def claim_folder(folder: Path, *, predicts: bool = False) -> None:
+def claim_folder(folder: Path, *, predicts: bool = False, otherwise: str | None = None) -> None:
     """Keep other trainings out of a folder until this process ends, or :func:`release_folders`.
 
     Nothing is written unless the folder is free. The first process of a run claims it for all.
@@ -38,6 +38,7 @@ def claim_folder(folder: Path, *, predicts: bool = False) -> None:
     Args:
         folder: of the run.
         predicts: whether it holds predictions, and others that predict are kept out.
+        otherwise: what to do in place of what a training or a prediction would do in another folder.
 
     Raises:
         BusyError: if another process holds it; names that process.
@@ -61,7 +62,7 @@ def claim_folder(folder: Path, *, predicts: bool = False) -> None:
         if _was_this_job(holder):
             path.unlink(missing_ok=True)  # a server may keep its lock for minutes; a new file has none
         elif time.monotonic() > end:
-            raise BusyError(_describe(folder, path, holder, predicts=predicts))
+            raise BusyError(_describe(folder, path, holder, predicts=predicts, otherwise=otherwise))
         else:
             time.sleep(0.1)
 
@@ -148,13 +149,16 @@ def _restart(environment: Mapping[str, str]) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _describe(folder: Path, path: Path, holder: Mapping[str, Any], *, predicts: bool = False) -> str:
+def _describe(
+    folder: Path, path: Path, holder: Mapping[str, Any], *, predicts: bool = False, otherwise: str | None = None
+) -> str:
     pid, host, job = holder.get("pid", "?"), holder.get("host", "?"), holder.get("slurm_job")
     who = f"process {pid} on {host}" + (f", Slurm job {job}" if job else "") if holder else "another process"
     since = f", since {holder['since']}" if "since" in holder else ""
     stop = f"scancel {job}" if job else f"kill {pid} on {host}" if holder else "look for it"
     use, option = ("written to", "--output FOLDER to predict") if predicts else ("trained", "--name NAME to train")
+    advice = otherwise or f"give {option} in another folder"
     return (
-        f"{folder} is being {use} by {who}{since}: wait for its end, stop it ({stop}), or give {option} "
-        f"in another folder (only if its machine is down for good: delete {path})"
+        f"{folder} is being {use} by {who}{since}: wait for its end, stop it ({stop}), or {advice} "
+        f"(only if its machine is down for good: delete {path})"
     )

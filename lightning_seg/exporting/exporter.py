@@ -223,6 +223,7 @@ def _write(trained: Trained, wish: Wish, draft: Path, metadata: Metadata, labell
         write_detectron2(trained.module, draft, wish.output)
         run: Run = open_detectron2(draft)
         return run
+    program = None
     try:
         graph = Graph(
             free_copy(trained.module.segmentor),
@@ -240,7 +241,7 @@ def _write(trained: Trained, wish: Wish, draft: Path, metadata: Metadata, labell
     except (LightningSegError, OSError):
         raise
     except Exception as error:  # torch's own, of many kinds
-        raise _refusal(trained, draft.suffix, error) from error
+        raise _refusal(trained, draft.suffix, error, traced=program is not None) from error
     if wish.int8:
         assert labelled is not None
         quantise(exact, draft, images_of(labelled, spread(labelled, min(wish.most, 32))))
@@ -256,10 +257,10 @@ def _running(file: Path) -> Run:
     return lambda image: network(image).mask
 
 
-def _refusal(trained: Trained, suffix: str, error: Exception) -> ConfigError:
+def _refusal(trained: Trained, suffix: str, error: Exception, *, traced: bool) -> ConfigError:
     network = trained.module.segmentor.network
     parts = f"{type(network.sem_seg_head).__name__} on {type(network.backbone).__name__}"
-    others = " and ".join(other for other in (".pt2", ".pth") if other != suffix)
+    others = " and ".join(other for other in (".pt2", ".pth") if other != suffix and (traced or other == ".pth"))
     reason = next((line for line in describe(error).splitlines() if line.strip()), "")
     return ConfigError(
         f"{parts} cannot be exported to {suffix} with free sizes: {reason[:300]}. What may work is {others}; a .pth "

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_seg.exporting import attention
 from lightning_seg.exporting.graph import Graph
 from lightning_seg.exporting.sizes import FreeSizes
 from lightning_seg.models.adapters.foreign import Foreign
@@ -178,6 +179,7 @@ def _traceable_parts() -> Iterator[None]:
         (semantic_seg, "get_uncertain_point_coords_on_grid", _uncertain_points),
         (swin.BasicLayer, "forward", _swin_stage),
         (swin, "window_reverse", _joined_windows),
+        *attention.replacements(),
         *([] if grids is None else [(grids, "float", torch.sym_float)]),  # of DINOv3's rotary embedding
     ]
     before = [getattr(owner, name, None) for owner, name, _ in replacements]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_seg.errors import describe
 from lightning_seg.inference.taps import Taps
+from lightning_seg.inference.temperature import Confidences
 
 WORTH_COMPILING = 2**31
 """Pixels × classes, some fifty images of 1024×2048 with 19 classes, that take plain PyTorch as long as compiling."""
@@ -50,15 +51,35 @@ def interpolate_rows(logits: Tensor, indices: Sequence[Tensor], weights: Sequenc
     return total
 
 
-def best_class(logits: Tensor, indices: Sequence[Tensor], weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """The class with the highest interpolated logit, the first of equals, (height, width)."""
-    num_classes, _, width = logits.shape
+def best_class(
+    logits: Tensor,
+    indices: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    dtype: torch.dtype,
+    confidences: Confidences | None = None,
+    forms: tuple[Function, Function] | None = None,
+) -> Tensor:
+    """The class with the highest interpolated logit, the first of equals, (height, width).
+
+    Pieces are those of the plain form whatever computes them, since a sum over classes may round by their size.
+
+    Args:
+        logits: (K, rows, width) float32.
+        indices: of rows, of each pixel of a column.
+        weights: of these rows.
+        dtype: of the class ids.
+        confidences: is told those of the pixels.
+        forms: in place of :func:`interpolate_rows` and :func:`first_best`.
+    """
+    (num_classes, _, width), (placed, best) = logits.shape, forms or (interpolate_rows, first_best)
     step = max(1, _PIECE[logits.device.type == "cuda"] // (num_classes * width))
     pieces = []
     for start in range(0, len(indices[0]), step):
         part = slice(start, start + step)
-        full = interpolate_rows(logits, [index[part] for index in indices], [weight[part] for weight in weights])
-        pieces.append(first_best(full, dtype))
+        full = placed(logits, [index[part] for index in indices], [weight[part].clone() for weight in weights])
+        pieces.append(best(full, dtype))
+        if confidences is not None:
+            confidences.add_logits(full)
     return torch.cat(pieces)
 
 
@@ -68,6 +89,7 @@ def best_class_of_masks(
     weights: Sequence[Tensor],
     probabilities: Tensor,
     dtype: torch.dtype,
+    confidences: Confidences | None = None,
     forms: tuple[Function, Function] | None = None,
 ) -> Tensor:
     """The class with the highest sum of interpolated masks, the first of equals, (height, width).
@@ -80,6 +102,7 @@ def best_class_of_masks(
         weights: of these rows.
         probabilities: (K, Q) float32, contiguous.
         dtype: of the class ids.
+        confidences: is told those of the pixels.
         forms: in place of :func:`interpolated_shares` and :func:`first_best`.
     """
     (num_masks, _, width), (shares, best) = masks.shape, forms or (interpolated_shares, first_best)
@@ -94,7 +117,10 @@ def best_class_of_masks(
             1
         )
         scores = scores[:, : full.shape[1]].contiguous()
-        labels[part] = best(torch.mm(probabilities, full, out=scores).view(len(scores), -1, width), dtype)
+        sums = torch.mm(probabilities, full, out=scores).view(len(scores), -1, width)
+        labels[part] = best(sums, dtype)
+        if confidences is not None:
+            confidences.add_scores(sums)
     return labels
 
 
@@ -156,7 +182,14 @@ class JustInTime:
         self.failed = False
         self._compiled: dict[Function, Function] = {}
 
-    def label_band(self, logits: Tensor, columns: Taps, rows: Taps, probabilities: Tensor | None = None) -> Tensor:
+    def label_band(
+        self,
+        logits: Tensor,
+        columns: Taps,
+        rows: Taps,
+        probabilities: Tensor | None = None,
+        confidences: Confidences | None = None,
+    ) -> Tensor:
         """Class ids of a band of rows, (height, width) of :func:`label_dtype`.
 
         Args:
@@ -164,6 +197,7 @@ class JustInTime:
             columns: for each pixel of a row.
             rows: for each row of the band, with indices into ``logits``.
             probabilities: of masks: (K, Q) float32, contiguous.
+            confidences: is told those of the band. They are computed by plain PyTorch.
         """
         dtype = label_dtype(len(logits if probabilities is None else probabilities))
         height, width = len(rows.weights[0]), len(columns.weights[0])
@@ -171,23 +205,28 @@ class JustInTime:
         # Of masks, most of the work is a product of matrices, which compiling leaves as it is.
         of_pixel = len(logits) if probabilities is None else (len(logits) + len(probabilities)) // 8
         self.work += of_pixel * height * width
+        known = 0 if confidences is None else len(confidences.pieces)
         if large and self.work > self.threshold and logits.device.type == "cpu" and not self.failed:
             try:
-                wide = self._fast(interpolate_columns)(logits, *columns)
-                if probabilities is None:
+                wide, best = self._fast(interpolate_columns)(logits, *columns), self._fast(_first_best_in_two_loops)
+                if probabilities is not None:
+                    shares = self._fast(_shares_in_one_loop) if confidences is None else interpolated_shares
+                    return best_class_of_masks(wide, *rows, probabilities, dtype, confidences, (shares, best))
+                if confidences is None:
                     return self._fast(_best_class_in_one_loop)(wide, *rows, dtype)
-                forms = self._fast(_shares_in_one_loop), self._fast(_first_best_in_two_loops)
-                return best_class_of_masks(wide, *rows, probabilities, dtype, forms)
+                return best_class(wide, *rows, dtype, confidences, (self._fast(interpolate_rows), best))
             except Exception as error:  # there are many: no compiler, a broken one, no headers of Python …
                 self.failed = True
+                if confidences is not None:
+                    del confidences.pieces[known:]
                 reason = describe(error).splitlines()[0]
                 rank_zero_warn(
                     f"evaluation goes on without a compiled kernel, to the same results, because of {reason}"
                 )
         wide = interpolate_columns(logits, *columns)
         if probabilities is None:
-            return best_class(wide, *rows, dtype)
-        return best_class_of_masks(wide, *rows, probabilities, dtype)
+            return best_class(wide, *rows, dtype, confidences)
+        return best_class_of_masks(wide, *rows, probabilities, dtype, confidences)
 
     def _fast(self, function: Function) -> Function:
         """The compiled form of a function."""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import torch
@@ -12,15 +12,40 @@ from lightning_seg.described import Described
 from lightning_seg.errors import ConfigError
 from lightning_seg.inference.kernel import first_best, label_dtype
 from lightning_seg.inference.placing import Bands, joined
-from lightning_seg.inference.temperature import tempered
-from lightning_seg.inference.whole import Size, label_maps, probability_bands
+from lightning_seg.inference.temperature import confidence_of_probabilities, tempered
+from lightning_seg.inference.whole import Size, label_maps, probability_bands, sure_label_map
 from lightning_seg.structures import Batch, Item, Scores
 
 Losses = Mapping[str, Tensor]
 
 
-Watch = Callable[[int, int, Tensor], None]
-"""Is told the place of an image in its batch, the first row of a band, and its probabilities (K, rows, W) float32."""
+Told = Callable[[int, int, Tensor], None]
+"""Takes the place of an image in its batch, the first row of a band, and the band."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is told how sure the network is, while label maps are computed.
+
+    Attributes:
+        temperature: T > 0 of the confidences.
+        confidence: takes (rows, W) float32 in [0, 1], the largest class probability of each pixel at this temperature.
+        probabilities: takes (K, rows, W) float32 that sum to 1 over the classes, at T = 1; None: they are not needed,
+            which saves time.
+    """
+
+    temperature: float
+    confidence: Told
+    probabilities: Told | None = None
+
+    def of_part(self, places: Sequence[int]) -> "Watch":
+        """The same for a part of the batch, which is given by its places in the whole one."""
+
+        def elsewhere(told: Told) -> Told:
+            return lambda place, top, band: told(places[place], top, band)
+
+        probabilities = None if self.probabilities is None else elsewhere(self.probabilities)
+        return Watch(self.temperature, elsewhere(self.confidence), probabilities)
 
 
 class Answer(Protocol):
@@ -110,13 +135,13 @@ class Inference(Described, ABC):
         Args:
             ask: the network.
             batch: samples.
-            watch: is given all probabilities, by bands. They are softmaxes at full size, which takes time.
+            watch: is told how sure the network is of each pixel.
         """
         ways = [self.for_image(sample) for sample in batch]
         found: dict[int, tuple[Tensor, Losses]] = {}
         for way in {id(way): way for way in ways}.values():
             places = [place for place, other in enumerate(ways) if other is way]
-            told = None if watch is None else partial(_of_part, watch, places)
+            told = None if watch is None else watch.of_part(places)
             maps, losses = way.evaluate_each(ask, [batch[place] for place in places], told)
             found.update(zip(places, zip(maps, losses, strict=True), strict=True))
         return [found[place][0] for place in range(len(batch))], [found[place][1] for place in range(len(batch))]
@@ -129,7 +154,7 @@ class Inference(Described, ABC):
             bands = (
                 self.bands_of_labels(recorder, sample, 0)
                 if watch is None
-                else _watched(self.bands(recorder, sample, 0), partial(watch, place))
+                else _watched(self.bands(recorder, sample, 0), place, watch)
             )
             maps.append(joined(bands, stored_size(sample)[0]))
             losses.append(recorder.mean())
@@ -157,21 +182,24 @@ class Whole(Inference):
     def evaluate_each(self, ask: Ask, batch: Batch, watch: Watch | None = None) -> tuple[list[Tensor], list[Losses]]:
         answer = ask([in_memory(sample) for sample in batch])
         sizes, placements = [stored_size(sample) for sample in batch], [sample.get("placement") for sample in batch]
-        for place, (scores, size) in enumerate(zip(answer.scores, answer.input_sizes, strict=True)) if watch else ():
-            for top, band in probability_bands(scores, size, sizes[place], placements[place]):
-                watch(place, top, band)  # type: ignore[misc]  # not None
-        return label_maps(answer.scores, answer.input_sizes, sizes, placements=placements), list(answer.losses)
+        if watch is None:
+            return label_maps(answer.scores, answer.input_sizes, sizes, placements=placements), list(answer.losses)
+        maps = []
+        for place, of_image in enumerate(zip(answer.scores, answer.input_sizes, sizes, strict=True)):
+            labels, confidence = sure_label_map(*of_image, watch.temperature, placements[place])
+            maps.append(labels)
+            watch.confidence(place, 0, confidence)
+            for top, band in probability_bands(*of_image, placements[place]) if watch.probabilities else ():
+                watch.probabilities(place, top, band)  # type: ignore[misc]  # not None
+        return maps, list(answer.losses)
 
 
-def _of_part(watch: Watch, places: Sequence[int], place: int, top: int, band: Tensor) -> None:
-    """Tell of an image of a part of a batch, by its place in the whole batch."""
-    watch(places[place], top, band)
-
-
-def _watched(bands: Bands, watch: Callable[[int, Tensor], None]) -> Bands:
-    """The best classes of bands of probabilities, of which each is told."""
+def _watched(bands: Bands, place: int, watch: Watch) -> Bands:
+    """The best classes of bands of probabilities of an image, of which ``watch`` is told."""
     for top, band in bands:
-        watch(top, band)
+        watch.confidence(place, top, confidence_of_probabilities(band, watch.temperature))
+        if watch.probabilities is not None:
+            watch.probabilities(place, top, band)
         yield top, first_best(band, label_dtype(len(band)))
 
 

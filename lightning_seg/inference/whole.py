@@ -15,6 +15,7 @@ from lightning_seg.inference.kernel import (
     scores_of_masks,
 )
 from lightning_seg.inference.taps import Taps, bilinear_taps, reach
+from lightning_seg.inference.temperature import Confidences, softmax_of
 from lightning_seg.structures import MaskScores, Placement, Scores
 
 Size = tuple[int, int]
@@ -64,19 +65,55 @@ def label_maps(
     ]
 
 
-def _label_map(scores: Scores, place: Placement, output_size: Size, kernel: JustInTime) -> Tensor:
+@torch.no_grad()
+def sure_label_map(
+    scores: Scores,
+    input_size: Size,
+    output_size: Size,
+    temperature: float = 1.0,
+    place: Placement | None = None,
+    kernel: JustInTime = just_in_time,
+) -> tuple[Tensor, Tensor]:
+    """The label map of one image, as of :func:`label_maps`, and how sure the network is of each of its pixels.
+
+    Args:
+        scores: of the image.
+        input_size: as of :func:`label_maps`.
+        output_size: as there.
+        temperature: T > 0 of the confidences.
+        place: where the input shows the image; None: everywhere.
+        kernel: as of :func:`label_maps`.
+
+    Returns:
+        The label map (height, width), and (height, width) float32 in (0, 1]: the largest class of what
+        :func:`probability_bands` gives, but for rounding. It costs one more exponential of each logit.
+    """
+    place, confidences = place or Placement(0, 0, *input_size), Confidences(temperature)
+    labels = _label_map(scores, place, output_size, kernel, confidences)
+    return labels, _mirrored(torch.cat(confidences.pieces), place)
+
+
+def _mirrored(band: Tensor, place: Placement) -> Tensor:
+    """Rows of a placed image (…, rows, width), as the image shows them."""
+    mirrors = [axis - 2 for axis, mirrored in enumerate((place.upside_down, place.mirrored)) if mirrored]
+    return band.flip(mirrors) if mirrors else band
+
+
+def _label_map(
+    scores: Scores, place: Placement, output_size: Size, kernel: JustInTime, confidences: Confidences | None = None
+) -> Tensor:
     maps, stride = scores.maps, scores.stride
     if maps.device.type != "cpu" and place == (0, 0, *output_size, False, False):
-        return upsampled_label_map(scores, output_size)
+        return upsampled_label_map(scores, output_size, confidences)
     height, width = output_size
     labels = torch.empty(output_size, dtype=label_dtype(scores.num_classes), device=maps.device)
     band = max(1, (_rows_within(_BAND_BYTES, maps, width) - 3) * height * stride // place.height)  # it reaches further
     probabilities = _by_class(scores) if isinstance(scores, MaskScores) else None
     for start in range(0, height, band):
         end = min(start + band, height)
-        labels[start:end] = kernel.label_band(*_slab(scores, place, output_size, start, end), probabilities)
-    mirrors = [axis for axis, mirrored in enumerate((place.upside_down, place.mirrored)) if mirrored]
-    return labels.flip(mirrors) if mirrors else labels
+        slab = _slab(scores, place, output_size, start, end)
+        labels[start:end] = kernel.label_band(*slab, probabilities, confidences)
+    return _mirrored(labels, place)
 
 
 def _by_class(scores: MaskScores) -> Tensor:
@@ -123,9 +160,8 @@ def probability_bands(
         start, end = (height - bottom, height - top) if place.upside_down else (top, bottom)
         slab, columns, rows = _slab(scores, place, output_size, start, end)
         full = interpolate_rows(interpolate_columns(slab, *columns), *rows)
-        shown = full.softmax(0) if probabilities is None else _normalised(scores_of_masks(full, probabilities))
-        mirrors = [axis + 1 for axis, mirrored in enumerate((place.upside_down, place.mirrored)) if mirrored]
-        yield top, shown.flip(mirrors) if mirrors else shown
+        shown = softmax_of(full) if probabilities is None else _normalised(scores_of_masks(full, probabilities))
+        yield top, _mirrored(shown, place)
 
 
 def plain_scores(scores: Scores) -> Tensor:
@@ -141,7 +177,7 @@ def _normalised(scores: Tensor) -> Tensor:
     return scores.div_(scores.sum(0))
 
 
-def upsampled_label_map(scores: Scores, size: Size) -> Tensor:
+def upsampled_label_map(scores: Scores, size: Size, confidences: Confidences | None = None) -> Tensor:
     """The label map of an image that is stored as the network saw it, by torch's own upsampling, for a GPU.
 
     Plain taps read and write each upsampled logit a dozen times, which a GPU's memory is too slow for; this does once.
@@ -149,6 +185,7 @@ def upsampled_label_map(scores: Scores, size: Size) -> Tensor:
     Args:
         scores: of the image.
         size: height and width of the image, without padding.
+        confidences: is told those of the image.
     """
     (height, width), maps, stride = size, scores.maps, scores.stride
     dtype = label_dtype(scores.num_classes)
@@ -163,7 +200,10 @@ def upsampled_label_map(scores: Scores, size: Size) -> Tensor:
         full = F.interpolate(slab, scale_factor=stride, mode="bilinear", align_corners=False)[0]
         start, end = top * stride, min((top + band) * stride, height)
         shown = full[:, start - above * stride : end - above * stride, :width]
-        labels[start:end] = (shown if probabilities is None else scores_of_masks(shown, probabilities)).argmax(0)
+        shown = shown if probabilities is None else scores_of_masks(shown, probabilities)
+        labels[start:end] = shown.argmax(0)
+        if confidences is not None:
+            (confidences.add_logits if probabilities is None else confidences.add_scores)(shown)
     return labels
 
 

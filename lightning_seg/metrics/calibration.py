@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_seg.metrics.functional import is_counted
+from lightning_seg.metrics.functional import histogram, is_counted
 
 BINS = 15
 """Of equal width from 0 to 1, as of Guo et al. 2017, arXiv:1706.04599; 1 itself is in the last one."""
 
-_UNIT = 2**24
+_BITS = 24
+_UNIT = 2**_BITS
 """Confidences are summed as multiples of 1/2²⁴, which is all that a float32 from 0.5 to 1 holds."""
 
 
@@ -28,12 +29,12 @@ def count_confidences(confidence: Tensor, prediction: Tensor, truth: Tensor, ign
     Returns:
         (:data:`BINS`, 3) int64: of each bin the pixels, those that are right, and the sum of confidences times 2²⁴.
     """
-    counted = is_counted(truth, ignore_index)
-    units = (confidence[counted].double() * _UNIT).round().long()
-    places = (units * BINS).div(_UNIT, rounding_mode="floor").clamp_(max=BINS - 1)
-    right = (prediction[counted] == truth[counted]).long()
-    columns = torch.stack([torch.ones_like(units), right, units], dim=1)
-    return torch.zeros(BINS, 3, dtype=torch.int64, device=units.device).index_add_(0, places, columns)
+    units = (confidence * _UNIT).round_().int()  # times a power of 2 is exact, and 15 times that fits into 32 bits
+    places = (units * BINS).bitwise_right_shift_(_BITS).clamp_(max=BINS - 1)
+    places.masked_fill_(~is_counted(truth, ignore_index), BINS)  # a bin of what does not count
+    sums = histogram(places.flatten(), BINS + 1, units.flatten())
+    by_right = histogram(places.mul_(2).add_(prediction == truth).flatten(), 2 * (BINS + 1)).view(-1, 2)
+    return torch.stack([by_right.sum(1), by_right[:, 1], sums], dim=1)[:BINS]
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,24 @@ class Calibration:
 
     Attributes:
         counts: (:data:`BINS`, 3) int64 on the CPU, sums of :func:`count_confidences`.
+        temperature: T > 0 of the confidences.
     """
 
     counts: Tensor
+    temperature: float = 1.0
 
     @property
     def error(self) -> float:
         """The expected calibration error in [0, 1]: |accuracy − mean confidence| by pixels of the bins; NaN of none."""
         pixels, right, units = self.counts.double().unbind(1)
-        return ((right - units / _UNIT).abs().sum() / pixels.sum()).item()
+        error: float = ((right - units / _UNIT).abs().sum() / pixels.sum()).item()
+        return error
 
     def as_json(self) -> dict[str, Any]:
-        """``ECE``, and ``bins`` with their borders, pixels, mean confidence and accuracy; null where there are none."""
+        """``ECE``, ``temperature``, and ``bins``, each with its borders, pixels, mean confidence and accuracy.
+
+        A figure of no pixel is null.
+        """
         bins = []
         for place, (pixels, right, units) in enumerate(self.counts.tolist()):
             bins.append(
@@ -65,4 +72,8 @@ class Calibration:
                     "accuracy": right / pixels if pixels else None,
                 }
             )
-        return {"ECE": None if math.isnan(self.error) else self.error, "bins": bins}
+        return {
+            "ECE": None if math.isnan(self.error) else self.error,
+            "temperature": self.temperature,
+            "bins": bins,
+        }

@@ -129,8 +129,13 @@ class Evaluation(nn.Module):
         images = self._images(none[0, :0])
         return list(Report("", self.class_names, none, images, self.absent_classes, figures, calibration=sure).logged)
 
-    def report(self, split: str) -> Report:
-        """The figures of the images of all processes; all of them must call this."""
+    def report(self, split: str, temperature: float = 1.0) -> Report:
+        """The figures of the images of all processes; all of them must call this.
+
+        Args:
+            split: ``val`` or ``test``.
+            temperature: of the confidences.
+        """
         self._arrive(all_but=0)
         self.each_image.update(self._codes)
         self._codes.clear()
@@ -146,7 +151,9 @@ class Evaluation(nn.Module):
             self.absent_classes,
             {figure.name: figure.per_class(sums.compute().cpu()) for figure, sums in self._figures_of_maps()},
             error_kinds=None if self.error_kinds is None else self.error_kinds.compute().cpu(),
-            calibration=None if self.confidences is None else Calibration(self.confidences.compute().cpu()),
+            calibration=(
+                None if self.confidences is None else Calibration(self.confidences.compute().cpu(), temperature)
+            ),
         )
 
     def _figures_of_maps(self) -> list[tuple[MapFigure, Counts]]:

@@ -71,19 +71,31 @@ def count_pairs(prediction: Tensor, truth: Tensor, num_classes: int, ignore_inde
     return counts[:ignored].view(num_classes, num_classes), counts[foreign]
 
 
-def histogram(bins: Tensor, length: int) -> Tensor:
-    """``torch.bincount`` without waiting for a GPU: how often 0 … ``length`` − 1 occur in (n,) integers, int64."""
-    # On a GPU, torch.bincount first reads the least and the largest value.
-    return torch.bincount(bins, minlength=length) if bins.device.type == "cpu" else _histogram_by_copies(bins, length)
+def histogram(bins: Tensor, length: int, amounts: Tensor | None = None) -> Tensor:
+    """``torch.bincount`` without waiting for a GPU: how often 0 … ``length`` − 1 occur in (n,) integers, int64.
+
+    Args:
+        bins: (n,) integers.
+        length: of the result.
+        amounts: (n,) integers, whose sums are given in place of how often a bin occurs.
+    """
+    if bins.device.type != "cpu":  # there, torch.bincount first reads the least and the largest value
+        return _histogram_by_copies(bins, length, amounts)
+    if amounts is None:
+        return torch.bincount(bins, minlength=length)
+    return torch.zeros(length, dtype=torch.int64).scatter_add_(0, bins.long(), amounts.long())
 
 
-def _histogram_by_copies(bins: Tensor, length: int) -> Tensor:
+def _histogram_by_copies(bins: Tensor, length: int, amounts: Tensor | None = None) -> Tensor:
     """:func:`histogram` on a GPU: neighbours, which are mostly equal, count in different copies at the same time."""
     slots = length + 1  # the last one is for the padding
     filled = F.pad(bins.long(), (0, -len(bins) % _COPIES), value=length).view(-1, _COPIES)
     places = (filled + torch.arange(_COPIES, device=bins.device) * slots).flatten()
-    ones = torch.ones((), dtype=torch.int64, device=bins.device).expand(len(places))
-    counts = torch.zeros(_COPIES * slots, dtype=torch.int64, device=bins.device).scatter_add_(0, places, ones)
+    if amounts is None:
+        added = torch.ones((), dtype=torch.int64, device=bins.device).expand(len(places))
+    else:
+        added = F.pad(amounts.long(), (0, len(places) - len(bins)))
+    counts = torch.zeros(_COPIES * slots, dtype=torch.int64, device=bins.device).scatter_add_(0, places, added)
     return counts.view(_COPIES, slots).sum(0)[:length]
 
 

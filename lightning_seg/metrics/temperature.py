@@ -54,7 +54,8 @@ class TemperatureFit(nn.Module):
         """
         logs = probabilities.clamp(min=torch.finfo(torch.float32).tiny).log().double()
         of_truth = logs.gather(0, truth.long()[None]).sum()
-        slopes = [((logs * beta).softmax(0) * logs).sum() - of_truth for beta in _betas()]
+        below = logs - logs.amax(0)
+        slopes = [_mean_log(logs, below, beta).sum() - of_truth for beta in _betas()]
         self.sums.update((torch.stack(slopes) * _UNIT).round().long()[:, None])
 
     def end(self, before: Calibration | None = None) -> None:
@@ -69,6 +70,19 @@ class TemperatureFit(nn.Module):
         slopes = self.sums.compute().flatten().tolist()
         if any(slopes):
             self.found = _root(slopes)
+
+
+def _mean_log(logs: Tensor, below: Tensor, beta: float) -> Tensor:
+    """(N,) Σ_k p_k · logs_k, where p is the softmax of beta · logs; in bits that no number of threads changes.
+
+    Args:
+        logs: (K, N) float64.
+        below: less the largest of each pixel.
+        beta: 1/T.
+    """
+    shares = (below * beta).exp_()
+    total = shares.sum(0)
+    return shares.mul_(logs).sum(0).div_(total)
 
 
 def _root(slopes: list[int]) -> float:

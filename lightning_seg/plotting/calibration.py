@@ -25,6 +25,8 @@ def draw_calibration(runs: Sequence[Run], colours: Sequence[str]) -> Any:
         total = max(1, sum(one["count"] for one in bins))
         sure = [one["confidence"] for one in bins]
         label = f"{run.name}: ECE {found['ECE'] or 0:.4f}"
+        if found.get("temperature", 1) != 1:
+            label += f" at temperature {found['temperature']:.4f}"
         curve.plot(sure, [one["accuracy"] for one in bins], color=colour, marker="o", markersize=4, label=label)
         share.plot(sure, [one["count"] / total for one in bins], color=colour, marker="o", markersize=4)
     curve.set_ylabel("accuracy")

@@ -51,14 +51,14 @@ def prepare(settings: Any) -> None:
     if not os.access(path.parent, os.W_OK):
         raise ConfigError(f"--calibrate keeps the temperature in {path}, but its folder cannot be written to")
     if getattr(rank_zero_only, "rank", 0) == 0 and (path.parent.parent / LOCK_NAME).is_file():
-        claim_folder(path.parent.parent)
+        claim_folder(path.parent.parent, otherwise="copy the checkpoint, and calibrate the copy")
     settings.model.calibration = True
 
 
 def validate(trainer: pl.Trainer, settings: Any, arguments: Mapping[str, Any]) -> None:
-    """Validate; where it is asked for, fit a temperature first, and keep it in the checkpoint at the end.
+    """Validate; where it is asked for, fit a temperature first, and keep it in the checkpoint.
 
-    The images are evaluated twice: before, and with the temperature, of which all figures are that are written.
+    The images are evaluated twice: before, and as the checkpoint says then, of which all figures are that are written.
 
     Args:
         trainer: of the command.
@@ -77,25 +77,23 @@ def validate(trainer: pl.Trainer, settings: Any, arguments: Mapping[str, Any]) -
     fit = module.temperature_fit = TemperatureFit()
     trainer.validate(**arguments)
     module.temperature_fit = None
-    before, old = fit.before, module.temperature
+    before, old, path = fit.before, module.temperature, Path(settings.ckpt_path)
     if before is None or not before.counts.any():
         raise ConfigError(
             "--calibrate found no pixel that counts: give data.val with masks, and a strategy that starts its "
             "processes as scripts, such as ddp"
         )
-    module.temperature = fit.found
-    trainer.validate(**{**arguments, "ckpt_path": None})  # a checkpoint would bring its own temperature
-    assert module.report is not None
-    assert module.report.calibration is not None
-    if module.temperature in (COLDEST, HOTTEST):
+    if fit.found in (COLDEST, HOTTEST):
         rank_zero_warn(
             f"the temperature is looked for from {COLDEST:g} to {HOTTEST:g}, and a better one lies beyond: see whether "
             "the weights and the classes belong to these images"
         )
-    path = Path(settings.ckpt_path)
     if trainer.is_global_zero:
-        keep_temperature(path, module.temperature)
+        keep_temperature(path, fit.found)
     trainer.strategy.barrier()
+    trainer.validate(**arguments)
+    assert module.report is not None
+    assert module.report.calibration is not None
     rank_zero_info(
         f"Temperature {module.temperature:.4f} (before: {old:.4f}), kept in {path}. Expected calibration error of all "
         f"pixels of data.val: {module.report.calibration.error:.4f} (before: {before.error:.4f})"

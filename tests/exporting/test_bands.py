@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from lightning_seg.export import main
@@ -14,7 +15,8 @@ from lightning_seg.exporting.images import Kind, odd_sizes
 from lightning_seg.exporting.running import ExportedNetwork, read_metadata
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.module import SegmentationModule
-from tests.banded import MEAN, STD, module_of, pixels_of, saved, unit
+from tests.banded import BANDS, MEAN, NAMES, STD, data_set, module_of, pixels_of, saved, unit
+from tests.conftest import folder
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.runs]  # exports networks: some seconds each
 
@@ -56,6 +58,26 @@ def test_the_file_takes_what_is_stored(suffix: str, dtype: str, tmp_path: Path) 
         image = onnx.load(file).graph.input[0].type.tensor_type
         assert image.elem_type == onnx.TensorProto.DataType.Value(dtype.upper().replace("FLOAT32", "FLOAT"))
         assert image.shape.dim[1].dim_value == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_8_bits_take_ranges_of_the_bands(dtype: str, tmp_path: Path) -> None:
+    """Ranges are those of what is computed; the image itself stays of its type."""
+    data_set(tmp_path / "val", dtype)
+    saved(tmp_path / "run/checkpoints/last.ckpt", dtype)
+    data = {"root": str(tmp_path), "classes": NAMES, "bands": BANDS, "train": folder("val"), "val": folder("val")}
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump({"data": data}))
+    file = tmp_path / "a.onnx"
+    assert main(["--ckpt_path", str(tmp_path / "run"), "--output", str(file), "--int8", "--max_drop", "100"]) == 0
+    assert b"QuantizeLinear" in file.read_bytes()
+    assert (read_metadata(file).precision, read_metadata(file).dtype) == ("int8", dtype)
+    found, images = ExportedNetwork(file)(images_of(dtype)).mask, images_of(dtype)
+    expected = labels_of(module_of(dtype), images)
+    assert len(expected.unique()) > 1
+    assert (found == expected).float().mean() > 0.9
+    certificate = json.loads((tmp_path / "a.onnx.parity.json").read_text())
+    assert abs(certificate["mIoU_float32"] - certificate["mIoU_int8"]) < 10
 
 
 def test_detectron2_alone_takes_the_bands_as_they_are(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_a_network_that_cannot_be_traced_is_named(
     assert main(["--ckpt_path", str(run), "--output", str(tmp_path / "a.onnx")]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: SemSegFPNHead on TimmBackbone cannot be exported to .onnx with free sizes: ")
-    assert "a .pth file works with every YAML config" in said
+    assert "What may work is .pth; a .pth file works with every YAML config" in said
     assert list(tmp_path.iterdir()) == []
 
 

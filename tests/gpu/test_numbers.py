@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg.inference import Augmented, Inference, SlidingWindow
-from lightning_seg.inference.whole import label_maps
+from lightning_seg.inference.whole import label_maps, sure_label_map
 from lightning_seg.losses import OHEM, Criterion, CrossEntropy, HardPixelMining
 from lightning_seg.metrics import Evaluation
 from lightning_seg.metrics.boundary import boundary_iou
@@ -96,6 +96,10 @@ def test_label_maps_and_counts_are_those_of_the_cpu(device: torch.device, size: 
         assert found.device.type == device.type
         differing = (found.cpu() != expected).nonzero()
         assert len(differing) <= 1e-4 * expected.numel()  # where the two best are equal to rounding
+        scores = [DenseScores.of(given, 4)[0] for given in (logits, logits.to(device))]
+        (_, sure), (labels, sure_here) = (sure_label_map(one, input_size, size, 1.5) for one in scores)
+        torch.testing.assert_close(sure_here.cpu(), sure, rtol=0, atol=1e-4)
+        assert torch.equal(labels, found)
         on_cpu = confusion_matrix(expected, truth, classes, IGNORE)
         assert torch.equal(confusion_matrix(expected.to(device), truth.to(device), classes, IGNORE).cpu(), on_cpu)
 

@@ -31,6 +31,22 @@ def test_error_equals_that_of_torchmetrics_and_does_not_depend_on_the_order() ->
     assert torch.equal(found.counts, parts[2] + parts[0] + parts[1])
 
 
+@pytest.mark.parametrize("ignore", [255, -1, 0])
+def test_counts_are_those_of_a_loop(ignore: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    confidence = torch.rand(11, 13, generator=generator)
+    confidence[0, :5] = torch.tensor([0.0, 1.0, 1 / 15, 0.2, 14 / 15])
+    labels, truth = (torch.randint(0, 3, (11, 13), generator=generator) for _ in range(2))
+    truth[5] = ignore
+    expected = [[0, 0, 0] for _ in range(BINS)]
+    for sure, label, true in zip(confidence.flatten(), labels.flatten(), truth.flatten(), strict=True):
+        if true != ignore:
+            units = round(float(sure) * 2**24)
+            one = expected[min(units * BINS // 2**24, BINS - 1)]
+            one[0], one[1], one[2] = one[0] + 1, one[1] + int(label == true), one[2] + units
+    assert count_confidences(confidence, labels.to(torch.uint8), truth, ignore).tolist() == expected
+
+
 def test_borders_and_nothing() -> None:
     sure = torch.tensor([[0.0, 1.0, 1.0]])
     counts = count_confidences(sure, torch.tensor([[1, 1, 0]]), torch.tensor([[0, 1, 1]]), 255)

@@ -93,3 +93,6 @@ def test_a_gpus_histogram_is_the_cpus(count: int) -> None:
     assert torch.equal(_histogram_by_copies(bins, 9), histogram(bins, 9))
     assert torch.equal(_histogram_by_copies(bins.to(torch.uint8), 300), histogram(bins, 300))
     assert histogram(bins.to("meta"), 9).shape == (9,)
+    amounts = torch.arange(count, dtype=torch.int32) * 2**20
+    sums = [int(amounts[bins == one].long().sum()) for one in range(9)]
+    assert histogram(bins, 9, amounts).tolist() == _histogram_by_copies(bins, 9, amounts).tolist() == sums
