@@ -208,7 +208,7 @@ def bear_out(measurements: list[Measurement], seconds: float, output: Path) -> i
             print(f"    {result.why}")
     failed = [result for result in results if result.verdict == "FAILS"]
     for result in failed:
-        print(f"Does not hold: {result.claim} (python benchmarks/{result.command})")
+        print(f"{'Not shown' if result.why else 'Does not hold'}: {result.claim} (python benchmarks/{result.command})")
     held = sum(result.verdict == "holds" for result in results)
     print(f"{held} of {len(results)} claims hold, {len(results) - held - len(failed)} are skipped; {output}")
     return bool(failed)

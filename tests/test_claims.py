@@ -55,6 +55,7 @@ def test_claims_that_do_not_hold_are_named(claims: Any, tmp_path: Path, capsys: 
     }  # fmt: skip
     said = capsys.readouterr().out
     assert "Does not hold: it is slow" in said
+    assert "Not shown: it is small" in said
     assert "there is no figure 'small' in what it wrote" in said
     assert "it has no wings" in said
     assert "1 of 4 claims hold, 1 are skipped" in said
