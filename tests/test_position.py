@@ -233,3 +233,11 @@ def test_another_seed_inside_an_epoch_is_one_problem() -> None:
     both = position.problems({"seed": 2, "data.sampler": "rare_class"}, inside=True)
     assert len(both) == 2
     assert "depends on data.sampler, but" in both[1]
+
+
+def test_an_epoch_that_is_done_has_no_batch_left() -> None:
+    """Also of one sample a batch."""
+    position = EpochPosition()
+    position.load(EpochPosition().state(1, {}))
+    assert position.batches_begun(0, 9, limit=9, global_batch=1, length=9) == 9
+    assert position.batches_begun(0, 8, limit=9, global_batch=1, length=9) == 8

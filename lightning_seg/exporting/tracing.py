@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_seg.errors import DependencyError
 from lightning_seg.exporting import attention
 from lightning_seg.exporting.graph import Graph
 from lightning_seg.exporting.sizes import FreeSizes
@@ -55,6 +56,7 @@ def trace(graph: Graph, dtype: torch.dtype = torch.uint8) -> torch.export.Export
         dtype: of the image.
 
     Raises:
+        DependencyError: if this torch cannot leave sizes of 1 free.
         Exception: torch's own, of many kinds, where the network asks for numbers that only one size has.
     """
     batch, side = MOST
@@ -67,6 +69,11 @@ def trace(graph: Graph, dtype: torch.dtype = torch.uint8) -> torch.export.Export
     number, height, width = EXAMPLE
     example = torch.zeros(number, len(graph.pixel_mean), height, width, dtype=dtype)
     settings: Any = importlib.import_module("torch.fx.experimental._config")
+    if not hasattr(settings, "backed_size_oblivious"):
+        raise DependencyError(
+            f"torch {torch.__version__} cannot export a network for images of any size: install torch 2.11, the oldest "
+            "that exports have been tried with, or newer: pip install --upgrade torch torchvision"
+        )
     # Sizes of 1 are sizes like any other: torch takes them for constants otherwise.
     with torch.no_grad(), settings.patch(backed_size_oblivious=True), _traceable_parts(), FreeSizes():
         program = torch.export.export(

@@ -11,9 +11,11 @@ from torch.utils.data import BatchSampler, Dataset
 from lightning_seg.data.loading.sampler import (
     Draw,
     EvaluationSampler,
+    OverfitSampler,
     RareClassSampler,
     TrainSampler,
     choose_locality,
+    make_train_sampler,
 )
 from lightning_seg.errors import ConfigError
 
@@ -211,3 +213,18 @@ def test_a_batch_of_an_evaluation_is_the_same_whoever_has_it(left_out: set[int])
             assert sum(map(len, batches)) == len(sampler)
             found += batches
         assert sorted(found) == wanted
+
+
+def test_the_sampler_of_a_training_is_the_one_asked_for() -> None:
+    pixels = np.ones((5, 2), np.int64)
+    asked: list[tuple[Any, bool, type]] = [
+        (None, False, TrainSampler),
+        (pixels, False, RareClassSampler),
+        (pixels, True, OverfitSampler),
+    ]
+    for class_pixels, overfit, kind in asked:
+        made = make_train_sampler(Numbers(5), class_pixels=class_pixels, overfit=overfit, seed=1, **ALONE)
+        assert type(made) is kind
+        assert len(list(made)) == 5
+    made.set_epoch(3)
+    assert list(made) == [Draw(place, 0, place) for place in range(5)]

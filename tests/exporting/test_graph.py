@@ -1,5 +1,6 @@
 """The graph around a network, beside the segmentor: padding at every size, pooling, types, channel order."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_seg.errors import DependencyError
 from lightning_seg.exporting.exporter import EXACT
 from lightning_seg.exporting.graph import Graph
 from lightning_seg.exporting.parity import Images, certify
@@ -117,3 +119,10 @@ def test_what_training_adds_is_no_hindrance() -> None:
     images = [torch.randint(0, 256, size, dtype=torch.uint8) for size in ((1, 3, 1, 1), (2, 3, 33, 40))]
     batches = [Images("a", image) for image in images]
     assert certify(segmentor, lambda image: traced(image)[0], batches, EXACT).problems() == []
+
+
+def test_a_torch_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph: Any = SimpleNamespace(pixel_mean=torch.zeros(3))
+    monkeypatch.setattr("importlib.import_module", lambda name: None)
+    with pytest.raises(DependencyError, match=r"cannot export .*: install torch 2\.11, the oldest"):
+        trace(graph)

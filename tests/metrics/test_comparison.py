@@ -105,8 +105,8 @@ def test_tails_and_intervals_of_seeds_are_those_of_the_tables() -> None:
 def test_welch_is_that_of_scipy() -> None:
     stats = pytest.importorskip("scipy.stats")
     first, second = [0.61, 0.64, 0.66, 0.6], [0.7, 0.65, 0.69]
-    expected = stats.ttest_ind(second, first, equal_var=False).confidence_interval(0.95)
-    np.testing.assert_allclose(comparison.mean_difference_interval(first, second), expected, rtol=1e-9)
+    for end in comparison.mean_difference_interval(first, second):  # a shift by either end is just not significant
+        assert stats.ttest_ind(np.array(second) - end, first, equal_var=False).pvalue == pytest.approx(0.05, abs=1e-9)
 
 
 @pytest.mark.parametrize("images", [30, 100])
