@@ -25,6 +25,9 @@ LEAST_PIXELS = 8
 LEAST_EVIDENCE = 4.0
 """Evidence of the weakest region that is kept."""
 
+SHARE_WEIGHT = 2.0
+"""Evidence that is taken off each time a region's share of what the network sees there falls by a factor of e."""
+
 Labels = NDArray[Any]
 
 
@@ -39,7 +42,10 @@ class Region:
         box: first column, first row, columns and rows of its rectangle.
         confidence: mean probability of the predicted class, 0 to 1.
         label_probability: mean probability of the label, 0 to 1.
-        evidence: mean log odds of the predicted class to the label, times the log of the size in units.
+        share: of the connected region in which the same class is predicted, 0 to 1. It is small where the network only
+            draws a border elsewhere, and 1 where it sees something that the labels do not have.
+        evidence: mean log odds of the predicted class to the label, times the log of the size in units; and
+            2 · ln(share).
         counts: its run-length encoding in the whole image, as COCO compresses it.
     """
 
@@ -49,6 +55,7 @@ class Region:
     box: tuple[int, int, int, int]
     confidence: float
     label_probability: float
+    share: float
     evidence: float
     counts: str
 
@@ -104,12 +111,15 @@ def find_regions(labels: Labels, opinion: Opinion, ignore_index: int) -> list[Re
     unit = max(UNIT * labels.size, 1e-9)
     least = max(LEAST_PIXELS, LEAST_UNITS * unit)
     odds = np.log((opinion.confidence + FLOOR) / (opinion.of_label + FLOOR))
+    seen = _Seen(opinion.predicted)
     regions = []
     for label, predicted, left, top, mask in _disagreements(labels, opinion.predicted, ignore_index, least):
         height, width = mask.shape
         part = (slice(top, top + height), slice(left, left + width))
         pixels = int(np.count_nonzero(mask))
+        share = pixels / seen.pixels(predicted, left + int(np.argmax(mask[0])), top)
         evidence = float(odds[part][mask].mean(dtype=np.float64)) * math.log(pixels / unit)
+        evidence += SHARE_WEIGHT * math.log(share)
         if evidence < LEAST_EVIDENCE:
             continue
         regions.append(
@@ -120,6 +130,7 @@ def find_regions(labels: Labels, opinion: Opinion, ignore_index: int) -> list[Re
                 (left, top, width, height),
                 round(float(opinion.confidence[part][mask].mean(dtype=np.float64)), 4),
                 round(float(opinion.of_label[part][mask].mean(dtype=np.float64)), 4),
+                round(share, 4),
                 round(evidence, 3),
                 encode(mask, left, top, labels.shape),
             )
@@ -137,6 +148,27 @@ def decode(counts: str, size: tuple[int, int]) -> NDArray[np.bool_]:
     if int(coco_mask.area(runs)) > size[0] * size[1]:
         raise ValueError(f"the run-length encoding does not fit an image of {size[1]}×{size[0]}")
     return np.asarray(coco_mask.decode(runs)).astype(bool)
+
+
+class _Seen:
+    """The connected regions (by edges) of predicted classes, found for each class when it is asked for.
+
+    Args:
+        predicted: (H, W) class ids.
+    """
+
+    def __init__(self, predicted: Labels) -> None:
+        self.predicted = predicted
+        self._found: dict[int, tuple[Labels, Labels]] = {}
+
+    def pixels(self, predicted: int, column: int, row: int) -> int:
+        """How many pixels the region of a predicted class has that holds this one."""
+        if predicted not in self._found:
+            plane = (self.predicted == predicted).astype(np.uint8)
+            _, parts, boxes, _ = cv2.connectedComponentsWithStats(plane, connectivity=4)
+            self._found[predicted] = parts, boxes[:, cv2.CC_STAT_AREA]
+        parts, areas = self._found[predicted]
+        return int(areas[parts[row, column]])
 
 
 def _disagreements(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lightning_seg.reviewing.ranking import PENALTY, rank
-from lightning_seg.reviewing.regions import FLOOR, UNIT, decode, find_regions, opinion_of
+from lightning_seg.reviewing.regions import FLOOR, SHARE_WEIGHT, UNIT, decode, find_regions, opinion_of
 
 IGNORE = 255
 
@@ -26,13 +26,18 @@ def test_a_region_has_its_pixels_and_its_evidence() -> None:
     whole = probabilities(predicted, 0.9)
     bands = [(0, whole[:, :13]), (13, whole[:, 13:])]
     regions = find_regions(labels, opinion_of(labels, bands, IGNORE), IGNORE)
-    assert [(region.label, region.predicted) for region in regions] == [(1, 0), (1, 2)]
-    inner = regions[1]
+    assert [(region.label, region.predicted) for region in regions] == [(1, 2), (1, 0)]
+    inner, outer = regions
     assert (inner.pixels, inner.box) == (72, (8, 12, 12, 6))
     assert inner.confidence == pytest.approx(0.9)
     assert inner.label_probability == pytest.approx(0.05)
     odds = math.log((0.9 + FLOOR) / (0.05 + FLOOR))
+    assert inner.share == 1
     assert inner.evidence == pytest.approx(odds * math.log(72 / (UNIT * 2000)), abs=1e-3)
+    share = (10 * 20 - 72) / (2000 - 72)  # all around it is predicted 0, too
+    assert outer.share == pytest.approx(share, abs=1e-4)
+    expected = odds * math.log(128 / (UNIT * 2000)) + SHARE_WEIGHT * math.log(share)
+    assert outer.evidence == pytest.approx(expected, abs=1e-3)
     assert np.array_equal(decode(inner.counts, (40, 50)), (predicted == 2))
 
 
