@@ -1,7 +1,8 @@
 # make install   set up .venv with locked versions (again: nothing to do); LATEST=1: with the newest that fit
 # make train     set up, then train the quickstart
 # make check     set up, then lint, type checks, layers, and the tests that train no run: three minutes
-# make test      set up, then lint, type checks, layers, doctests and tests
+# make docs      set up, then build the documentation as a site in site/
+# make test      set up, then lint, type checks, layers, the site, doctests and tests
 # make test-all  as make test, with all of the matrices of which it runs a part
 # make bench     set up, then measure what README.md and benchmarks/README.md claim, and fail where it does not hold:
 #                at most 30 minutes on two CPU cores with nothing else to do; BENCH="--only data.py": a part of it
@@ -28,7 +29,7 @@ TESTS ?=
 ROOMS ?=
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install train check test test-all coverage mutate lint bench lock clean
+.PHONY: install train check docs test test-all coverage mutate lint bench lock clean
 
 install: $(STAMP)
 
@@ -38,10 +39,13 @@ train: $(STAMP)
 check: $(STAMP) lint
 	$(PYTEST) -m "not slow and not runs"
 
-test: $(STAMP) lint
+docs: $(STAMP)
+	$(BIN)/python -m website.build
+
+test: $(STAMP) lint docs
 	$(PYTEST)
 
-test-all: $(STAMP) lint
+test-all: $(STAMP) lint docs
 	$(PYTEST) -m ""
 
 coverage: $(STAMP)
@@ -69,7 +73,7 @@ lock:
 	  --generate-hashes --no-header --no-annotate --upgrade --quiet --output-file requirements-locked.txt
 
 clean:
-	rm -rf .venv runs data/quickstart
+	rm -rf .venv runs data/quickstart site
 
 # Made anew whenever a file that defines it changes; pip then installs only what is missing. Build tools come first, since
 # three of the locked packages have no wheel and are built with exactly these.

@@ -1,7 +1,7 @@
 """Semantic segmentation with Detectron2's models, trained by PyTorch Lightning.
 
 The names below are imported when they are first used, so ``import lightning_seg`` itself loads nothing. Images are
-always RGB, for every network.
+RGB, for every network, unless ``data.bands`` says otherwise.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What the documents name exists, the commands that they show parse, and their code and configurations run."""
+"""What the documents name exists, and the code that they build up step by step runs."""
 
 import json
 import re
@@ -18,35 +18,16 @@ from lightning_seg.audit import parse
 from lightning_seg.cli import main
 from lightning_seg.data import Synthetic
 from lightning_seg.errors import DependencyError
-from lightning_seg.export import parse as parse_export
 from lightning_seg.models.config import DATA_KEYS, load_config, require_detectron2
 from lightning_seg.models.unused import YAML_REPLACED
 from lightning_seg.module import SegmentationModule
 from tests.conftest import REPOSITORY, TINY_OVERRIDES
+from tests.documents import TEXTS, blocks, lines
+from website import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ZOO = "Misc/semantic_R_50_FPN_1x.yaml"
-PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
-DOCUMENTS = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
-DOCUMENTS += PAGES
-TEXTS = {document.relative_to(REPOSITORY).as_posix(): document.read_text() for document in DOCUMENTS}
-
-
-def blocks(language: str, document: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXTS[document], flags=re.DOTALL | re.MULTILINE)
-
-
-def lines(beginning: str) -> list[Any]:
-    """Commands in blocks of any document, each with the document's name, for a test that is run with both."""
-    found = {}
-    for document in TEXTS:
-        for block in blocks("bash", document):
-            for line in block.replace("\\\n", " ").splitlines():
-                command = re.split(r"\s#", line)[0].strip()
-                if command.startswith(beginning):
-                    found[command] = pytest.param(command, id=f"{document}: {command[:60]}")
-    return list(found.values())
 
 
 @pytest.fixture
@@ -74,28 +55,6 @@ def small(text: str) -> str:
     ):
         text = text.replace(large, little)
     return text
-
-
-@pytest.mark.parametrize("command", [each for each in lines("python train.py") if "--config" in each.values[0]])
-def test_commands_parse(command: str, own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = shlex.split(command)[2:]
-    if "street.yaml" not in arguments:
-        monkeypatch.chdir(REPOSITORY)
-    with pytest.raises(SystemExit) as caught:
-        main([*arguments, "--print_config"])
-    assert caught.value.code == 0
-
-
-@pytest.mark.parametrize("command", lines("python -m lightning_seg.audit"))
-def test_audits_parse(command: str, own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "street.yaml" not in command:
-        monkeypatch.chdir(REPOSITORY)
-    assert parse(shlex.split(command)[3:]).data.train
-
-
-@pytest.mark.parametrize("command", lines("python -m lightning_seg.export"))
-def test_exports_parse(command: str) -> None:
-    assert parse_export(shlex.split(command)[3:]).output
 
 
 def test_make_targets_exist() -> None:
@@ -153,22 +112,16 @@ def test_named_files_exist(document: str) -> None:
     assert not [name for name in named if not (REPOSITORY / name).exists()]
 
 
-def test_the_readme_links_every_page() -> None:
-    assert {f"docs/{page.name}" for page in PAGES} <= set(re.findall(r"\]\(([^)#]+)", TEXTS["README.md"]))
+def test_a_page_begins_with_the_question_that_it_answers() -> None:
+    firsts = {name: text.splitlines()[0] for name, text in TEXTS.items() if name.startswith("docs/")}
+    assert len(firsts) > 30
+    assert not [name for name, first in firsts.items() if not re.fullmatch(r"# .*\?", first)]
 
 
-@pytest.mark.parametrize(
-    "text", [pytest.param(block, id=f"{name}-{i}") for name in TEXTS for i, block in enumerate(blocks("yaml", name))]
-)
-def test_configurations_parse(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A part of one together with the quickstart's."""
-    monkeypatch.chdir(REPOSITORY)
-    (tmp_path / "shown.yaml").write_text(text)
-    whole = "model" in yaml.safe_load(text)
-    configs = [tmp_path / "shown.yaml"] if whole else [Path("configs/quickstart.yaml"), tmp_path / "shown.yaml"]
-    with pytest.raises(SystemExit) as caught:
-        main(["fit", *(text for path in configs for text in ("--config", str(path))), "--print_config"])
-    assert caught.value.code == 0
+def test_the_navigation_of_the_site_has_every_document() -> None:
+    named = build.navigation()
+    assert set(TEXTS) <= set(named)
+    assert len(named) == len(set(named))
 
 
 def test_own_images_as_the_readme_says(own_data: Path) -> None:
