@@ -99,6 +99,8 @@ def read(command: str, parsers: dict[str, Parse]) -> None:
         launcher = next(index for index, word in enumerate(words) if word.startswith("cluster/"))
         assert Path(words[launcher]).exists()
         parsers["train.py"](["fit", *words[launcher + 1 :]])
+    elif program == "nox":
+        assert f"\ndef {rest[1]}(session" in (REPOSITORY / "noxfile.py").read_text()
     elif program == "pip" and rest[1].startswith("lightning_seg["):
         extras = re.findall(r"^(\w+) = \[", (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)
         assert rest[1].removeprefix("lightning_seg[").removesuffix("]") in extras
