@@ -276,7 +276,10 @@ def _apply(settings: Namespace) -> None:
     if settings.config is None:
         parser = Parser()
         parser.add_class_arguments(SegmentationDataModule, "data", sub_configs=True)
-        data_settings = parser.parse_object({"data": decisions.data}).data
+        try:
+            data_settings = parser.parse_object({"data": decisions.data}).data
+        except LightningSegError as error:
+            raise ConfigError(f"{settings.apply} has other data settings than this version knows: {error}") from None
     else:
         data_settings = settings.data
     data = reviewed_data(data_settings, decisions.split)

@@ -4,16 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning_seg.plotting.figures import colours_of, new_figure, tidy
+from lightning_seg.plotting.figures_file import PARTS
 from lightning_seg.plotting.runs import Run
-
-PARTS = {
-    "boundary": "boundaries",
-    "small_missed": "small regions missed",
-    "invented": "regions invented",
-    "confused": "classes confused",
-    "interaction": "interaction",
-}
-"""The parts of ``errors`` in ``metrics.json``, and what they are called; their sum is 1 − mIoU."""
 
 _PAIRS = 10
 """How many pairs of confused classes are drawn, the costliest of the first run."""

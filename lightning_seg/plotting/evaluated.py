@@ -48,7 +48,9 @@ def read_evaluated(run: Run) -> Evaluated:
         with np.load(file, allow_pickle=False) as arrays:
             names, classes = arrays["names"].tolist(), arrays["class_names"].tolist()
         totals = _read_totals(file)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        if totals.true.shape[1] != len(classes):
+            raise ValueError(f"{len(classes)} names of {totals.true.shape[1]} classes")
+    except Exception as error:  # a damaged archive raises what it likes, such as zlib.error
         raise ConfigError(f"{file} is not the images.npz of a run ({type(error).__name__}: {error})") from None
     counts = torch.tensor(run.metrics["confusion_matrix"])
     expected = (counts.diagonal(), counts.sum(1), counts.sum(0))
@@ -61,7 +63,9 @@ def read_evaluated(run: Run) -> Evaluated:
 def _read_totals(file: Path) -> Totals:
     with zipfile.ZipFile(file) as archive, archive.open("matrices.npy") as member:
         np.lib.format.read_magic(member)
-        (images, classes, _), _, kind = np.lib.format.read_array_header_1_0(member)
+        (images, classes, same), by_columns, kind = np.lib.format.read_array_header_1_0(member)
+        if classes != same or by_columns or kind.kind not in "iu":
+            raise ValueError(f"matrices of {images} × {classes} × {same} values of kind {kind}")
         step = max(1, _COUNTS_AT_ONCE // classes**2)
         parts = [Totals.of_matrices(torch.zeros(0, classes, classes, dtype=torch.int64))]
         for first in range(0, images, step):

@@ -8,8 +8,9 @@ from lightning_seg.plotting.comparison import Compared
 from lightning_seg.plotting.comparison_page import comparison_section
 from lightning_seg.plotting.embedding import image, thumbnail
 from lightning_seg.plotting.figures import colours_of
+from lightning_seg.plotting.figures_file import AVERAGES
 from lightning_seg.plotting.folds import Folds
-from lightning_seg.plotting.runs import AVERAGES, Run, differing_settings
+from lightning_seg.plotting.runs import Run, differing_settings
 from lightning_seg.plotting.seeds import Side
 from lightning_seg.plotting.slices import slices_section
 

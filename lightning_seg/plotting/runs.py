@@ -11,9 +11,8 @@ from typing import Any
 import yaml
 
 from lightning_seg.errors import ConfigError
+from lightning_seg.plotting.figures_file import read_figures
 from lightning_seg.structures import over_classes
-
-AVERAGES = ("mIoU", "mAcc", "pAcc", "fwIoU")
 
 Points = list[tuple[int, float]]
 
@@ -95,7 +94,7 @@ def read_run(folder: Path) -> Run:
         "/".join(folder.resolve().parts[-2:]),
         folder,
         _read_curves(table) if table.is_file() else {},
-        _read_figures(figures) if figures.is_file() else {},
+        read_figures(figures) if figures.is_file() else {},
         _read_settings(config) if config.is_file() else None,
     )
     if not table.is_file() and not run.metrics and not run.overlays:
@@ -170,14 +169,3 @@ def _read_curves(table: Path) -> dict[str, Points]:
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise ConfigError(f"{table} is not the metrics.csv of a run ({type(error).__name__}: {error})") from None
     return curves
-
-
-def _read_figures(file: Path) -> dict[str, Any]:
-    try:
-        figures = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{file} is not the metrics.json of a run ({error})") from None
-    needed = ("split", *AVERAGES, "IoU", "confusion_matrix", "num_images")
-    if missing := [name for name in needed if not isinstance(figures, dict) or name not in figures]:
-        raise ConfigError(f"{file} is not the metrics.json of a run: it has no {', '.join(missing)}")
-    return dict(figures)

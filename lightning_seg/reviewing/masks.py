@@ -53,13 +53,15 @@ def read_decisions(path: Path) -> Decisions:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        split, data, accepted = content["split"], content["data"], defaultdict(list)
+        split, data, accepted = str(content["split"]), dict(content["data"]), defaultdict(list)
         for one in content["decisions"]:
+            if one["decision"] not in ("accept", "reject"):
+                raise ValueError(one)
             if one["decision"] == "accept":
                 accepted[str(one["image"])].append(str(one["counts"]))
     except OSError as error:
         raise ConfigError(f"--apply {path} cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ConfigError(
             f"--apply {path} holds no decisions: give the decisions.json that review.html downloads"
         ) from None

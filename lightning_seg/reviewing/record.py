@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -121,6 +122,17 @@ def files_of(sample: Sample) -> list[list[str] | None]:
     return [None if one is None else list(one[1:]) for one in found]
 
 
+def _whole(line: bytes) -> dict[str, Any] | None:
+    """What a line says; None if it is damaged, or of another version: that image is judged again."""
+    try:
+        content = json.loads(line.decode(**_TEXT))
+        known = {field.name for field in fields(Region)}
+        whole = isinstance(content["name"], str) and all(one.keys() == known for one in content["regions"])
+        return dict(content) if whole and "files" in content else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def _entries(path: Path) -> Iterator[tuple[str, Any, int, int]]:
     """Name, files, place and length of each whole line; the last one of a process that was killed may be cut off."""
     if not path.is_file():
@@ -128,7 +140,6 @@ def _entries(path: Path) -> Iterator[tuple[str, Any, int, int]]:
     start = 0
     with path.open("rb") as file:
         for line in file:
-            if line.endswith(b"\n"):
-                content = json.loads(line.decode(**_TEXT))
+            if line.endswith(b"\n") and (content := _whole(line)) is not None:
                 yield content["name"], content["files"], start, len(line)
             start += len(line)

@@ -10,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from lightning_seg.data.labels.rasterise import region_of
+from lightning_seg.errors import UnreadableError
+from lightning_seg.structures import Segment
+
 FLOOR = 1e-3
 """Added to probabilities before their quotient: a network that says 0 is not infinitely sure."""
 
@@ -144,10 +148,14 @@ def decode(counts: str, size: tuple[int, int]) -> NDArray[np.bool_]:
     Raises:
         ValueError: if it is no encoding of an image of this size.
     """
-    runs = {"size": list(size), "counts": counts.encode()}
-    if int(coco_mask.area(runs)) > size[0] * size[1]:
-        raise ValueError(f"the run-length encoding does not fit an image of {size[1]}×{size[0]}")
-    return np.asarray(coco_mask.decode(runs)).astype(bool)
+    segment = Segment("", 0, {"size": list(size), "counts": counts})
+    try:
+        region = region_of(segment, (size[0], size[1]), "")
+    except UnreadableError:
+        raise ValueError(f"the run-length encoding does not fit an image of {size[1]}×{size[0]}") from None
+    columns = np.zeros((size[1], size[0]), bool)
+    region.paint(columns.reshape(-1), 1)
+    return np.ascontiguousarray(columns.T)
 
 
 class _Seen:

@@ -141,3 +141,28 @@ def test_files_without_decisions_are_refused(tmp_path: Path) -> None:
     file.write_text('{"split": "val", "data": {}, "decisions": []}')
     with pytest.raises(ConfigError, match=r"accepts no suspect"):
         read_decisions(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "null", '{"decisions": []}', '{"split": "val", "data": {}}',
+        '{"split": "val", "data": 3, "decisions": []}', '{"split": "val", "data": {}, "decisions": [{"image": "a"}]}',
+        '{"split": "val", "data": {}, "decisions": [{"decision": "maybe", "image": "a", "counts": "1"}]}',
+        '{"split": "val", "data": {}, "decisions": [{"decision": "accept", "image": "a"}]}',
+        '{"split": "val", "data": {}, "suspects": []}',
+    ],
+)  # fmt: skip
+def test_damaged_decisions_are_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "decisions.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"--apply .*decisions.json holds no decisions: give the"):
+        read_decisions(file)
+
+
+@pytest.mark.parametrize("counts", ["", "garbage", "o" * 500, "\x00", "0", COUNTS[:-2], "é"])
+def test_damaged_regions_are_named(tmp_path: Path, counts: str) -> None:
+    listing, data = listing_of(tmp_path, grey, ".png")
+    with pytest.raises(DataError, match=r"one.png is of another size than when it was reviewed: the run-length"):
+        write_ignored(Decisions("train", {}, {"one": [counts]}), listing, tmp_path / "new", data.root)
+    assert not (tmp_path / "new/masks/one.png").exists()
