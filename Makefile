@@ -40,7 +40,7 @@ check: $(STAMP) lint
 	$(PYTEST) -m "not slow and not runs"
 
 docs: $(STAMP)
-	$(BIN)/python -m website.build
+	$(BIN)/python -m docs.website.build
 
 test: $(STAMP) lint docs
 	$(PYTEST)
@@ -55,7 +55,7 @@ coverage: $(STAMP)
 	$(BIN)/coverage report
 
 mutate: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m tools.mutate $(ROOMS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.gates.mutate $(ROOMS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

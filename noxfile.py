@@ -83,7 +83,7 @@ def build(session: nox.Session) -> None:
     files = sorted(map(str, made.iterdir()))
     session.run(f"{tools}/bin/python", "-m", "twine", "check", "--strict", *files)
     environment = session.posargs[0] if session.posargs else install(session, "build")
-    session.run(f"{environment}/bin/python", "tools/wheel.py", *files)
+    session.run(f"{environment}/bin/python", "tests/gates/wheel.py", *files)
 
 
 @nox.session

@@ -13,12 +13,12 @@ import pytest
 import torch
 import yaml
 
+from docs.website.settings import COMMANDS, parser_of
 from lightning_seg import SegmentationModule, cli
 from lightning_seg.export import main as export_command
 from tests.conftest import CLASSES, REPOSITORY, TINY_OVERRIDES
 from tests.documents import TEXTS, blocks
 from tests.predictors import trained_by_hand
-from website.settings import COMMANDS, parser_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,6 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import yaml
 
+from docs.website import build
 from lightning_seg import callbacks
 from lightning_seg.audit import main as audit
 from lightning_seg.audit import parse
@@ -23,7 +24,6 @@ from lightning_seg.models.unused import YAML_REPLACED
 from lightning_seg.module import SegmentationModule
 from tests.conftest import REPOSITORY, TINY_OVERRIDES
 from tests.documents import TEXTS, blocks, lines
-from website import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tools.mutations import mutations_of
-from tools.wheel import lost
+from tests.gates.mutations import mutations_of
+from tests.gates.wheel import lost
 
 PYPROJECT = (REPOSITORY / "pyproject.toml").read_text()
 
@@ -92,7 +92,7 @@ def test_a_mutant_that_no_test_notices_is_listed(tmp_path: Path) -> None:
         "def test_count():\n    assert Steps().count == 5\n"
     )
     settings = "mutate.SECONDS = 1; mutate.ROOMS = {'toy': (['toy/*.py'], ['test_code.py'])}"
-    program = f"from tools import mutate; {settings}; mutate.main()"
+    program = f"from tests.gates import mutate; {settings}; mutate.main()"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path[:0] = ['.', {str(REPOSITORY)!r}]; {program}"],
         cwd=tmp_path, capture_output=True, text=True, check=False,

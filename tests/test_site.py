@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from docs.website import build, pages
+from docs.website.docstrings import described, introduction, line, markdown
+from docs.website.keys import config_keys
+from docs.website.pages import PageError, refuse_glued_lists, stage
+from docs.website.reference import MODULES, reference_page
+from docs.website.settings import plain, settings_page, shown
 from lightning_seg import SegmentationDataModule, SegmentationModule
 from lightning_seg.models.config import load_config
 from tests.browsers import CHROMIUM, Browser
-from website import build, pages
-from website.docstrings import described, introduction, line, markdown
-from website.keys import config_keys
-from website.pages import PageError, refuse_glued_lists, stage
-from website.reference import MODULES, reference_page
-from website.settings import plain, settings_page, shown
 
 
 @pytest.fixture

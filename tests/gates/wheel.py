@@ -1,6 +1,7 @@
 """Checks a wheel and an sdist: no file is missing, and a run with the wheel alone ends well outside of the repository.
 
-Run in the repository by the interpreter of an environment that has all dependencies: ``python tools/wheel.py FILES``.
+Run in the repository by the interpreter of an environment that has all dependencies:
+``python tests/gates/wheel.py FILES``.
 The wheel is installed beside them, into an environment of its own.
 """
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 FIRST = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md")
 """The pages that do not lie in docs/."""
 

@@ -11,11 +11,11 @@ import albumentations
 import pytorch_lightning as pl
 from jsonargparse import ActionYesNo
 
+from docs.website.docstrings import introduction, line
+from docs.website.keys import config_keys
 from lightning_seg import audit, callbacks, cli, data, export, inference, losses, plot, polygons, review, serve
 from lightning_seg.arguments import Parser
 from lightning_seg.lightning_internals import options_of
-from website.docstrings import introduction, line
-from website.keys import config_keys
 
 CHOICES = (
     ("Readers", "`data.train`, `data.val` and `data.test`", data, data.Reader),

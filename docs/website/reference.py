@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-from website.docstrings import described, line
+from docs.website.docstrings import described, line
 
 MODULES = (
     "lightning_seg",

@@ -1,4 +1,7 @@
-"""Builds the documentation as a site: ``python -m website.build`` writes it into ``site/``, warnings are errors."""
+"""Builds the documentation as a site: ``python -m docs.website.build`` writes it into ``site/``.
+
+Warnings are errors.
+"""
 
 import argparse
 import shutil
@@ -10,11 +13,11 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from website.pages import REPOSITORY, PageError, documents, stage
-from website.reference import reference_page
-from website.settings import settings_page
+from docs.website.pages import REPOSITORY, PageError, documents, stage
+from docs.website.reference import reference_page
+from docs.website.settings import settings_page
 
-CONFIG = REPOSITORY / "website/mkdocs.yml"
+CONFIG = REPOSITORY / "docs/website/mkdocs.yml"
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -23,7 +26,9 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 1 if a page, a link or the navigation is wrong, else 0.
     """
-    parser = argparse.ArgumentParser(prog="python -m website.build", description="Build the documentation as a site.")
+    parser = argparse.ArgumentParser(
+        prog="python -m docs.website.build", description="Build the documentation as a site."
+    )
     parser.add_argument("--output", type=Path, default=REPOSITORY / "site", help="folder that is replaced; site/")
     output: Path = parser.parse_args(args).output
     try:

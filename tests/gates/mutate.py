@@ -1,11 +1,11 @@
 """Puts small errors into the code, one at a time, and lists those that no test notices.
 
-``python -m tools.mutate metrics --sample 100``, in the repository. An error (a *mutant*) is one change in a function:
-another operator, a number that is one larger, a call left out. Each gets a copy of this process, which has imported
-all tests already, and runs the tests that execute the changed lines. Libraries for this import torch anew for each
-mutant, or leave properties out. The code of a function is exchanged in place, so what a module
-computes as it is imported, default arguments and messages of errors are left alone. Mutants that may live stand in
-``tools/survivors.md`` with the reason.
+``python -m tests.gates.mutate metrics --sample 100``, in the repository. An error (a *mutant*) is one change in a
+function: another operator, a number that is one larger, a call left out. Each gets a copy of this process, which has
+imported all tests already, and runs the tests that execute the changed lines. Libraries for this import torch anew
+for each mutant, or leave properties out. The code of a function is exchanged in place, so what a module computes as
+it is imported, default arguments and messages of errors are left alone. Mutants that may live stand in
+``tests/gates/survivors.md`` with the reason.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import coverage
 import pytest
 
-from tools.mutations import mutations_of
+from tests.gates.mutations import mutations_of
 
 ROOMS = {
     "metrics": (["lightning_seg/metrics/*.py"], ["tests/metrics", "tests/test_calibrating.py"]),
