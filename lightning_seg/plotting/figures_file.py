@@ -1,7 +1,7 @@
 """Reads ``metrics.json``, and refuses one that is damaged or of another version, before anything is drawn of it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def _text(value: Any, where: str) -> None:
     _expect(isinstance(value, str), value, where, "a text")
 
 
-def _object(checks: dict[str, _Check]) -> _Check:
+def _object(checks: Mapping[str, _Check]) -> _Check:
     def check(value: Any, where: str) -> None:
         _expect(isinstance(value, dict), value, where, "an object")
         for name, of_one in checks.items():

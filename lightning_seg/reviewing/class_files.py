@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -87,7 +88,7 @@ def with_ignored(
         new.append((value, file, with_value(file, part, there) if part.any() else None))
     if ignored.value and ignored.value not in dict(mask.files):
         full = 65535 if (mask.threshold or 0) > 255 else 255
-        pixels = region * (np.uint16(full) if full > 255 else np.uint8(full))
+        pixels: NDArray[Any] = region.astype(np.uint16 if full > 255 else np.uint8) * full  # of the same kind
         new.append((ignored.value, ignored.file_of(mask), bytes(cv2.imencode(".png", pixels)[1])))
     files = tuple((value, file if data is None else InMemory(str(file), data)) for value, file, data in new)
     after = table.decode(read_mask(replace(mask, files=files)), mask)
