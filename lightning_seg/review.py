@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import yaml
-from jsonargparse import SUPPRESS, ActionYesNo, Namespace
+from jsonargparse import SUPPRESS, ActionYesNo, ArgumentError, Namespace
 
 from lightning_seg.arguments import MergingConfigFile, Parser
 from lightning_seg.checkpoints.evaluated import checkpoint_in, config_of_checkpoint
@@ -274,11 +274,11 @@ def _id_of(image: str, region: dict[str, Any]) -> str:
 def _apply(settings: Namespace) -> None:
     decisions = read_decisions(Path(settings.apply).expanduser())
     if settings.config is None:
-        parser = Parser()
+        parser = Parser(exit_on_error=False)
         parser.add_class_arguments(SegmentationDataModule, "data", sub_configs=True)
         try:
             data_settings = parser.parse_object({"data": decisions.data}).data
-        except LightningSegError as error:
+        except ArgumentError as error:
             raise ConfigError(f"{settings.apply} has other data settings than this version knows: {error}") from None
     else:
         data_settings = settings.data
