@@ -190,7 +190,7 @@ def test_published_figures_are_those_of_the_documents() -> None:
         for recipe in re.findall(r"`(\w+)`", recipes):
             header = (REPOSITORY / "configs" / f"{recipe}.yaml").read_text().partition("seed_everything")[0]
             assert f"publish {re.findall(r'[0-9.]{4}', figures)[0]} mIoU" in header
-    assert len(rows) == 5
+    assert len(rows) == 6
 
 
 def test_quickstart() -> None:

@@ -81,7 +81,7 @@ def config_of_values(config: str, values: Mapping[str, Any]) -> "CfgNode":
     if unknown := [key for key in values if key not in known]:
         raise ConfigError(
             f"the checkpoint's record of model.config {config} has {summarise(unknown, 3)}, which this version does "
-            "not know: use the version that wrote it"
+            "not know: use the version that wrote it, or import the file that declares it"
         )
     for key, value in values.items():
         *groups, name = key.split(".")
@@ -111,8 +111,23 @@ def with_overrides(cfg: "CfgNode", overrides: Mapping[str, Any]) -> "CfgNode":
     return cfg
 
 
+def recorded_values(cfg: "CfgNode") -> dict[str, Any]:
+    """The :func:`leaves` of a config that was read, for a checkpoint; of the user's own keys those that were changed.
+
+    So a network that has nothing to do with a user's file is restored without it, wherever it was trained.
+    """
+    known, defaults = dict(leaves(_known_config())), dict(leaves(default_config()))
+    return {key: deepcopy(value) for key, value in leaves(cfg) if key in known or value != defaults[key]}
+
+
 def default_config() -> "CfgNode":
     """Detectron2's config before any file, with the keys of its projects, of this one, and of the user's files."""
+    cfg = _known_config()
+    add_own_config(cfg)
+    return cfg
+
+
+def _known_config() -> "CfgNode":
     from detectron2.config import get_cfg
 
     cfg = get_cfg()
@@ -121,7 +136,6 @@ def default_config() -> "CfgNode":
     add_heads_config(cfg)
     add_backbones_config(cfg)
     add_architectures_config(cfg)
-    add_own_config(cfg)
     return cfg
 
 

@@ -16,7 +16,8 @@ _declared: "dict[str, Callable[[CfgNode], None]]" = {}
 def declares_keys(function: Declaration) -> Declaration:
     """Decorate a function that adds keys and their defaults to a Detectron2 config.
 
-    The keys are then known wherever a config is read: ``model.overrides`` may set them, and a checkpoint keeps them.
+    The keys are then known wherever a config is read: ``model.overrides`` may set them, and a checkpoint keeps those
+    that were changed.
     The file of the function must be in ``model.imports``, as that of the head is.
 
     Args:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_seg.models.config import config_of_values, leaves, read_config, with_overrides
+from lightning_seg.models.config import config_of_values, read_config, recorded_values, with_overrides
 from lightning_seg.models.lazy_recipe import LazyRecipe
 from lightning_seg.models.weights import ConfigKeys
 from lightning_seg.models.yaml_recipe import YamlRecipe
@@ -100,8 +100,8 @@ def load_recipe(config: str, overrides: Mapping[str, Any], values: Mapping[str, 
     if config.endswith(".py"):
         return LazyRecipe(config, overrides, values)
     cfg = read_config(config) if values is None else config_of_values(config, values)
-    values = dict(leaves(cfg.clone()))
-    return YamlRecipe(with_overrides(cfg, overrides), values)
+    recorded = recorded_values(cfg)
+    return YamlRecipe(with_overrides(cfg, overrides), recorded)
 
 
 def record_config(config: str, recipe: Recipe) -> Any:

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 import lightning_seg
 from lightning_seg.errors import ConfigError
 from lightning_seg.imports import import_user_code
-from lightning_seg.models.config import load_config
+from lightning_seg.models.config import find_config, load_config
 from lightning_seg.models.own_keys import declares_keys
+from lightning_seg.models.recipe import load_recipe
 from lightning_seg.module import SegmentationModule
 from tests.conftest import REPOSITORY, TINY_OVERRIDES
 from tests.examples.shell import commands, run
@@ -67,6 +68,21 @@ def test_keys_are_known_once_their_file_was_imported() -> None:
         load_config(ZOO, {"MODEL.TWO_CONVOLUTIONS.LABEL": 1})
     with pytest.raises(ConfigError, match=r"LABEL_SMOOTHING is 'much' \(str\), but a float such as 0.0 is expected"):
         load_config(ZOO, {KEY: "much"})
+
+
+def test_a_network_without_the_keys_is_restored_without_their_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_user_code([HEAD], "model.imports")
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(f"_BASE_: {find_config(ZOO)}\nMODEL: {{TWO_CONVOLUTIONS: {{LABEL_SMOOTHING: 0.3}}}}\n")
+    other, own = (load_recipe(str(config), {}).values for config in (ZOO, changed))
+    assert own is not None
+    assert own[KEY] == 0.3
+    monkeypatch.setattr("lightning_seg.models.own_keys._declared", {})
+    assert load_recipe(ZOO, {}, other).values == other
+    with pytest.raises(ConfigError, match=r"has MODEL.TWO_CONVOLUTIONS.LABEL_SMOOTHING, which this version does not"):
+        load_recipe(str(changed), {}, own)
 
 
 def test_a_declaration_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

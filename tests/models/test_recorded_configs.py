@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from lightning_seg.errors import ConfigError
-from lightning_seg.models.config import leaves, load_config
+from lightning_seg.models.config import leaves, load_config, recorded_values
 from lightning_seg.models.lazy_values import tree_of, values_of
 from lightning_seg.models.recipe import load_recipe, record_config, recorded_config
 from lightning_seg.models.yaml_recipe import YamlRecipe
@@ -76,7 +76,7 @@ def test_the_record_is_of_the_file_before_overrides() -> None:
     recipe = load_recipe(ZOO, TINY_OVERRIDES)
     assert recipe.values is not None
     assert recipe.values["MODEL.RESNETS.DEPTH"] == 50
-    assert dict(leaves(load_config(ZOO, {}))) == recipe.values
+    assert recorded_values(load_config(ZOO, {})) == recipe.values
 
 
 def test_a_key_that_is_gone_is_named() -> None:
