@@ -40,11 +40,9 @@ def join_windows(windows: Tensor, window_size: int, pad_hw: tuple[Any, Any], hw:
 
 def relative_positions(q_size: Any, k_size: Any, rel_pos: Tensor) -> Tensor:
     """Takes and gives what ``get_rel_pos`` does: (q_size, k_size, C) of (L, C), for sizes that may be free."""
-    if isinstance(q_size, SymInt) or isinstance(k_size, SymInt):
-        length = 2 * torch.sym_max(q_size, k_size) - 1
+    length = 2 * torch.sym_max(q_size, k_size) - 1
+    if isinstance(length, SymInt) or rel_pos.shape[0] != length:
         rel_pos = F.interpolate(rel_pos.t()[None], size=length, mode="linear")[0].t()
-    elif rel_pos.shape[0] != 2 * max(q_size, k_size) - 1:
-        rel_pos = F.interpolate(rel_pos.t()[None], size=2 * max(q_size, k_size) - 1, mode="linear")[0].t()
     queries, keys = (torch.scalar_tensor(size, dtype=torch.float64) for size in (q_size, k_size))
     q_step, k_step = ((one / other).clamp(min=1.0) for one, other in ((keys, queries), (queries, keys)))
     # As there: positions are float32, their steps float64.

@@ -6,9 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from lightning_seg.data.labels.label_map import IGNORE
@@ -17,9 +15,8 @@ from lightning_seg.data.labels.table import Ids, LabelTable
 from lightning_seg.data.readers.labelme import IGNORED
 from lightning_seg.data.readers.text import read_text
 from lightning_seg.errors import DataError
+from lightning_seg.reviewing.encoding import Pixels, as_png
 from lightning_seg.structures import Annotations, Sample, Segment
-
-Pixels = NDArray[np.bool_]
 
 
 class AnnotationFile:
@@ -98,7 +95,7 @@ class AnnotationFile:
             {
                 "label": IGNORED, "points": [[left, top], [right, bottom]], "group_id": None, "description": "",
                 "shape_type": "mask", "flags": {},
-                "mask": base64.b64encode(bytes(cv2.imencode(".png", inside)[1])).decode(),
+                "mask": base64.b64encode(as_png(inside)).decode(),
             }
         )  # fmt: skip
         return [_run_lengths(region)]
@@ -128,7 +125,7 @@ class AnnotationFile:
     def _category(self) -> Any:
         """The id of an ignored category, which is added if there is none."""
         categories = self.content["categories"]
-        ignored = {value for value, index in self.table.values.items() if index == self.table.info.ignore_index}
+        ignored = self.table.ignored_values
         for entry in categories:
             if int(entry["id"]) in ignored or entry["name"] == IGNORE:
                 return entry["id"]

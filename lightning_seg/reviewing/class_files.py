@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,10 +15,8 @@ from lightning_seg.data.reading.class_masks import ClassMasks, covered
 from lightning_seg.data.reading.masks import StoredMask, read_mask
 from lightning_seg.data.reading.storage import InMemory
 from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.reviewing.encoding import with_value
+from lightning_seg.reviewing.encoding import Pixels, as_png, with_value
 from lightning_seg.sources import AnyFile
-
-Pixels = NDArray[np.bool_]
 
 _PLACE = f"{{{CLASS}}}"
 
@@ -39,7 +36,7 @@ class IgnoredClass:
     @classmethod
     def of(cls, masks: Sequence[ClassMasks], table: LabelTable) -> "IgnoredClass":
         """Nothing where that is ignored, a class that is ignored already, or a new one, ``ignore``."""
-        ignored = {value for value, index in table.values.items() if index == table.info.ignore_index}
+        ignored = table.ignored_values
         if 0 in ignored:
             return cls(0, "")
         for mask in masks:
@@ -88,7 +85,7 @@ def with_ignored(
     if ignored.value and ignored.value not in dict(mask.files):
         full = np.uint16(65535) if (mask.threshold or 0) > 255 else np.uint8(255)
         pixels: NDArray[np.integer] = np.where(region, full, full * 0)
-        new.append((ignored.value, ignored.file_of(mask), bytes(cv2.imencode(".png", pixels)[1])))
+        new.append((ignored.value, ignored.file_of(mask), as_png(pixels)))
     files = tuple((value, file if data is None else InMemory(str(file), data)) for value, file, data in new)
     after = table.decode(read_mask(replace(mask, files=files)), mask)
     if not np.array_equal(after, before):

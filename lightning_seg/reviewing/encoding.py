@@ -1,6 +1,5 @@
 """Gives pixels of a mask file another stored value, in the file's own encoding."""
 
-import io
 from io import BytesIO
 from typing import Any
 
@@ -17,6 +16,7 @@ from lightning_seg.errors import DataError, DependencyError
 from lightning_seg.sources import AnyFile
 
 Pixels = NDArray[np.bool_]
+"""A region of an image, (H, W)."""
 
 
 def with_value(mask: AnyFile, region: Pixels, value: int | Colour) -> bytes:
@@ -39,11 +39,16 @@ def with_value(mask: AnyFile, region: Pixels, value: int | Colour) -> bytes:
     return _written(mask, data, header, region, value)
 
 
+def as_png(pixels: NDArray[Any]) -> bytes:
+    """A PNG file of (H, W) or (H, W, C) uint8 or uint16, whose colours are blue, green, red."""
+    return bytes(cv2.imencode(".png", pixels)[1])
+
+
 def _written(mask: AnyFile, data: bytes, header: Header, region: Pixels, value: int | Colour) -> bytes:
     if header.format == "NPY":
         array = np.load(BytesIO(data))
         array[region] = value
-        output = io.BytesIO()
+        output = BytesIO()
         np.save(output, array)
         return output.getvalue()
     if header.format == "TIFF":
@@ -51,7 +56,7 @@ def _written(mask: AnyFile, data: bytes, header: Header, region: Pixels, value: 
     if header.format == "PNG" and header.bits == 16:
         pixels = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
         pixels[region] = value if isinstance(value, int) else _bgr16(value, pixels.shape[2])
-        return bytes(cv2.imencode(".png", pixels)[1])
+        return as_png(pixels)
     return _by_pillow(mask, data, region, value)
 
 
@@ -75,7 +80,7 @@ def _by_pillow(mask: AnyFile, data: bytes, region: Pixels, value: int | Colour) 
     new = Image.fromarray(pixels)
     if palette is not None:
         new.putpalette(palette)
-    output = io.BytesIO()
+    output = BytesIO()
     extra = {"transparency": image.info["transparency"]} if "transparency" in image.info else {}
     new.save(output, kind, **extra)
     return output.getvalue()

@@ -70,6 +70,11 @@ class LabelTable:
         self._by_value = self._lookup(shown, _DEEP_VALUES, self._otherwise)
         self._own = _run_of_own_ids(self._by_value[:256], self._foreign)
 
+    @property
+    def ignored_values(self) -> set[int]:
+        """Stored values or categories that are named as ignored."""
+        return {value for value, index in self.values.items() if index == self.info.ignore_index}
+
     def with_value(self, value: int, index: int) -> "LabelTable":
         """The same table, in which a stored value or category has this class id."""
         return LabelTable(
