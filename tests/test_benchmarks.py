@@ -156,24 +156,22 @@ def test_windows_are_those_of_a_plain_loop(load: Any, settings: Any) -> None:
     assert all(row.note != "0.0e+00 of the pixels differ" for row in rows[1::2])
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_four_bands_are_trained_on_from_geotiff_where_rasterio_is(
-    load: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, there: bool
-) -> None:
-    if there:
-        pytest.importorskip("rasterio")
-    else:
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+def test_four_bands_are_trained_on_from_both_kinds_of_files(load: Any, settings: Any) -> None:
+    pytest.importorskip("rasterio")
     rows = list(load("sections.bands").run(settings))
+    assert [row.what.split(", batch")[0] for row in rows] == ["4 bands, GeoTIFF", "4 bands, .npy"]
     assert not [row for row in rows if row.failed]
-    first, npy = rows
-    assert npy.what.startswith("4 bands, .npy, batch 2")
-    assert npy.here > 0
-    if there:
-        assert first.what.startswith("4 bands, GeoTIFF, batch 2")
-        assert first.here > 0
-    else:
-        assert first.note == "left out: rasterio is not installed: pip install 'lightning_seg[geo]'"
+    assert all(row.here > 0 for row in rows)
+
+
+def test_bands_are_left_out_by_name_where_rasterio_is_missing(
+    load: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bands = load("sections.bands")
+    monkeypatch.setattr(bands, "find_spec", lambda name: None)
+    row = next(bands.run(settings))
+    assert (row.what, row.verdict) == ("4 bands, GeoTIFF", "")
+    assert row.note == "left out: rasterio is not installed: pip install 'lightning_seg[geo]'"
 
 
 @pytest.mark.parametrize("name", ["Mask2Former R-50", "EoMT-B"])
@@ -205,11 +203,11 @@ def test_another_network_is_no_peer(load: Any) -> None:
 def test_an_onnx_file_runs_where_onnx_runtime_has_the_device(
     load: Any, monkeypatch: pytest.MonkeyPatch, device: str, providers: list[str] | None, expected: str
 ) -> None:
-    without_onnx = load("sections.inference").without_onnx
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: providers)
+    inference = load("sections.inference")
+    monkeypatch.setattr(inference, "find_spec", lambda name: providers)
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(get_available_providers=lambda: providers))
-    assert without_onnx(device).startswith(expected)
-    assert bool(without_onnx(device)) == bool(expected)
+    assert inference.without_onnx(device).startswith(expected)
+    assert bool(inference.without_onnx(device)) == bool(expected)
 
 
 def test_refuses_a_folder_that_is_not_camvid(tmp_path: Path) -> None:

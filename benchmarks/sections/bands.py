@@ -1,10 +1,10 @@
 """Training on four bands of uint16: the step with the real loader, of GeoTIFF and of ``.npy``, against it alone."""
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,10 @@ def run(settings: Settings) -> Iterator[Row]:
     crop = (32, 64) if tiny else NETWORK.size
     names = files if tiny else batch * (steps + 8)
     kinds = ["npy"]
-    if importlib.util.find_spec("rasterio") is None:
-        yield Row("GeoTIFF", note="left out: rasterio is not installed: pip install 'lightning_seg[geo]'")
+    if find_spec("rasterio") is None:
+        yield Row(
+            f"{BANDS} bands, GeoTIFF", note="left out: rasterio is not installed: pip install 'lightning_seg[geo]'"
+        )
     else:
         kinds.insert(0, "tif")
     for kind in kinds:

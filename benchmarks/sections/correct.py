@@ -92,8 +92,8 @@ class _File:
         """How many tests did not run, and where it stopped."""
         if self.collected is None:
             return f"{self.name}: stopped before its tests were counted"
-        last = RESULT.sub("", self.lines[-1]).strip().rpartition("::")[2]
-        return f"{self.name}: {self.missing} of {self.collected}" + (f", from {last}" if last else "")
+        begun = re.fullmatch(r"tests/gpu/\S*?::(.*?)\s*", self.lines[-1])  # its line ends with its outcome
+        return f"{self.name}: {self.missing} of {self.collected}" + (f", from {begun[1]}" if begun else "")
 
     def failures(self) -> Iterator[Row]:
         """A row for each test that failed, or for a process that ended before its tests did."""

@@ -1,8 +1,8 @@
 """From an image file to its label map, against Detectron2's ``DefaultPredictor`` with the same weights."""
 
-import importlib.util
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ def run(settings: Settings) -> Iterator[Row]:
 
 def without_onnx(device: str) -> str:
     """Says why ONNX Runtime cannot run a file on the device, or nothing."""
-    missing = [name for name in ONNX_LIBRARIES if importlib.util.find_spec(name) is None]
+    missing = [name for name in ONNX_LIBRARIES if find_spec(name) is None]
     if missing:
         return f"{' and '.join(missing)} not installed: pip install 'lightning_seg[export]' onnxruntime-gpu"
     import onnxruntime
