@@ -164,24 +164,40 @@ def test_four_bands_are_trained_on_from_both_kinds_of_files(load: Any, settings:
     assert all(row.here > 0 for row in rows)
 
 
-def test_bands_are_left_out_by_name_where_rasterio_is_missing(
-    load: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("section", "what", "why"),
+    [
+        ("bands", "4 bands, GeoTIFF", "rasterio is not installed: pip install 'lightning_seg[geo]'"),
+        ("masks", "Mask2Former R-50, EoMT-S, EoMT-B",
+         "transformers is not installed: pip install 'lightning_seg[transformers]'"),
+    ],
+)  # fmt: skip
+def test_what_needs_a_missing_package_is_left_out_with_its_name(
+    load: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, section: str, what: str, why: str
 ) -> None:
-    bands = load("sections.bands")
-    monkeypatch.setattr(bands, "find_spec", lambda name: None)
-    row = next(bands.run(settings))
-    assert (row.what, row.verdict) == ("4 bands, GeoTIFF", "")
-    assert row.note == "left out: rasterio is not installed: pip install 'lightning_seg[geo]'"
+    module = load(f"sections.{section}")
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    row = next(module.run(settings))
+    assert (row.what, row.verdict, row.note) == (what, "", f"left out: {why}")
 
 
-@pytest.mark.parametrize("name", ["Mask2Former R-50", "EoMT-B"])
-def test_the_peers_of_networks_of_masks_have_their_logits(load: Any, settings: Any, name: str) -> None:
+def test_mask2formers_peer_has_its_logits_and_losses(load: Any, settings: Any) -> None:
     pytest.importorskip("transformers")
-    row = load("sections.masks").steps_row(name, None, settings)
+    row = load("sections.masks").steps_row("Mask2Former R-50", None, settings)
     assert not row.failed, row.note
-    apart, *losses = re.findall(r"[\d.]+(?:e-?\d+)?", row.note)
-    assert float(apart) < 1e-4
-    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=0.02)
+    apart, *losses = map(float, re.findall(r"[\d.]+(?:e[+-]\d+)?", row.note))
+    assert apart < 1e-4
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_eomts_peer_has_its_logits_until_a_weight_differs(load: Any) -> None:
+    pytest.importorskip("transformers")
+    segmentor, batch = load("sections.masks").network_and_batch("EoMT-B", 2, 64, tiny=True, device="cpu")
+    peer = load("sections.mask_peers").Peer(segmentor, batch)
+    assert peer.difference(segmentor) < 1e-4
+    with torch.no_grad():
+        peer.model.class_predictor.weight.mul_(1.1)
+    assert peer.difference(segmentor) > 0.05
 
 
 def test_another_network_is_no_peer(load: Any) -> None:

@@ -103,8 +103,9 @@ def _eomt(head: Any) -> Any:
 
 def _mask2former(head: Any) -> Any:
     """On transformers' ResNet-50; sizes beside these are as published on both sides."""
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig, logging
 
+    logging.set_verbosity_error()  # it warns of every backbone but Swin; whether it fits is measured here
     return Mask2FormerForUniversalSegmentation(
         Mask2FormerConfig(
             backbone_config=ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"]),

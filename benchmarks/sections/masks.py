@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,10 +33,14 @@ TINY: dict[str, dict[str, Any]] = {
 
 def run(settings: Settings) -> Iterator[Row]:
     """Steps in the recipes' precision, scores of masks, and steps in float32."""
-    for name in KINDS:
+    kinds = KINDS if find_spec("transformers") else {}
+    if not kinds:
+        why = "left out: transformers is not installed: pip install 'lightning_seg[transformers]'"
+        yield Row(", ".join(KINDS), note=why)
+    for name in kinds:
         yield steps_row(name, torch.bfloat16, settings)
     yield _bands_row(settings)
-    for name in KINDS:
+    for name in kinds:
         yield steps_row(name, None, settings)
 
 
@@ -51,12 +56,8 @@ def steps_row(name: str, precision: torch.dtype | None, settings: Settings) -> R
 
 
 def _compared(name: str, what: str, precision: torch.dtype | None, settings: Settings) -> Row:
-    device, tiny = settings.device, settings.tiny
-    size, side = (2, 64) if tiny else (8, 512)
-    pl.seed_everything(0, verbose=False)
-    recipe = load_recipe(str(CONFIGS / KINDS[name]), TINY[name] if tiny else {})
-    segmentor = Segmentor(recipe, num_classes=CLASSES, ignore_index=IGNORE).to(device).train()
-    batch = _blocks(make_batch(size, side, side, 20), device)
+    size, side = (2, 64) if settings.tiny else (8, 512)
+    segmentor, batch = network_and_batch(name, size, side, tiny=settings.tiny, device=settings.device)
     peer = Peer(segmentor, batch)
     apart = peer.difference(segmentor)
     own, other = (
@@ -74,6 +75,14 @@ def _compared(name: str, what: str, precision: torch.dtype | None, settings: Set
         what, own.rate, other.rate, own.rate / other.rate, unit="images/s", note=note,
         failed=not apart < 1e-2 or not differ < (0.02 if precision is None else 0.1),
     )  # fmt: skip
+
+
+def network_and_batch(name: str, size: int, side: int, *, tiny: bool, device: str) -> tuple[Segmentor, Batch]:
+    """A network with random weights, in training, and a batch of so many squares for it."""
+    pl.seed_everything(0, verbose=False)
+    recipe = load_recipe(str(CONFIGS / KINDS[name]), TINY[name] if tiny else {})
+    segmentor = Segmentor(recipe, num_classes=CLASSES, ignore_index=IGNORE).to(device).train()
+    return segmentor, _blocks(make_batch(size, side, side, 20), device)
 
 
 class _Measured(NamedTuple):
