@@ -33,16 +33,16 @@ from sections.table import Row, Settings, print_table
 
 REPOSITORY = Path(__file__).parent.parent
 SECTIONS = {
-    "correct": ("Correct on CUDA: tests/gpu", 0.25),
-    "masks": ("Networks that classify masks, against transformers' own", 0.13),
-    "inference": ("From an image file to its label map, against Detectron2's DefaultPredictor", 0.11),
+    "correct": ("Correct on CUDA: tests/gpu", 0.22),
+    "masks": ("Networks that classify masks, against transformers' own", 0.11),
+    "inference": ("From an image file to its label map, against Detectron2's DefaultPredictor", 0.13),
     "windows": ("Large images by windows, against a plain loop and against the whole image", 0.05),
-    "steps": ("A training step without data, against Detectron2's trainers", 0.16),
+    "steps": ("A training step without data, against Detectron2's trainers", 0.15),
     "loading": ("Training with data, against the step without", 0.07),
-    "bands": ("Training on four bands of uint16, against the step without data", 0.07),
-    "evaluating": ("Evaluation: what is not the forward pass, and counts against Detectron2's", 0.05),
+    "bands": ("Training on four bands of uint16, against the step without data", 0.05),
+    "evaluating": ("Evaluation: what is not the forward pass, and counts against Detectron2's", 0.06),
     "losses": ("Losses of small memory, against plain ones", 0.02),
-    "learning": ("Learning from random weights", 0.09),
+    "learning": ("Learning from random weights", 0.14),
 }
 """In order of value: title, and the share of the time that a section may take; what it leaves goes to the others."""
 

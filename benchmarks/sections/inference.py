@@ -16,7 +16,7 @@ from sections.table import Row, Settings
 
 NAMES = ("checkpoint", "the same, channels_last", "model.pt2")
 ONNX = "model.onnx, ONNX Runtime"
-EXPORT_SECONDS = 40
+EXPORT_SECONDS = 30
 """For writing an ONNX file and its certificate."""
 
 
