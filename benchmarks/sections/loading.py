@@ -34,14 +34,14 @@ def run(settings: Settings) -> Iterator[Row]:
     alone = ours(
         FPN.build(channels_last=True), make_batch(batch, *crop), steps, device, batch_size=batch, **SHIPPED
     ).images_per_s
-    per_sample = _cpu_seconds(data(num_workers=0), tiny)
+    per_sample = cpu_seconds(data(num_workers=0), tiny)
     note = f"a sample takes {1000 * per_sample:.1f} ms of a CPU: this step needs {alone * per_sample:.1f} CPUs a GPU"
     for name, options, warm_up in (
         ("the loader", {}, 2 * WARM_UP),
         ("cache: ram", {"cache": "ram"}, (distinct if tiny else batch * (steps + 8)) // batch),
     ):
         if settings.left < 10:
-            yield Row(name, note="left out: no time")
+            yield Row(name, no_time=True)
             continue
         module = data(**options)
         found = ours(
@@ -53,7 +53,7 @@ def run(settings: Settings) -> Iterator[Row]:
         )  # fmt: skip
 
 
-def _cpu_seconds(data: SegmentationDataModule, tiny: bool) -> float:
+def cpu_seconds(data: SegmentationDataModule, tiny: bool) -> float:
     """Of one training sample, in this process."""
     data.setup("fit")
     data.train_dataloader()  # prepares the process

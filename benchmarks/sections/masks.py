@@ -2,8 +2,9 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -13,64 +14,96 @@ from torch.nn import functional as F
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
-from lightning_seg.models.weights.eomt import eomt_name
 from lightning_seg.structures import MaskScores
 from sections.loop import Batch, make_batch
+from sections.mask_peers import Peer
 from sections.table import Row, Settings, peak_gib, seconds
 
 CONFIGS = Path(__file__).parents[2] / "configs/detectron2"
-KINDS = {"Mask2Former R-50": "mask2former_R_50.yaml", "EoMT-S": "eomt_small.yaml"}
+KINDS = {"Mask2Former R-50": "mask2former_R_50.yaml", "EoMT-S": "eomt_small.yaml", "EoMT-B": "eomt_base.yaml"}
 CLASSES, IGNORE = 150, 255
-TINY: dict[str, dict[str, Any]] = {"Mask2Former R-50": {"MODEL.MASK_FORMER.TRAIN_NUM_POINTS": 64}, "EoMT-S": {
-    "MODEL.EOMT.IMAGE_SIZE": 64, "MODEL.EOMT.NUM_HIDDEN_LAYERS": 5, "MODEL.MASK_FORMER.TRAIN_NUM_POINTS": 64,
-}}  # fmt: skip
+_POINTS = {"MODEL.MASK_FORMER.TRAIN_NUM_POINTS": 1024}
+_SMALL_VIT = {**_POINTS, "MODEL.EOMT.IMAGE_SIZE": 64, "MODEL.EOMT.NUM_HIDDEN_LAYERS": 5}
+TINY: dict[str, dict[str, Any]] = {
+    "Mask2Former R-50": _POINTS,
+    "EoMT-S": _SMALL_VIT,
+    "EoMT-B": {**_SMALL_VIT, "MODEL.EOMT.HIDDEN_SIZE": 192},
+}
 
 
 def run(settings: Settings) -> Iterator[Row]:
-    """Steps first, in the recipes' precision and in float32; then scores of masks."""
-    for name in KINDS:
-        for precision in (torch.bfloat16, None):
-            what = f"{name}, {'float32' if precision is None else 'bf16'}"
-            if settings.left < 10 and not settings.tiny:
-                yield Row(what, note="left out: no time")
-                continue
-            try:
-                yield _steps_row(name, what, precision, settings)
-            except Exception as error:  # the other rows are worth as much
-                yield Row(what, failed=True, note=f"{type(error).__name__}: {error}"[:900])
+    """Steps in the recipes' precision, scores of masks, and steps in float32."""
+    kinds = KINDS if find_spec("transformers") else {}
+    if not kinds:
+        why = "left out: transformers is not installed: pip install 'lightning_seg[transformers]'"
+        yield Row(", ".join(KINDS), note=why)
+    for name in kinds:
+        yield steps_row(name, torch.bfloat16, settings)
     yield _bands_row(settings)
+    for name in kinds:
+        yield steps_row(name, None, settings)
 
 
-def _steps_row(name: str, what: str, precision: torch.dtype | None, settings: Settings) -> Row:
-    device, tiny = settings.device, settings.tiny
-    size, side = (2, 64) if tiny else (8, 512)
+def steps_row(name: str, precision: torch.dtype | None, settings: Settings) -> Row:
+    """A network's step, in float32 or by autocast, against transformers'."""
+    what = f"{name}, {'float32' if precision is None else 'bf16'}"
+    if settings.left < 12:
+        return Row(what, no_time=True)
+    try:
+        return _compared(name, what, precision, settings)
+    except Exception as error:  # the other rows are worth as much
+        return Row(what, failed=True, note=f"{type(error).__name__}: {error}"[:900])
+
+
+def _compared(name: str, what: str, precision: torch.dtype | None, settings: Settings) -> Row:
+    size, side = (2, 64) if settings.tiny else (8, 512)
+    segmentor, batch = network_and_batch(name, size, side, tiny=settings.tiny, device=settings.device)
+    peer = Peer(segmentor, batch)
+    apart = peer.difference(segmentor)
+    own, other = (
+        _measured(network, losses, precision, size, settings)
+        for network, losses in (
+            (segmentor, lambda: list(segmentor.losses(batch).values())),
+            (peer.model, peer),
+        )
+    )
+    differ = abs(own.loss / other.loss - 1)
+    note = f"logits differ by {apart:.0e}; sums of the first losses {own.loss:.3f} and {other.loss:.3f}"
+    if own.peak is not None and other.peak is not None:
+        note += f"; peak of a step {own.peak:.2f} against {other.peak:.2f} GiB"
+    return Row(
+        what, own.rate, other.rate, own.rate / other.rate, unit="images/s", note=note,
+        failed=not apart < 1e-2 or not differ < (0.02 if precision is None else 0.1),
+    )  # fmt: skip
+
+
+def network_and_batch(name: str, size: int, side: int, *, tiny: bool, device: str) -> tuple[Segmentor, Batch]:
+    """A network with random weights, in training, and a batch of so many squares for it."""
     pl.seed_everything(0, verbose=False)
     recipe = load_recipe(str(CONFIGS / KINDS[name]), TINY[name] if tiny else {})
     segmentor = Segmentor(recipe, num_classes=CLASSES, ignore_index=IGNORE).to(device).train()
-    batch = _blocks(make_batch(size, side, side, 20), device)
-    sides = {"here": lambda: list(segmentor.losses(batch).values())}
-    if name == "EoMT-S":  # of Mask2Former, transformers lacks Detectron2's backbone
-        sides["peer"] = _TransformersEoMT(segmentor, batch)
-    found: dict[str, tuple[float, float, float | None]] = {}
-    for label, losses in sides.items():
-        network = segmentor if label == "here" else losses.model  # type: ignore[attr-defined]
-        step = _step(network, losses, device, precision)
-        gc.collect()
-        torch.manual_seed(1)
-        first = float(step())  # its weights are those of the other side
-        for _ in range(0 if tiny else 3):
-            step()
-        memory = peak_gib(step, device)
-        found[label] = size / seconds(step, device, 1 if tiny else 10), first, memory
-    own, peer = found["here"], found.get("peer")
-    note = "" if own[2] is None else f"peak of a step {own[2]:.2f} GiB" + (f" against {peer[2]:.2f}" if peer else "")
-    if peer is None:
-        return Row(what, own[0], unit="images/s", failed=not own[1] > 0, note=note)
-    differ = abs(own[1] / peer[1] - 1)
-    return Row(
-        what, own[0], peer[0], own[0] / peer[0], unit="images/s", failed=differ > (0.02 if precision is None else 0.1),
-        note=f"sums of the first losses {own[1]:.3f} and {peer[1]:.3f}; {note}",
-    )  # fmt: skip
+    return segmentor, _blocks(make_batch(size, side, side, 20), device)
+
+
+class _Measured(NamedTuple):
+    """Images per second, the sum of the first step's losses, and the peak of a GPU's memory in a step, in GiB."""
+
+    rate: float
+    loss: float
+    peak: float | None
+
+
+def _measured(
+    network: nn.Module, losses: Callable[[], list[Tensor]], precision: torch.dtype | None, size: int, settings: Settings
+) -> _Measured:
+    step = _step(network, losses, settings.device, precision)
+    gc.collect()
+    torch.manual_seed(1)
+    first = float(step())  # its weights are those of the other side
+    for _ in range(0 if settings.tiny else 3):
+        step()
+    peak = peak_gib(step, settings.device)
+    return _Measured(size / seconds(step, settings.device, 1 if settings.tiny else 8), first, peak)
 
 
 def _blocks(batch: Batch, device: str) -> Batch:
@@ -97,43 +130,6 @@ def _step(
         return total.detach()
 
     return step
-
-
-class _TransformersEoMT:
-    """The loss of ``EomtForUniversalSegmentation`` with copies of a segmentor's weights.
-
-    Its layers draw their points in another order, so that the loss is the same but for what points say.
-    """
-
-    def __init__(self, segmentor: Segmentor, batch: Batch) -> None:
-        from transformers import EomtConfig, EomtForUniversalSegmentation
-
-        head: Any = segmentor.network.sem_seg_head
-        vit = head.vit
-        layer = vit.blocks[0]
-        self.model = EomtForUniversalSegmentation(
-            EomtConfig(
-                image_size=vit.grid * vit.patch_size, hidden_size=vit.channels, num_hidden_layers=len(vit.blocks),
-                num_attention_heads=layer.attention.num_heads, num_blocks=len(vit.last_blocks),
-                num_queries=head.query.num_embeddings, num_labels=CLASSES,
-                train_num_points=head.criterion.num_points, attn_implementation="sdpa",
-            )
-        )  # fmt: skip
-        own = segmentor.network.state_dict()
-        self.model.load_state_dict(
-            {name: own.get(eomt_name(name), tensor).clone() for name, tensor in self.model.state_dict().items()}
-        )
-        self.model.attn_mask_probs.fill_(1)
-        self.model = self.model.to(batch[0]["image"].device).train()
-        self.pixels = segmentor._inputs(batch)[0]
-        self.classes = [sample["sem_seg"].long().unique() for sample in batch]
-        self.masks = [
-            (sample["sem_seg"][None] == ids[:, None, None]).float()
-            for sample, ids in zip(batch, self.classes, strict=True)
-        ]
-
-    def __call__(self) -> list[Tensor]:
-        return [self.model(pixel_values=self.pixels, mask_labels=self.masks, class_labels=self.classes).loss]
 
 
 def _bands_row(settings: Settings) -> Row:

@@ -99,7 +99,7 @@ class _Section:
         batch = 2 if tiny else batch or network.batch
         what = f"{network.name}, batch {batch}, {name}"
         if self.settings.left < 5 + (60 if compile and not tiny else 0):
-            yield Row(what, note="left out: no time")
+            yield Row(what, no_time=True)
             return
         if compile and tiny:
             yield Row(what, note="left out: compiling takes a minute on a CPU")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,19 @@ class Settings:
         tiny: small networks, images and numbers of steps, which show that all runs and nothing else.
         folder: where the made-up images are.
         camvid: the folder of CamVid, or None.
-        seconds: what there is time for.
-        started: ``time.monotonic()`` of the beginning.
+        until: ``time.monotonic()``, which all processes share, when the section should end.
     """
 
     device: str
     tiny: bool
     folder: Path
     camvid: Path | None
-    seconds: float
-    started: float = field(default_factory=time.monotonic)
+    until: float
 
     @property
     def left(self) -> float:
         """Seconds until the section should end."""
-        return self.started + self.seconds - time.monotonic()
+        return self.until - time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,7 @@ class Row:
         at_most: whether the goal is an upper bound.
         unit: of ``here`` and ``peer``.
         failed: something is wrong, whatever the goal says.
+        no_time: it was not measured, or not all of it, for lack of time; nothing is wrong with it.
         note: what else there is to say.
     """
 
@@ -59,13 +58,16 @@ class Row:
     at_most: bool = False
     unit: str = ""
     failed: bool = False
+    no_time: bool = False
     note: str = ""
 
     @property
     def verdict(self) -> str:
-        """``ok``, ``MISSED``, ``FAILED`` or nothing to judge."""
+        """``ok``, ``MISSED``, ``FAILED``, ``NO TIME`` or nothing to judge."""
         if self.failed:
             return "FAILED"
+        if self.no_time:
+            return "NO TIME"
         if self.goal is None or self.ratio is None:
             return ""
         return "ok" if (self.ratio <= self.goal if self.at_most else self.ratio >= self.goal) else "MISSED"

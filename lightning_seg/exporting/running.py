@@ -18,6 +18,9 @@ ONNX_LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 """What writing an ONNX file takes; running one takes the last alone."""
 
 
+_CUDA = "CUDAExecutionProvider"
+
+
 class Output(NamedTuple):
     """What an exported file says of a batch.
 
@@ -42,7 +45,7 @@ class ExportedNetwork:
 
     Raises:
         CheckpointError: if the file is missing, cannot be read, or was not exported by this project.
-        DependencyError: if ONNX Runtime is missing.
+        DependencyError: if ONNX Runtime is missing, or cannot use the device.
 
     Attributes:
         metadata: what the file says of itself.
@@ -152,14 +155,20 @@ def _open_onnx(path: Path, device: str, threads: int | None) -> tuple[str | None
     options.enable_mem_pattern = False  # it plans memory for each size anew, and holds twice as much, no faster
     if threads is not None:
         options.intra_op_num_threads = threads
-    providers = ["CPUExecutionProvider"]
-    if torch.device(device).type == "cuda":
-        if "CUDAExecutionProvider" not in runtime.get_available_providers():
+    providers: list[Any] = ["CPUExecutionProvider"]
+    where = torch.device(device)
+    if where.type == "cuda":
+        if _CUDA not in runtime.get_available_providers():
             raise DependencyError(
                 "this ONNX Runtime runs on the CPU alone: pip install onnxruntime-gpu, or use the CPU"
             )
-        providers.insert(0, "CUDAExecutionProvider")
+        providers.insert(0, (_CUDA, {"device_id": where.index or 0}))
     session = runtime.InferenceSession(path, options, providers=providers)
+    if where.type == "cuda" and _CUDA not in session.get_providers():  # it goes on without, and only prints so
+        raise DependencyError(
+            "ONNX Runtime does not find the CUDA or cuDNN that it was built for, and would compute on the CPU: pip "
+            "install 'onnxruntime-gpu[cuda,cudnn]', or use the CPU"
+        )
 
     def run(image: Tensor) -> list[Tensor]:
         return [torch.from_numpy(found) for found in session.run(None, {"image": image.cpu().numpy()})]

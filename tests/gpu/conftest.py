@@ -4,8 +4,9 @@
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,3 +38,27 @@ def _exact(one_thread: None) -> Iterator[None]:
     torch.set_float32_matmul_precision("highest")
     yield
     torch.backends.cudnn.allow_tf32 = convolutions
+
+
+@pytest.fixture
+def fit(experiment: Callable[..., Path], device: torch.device) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Train the small experiment on the device; returns its last checkpoint.
+
+    A process group, or an algorithm that a run has chosen, does not outlive the test.
+    """
+
+    from lightning_seg.cli import main
+
+    def train(*options: str, name: str = "tiny") -> dict[str, Any]:
+        accelerator = "gpu" if device.type == "cuda" else "cpu"
+        main(
+            ["fit", "--config", str(experiment()), "--name", name, "--trainer.accelerator", accelerator,
+             "--trainer.max_epochs", "1", *options]
+        )  # fmt: skip
+        loaded: dict[str, Any] = torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
+        return loaded
+
+    yield train
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    torch.use_deterministic_algorithms(False)

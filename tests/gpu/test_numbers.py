@@ -13,12 +13,12 @@ from lightning_seg.losses import OHEM, Criterion, CrossEntropy, HardPixelMining
 from lightning_seg.metrics import Evaluation
 from lightning_seg.metrics.boundary import boundary_iou
 from lightning_seg.metrics.functional import confusion_matrix
-from lightning_seg.models.compilation import compile_network, compiler_problem
 from lightning_seg.structures import DenseScores
 from lightning_seg.transfers import Later
 from tests.conftest import MODELS
 from tests.gpu.devices import Batch, on
 from tests.inference.networks import Network, picture
+from tests.models.networks import build_segmentor, overrides_of
 from tests.models.samples import IGNORE, as_detectron2, make_batch, pair
 
 SIZES = [(64, 96), (64, 96)]
@@ -151,54 +151,6 @@ def test_low_memory_losses_are_the_plain_ones(
     torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-3, atol=1e-3 * float(found[0][1].abs().max()))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", MODELS)
-def test_half_precision_is_near_float32(device: torch.device, name: str, dtype: torch.dtype) -> None:
-    ours, _, _ = pair(MODELS[name])
-    batch = on(device, make_batch(SIZES))
-    torch.manual_seed(1)
-    expected = ours.to(device).train().losses(batch)
-    torch.manual_seed(1)
-    with torch.autocast(device.type, dtype):
-        found = ours.losses(batch)
-    for loss, value in expected.items():
-        assert found[loss].isfinite()
-        torch.testing.assert_close(found[loss].float(), value, rtol=0.1, atol=0.05)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_channels_last_changes_nothing_but_rounding(device: torch.device, name: str) -> None:
-    """In evaluation: in training, dropout and points are drawn in the order in which features lie in memory."""
-    ours, _, _ = pair(MODELS[name])
-    ours = ours.to(device).eval()
-    other = deepcopy(ours)
-    other.memory_format = torch.channels_last
-    other = other.to(memory_format=torch.channels_last)
-    batch = on(device, make_batch(SIZES))
-    with torch.no_grad():
-        both = [[scores.logits for scores in segmentor.scores(batch)] for segmentor in (ours, other)]
-    for expected, found in zip(*both, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
-
-
-def test_a_compiled_network_computes_the_same(device: torch.device) -> None:
-    if device.type == "cpu":
-        pytest.skip("tests/test_switches.py compiles on the CPU")
-    assert compiler_problem(device) is None
-    ours, _, _ = pair(MODELS["SemSegFPN"])
-    ours = ours.to(device).train()
-    compiled = deepcopy(ours)
-    compile_network(compiled.network)
-    batch = on(device, make_batch(SIZES))
-    for segmentor in (ours, compiled):
-        torch.stack(list(segmentor.losses(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
-    for (name, expected), found in zip(ours.named_parameters(), compiled.parameters(), strict=True):
-        if expected.grad is not None:
-            assert found.grad is not None
-            distance = (found.grad - expected.grad).norm() / expected.grad.norm().clamp(min=1e-6)
-            assert distance < 1e-2, f"{name}: {distance}"
-
-
 def test_upsampled_logits_of_the_head_need_no_second_interpolation(device: torch.device) -> None:
     """Detectron2's own two steps, at an odd size."""
     from detectron2.modeling.postprocessing import sem_seg_postprocess
@@ -209,3 +161,20 @@ def test_upsampled_logits_of_the_head_need_no_second_interpolation(device: torch
         expected = sem_seg_postprocess(full, torch.Size(size), *original).argmax(0)
         found = label_maps(DenseScores.of(logits, 4), [size], [original])[0].long()
         assert (found != expected).sum() <= 1e-4 * expected.numel()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.int16, torch.float32])
+def test_bands_of_other_types_have_the_scores_and_losses_of_the_cpu(device: torch.device, dtype: torch.dtype) -> None:
+    pixels = {"MODEL.PIXEL_MEAN": [1500.0] * 4, "MODEL.PIXEL_STD": [800.0] * 4}
+    ours = build_segmentor({**overrides_of("resnet18", "SemSegFPNHead"), **pixels}).eval()
+    generator = torch.Generator().manual_seed(0)
+    batch = make_batch(SIZES)
+    for sample in batch:
+        sample["image"] = torch.randint(0, 3000, (4, *SIZES[0]), generator=generator).to(dtype)
+    with torch.no_grad():
+        expected, found = ours.evaluate(batch), deepcopy(ours).to(device).evaluate(on(device, batch))
+    for index in range(len(batch)):
+        there, here = found.scores[index].logits, expected.scores[index].logits
+        torch.testing.assert_close(there.cpu(), here, rtol=1e-3, atol=1e-4 * float(here.abs().max()))
+        for name, loss in expected.losses[index].items():
+            torch.testing.assert_close(found.losses[index][name].cpu(), loss, rtol=1e-3, atol=1e-5)
