@@ -22,7 +22,8 @@ def test_files_of_the_package_that_are_no_code_are_in_the_wheel() -> None:
     patterns = [f"{package.replace('.', '/')}/{name}" for package, name in declared]
     others = [path for path in (REPOSITORY / "lightning_seg").rglob("*.*") if path.suffix not in (".py", ".pyc")]
     names = [path.relative_to(REPOSITORY).as_posix() for path in others if path.is_file()]
-    assert len(names) >= 2
+    assert "lightning_seg/py.typed" in names
+    assert len(names) >= 3
     assert not [name for name in names if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
 
 
