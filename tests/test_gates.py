@@ -78,6 +78,7 @@ def test_mutations_change_one_place_and_put_it_back() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.runs
 def test_a_mutant_that_no_test_notices_is_listed(tmp_path: Path) -> None:
     """Of a function, a property and code that no test runs; a loop without end is noticed."""
     (tmp_path / "toy").mkdir()
