@@ -1,6 +1,7 @@
 """Gates that are too slow for every commit: ``nox -l`` lists them, ``nox -s build`` runs one.
 
 They need nox and uv: ``pip install nox uv``. Environments are made by ``make install``, as users make theirs.
+``python3.10`` to ``python3.13`` must be found; with pyenv, ``pyenv shell 3.10 3.11 3.12 3.13`` sees to it.
 ``nox -s "locked(version='3.12')" -- tests/metrics`` gives pytest other arguments.
 """
 

@@ -22,7 +22,8 @@ def test_files_of_the_package_that_are_no_code_are_in_the_wheel() -> None:
     patterns = [f"{package.replace('.', '/')}/{name}" for package, name in declared]
     others = [path for path in (REPOSITORY / "lightning_seg").rglob("*.*") if path.suffix not in (".py", ".pyc")]
     names = [path.relative_to(REPOSITORY).as_posix() for path in others if path.is_file()]
-    assert len(names) >= 2
+    assert "lightning_seg/py.typed" in names
+    assert len(names) >= 3
     assert not [name for name in names if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
 
 
@@ -77,6 +78,7 @@ def test_mutations_change_one_place_and_put_it_back() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.runs
 def test_a_mutant_that_no_test_notices_is_listed(tmp_path: Path) -> None:
     """Of a function, a property and code that no test runs; a loop without end is noticed."""
     (tmp_path / "toy").mkdir()

@@ -20,7 +20,7 @@ from tests.helpers.python import python
 from tests.models.lazy_configs import OPTIMIZER, TINY
 from tests.predictors import noise, trained_by_hand
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("one_thread")]
 
 RESIZED: list[dict[str, Any]] = [
     {"class_path": "albumentations.LongestMaxSize", "init_args": {"max_size": 96}},

@@ -3,17 +3,19 @@
 import json
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from docs.website import build, pages
+from docs.website.detectron2_keys import detectron2_keys, replaced_keys
 from docs.website.docstrings import described, introduction, line, markdown
-from docs.website.keys import config_keys
+from docs.website.keys import config_keys, plain
 from docs.website.pages import PageError, refuse_glued_lists, stage
 from docs.website.reference import MODULES, reference_page
-from docs.website.settings import plain, settings_page, shown
+from docs.website.settings import settings_page, shown
 from lightning_seg import SegmentationDataModule, SegmentationModule
-from lightning_seg.models.config import load_config
+from lightning_seg.models.config import default_config, leaves, load_config
 from tests.browsers import CHROMIUM, Browser
 
 
@@ -135,23 +137,28 @@ def test_docstrings_become_markdown() -> None:
 def test_every_setting_has_its_default_and_meaning() -> None:
     page = settings_page()
     rows = dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", page, re.MULTILINE))
-    assert rows["data.batch_size"] == "int, `8` | training samples per process and step."
+    assert rows["data.batch_size"] == "int; `8` | training samples per process and step."
     assert rows["model.scale_lr"].startswith(
-        "bool, `false` | multiplies the config's learning rate by the global batch"
+        "bool; `false` | multiplies the config's learning rate by the global batch"
     )
-    assert rows["model.criterion"].startswith("[Criterion](#losses), `null` | ")
-    assert rows["model.config"].startswith("str, required | ")
-    assert rows["data.unknown"].startswith("`refuse`, `ignore`, `refuse` | ")
-    assert "| `--overwrite` | bool, `false` | Predict anew what is done already. |" in page
-    assert rows["--host"].startswith("str, `127.0.0.1` | ")
-    assert rows["--max_requests"].startswith("int, `128` | ")
-    assert rows["RUN"].startswith("Path, required | run folder, runs/&lt;name>")
+    assert rows["model.criterion"].startswith("[Criterion](#losses); `null` | ")
+    assert rows["model.config"].startswith("str; required | ")
+    assert rows["data.unknown"].startswith("`refuse`, `ignore`; `refuse` | ")
+    assert "| `--overwrite` | bool; `false` | Predict anew what is done already. |" in page
+    assert rows["--host"].startswith("str; `127.0.0.1` | ")
+    assert rows["--max_requests"].startswith("int; `128` | ")
+    assert rows["RUN"].startswith("Path; required | run folder, runs/&lt;name>")
     assert rows["MODEL.TIMM.OUTPUT_STRIDE"] == "`32` | 8 and 16 dilate instead, in most CNNs"
+    assert "| `--ckpt_path` | str or Path; `null` | checkpoint: a file, " in page
+    assert rows["height"] == "int; required | of the crop."
+    assert rows["update_every_n_steps"].startswith("int; `1` | optimiser steps from one update to the next")
+    assert rows["MODEL.FPN.FUSE_TYPE"] == "`sum` | how a level and the coarser one are joined: `sum` or `avg`"
+    assert rows["SOLVER.AMP"] == "trainer.precision"
+    assert not re.findall(r"^\| .* \|\s+\|$", page, re.MULTILINE)
     for group, kind in (("model", SegmentationModule), ("data", SegmentationDataModule)):
         linked = {"class_names", "ignore_index", "seed"}
         expected = {f"{group}.{name}" for name in kind.__init__.__annotations__ if name not in linked | {"return"}}
         assert expected <= set(rows) | {"data.ignore_index"}
-        assert not [name for name in expected if name in rows and rows[name].endswith("| ")]
     for name in ("Folder", "Coco", "RandomScaleCrop", "OHEM", "SlidingWindow", "EMA"):
         assert f"\n### {name}\n" in page
     assert not [
@@ -163,8 +170,9 @@ def test_every_setting_has_its_default_and_meaning() -> None:
 
 def test_types_and_values_are_shown_as_a_yaml_has_them() -> None:
     assert shown(dict[str, int] | None) == "mapping"
+    assert shown(Literal["a", 1] | Literal["1", "b"] | float | None) == "float or `a`, `1`, `b`"
     assert shown(list[list[float]] | float) == "list of list of float or float"
-    assert [plain(value) for value in (True, "", ("a", 1))] == ["true", '""', "[a, 1]"]
+    assert [plain(value) for value in (True, "", ("a", None))] == ["true", '""', "[a, null]"]
 
 
 def test_keys_of_the_config_have_the_values_that_it_has() -> None:
@@ -176,8 +184,28 @@ def test_keys_of_the_config_have_the_values_that_it_has() -> None:
         for part in key.strip("`").split("."):
             value = value[part]
         assert default == f"`{plain(value)}`", key
+    assert not [key for key, _, meaning in rows if not meaning]
     comments = {key.strip("`"): meaning for key, _, meaning in rows}
     assert comments["MODEL.MASK_FORMER.DROPOUT"] == "Of the pixel decoder; the transformer decoder has none."
+
+
+def test_every_key_of_detectron2_that_segmentation_reads_is_explained() -> None:
+    groups = (
+        "MODEL.SEM_SEG_HEAD",
+        "MODEL.FPN",
+        "MODEL.RESNETS",
+        "MODEL.BACKBONE",
+        "MODEL.POINT_HEAD",
+        "SOLVER",
+        "INPUT",
+    )
+    told = {row[0].strip("`") for rows in (config_keys(), detectron2_keys()) for row in rows}
+    replaced = {row[0].strip("`") for row in replaced_keys()}
+    read = [key for key, _ in leaves(default_config()) if key.startswith(groups)]
+    assert len(read) > 90
+    assert not [key for key in read if key not in told and not key.startswith(tuple(replaced))]
+    rows = {key.strip("`"): default for key, default, _ in detectron2_keys()}
+    assert (rows["SOLVER.WEIGHT_DECAY_BIAS"], rows["MODEL.FPN.OUT_CHANNELS"]) == ("`null`", "`256`")
 
 
 def test_every_public_name_is_described() -> None:
@@ -199,6 +227,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.runs
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 def test_the_pages_and_their_search_need_no_network(site: Path, tmp_path: Path) -> None:
     browser = Browser(tmp_path / "profile")
@@ -227,6 +256,7 @@ def test_the_pages_and_their_search_need_no_network(site: Path, tmp_path: Path) 
     assert not [url for url in asked if not url.startswith(("file:", "data:"))]
 
 
+@pytest.mark.runs
 def test_warnings_are_errors(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,12 @@ def described(thing: Any) -> str:
     return "\n\n".join(parts)
 
 
+def meanings(kind: type) -> dict[str, str]:
+    """What the docstrings of a class and of its bases say of each argument; the class's own word counts most."""
+    docs = [parse(inspect.cleandoc(each.__doc__ or ""), DocstringStyle.GOOGLE) for each in reversed(kind.__mro__)]
+    return {each.arg_name: each.description or "" for doc in docs for each in doc.params}
+
+
 def introduction(thing: Any) -> str:
     """What a docstring says before its lists."""
     doc = parse(inspect.getdoc(thing) or "", DocstringStyle.GOOGLE)

@@ -67,9 +67,19 @@ def _comment(lines: list[str], statement: ast.Assign) -> str:
 def _yaml(value: str) -> str:
     """A Python literal as YAML has it; an expression as its number."""
     try:
-        literal: Any = ast.literal_eval(value)
+        return plain(ast.literal_eval(value))
     except ValueError:
         return str(eval(value, {}))  # of this project's own code: a product of numbers
-    if isinstance(literal, tuple):
-        return f"[{', '.join(map(str, literal))}]"
-    return str(literal).lower() if isinstance(literal, bool) else str(literal) or '""'
+
+
+def plain(value: Any) -> str:
+    """A value as YAML has it.
+
+    >>> plain((1, None, True))
+    '[1, null, true]'
+    """
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(plain, value))}]"
+    return str(value) if str(value) else '""'

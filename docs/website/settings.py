@@ -11,8 +11,9 @@ import albumentations
 import pytorch_lightning as pl
 from jsonargparse import ActionYesNo
 
-from docs.website.docstrings import introduction, line
-from docs.website.keys import config_keys
+from docs.website.detectron2_keys import detectron2_keys, replaced_keys
+from docs.website.docstrings import introduction, line, meanings
+from docs.website.keys import config_keys, plain
 from lightning_seg import audit, callbacks, cli, data, export, inference, losses, plot, polygons, review, serve
 from lightning_seg.arguments import Parser
 from lightning_seg.lightning_internals import options_of
@@ -44,6 +45,13 @@ KINDS = {
 }
 """Base classes by the anchors of what can be chosen of them."""
 
+HERE = {
+    "ckpt_path": "checkpoint: a file, `wandb://…`, or `last` or `best` of the newest run of this name. `fit` goes on "
+    "with its training; the others evaluate it, and take a run folder, too.",
+    "weights_only": "has no effect: no checkpoint may run code.",
+}
+"""What Lightning's own options mean here, where that is less than Lightning says."""
+
 _OF_A_GROUP = "Path to a configuration file."
 """What jsonargparse says of an option that stands for all of a group."""
 
@@ -52,8 +60,10 @@ def settings_page() -> str:
     """The page as Markdown."""
     commands = parsers_of_train()
     fit = options_of(commands["fit"])
+    for each in fit:
+        each.help = HERE.get(each.dest, each.help)
     parts = [
-        "# Which settings are there, and what is the default of each?",
+        "# Which settings are there, and what is the default of each? { #settings }",
         "Made of the docstrings. A setting is a key of a YAML, or a flag: `data: {batch_size: 4}` or "
         "`--data.batch_size 4`. [Configuration](configuration.md) says how they go together.",
     ]
@@ -75,8 +85,14 @@ def settings_page() -> str:
         parts += [f"### {name}", f"`{parser.prog}`", parser.description or "", _table(own, flags=True)]
     parts += [
         "## Keys of a Detectron2 config",
-        "`model.overrides` takes any key of Detectron2, and these, which this project adds:",
+        "`model.overrides` takes these keys. The defaults are those of a YAML that names none of them.",
+        "### Keys of Detectron2",
+        _rows(("key", "default", "meaning"), detectron2_keys()),
+        "### Keys that this project adds",
         _rows(("key", "default", "meaning"), config_keys()),
+        "### Keys without effect",
+        "In the file of `model.config`, a notice names them; in `model.overrides` they are errors.",
+        _rows(("key or group", "set instead"), replaced_keys()),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -125,8 +141,10 @@ def arguments_of(kind: type) -> list[argparse.Action]:
     parser.add_class_arguments(kind, "x", fail_untyped=False)
     needed = inspect.signature(kind).parameters
     actions = [each for each in options_of(parser) if each.dest.startswith("x.") and each.dest.count(".") == 1]
+    documented = meanings(kind)
     for each in actions:
         each.dest = each.dest.removeprefix("x.")
+        each.help = each.help or documented.get(each.dest)
         each.required = each.dest in needed and needed[each.dest].default is inspect.Parameter.empty
     return actions
 
@@ -143,8 +161,8 @@ def _table(actions: Iterable[argparse.Action], flags: bool = False) -> str:
         hidden = action.help == argparse.SUPPRESS or action.dest in ("help", "print_config", *GROUPS)
         if not (hidden or action.dest.endswith(".help") or " --> " in flag or action.help == _OF_A_GROUP):
             name = f"--{action.dest}" if flag and flags else action.metavar or action.dest if flags else action.dest
-            rows.append((f"`{name}`", f"{_type(action)}, {_default(action)}", line(action.help)))
-    return _rows(("setting", "type, default", "meaning"), rows)
+            rows.append((f"`{name}`", f"{_type(action)}; {_default(action)}", line(action.help)))
+    return _rows(("setting", "type; default", "meaning"), rows)
 
 
 def _type(action: argparse.Action) -> str:
@@ -161,11 +179,14 @@ def shown(hint: Any) -> str:
     >>> shown(list[int] | None), shown(Literal["a", "b"])
     ('list of int', '`a`, `b`')
     """
-    if get_origin(hint) is Literal:
-        return ", ".join(f"`{each}`" for each in get_args(hint))
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(shown(each) for each in get_args(hint) if each is not type(None)))
     kind = get_origin(hint)
+    if kind is Literal:
+        return ", ".join(f"`{each}`" for each in get_args(hint))
+    if kind in (Union, types.UnionType):
+        literals = [value for each in get_args(hint) if get_origin(each) is Literal for value in get_args(each)]
+        others = [shown(each) for each in get_args(hint) if get_origin(each) is not Literal and each is not type(None)]
+        values = [", ".join(f"`{each}`" for each in dict.fromkeys(map(str, literals)))] if literals else []
+        return " or ".join(dict.fromkeys([*others, *values]))
     if kind is Callable:
         return "class"
     if isinstance(kind, type) and issubclass(kind, Iterable):
@@ -179,18 +200,7 @@ def shown(hint: Any) -> str:
 def _default(action: argparse.Action) -> str:
     if action.required:
         return "required"
-    if action.default is None or action.default == argparse.SUPPRESS:
-        return "`null`"
-    return f"`{plain(action.default)}`"
-
-
-def plain(value: Any) -> str:
-    """A value as YAML has it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(plain, value))}]"
-    return str(value) if str(value) else '""'
+    return f"`{plain(None if action.default == argparse.SUPPRESS else action.default)}`"
 
 
 def _rows(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

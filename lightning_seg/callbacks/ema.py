@@ -27,6 +27,9 @@ class EMA(EMAWeightAveraging):
 
     Args:
         decay: the share of the average that an update keeps, in [0, 1].
+        update_every_n_steps: optimiser steps from one update to the next; 0: none by steps.
+        update_starting_at_step: step, from 0, before which there is no update; null: 0.
+        update_starting_at_epoch: epoch, from 0, from whose end on every end of an epoch is an update, too; null: none.
         kwargs: Lightning's other options.
     """
 

@@ -79,6 +79,7 @@ def test_ids_fit_the_smallest_type_whatever_the_masks_are_stored_in(classes: int
     assert labels.unique().tolist() == [classes - 1]
 
 
+@pytest.mark.runs
 def test_compiled_or_not_and_on_any_number_of_threads_to_the_bit() -> None:
     compiled, plain = JustInTime(threshold=0), JustInTime()
     before = torch.get_num_threads()

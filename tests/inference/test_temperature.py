@@ -65,6 +65,7 @@ def test_a_pixel_that_no_mask_covers_is_sure_of_nothing() -> None:
         assert torch.equal(sure_label_map(scores, (8, 8), (8, 8), temperature)[1], torch.full((8, 8), 0.25))
 
 
+@pytest.mark.runs
 def test_compiled_or_not_and_on_any_number_of_threads_to_the_bit() -> None:
     """Processes may begin to use the compiled form at different images, and have different numbers of threads."""
     compiled, plain = JustInTime(threshold=0), JustInTime()

@@ -130,6 +130,7 @@ def test_taps_are_the_interpolations_own_weights(sizes: tuple[int, int, int, int
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
 
 
+@pytest.mark.runs
 def test_compiled_or_not_to_the_bit() -> None:
     """One graph for all sizes, so that evaluation may start to use it at any image."""
     compiled, plain = JustInTime(threshold=0), JustInTime()

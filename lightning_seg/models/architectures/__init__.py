@@ -28,24 +28,38 @@ def add_architectures_config(cfg: "CfgNode") -> None:
     eomt.POS_EMBED_RESCALE = 2.0
     # The height and width that the position embeddings are made for; other sizes interpolate them.
     eomt.IMAGE_SIZE = 512
+    # Side of a patch, in pixels.
     eomt.PATCH_SIZE = 16
+    # Channels of a patch.
     eomt.HIDDEN_SIZE = 384
+    # Layers of the ViT.
     eomt.NUM_HIDDEN_LAYERS = 12
+    # Heads of each attention.
     eomt.NUM_ATTENTION_HEADS = 6
+    # Hidden channels of a layer's feed-forward network, as a multiple of HIDDEN_SIZE.
     eomt.MLP_RATIO = 4
+    # Whether that network is gated, as in DINOv2's giant ViT.
     eomt.USE_SWIGLU_FFN = False
+    # What multiplies the output of each part of a layer before training.
     eomt.LAYERSCALE_VALUE = 1.0
+    # Share of the samples for which training skips a part of a layer.
     eomt.DROP_PATH_RATE = 0.0
+    # Tokens that stand for no patch, beside the class token.
     eomt.NUM_REGISTER_TOKENS = 4
     # Each doubles the size of the masks.
     eomt.NUM_UPSCALE_BLOCKS = 2
     # How many of the last layers see the queries.
     eomt.NUM_BLOCKS = 3
+    # Queries: the classes and masks that an image gets at most.
     eomt.NUM_QUERIES = 100
+    # Whether training keeps ever fewer queries to their masks, and evaluation none; else all are kept, always.
     eomt.ATTN_MASK_ANNEALING_ENABLED = True
-    # Counted as SOLVER.STEPS are, and stretched to the run as these. Empty: as published, from 1/6 to 5/6 of the run.
+    # Steps at which a layer begins to keep fewer, one for each of NUM_BLOCKS. Counted as SOLVER.STEPS are, and
+    # stretched to the run as these. Empty: as published, from 1/6 to 5/6 of the run.
     eomt.ATTN_MASK_ANNEALING_START_STEPS = ()
+    # Steps at which a layer keeps none.
     eomt.ATTN_MASK_ANNEALING_END_STEPS = ()
+    # Exponent of the fall between the two; 1: a straight line.
     eomt.POLY_POWER = 0.9
 
 
