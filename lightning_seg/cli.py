@@ -24,7 +24,7 @@ from lightning_seg.config_paths import SETTLED
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import ConfigError, DataError, LaunchError, LightningSegError
 from lightning_seg.files import naming_full_disk, use_utf8
-from lightning_seg.launching.plan import resolve_processes
+from lightning_seg.launching.plan import Plan, resolve_processes
 from lightning_seg.launching.starters import late_rank
 from lightning_seg.lightning_internals import kill_started_processes
 from lightning_seg.loggers import downloaded, without_missing
@@ -173,7 +173,9 @@ class SegmentationCLI(LightningCLI):
         trainer, command = self._get(self.config_init, "trainer"), str(self.subcommand)
         self.preflight.check_channels(*(self._get(self.config_init, name) for name in ("model", "data")))
         if command == "fit":
-            self._check_training(as_list(trainer.callbacks))
+            plan = self._check_training(as_list(trainer.callbacks))
+            if trainer.log_every_n_steps is None:
+                kwargs["log_every_n_steps"] = plan.log_interval
         predictions = None
         if command == "predict":
             self.run, predictions = predicting.begin(
@@ -194,8 +196,8 @@ class SegmentationCLI(LightningCLI):
             self.choice.withdraw(self.run)
             raise
 
-    def _check_training(self, callbacks: list[pl.Callback]) -> None:
-        """Refuse a training that would fail; a dry run ends here.
+    def _check_training(self, callbacks: list[pl.Callback]) -> Plan:
+        """Refuse a training that would fail, and say how large it is; a dry run ends here.
 
         Args:
             callbacks: the user's.
@@ -205,9 +207,10 @@ class SegmentationCLI(LightningCLI):
         self.preflight.check_callbacks(model, callbacks)
         if self.preflight.dry:
             self.preflight.attempt(lambda: self._try_trainer(callbacks))
-        self.preflight.check_training(model, data, self.choice.path, self.choice.step)
+        plan = self.preflight.check_training(model, data, self.choice.path, self.choice.step)
         if self.preflight.dry:
             sys.exit(0)
+        return plan
 
     def _build_trainer(self, **kwargs: Any) -> pl.Trainer:
         try:

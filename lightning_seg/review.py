@@ -13,7 +13,7 @@ import yaml
 from jsonargparse import SUPPRESS, ActionYesNo, ArgumentError, Namespace
 
 from lightning_seg.arguments import MergingConfigFile, Parser
-from lightning_seg.checkpoints.evaluated import checkpoint_in, config_of_checkpoint
+from lightning_seg.checkpoints.evaluated import checkpoint_in, chooses_model, config_of_checkpoint
 from lightning_seg.checkpoints.lock import claim_folder, release_folders
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, LightningSegError
@@ -93,7 +93,7 @@ def parse(args: Sequence[str]) -> Namespace:
     arguments = list(args)
     if (found := config_of_checkpoint(["validate", *arguments])) is not None:
         arguments[:0] = ["--config", str(found)]
-    elif not any(one.startswith(("-c", "--config")) for one in arguments):
+    elif not chooses_model(arguments):
         arguments[:0] = ["--model.config", "unused"]  # only the data matters
     settings = parser.parse_args(arguments)
     if (settings.apply is None) != (settings.write_ignored is None):

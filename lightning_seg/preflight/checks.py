@@ -149,8 +149,8 @@ class Preflight:
 
     def check_training(
         self, model: SegmentationModule, data: SegmentationDataModule, folder: Path, resumed_step: int | None
-    ) -> None:
-        """Check what needs model and data; a dry run then prints its table.
+    ) -> Plan:
+        """Check what needs model and data, and say how large the training is; a dry run then prints its table.
 
         Raises:
             LaunchError: names all problems, also those of earlier checks.
@@ -180,6 +180,7 @@ class Preflight:
                     ]
                 )
         self.refuse()
+        return plan
 
     def _compare_training(self, model: SegmentationModule, data: SegmentationDataModule, plan: Plan) -> None:
         """Check that optimiser, schedule and, in a dry run, the order of the epoch fit the checkpoint."""
