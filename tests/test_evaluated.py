@@ -151,7 +151,9 @@ def test_a_config_named_by_a_variable_is_one(
     assert yaml.safe_load(capsys.readouterr().out)["seed_everything"] == seed
 
 
-@pytest.mark.parametrize("given", [["--config", "part.yaml"], ["--config=part.yaml"], ["-c", "part.yaml"], ["-cpart.yaml"]])
+@pytest.mark.parametrize(
+    "given", [["--config", "part.yaml"], ["--config=part.yaml"], ["-c", "part.yaml"], ["-cpart.yaml"]]
+)
 def test_a_config_without_a_model_is_laid_over_that_of_the_run(
     experiment: Experiment, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str]
 ) -> None:

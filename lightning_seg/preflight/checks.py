@@ -131,8 +131,9 @@ class Preflight:
         """
         self._callbacks = callbacks
         self.problems += callback_problems(callbacks)
-        self.problems += averaging_problems(callbacks, self.settings.trainer.precision) + mode_problems(callbacks)
-        self.problems += name_problems(callbacks, validation_figures(model, self.settings))
+        self.problems += averaging_problems(callbacks, self.settings.trainer.precision)
+        figures = validation_figures(model, self.settings)
+        self.problems += mode_problems(callbacks, figures) + name_problems(callbacks, figures)
         accumulate = self.settings.trainer.accumulate_grad_batches
         factors = changing_accumulation(callbacks)
         if problem := accumulation_problem(factors, accumulate, scales=model.optimisation.scale_lr):
