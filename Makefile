@@ -6,6 +6,8 @@
 # make test-all  as make test, with all of the matrices of which it runs a part
 # make bench     set up, then measure what README.md and benchmarks/README.md claim, and fail where it does not hold:
 #                at most 30 minutes on two CPU cores with nothing else to do; BENCH="--only data.py": a part of it
+# make prove     set up, then train CamVid's recipe (40 minutes on two CPU cores), and fail where it does not reach README.md's
+#                figure; PROVE="--camvid FOLDER --seeds 1 2 3"
 # make coverage  the tests, and which branches no test takes; TESTS names tests or options of pytest
 # make mutate    puts small errors into the code and lists those that no test notices; ROOMS names rooms and options
 # make lock      choose the locked versions anew (needs uv)
@@ -17,6 +19,7 @@ PYTHON ?= python3
 VENV ?= .venv
 LATEST ?=
 BENCH ?=
+PROVE ?=
 UV ?= uv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.lightning_seg-$(if $(LATEST),latest,installed)
@@ -29,7 +32,7 @@ TESTS ?=
 ROOMS ?=
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install train check docs test test-all coverage mutate lint bench lock clean
+.PHONY: install train check docs test test-all coverage mutate lint bench prove lock clean
 
 install: $(STAMP)
 
@@ -65,6 +68,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/claims.py $(BENCH)
+
+prove: $(STAMP)
+	$(BIN)/python benchmarks/prove.py $(PROVE)
 
 lock:
 	echo "setuptools\nwheel" | $(UV) pip compile - --universal --python-version 3.10 --generate-hashes --no-header \

@@ -166,11 +166,11 @@ def voc(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader:
     return VOC(root=".", split="val")
 
 
-def camvid(root: Path, stems: list[str], size: tuple[int, int] = SIZE) -> Reader:
+def camvid(root: Path, stems: list[str], size: tuple[int, int] = SIZE, split: str = "test") -> Reader:
     for index, stem in enumerate(stems):
-        save_image(root / "test" / f"{stem}.png", index, size)
-        save(root / "testannot" / f"{stem}.png", stored(truth(index, size), [0, 1, 2], 11))
-    return CamVid(root=".", split="test")
+        save_image(root / split / f"{stem}.png", index, size)
+        save(root / f"{split}annot" / f"{stem}.png", stored(truth(index, size), [0, 1, 2], 11))
+    return CamVid(root=".", split=split)
 
 
 def coco_stuff(root: Path, stems: list[str], size: tuple[int, int] = SIZE, split: str = "val") -> Reader:
