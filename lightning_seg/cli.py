@@ -24,9 +24,9 @@ from lightning_seg.config_paths import SETTLED
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import ConfigError, DataError, LaunchError, LightningSegError
 from lightning_seg.files import naming_full_disk, use_utf8
-from lightning_seg.launching.plan import resolve_processes
+from lightning_seg.launching.plan import Plan, resolve_processes
 from lightning_seg.launching.starters import late_rank
-from lightning_seg.lightning_internals import kill_started_processes
+from lightning_seg.lightning_internals import is_main_process, kill_started_processes
 from lightning_seg.loggers import downloaded, without_missing
 from lightning_seg.preflight.checks import Preflight
 from lightning_seg.running import calibrating, exported, predicting
@@ -47,16 +47,17 @@ class SegmentationCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         register_strategies()
+        given = list(sys.argv[1:] if args is None else args)
         environment = {"default_env": True}
         try:
             super().__init__(
-                exported.module_for(sys.argv[1:] if args is None else args),
+                exported.module_for(given),
                 SegmentationDataModule,
                 save_config_callback=None,  # instantiate_trainer saves it
                 parser_class=Parser,
                 parser_kwargs={**environment, **{command: dict(environment) for command in self.subcommands()}},
                 auto_configure_optimizers=False,
-                args=None if args is None else list(args),
+                args=given,
             )
         finally:
             release_folders()  # a caller in Python lives on
@@ -95,8 +96,8 @@ class SegmentationCLI(LightningCLI):
         return parser
 
     def parse_arguments(self, parser: Parser, args: Any) -> None:  # type: ignore[override]
-        """Parse the arguments. Lightning's method would warn if a caller in Python gives arguments."""
-        arguments = exported.complete(sys.argv[1:] if args is None else args)
+        """Parse the arguments, after those of the evaluated run or exported file."""
+        arguments = exported.complete(args)
         found = None if configured_by_environment(parser) else config_of_checkpoint(arguments)
         if found is not None:
             arguments[1:1] = ["--config", str(found)]  # so that flags win over it
@@ -128,9 +129,7 @@ class SegmentationCLI(LightningCLI):
             settings.name = next((Path(str(file)).stem for file in configs if file is not None), "default")
         settings.trainer.logger = without_missing(settings.trainer.logger)
         self.choice = RunChoice(self.root, settings.name, trains=self.subcommand == "fit")
-        self.preflight = Preflight(
-            str(self.subcommand), settings, os.environ, first=getattr(rank_zero_only, "rank", 0) == 0
-        )
+        self.preflight = Preflight(str(self.subcommand), settings, os.environ, first=is_main_process())
         self.preflight.check_launch()
         self.preflight.check_checkpoint(self._resolve_checkpoint)
         self.preflight.check_folder(self.choice.path)
@@ -173,7 +172,9 @@ class SegmentationCLI(LightningCLI):
         trainer, command = self._get(self.config_init, "trainer"), str(self.subcommand)
         self.preflight.check_channels(*(self._get(self.config_init, name) for name in ("model", "data")))
         if command == "fit":
-            self._check_training(as_list(trainer.callbacks))
+            plan = self._check_training(as_list(trainer.callbacks))
+            if trainer.log_every_n_steps is None:
+                kwargs["log_every_n_steps"] = plan.log_interval
         predictions = None
         if command == "predict":
             self.run, predictions = predicting.begin(
@@ -194,8 +195,8 @@ class SegmentationCLI(LightningCLI):
             self.choice.withdraw(self.run)
             raise
 
-    def _check_training(self, callbacks: list[pl.Callback]) -> None:
-        """Refuse a training that would fail; a dry run ends here.
+    def _check_training(self, callbacks: list[pl.Callback]) -> Plan:
+        """Refuse a training that would fail, and say how large it is; a dry run ends here.
 
         Args:
             callbacks: the user's.
@@ -205,9 +206,10 @@ class SegmentationCLI(LightningCLI):
         self.preflight.check_callbacks(model, callbacks)
         if self.preflight.dry:
             self.preflight.attempt(lambda: self._try_trainer(callbacks))
-        self.preflight.check_training(model, data, self.choice.path, self.choice.step)
+        plan = self.preflight.check_training(model, data, self.choice.path, self.choice.step)
         if self.preflight.dry:
             sys.exit(0)
+        return plan
 
     def _build_trainer(self, **kwargs: Any) -> pl.Trainer:
         try:

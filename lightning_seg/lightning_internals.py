@@ -10,6 +10,7 @@ from argparse import Action
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
 
 OVERRIDDEN = {
     "pytorch_lightning.cli.LightningCLI._prepare_subcommand_parser": "fit alone has --dry_run",
@@ -72,10 +73,21 @@ def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     return callbacks
 
 
+def is_main_process() -> bool:
+    """Whether this is the first process of a run; it is known from the environment, before there is a trainer."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
 def logged_step(trainer: pl.Trainer) -> int:
     """The step, from 0, at which Lightning logs now; the figures of callbacks belong there, too."""
     step: int = trainer.fit_loop.epoch_loop._batches_that_stepped
     return step
+
+
+def logs_step(trainer: pl.Trainer, step: int) -> bool:
+    """Whether Lightning logs the figures of this optimiser step, from 1; it sets the interval without declaring it."""
+    interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return bool(interval) and step % interval == 0
 
 
 def log_from(trainer: pl.Trainer, step: int) -> None:

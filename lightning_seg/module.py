@@ -212,8 +212,8 @@ class SegmentationModule(EvaluatingModule):
             self._has_weights = True
 
     def on_fit_start(self) -> None:
-        callbacks = callbacks_of(self.trainer)
-        if problems := averaging_problems(callbacks, self.trainer.precision) + mode_problems(callbacks):
+        callbacks, figures = callbacks_of(self.trainer), self.figures("val")
+        if problems := averaging_problems(callbacks, self.trainer.precision) + mode_problems(callbacks, figures):
             raise ConfigError(problems[0])
         if any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
             self.trainer.strategy.setup_optimizers(self.trainer)  # again: its batch changes steps and rates

@@ -1,31 +1,29 @@
 """Lists the labels that are probably wrong: ``python -m lightning_seg.review --ckpt_path P [--split train]``."""
 
-import hashlib
-import json
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
+import torch
 import yaml
 from jsonargparse import SUPPRESS, ActionYesNo, ArgumentError, Namespace
 
 from lightning_seg.arguments import MergingConfigFile, Parser
-from lightning_seg.checkpoints.evaluated import checkpoint_in, config_of_checkpoint
+from lightning_seg.checkpoints.evaluated import checkpoint_in, chooses_model, config_of_checkpoint
 from lightning_seg.checkpoints.lock import claim_folder, release_folders
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, LightningSegError
-from lightning_seg.files import replacing, sha256, use_utf8
+from lightning_seg.files import sha256, use_utf8
 from lightning_seg.machine import usable_cpus
 from lightning_seg.module import SegmentationModule
+from lightning_seg.reviewing.decisions import read_decisions
 from lightning_seg.reviewing.folds import Folds
-from lightning_seg.reviewing.judging import Judge, Processes, begin_together, dataset_of
-from lightning_seg.reviewing.masks import read_decisions, write_ignored
-from lightning_seg.reviewing.page import write_page
-from lightning_seg.reviewing.ranking import rank
+from lightning_seg.reviewing.judging import Judge, Processes, begin_together
+from lightning_seg.reviewing.masks import write_ignored
 from lightning_seg.reviewing.record import FOLDS, RESULTS, ReviewFolder
+from lightning_seg.reviewing.results import write_results
 from lightning_seg.structures import Sample, summarise
 from lightning_seg.trained.module_network import ModuleNetwork, find_device, load_checkpoint
 from lightning_seg.training import fit
@@ -93,7 +91,7 @@ def parse(args: Sequence[str]) -> Namespace:
     arguments = list(args)
     if (found := config_of_checkpoint(["validate", *arguments])) is not None:
         arguments[:0] = ["--config", str(found)]
-    elif not any(one.startswith(("-c", "--config")) for one in arguments):
+    elif not chooses_model(arguments):
         arguments[:0] = ["--model.config", "unused"]  # only the data matters
     settings = parser.parse_args(arguments)
     if (settings.apply is None) != (settings.write_ignored is None):
@@ -137,8 +135,7 @@ def reviewed_data(settings: Namespace, part: str) -> SegmentationDataModule:
 def _review(settings: Namespace) -> None:
     processes = Processes.of_environment()
     path = _checkpoint_of(settings)
-    device = f"cuda:{processes.local_rank}" if settings.device == "cuda" and processes.count > 1 else settings.device
-    network = _load(path, device)
+    network = _load(path, processes.device(settings.device))
     data = reviewed_data(settings.data, settings.split)
     _refuse_other_classes(network, path, data)
     listing = data.listings.complete(settings.split)
@@ -156,7 +153,7 @@ def _review(settings: Namespace) -> None:
         judge.judge(left, min(usable_cpus(processes.count), _MOST_WORKERS))
         failures = [text for texts in processes.share(judge.failures) for text in texts]
         if processes.rank == 0:
-            _write_results(settings, folder, judge)
+            _write_results(settings, judge)
         processes.share(None)
     _refuse_failures(failures, listing.samples)
 
@@ -170,7 +167,7 @@ def _review_folds(settings: Namespace) -> None:
     config = config_of_checkpoint(["validate", "--ckpt_path", settings.ckpt_path])
     if config is None:
         raise ConfigError(f"--folds repeats the training of a run: give --ckpt_path a run folder, not {path}")
-    find_device(settings.device)
+    device = find_device(settings.device)
     data = reviewed_data(settings.data, settings.split)
     listing = data.listings.complete(settings.split)
     output = _output_of(settings, path)
@@ -191,13 +188,13 @@ def _review_folds(settings: Namespace) -> None:
     for number, members in enumerate(positions):
         path = folds.checkpoint(number, lambda file, options: fit(file, options).path)
         claim_folder(folder.path, predicts=True)  # a training releases all
-        network = _load(path, settings.device)
+        network = _load(path, device)
         _refuse_other_classes(network, path, data)
         judge = Judge(network, listing, folder, processes)
         left = [position for position in members if listing.samples[position].name not in done]
         judge.judge(left, min(usable_cpus(1), _MOST_WORKERS))
         failures += judge.failures
-    _write_results(settings, folder, judge)
+    _write_results(settings, judge)
     _refuse_failures(failures, listing.samples)
 
 
@@ -206,10 +203,10 @@ def _checkpoint_of(settings: Namespace) -> Path:
     return checkpoint_in(path) if path.is_dir() else path
 
 
-def _load(path: Path, device: str) -> ModuleNetwork:
+def _load(path: Path, device: torch.device) -> ModuleNetwork:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return load_checkpoint(path, find_device(device))
+        return load_checkpoint(path, device)
 
 
 def _refuse_other_classes(network: ModuleNetwork, path: Path, data: SegmentationDataModule) -> None:
@@ -232,43 +229,11 @@ def _output_of(settings: Namespace, checkpoint: Path) -> Path:
     return run / (f"review_{settings.split}" if settings.folds is None else f"review_{settings.split}_folds")
 
 
-def _write_results(settings: Namespace, folder: ReviewFolder, judge: Judge) -> None:
-    samples = {sample.name: sample for sample in judge.listing.samples}
-    folder.join(judge.listing.samples)
-    found, total = rank(folder.judged, settings.most)
-    names = judge.network.images.info.names
-    suspects = []
-    for suspect in found:
-        region = suspect.region
-        suspects.append(
-            {
-                "id": _id_of(suspect.image, region),
-                "image": suspect.image,
-                "mask": str(samples[suspect.image].mask),
-                "score": suspect.score,
-                "elsewhere": suspect.elsewhere,
-                **region,
-                "label": names[region["label"]],
-                "predicted": names[region["predicted"]],
-            }
-        )
-    source = {
-        "id": hashlib.sha256(json.dumps(folder.made_with, sort_keys=True).encode()).hexdigest()[:16],
-        "split": settings.split,
-        "classes": list(names),
-        "data": settings.dumped,
-    }
-    with replacing(folder.path / "suspects.json", "w") as file:
-        json.dump({**source, "found": total, "suspects": suspects}, file, indent=1)
-    write_page(folder.path, suspects[: settings.shown], source, dataset_of(judge.network, judge.listing))
-    print(f"{total} suspects in {len(samples)} images; {min(total, settings.most)} are listed in")
+def _write_results(settings: Namespace, judge: Judge) -> None:
+    total = write_results(judge, settings.split, settings.dumped, settings.most, settings.shown)
+    print(f"{total} suspects in {len(judge.listing.samples)} images; {min(total, settings.most)} are listed in")
     for name in RESULTS:
-        print(f"  {folder.path / name}")
-
-
-def _id_of(image: str, region: dict[str, Any]) -> str:
-    told = json.dumps([image, region["label"], region["predicted"], region["box"], region["counts"]])
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+        print(f"  {judge.folder.path / name}")
 
 
 def _apply(settings: Namespace) -> None:

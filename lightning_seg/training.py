@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg.arguments import UsageError
+from lightning_seg.checkpoints.runs import choose_checkpoint
 from lightning_seg.cli import SegmentationCLI
 from lightning_seg.errors import ConfigError
 from lightning_seg.metrics import Report
@@ -19,7 +20,7 @@ class Run:
 
     Attributes:
         path: the run folder.
-        checkpoint: the best one by val mIoU, else the last one, or None if none was written.
+        checkpoint: the best one, as ``--ckpt_path best`` chooses, else the last one, or None if none was written.
         report: the figures of the last validation, or None without validation data.
     """
 
@@ -47,9 +48,8 @@ def fit(config: str | Path | Sequence[str | Path], overrides: Mapping[str, Any] 
         command = SegmentationCLI(["fit", *options])
     except UsageError as error:
         raise ConfigError(error.problem) from None
-    folder = command.run.checkpoints
-    found = (path for path in (folder / "best.ckpt", folder / "last.ckpt") if path.exists())
-    return Run(command.run.path, next(found, None), command.model.report)
+    found = (choose_checkpoint(command.run.checkpoints, which) for which in ("best", "last"))
+    return Run(command.run.path, next(filter(None, found), None), command.model.report)
 
 
 def _as_option(value: Any) -> str:

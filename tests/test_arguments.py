@@ -111,3 +111,15 @@ def test_defaults_that_are_no_texts_can_be_written_and_read(capsys: pytest.Captu
         assert timer["init_args"]["interval"] == "step"
         assert average["init_args"]["device"] == "cpu"
         Path("saved.yaml").write_text(printed)
+
+
+def test_a_message_names_no_file_of_an_earlier_command(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("torn.yaml").write_text("trainer: {")
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", "torn.yaml"])
+    assert capsys.readouterr().err.startswith("error: torn.yaml: ")
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", "a.yaml", "--trainer.max_epoch", "3"])
+    message = capsys.readouterr().err
+    assert "did you mean trainer.max_epochs" in message
+    assert "torn.yaml" not in message

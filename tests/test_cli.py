@@ -191,6 +191,22 @@ def test_saved_config_reproduces_the_run(experiment: Experiment, tmp_path: Path)
     assert logged(runs / "version_1", "val/mIoU") == logged(runs / "version_0", "val/mIoU")
 
 
+@pytest.mark.parametrize(("given", "interval", "points"), [(None, 3, 2), (50, 50, 0)])
+def test_the_loss_of_few_images_is_logged_unless_it_is_set(
+    experiment: Experiment, tmp_path: Path, given: int | None, interval: int, points: int
+) -> None:
+    config = experiment()  # 6 samples, 2 a batch, 2 epochs
+    settings = yaml.safe_load(config.read_text())
+    settings["trainer"] |= {"log_every_n_steps": given, "limit_val_batches": 0}
+    config.write_text(yaml.safe_dump(settings))
+    ran = SegmentationCLI(["fit", "--config", str(config)])
+    assert ran.trainer.log_every_n_steps == interval  # type: ignore[attr-defined]
+    assert (ran.run.path / "metrics.csv").exists() == bool(points)
+    assert not points or len(logged(ran.run.path, "train/loss")) == points
+    saved = yaml.safe_load((ran.run.path / "config.yaml").read_text())
+    assert saved["trainer"]["log_every_n_steps"] == given
+
+
 def test_predictions_keep_folders_and_sizes(experiment: Experiment, scenes: Path, tmp_path: Path) -> None:
     config = str(
         experiment(eval_transforms=[{"class_path": "albumentations.Resize", "init_args": {"height": 32, "width": 32}}])

@@ -1,6 +1,7 @@
 """What a new user sees of a run: figures and steps that agree with its files, and no notice that asks for nothing."""
 
 import csv
+import logging
 import os
 import re
 import warnings
@@ -77,6 +78,14 @@ def test_other_warnings_stay(message: str) -> None:
         silence_lightning()
         warnings.warn(message, UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in said] == [message]
+
+
+def test_a_second_command_of_a_process_filters_no_more() -> None:
+    silence_lightning()
+    filters = logging.getLogger("pytorch_lightning.utilities.rank_zero").filters
+    before = list(filters)
+    silence_lightning()
+    assert filters == before
 
 
 def test_pictures_of_several_sizes_have_one_frame(

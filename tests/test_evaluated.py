@@ -18,6 +18,9 @@ from tests.runs import save
 
 Experiment = Callable[..., Path]
 
+PART = "{data: {eval_batch_size: 3}, model: {absent_classes: mmseg}}"
+"""A configuration that chooses no model."""
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
@@ -60,12 +63,23 @@ def test_a_checkpoint_names_the_configuration_of_its_run(run: Path) -> None:
         ["validate", "--ckpt_path", "best"],
         ["validate", "--ckpt_path", "wandb://a/b/model-c:best"],
         ["validate", "--model", "part.yaml", "--ckpt_path", "MOVED"],
+        ["validate", "--config", "PART", "--model", "part.yaml", "--ckpt_path", "PATH"],
+        ["validate", "--config", "PART", "-cWHOLE", "--ckpt_path", "PATH"],
+        ["validate", "--config", "PART", "--config=WHOLE", "--ckpt_path", "PATH"],
+        ["validate", "-c", "LINKED", "--ckpt_path", "PATH"],
+        ["validate", "-c", "TORN", "--ckpt_path", "PATH"],
+        ["validate", "-c", "EMPTY", "--ckpt_path", "PATH"],
     ],
 )
 def test_what_names_a_configuration_itself_is_left_as_it_is(run: Path, arguments: list[str]) -> None:
-    moved = run.parents[2] / "moved.ckpt"
-    moved.touch()
-    paths = {"PATH": str(run), "MOVED": str(moved)}
+    root = run.parents[2]
+    paths = {"PATH": str(run), "MOVED": str(root / "moved.ckpt")}
+    (root / "moved.ckpt").touch()
+    for name, text in {
+        "PART": PART, "WHOLE": "model: {config: x}", "LINKED": "model: x.yaml", "TORN": "data: {", "EMPTY": "",
+    }.items():  # fmt: skip
+        (root / name).write_text(text)
+        paths |= {f"{before}{name}": f"{before}{root / name}" for before in ("", "-c", "--config=")}
     assert config_of_checkpoint([paths.get(argument, argument) for argument in arguments]) is None
 
 
@@ -135,6 +149,23 @@ def test_a_config_named_by_a_variable_is_one(
     with pytest.raises(SystemExit):
         main([command, "--ckpt_path", str(run), "--print_config"])
     assert yaml.safe_load(capsys.readouterr().out)["seed_everything"] == seed
+
+
+@pytest.mark.parametrize(
+    "given", [["--config", "part.yaml"], ["--config=part.yaml"], ["-c", "part.yaml"], ["-cpart.yaml"]]
+)
+def test_a_config_without_a_model_is_laid_over_that_of_the_run(
+    experiment: Experiment, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str]
+) -> None:
+    settings = yaml.safe_load(experiment().read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**settings, "seed_everything": 5}))
+    (tmp_path / "part.yaml").write_text(PART)
+    with pytest.raises(SystemExit):
+        main(["validate", *given, "--ckpt_path", str(run), "--print_config"])
+    found = yaml.safe_load(capsys.readouterr().out)
+    assert (found["seed_everything"], found["model"]["config"]) == (5, settings["model"]["config"])
+    assert (found["data"]["eval_batch_size"], found["model"]["absent_classes"]) == (3, "mmseg")
+    assert found["data"]["root"] == settings["data"]["root"]
 
 
 def test_commands_on_a_run_folder(

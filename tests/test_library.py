@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +13,12 @@ import torch
 from PIL import Image
 
 import lightning_seg
+from lightning_seg import training
+from lightning_seg.checkpoints.runs import RunFolder
 from lightning_seg.data import Folder
 from lightning_seg.errors import ConfigError, LightningSegError
 from tests.conftest import TINY_OVERRIDES
+from tests.runs import save
 from tests.training import make
 
 
@@ -37,6 +41,20 @@ def test_fit_is_the_commands_own_run(experiment: Callable[..., Path]) -> None:
     assert torch.load(run.checkpoint, weights_only=True)["epoch"] in (0, 1)
     assert run.report is not None
     assert 0 <= run.report.averages["mIoU"] <= 1
+
+
+def test_the_best_checkpoint_is_that_of_any_callback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path, "n", "version_0")
+    folder.checkpoints.mkdir(parents=True)
+    command = SimpleNamespace(run=folder, model=SimpleNamespace(report=None))
+    monkeypatch.setattr(training, "SegmentationCLI", lambda arguments: command)
+    assert lightning_seg.fit("a.yaml").checkpoint is None
+    last = save(folder.checkpoints / "last.ckpt", 9, 0)
+    assert lightning_seg.fit("a.yaml").checkpoint == last
+    best = folder.checkpoints / "epoch-3.ckpt"
+    state = {"best_k_models": {str(best): 0.5}, "monitor": "val/mIoU"}
+    torch.save({"state_dict": {}, "global_step": 5, "callbacks": {"ModelCheckpoint{'mode': 'max'}": state}}, best)
+    assert lightning_seg.fit("a.yaml").checkpoint == best
 
 
 def test_a_mistake_is_an_exception_with_the_commands_message(experiment: Callable[..., Path], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from lightning_seg.launching.monitors import mode_problems, name_problems, plate
 from tests.models.samples import make_batch
 from tests.training import fit, make
 
-FIGURES = ["val/loss", "val/mIoU", "val/IoU/house"]
+FIGURES = ["val/loss", "val/mIoU", "val/ECE", "val/IoU/house"]
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,15 @@ FIGURES = ["val/loss", "val/mIoU", "val/IoU/house"]
         (ModelCheckpoint(monitor="val/IoU/house"), "ModelCheckpoint has mode min, but monitors val/IoU/house"),
         (EarlyStopping("val/mIoU", mode="max"), None),
         (EarlyStopping("val/loss"), None),
+        (EarlyStopping("val/ECE"), None),
+        (EarlyStopping("val/ECE", mode="max"), "monitors val/ECE, which is better the lower: set mode: min"),
+        (EarlyStopping("val/distance"), None),  # of the user's own callback
         (EarlyStopping("mine", mode="max"), None),
         (ModelCheckpoint(every_n_epochs=1), None),
     ],
 )
 def test_a_mode_that_contradicts_the_figure(callback: Any, says: str | None) -> None:
-    found = mode_problems([callback])
+    found = mode_problems([callback], FIGURES)
     assert (says is None and found == []) or says in found[0]
 
 

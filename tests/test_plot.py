@@ -291,3 +291,10 @@ def test_settings_of_one_group_stand_together() -> None:
     runs = [Run(name, Path(), settings=settings) for name, settings in (("a", first), ("b", second))]
     order = ["model.config", "model.criterion", "model.criterion.eps", "model.compile", "data.batch_size", "name"]
     assert [*differing_settings(runs)] == order
+
+
+def test_a_run_without_a_counted_pixel_has_no_figure(runs: list[Path], tmp_path: Path) -> None:
+    figures = json.loads((runs[1] / "metrics.json").read_text())
+    (runs[1] / "metrics.json").write_text(json.dumps({**figures, "mIoU": None, "IoU": {"a": None, "b<c": None}}))
+    [legend] = draw_classes([read_run(run) for run in runs]).legends
+    assert legend.texts[1].get_text() == "name/version_1: mIoU – over 0 of 2 classes"

@@ -1,6 +1,8 @@
 """Damaged files of a run give one clear error that names the file, and never a wrong figure."""
 
+import errno
 import json
+import os
 import random
 import zipfile
 from pathlib import Path
@@ -8,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lightning_seg.errors import ConfigError, LightningSegError
+from lightning_seg.plot import main
 from lightning_seg.plotting.evaluated import read_evaluated
 from lightning_seg.plotting.figures_file import PARTS, read_figures
 from lightning_seg.plotting.runs import read_run
@@ -34,6 +38,7 @@ FIGURES: dict[str, Any] = {
         ({"confusion_matrix": [[1.5, 2], [3, 4]]}, r"confusion_matrix\[0\]\[0\] is '1.5', expected a count"),
         ({"num_images": -1}, "num_images is '-1', expected a count"),
         ({"weights": []}, r"weights is '\[\]', expected an object"),
+        ({"weights": {"path": 3}}, "weights.path is '3', expected a text"),
         ({"errors": {}}, r"errors is '\[\]', expected an object with boundary"),
         ({"calibration": {"ECE": 0.1, "bins": 3}}, "calibration.bins is '3', expected a list"),
         ({"slices": {"camera": {"left": {}}}}, r"slices.camera.left is '\[\]', expected an object with mIoU"),
@@ -95,3 +100,47 @@ def test_any_damage_is_an_error_of_this_project(tmp_path: Path) -> None:
     assert all("images.npz" in one or "metrics.json" in one for one in said)
     with zipfile.ZipFile(path / "images.npz") as archive:
         assert archive.testzip() is None
+
+
+def test_damaged_pictures_and_names_that_are_no_text_are_said(tmp_path: Path) -> None:
+    path = Path(run(tmp_path / "x/a", 60))
+    overlays = path / "predictions/overlays"
+    overlays.mkdir(parents=True)
+    (overlays / "empty.jpg").touch()
+    Image.new("RGB", (4, 4)).save(overlays / "whole.jpg")
+    (overlays / "whole.jpg").rename(overlays / os.fsdecode(b"\xff.jpg"))
+    main([str(path)])
+    page = (path / "plots/report.html").read_text(encoding="utf-8")
+    assert "empty.jpg cannot be read (UnidentifiedImageError)" in page
+    assert "<small>?</small>" in page
+    assert page.count("data:image/jpeg") == 1
+
+
+def test_names_of_all_kinds_are_drawn(tmp_path: Path) -> None:
+    path = Path(run(tmp_path / r"$\x$" / os.fsdecode(b"\xff"), 60))
+    figures = json.loads((path / "metrics.json").read_text())
+    figures["IoU"] = {rf"$\{name}$": value for name, value in figures["IoU"].items()}
+    (path / "metrics.json").write_text(json.dumps(figures))
+    (path / "metrics.csv").write_text("epoch,step,train/loss\n0,0,1.5\n0,1,1.0\n")
+    main([str(path)])
+    assert sorted(file.name for file in (path / "plots").iterdir()) == [
+        "classes.png", "confusion.png", "curves.png", "report.html"
+    ]  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_read_or_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(run(tmp_path / "x/a", 60))
+    (tmp_path / "file").touch()
+    for output in ("file", "file/below"):
+        with pytest.raises(SystemExit, match=rf"error: .*{output} cannot be written to \(.*\): give another --output"):
+            main([str(path), "--output", str(tmp_path / output)])
+
+    def closed(self: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", closed)
+    with pytest.raises(SystemExit):
+        main([str(path)])
+    assert "metrics.json cannot be read (Permission denied)" in capsys.readouterr().err

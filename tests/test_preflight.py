@@ -468,3 +468,13 @@ def test_folder(tmp_path: Path) -> None:
 
 def test_plan_without_limits() -> None:
     assert Plan(Processes(1), 2, 1, 10).total_steps == math.inf
+
+
+@pytest.mark.parametrize(
+    ("samples", "accumulate", "max_steps", "interval"),
+    [(300, 1, math.inf, 50), (98, 1, math.inf, 49), (98, 7, math.inf, 7), (98, 1, 5, 5), (None, 1, math.inf, 50)],
+)
+def test_figures_are_logged_in_each_epoch(
+    samples: int | None, accumulate: int, max_steps: float, interval: int
+) -> None:
+    assert Plan(Processes(1), 2, accumulate, samples, max_steps=max_steps).log_interval == interval

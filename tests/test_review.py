@@ -99,6 +99,19 @@ def test_what_is_judged_is_left_as_it_is(
     assert regions.read_bytes() == whole
     assert "1 of 3 images are judged in" in capsys.readouterr().err
     assert not [*(tmp_path / "out").glob("regions-*")]
+    pictures = sorted((tmp_path / "out/predictions").iterdir())
+    pictures[0].unlink()
+    pictures[1].write_bytes(b"")  # by a power cut
+    assert review(checkpoint, tmp_path / "out", "--split", "val") == first
+    assert "1 of 3 images are judged in" in capsys.readouterr().err
+    assert all(picture.stat().st_size for picture in pictures)
+
+
+def test_a_config_of_other_data_is_laid_over_that_of_the_run(checkpoint: Path, scenes: Path, tmp_path: Path) -> None:
+    other = yaml.safe_load((checkpoint / "config.yaml").read_text())["data"]["train"]
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({"data": {"val": other}}))
+    found = review(checkpoint, tmp_path / "out", "--split", "val", "--config", str(tmp_path / "other.yaml"))
+    assert {str(Path(one["mask"]).parent) for one in found["suspects"]} == {str(scenes / "train/masks")}
 
 
 def test_a_folder_of_another_review_is_refused(
@@ -113,6 +126,8 @@ def test_a_folder_of_another_review_is_refused(
     (tmp_path / "mine/notes.txt").write_text("keep")
     assert main([*other, "--output", str(tmp_path / "mine")]) == 1
     assert "mine holds files that no review wrote" in capsys.readouterr().err
+    assert main([*other, "--output", str(tmp_path / "mine/notes.txt")]) == 1
+    assert "notes.txt holds files that no review wrote" in capsys.readouterr().err
 
 
 def test_wrong_settings_are_refused(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

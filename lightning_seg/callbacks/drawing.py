@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.colours import show_colour
 from lightning_seg.data.labels.colours import colourise
+from lightning_seg.files import replacing
 from lightning_seg.structures import DatasetInfo, Placement
 
 RGBImage = NDArray[np.uint8]
@@ -22,6 +23,9 @@ _LONGEST_NAME = 42
 """Characters of a name that fit above a picture; of a longer one the end is shown."""
 
 _LONGEST_SIDE = 512
+_TALLEST = 3.0
+"""Height of a row of pictures by the width of one, at most; a file of a tall image has its limits."""
+
 _NAMED = 38
 """How many classes the legend names at most."""
 
@@ -87,19 +91,29 @@ def error_map(prediction: NDArray[Any], truth: NDArray[Any], info: DatasetInfo) 
 
 
 def draw_grid(examples: Sequence[Example], info: DatasetInfo, path: Path) -> None:
-    """Save one row for each example (image, truth, prediction, errors), with a legend of the classes below."""
+    """Save :func:`grid_of` some examples as a PNG, which is whole at every moment.
+
+    Raises:
+        DiskFullError: if there is no room.
+    """
+    from matplotlib import rc_context
+
+    with rc_context({"text.parse_math": False}), replacing(path, synced=False) as file:  # a name may hold $
+        grid_of(examples, info).savefig(file, format="png")
+
+
+def grid_of(examples: Sequence[Example], info: DatasetInfo) -> Any:
+    """A figure with a row for each example (image, truth, prediction, errors), and a legend of the classes below."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    aspect = examples[0].image.shape[0] / examples[0].image.shape[1]
+    aspect = min(_TALLEST, examples[0].image.shape[0] / examples[0].image.shape[1])
     figure = Figure(figsize=(12, len(examples) * (3 * aspect + 0.28) + 0.7), dpi=110, layout="constrained")
     axes = figure.subplots(len(examples), 4, squeeze=False)
     for row, example in zip(axes, examples, strict=True):
+        name = example.name.encode(errors="replace").decode()  # that of a file may be no valid text
         panels = (
-            (
-                example.name if len(example.name) <= _LONGEST_NAME else f"…{example.name[1 - _LONGEST_NAME :]}",
-                example.image,
-            ),
+            (name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}", example.image),
             ("truth", colourise(example.truth, info)),
             (f"prediction, mIoU {example.mean_iou:.3f}", colourise(example.prediction, info)),
             ("errors", error_map(example.prediction, example.truth, info)),
@@ -112,4 +126,4 @@ def draw_grid(examples: Sequence[Example], info: DatasetInfo, path: Path) -> Non
     colours += [("wrong", WRONG), ("ignored", info.ignore_colour)]
     legend = [Patch(color=show_colour(colour), label=name) for name, colour in colours]
     figure.legend(handles=legend, loc="outside lower center", ncols=min(8, len(legend)), fontsize=8, frameon=False)
-    figure.savefig(path)
+    return figure

@@ -4,6 +4,7 @@ import math
 
 import pytorch_lightning as pl
 from rich import get_console
+from rich.markup import escape
 from rich.table import Table
 
 from lightning_seg.metrics import Report
@@ -37,13 +38,13 @@ def result_table(report: Report) -> Table:
     iou = per_class["IoU"]
     ranked = sorted(iou, key=lambda name: (math.isnan(iou[name]), iou[name]))
     for name in ranked[:_MOST_CLASSES]:
-        table.add_row(name, *(_percent(values[name]) for values in per_class.values()), str(pixels[name]))
+        table.add_row(escape(name), *(_percent(values[name]) for values in per_class.values()), str(pixels[name]))
     others = (name for name in averages if name.removeprefix("m") not in per_class)
     table.caption = ", ".join(f"{name} {_percent(averages[name])}" for name in others)
     if report.over_classes:
         table.caption = f"mIoU {_percent(averages['mIoU'])}{report.over_classes}; {table.caption}"
     if report.error_budget is not None and report.error_budget.in_words:
-        table.caption += f"\nof mIoU, {report.error_budget.in_words}"
+        table.caption += f"\nof mIoU, {escape(report.error_budget.in_words)}"
     if len(ranked) > _MOST_CLASSES:
         table.caption += f"; {len(ranked) - _MOST_CLASSES} better or absent classes are in metrics.json"
     return table

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from lightning_seg.lightning_internals import logs_step
 from lightning_seg.structures import Batch
 
 
@@ -32,8 +33,7 @@ class Throughput(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self._images += len(batch)
-        interval = getattr(trainer, "log_every_n_steps", 50)
-        if interval and trainer.global_step and trainer.global_step % interval == 0:
+        if trainer.global_step and logs_step(trainer, trainer.global_step):
             rate = self._images * trainer.world_size / (time.perf_counter() - self._since)
             pl_module.log("perf/images_per_s", rate, batch_size=len(batch))
             self._restart()

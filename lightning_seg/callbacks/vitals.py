@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from lightning_seg.lightning_internals import logs_step
 from lightning_seg.structures import Batch
 
 
@@ -45,7 +46,7 @@ class Vitals(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        if _logs_step(trainer, trainer.global_step + 1):
+        if logs_step(trainer, trainer.global_step + 1):
             gradients = [
                 _wide(parameter.grad)
                 for group in optimizer.param_groups
@@ -58,7 +59,7 @@ class Vitals(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        if trainer.global_step and _logs_step(trainer, trainer.global_step):
+        if trainer.global_step and logs_step(trainer, trainer.global_step):
             passed = time.perf_counter() - self._since - self._validated
             pl_module.log("perf/data_wait", (self._waited - self._validated) / passed)
             device = pl_module.device
@@ -72,8 +73,3 @@ def _wide(gradient: Tensor) -> Tensor:
     """A gradient; in half precision its norm in float32, since its squares would be summed in half precision."""
     half = gradient.dtype in (torch.float16, torch.bfloat16)
     return torch.linalg.vector_norm(gradient, dtype=torch.float32) if half else gradient
-
-
-def _logs_step(trainer: pl.Trainer, step: int) -> bool:
-    interval = getattr(trainer, "log_every_n_steps", 50)
-    return bool(interval) and step % interval == 0

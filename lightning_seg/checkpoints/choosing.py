@@ -18,6 +18,7 @@ from lightning_seg.checkpoints.runs import (
     next_version,
 )
 from lightning_seg.errors import CheckpointError
+from lightning_seg.lightning_internals import is_main_process
 
 
 class RunChoice:
@@ -101,7 +102,7 @@ class RunChoice:
         """Claim the newest training before it is read, so that no other job trains in it; a dry run only looks."""
         self._first_of_new = next_version(self.root, self.name)
         newest = newest_training(self.root, self.name)
-        if newest is not None and getattr(rank_zero_only, "rank", 0) == 0:
+        if newest is not None and is_main_process():
             (refuse_busy if dry else claim_folder)(newest.path)
 
     def go_on_in(self, run: RunFolder) -> None:

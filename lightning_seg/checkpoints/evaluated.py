@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from lightning_seg.checkpoints.runs import choose_checkpoint
 from lightning_seg.errors import CheckpointError
 
@@ -12,27 +14,27 @@ EXPORTED = (".onnx", ".pt2")
 
 EVALUATIONS = ("validate", "test", "predict")
 
-_CONFIGURED = re.compile(r"(--config|--model\.config)(=.*)?|-c.*", re.DOTALL)
-"""A flag that names a configuration of the model."""
+_GLUED = re.compile(r"-c[^=].*", re.DOTALL)
+"""The short form of ``--config`` with its value."""
 
 _OTHER_FILE = re.compile(r"--model(=.*)?", re.DOTALL)
 """A flag that may name a file with one."""
 
 
 def config_of_checkpoint(arguments: Sequence[str]) -> Path | None:
-    """Find the ``config.yaml`` of the run whose checkpoint a command evaluates.
+    """Find the ``config.yaml`` of the run whose checkpoint a command evaluates; its own configs are laid over it.
 
     Args:
         arguments: of the command line.
 
     Returns:
-        The path; None if the command is no evaluation, names a configuration itself, or gives no file or folder as
+        The path; None if the command is no evaluation, chooses the model itself, or gives no file or folder as
         ``--ckpt_path``.
 
     Raises:
         CheckpointError: if the checkpoint does not exist, or its run has no ``config.yaml``.
     """
-    if not arguments or arguments[0] not in EVALUATIONS or any(map(_CONFIGURED.fullmatch, arguments)):
+    if not arguments or arguments[0] not in EVALUATIONS or chooses_model(arguments):
         return None
     given = value_of("--ckpt_path", arguments)
     if given in (None, "", "null", "last", "best") or "://" in given or given.endswith(EXPORTED):
@@ -52,6 +54,26 @@ def config_of_checkpoint(arguments: Sequence[str]) -> Path | None:
         f"checkpoint {path} lies in no run folder ({' or '.join(str(place / 'config.yaml') for place in places)} is "
         "not there): give the config.yaml of the run that wrote it as --config"
     )
+
+
+def chooses_model(arguments: Sequence[str]) -> bool:
+    """Whether a command line is a whole experiment: a flag or a file of ``--config`` gives ``model.config``."""
+    configs = [*values_of("--config", arguments), *values_of("-c", arguments)]
+    configs += [argument[2:] for argument in arguments if _GLUED.fullmatch(argument)]
+    in_two_files = configs and any(map(_OTHER_FILE.fullmatch, arguments))
+    return bool(values_of("--model.config", arguments) or in_two_files) or any(map(_has_model, configs))
+
+
+def _has_model(config: str) -> bool:
+    """Whether a file gives ``model.config``; also if it cannot be read, since the parser then says why."""
+    try:
+        content = yaml.safe_load(Path(config).read_bytes())
+    except (OSError, ValueError, yaml.YAMLError):
+        return True
+    if not isinstance(content, dict):
+        return True
+    model = content.get("model")
+    return "config" in model if isinstance(model, dict) else model is not None
 
 
 def checkpoint_in(folder: Path) -> Path:
@@ -82,11 +104,16 @@ def _refuse_other_folder(folder: Path) -> None:
 
 
 def value_of(flag: str, arguments: Sequence[str]) -> str | None:
-    """The last value of a flag, given as ``--flag value`` or ``--flag=value``."""
-    value = None
+    """The last value of a flag; None if it is not given."""
+    return next(reversed(values_of(flag, arguments)), None)
+
+
+def values_of(flag: str, arguments: Sequence[str]) -> list[str]:
+    """All values of a flag, given as ``--flag value`` or ``--flag=value``."""
+    values = []
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if argument == flag:
-            value = following
+            values.append(following)
         elif argument.startswith(f"{flag}="):
-            value = argument.removeprefix(f"{flag}=")
-    return value
+            values.append(argument.removeprefix(f"{flag}="))
+    return values

@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from lightning_seg.errors import CheckpointError
 from lightning_seg.files import remove_drafts, replacing
+from lightning_seg.lightning_internals import is_main_process
 from lightning_seg.models.weights import read_checkpoint
 
 DEFAULT_ROOT = "runs"
@@ -41,7 +42,7 @@ def new_run(root: Path, name: str) -> RunFolder:
 
     Two jobs that start at once get two versions.
     """
-    if getattr(rank_zero_only, "rank", 0) != 0:
+    if not is_main_process():
         return RunFolder(root, name, os.environ.get(_FOLDER_VARIABLE, ""))
     number = next_version(root, name)
     while True:

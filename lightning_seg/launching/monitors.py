@@ -18,13 +18,13 @@ _COUNTERS = ("epoch", "step")
 
 
 def better_mode(name: str) -> str | None:
-    """``min`` or ``max``: which values of a figure are the better ones; None if that is unknown.
+    """``min`` or ``max``: which values of a figure that this project logs are the better ones; None if neither is.
 
-    >>> better_mode("val/loss"), better_mode("val/IoU/house"), better_mode("lr/0")
-    ('min', 'max', None)
+    >>> better_mode("val/loss"), better_mode("val/ECE"), better_mode("val/IoU/house"), better_mode("lr/0")
+    ('min', 'min', 'max', None)
     """
     split, _, figure = name.partition("/")
-    if figure.startswith("loss"):
+    if figure.startswith("loss") or figure == "ECE":
         return "min"
     return "max" if split in ("val", "test") and figure else None
 
@@ -104,14 +104,20 @@ def name_problems(callbacks: Sequence[pl.Callback], figures: Sequence[str]) -> l
     return problems
 
 
-def mode_problems(callbacks: Sequence[pl.Callback]) -> list[str]:
-    """Which callbacks prefer the worse values of their figure."""
+def mode_problems(callbacks: Sequence[pl.Callback], figures: Sequence[str]) -> list[str]:
+    """Which callbacks prefer the worse values of their figure; of a user's own figure nobody knows.
+
+    Args:
+        callbacks: of the trainer.
+        figures: names that the validation logs.
+    """
     return [
         f"trainer.callbacks: {type(callback).__name__} has mode {callback.mode}, but monitors {callback.monitor}, "
         f"which is better the {_word(callback.monitor)}: set mode: {better_mode(callback.monitor)}"
         for callback in callbacks
         if isinstance(callback, EarlyStopping | ModelCheckpoint)
         and callback.monitor is not None
+        and (callback.monitor in figures or callback.monitor.startswith(_OF_TRAINING))
         and contradicts(callback.monitor, callback.mode)
     ]
 

@@ -16,6 +16,9 @@ from lightning_seg.machine import usable_cpus
 _DEFAULT_EPOCHS = 1000
 """How many epochs Lightning trains if neither epochs nor steps are given."""
 
+_LOG_INTERVAL = 50
+"""Optimiser steps from one row of figures to the next, as Lightning has it."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -71,6 +74,14 @@ class Plan:
         if self.batches_per_epoch is None:
             return None if math.isinf(self.max_steps) else self.max_steps
         return min(count_steps(self.batches_per_epoch, self.epochs, self._factors), self.max_steps)
+
+    @property
+    def log_interval(self) -> int:
+        """Optimiser steps from one row of figures to the next: Lightning's 50, or those of an epoch if it has fewer.
+
+        By Lightning's alone, the loss of a training on few images would seldom be logged, or never.
+        """
+        return int(min([_LOG_INTERVAL, *(steps for steps in (self.steps_per_epoch, self.total_steps) if steps)]))
 
 
 def count_steps(batches: int, epochs: float, factors: Mapping[int, int]) -> float:

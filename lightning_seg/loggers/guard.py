@@ -6,9 +6,9 @@ from typing import Any, TypeVar, cast
 
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.loggers.logger import DummyExperiment
-from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_seg.errors import Forgiving
+from lightning_seg.lightning_internals import is_main_process
 
 LoggerType = TypeVar("LoggerType", bound=Logger)
 
@@ -48,7 +48,7 @@ class Guard:
     @property
     def experiment(self) -> Any:
         """What the logger writes to; if it cannot be opened, an object that takes every call."""
-        if getattr(rank_zero_only, "rank", 0) == 0 and not self.closed:
+        if is_main_process() and not self.closed:
             with self.forgiving:
                 return self._open()
             self.closed = True

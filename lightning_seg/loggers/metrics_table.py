@@ -8,6 +8,7 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
+from lightning_seg.errors import ConfigError
 from lightning_seg.files import naming_full_disk, replacing
 
 
@@ -47,11 +48,22 @@ class _Writer(ExperimentWriter):
     """The last step whose rows from before the checkpoint are kept."""
 
     def cut(self, step: int) -> None:
-        """Remove a torn row and the rows from ``step`` on, which the resumed run logs again."""
+        """Remove a torn row and the rows from ``step`` on, which the resumed run logs again.
+
+        Raises:
+            ConfigError: if the table is damaged otherwise.
+        """
         path = Path(self.metrics_file_path)
         if path.is_file():
-            self.metrics_keys, rows = _read(path)
-            self._replace(self.metrics_keys, [row for row in rows if int(row["step"]) < step])
+            try:
+                self.metrics_keys, rows = _read(path)
+                kept = [row for row in rows if int(row["step"]) < step]
+            except (KeyError, TypeError, ValueError, csv.Error) as error:
+                raise ConfigError(
+                    f"{path} is damaged ({type(error).__name__}: {error}), and the run goes on in it: mend it, or move "
+                    "it away to begin a new one"
+                ) from None
+            self._replace(self.metrics_keys, kept)
             self._last_kept = step - 1
 
     def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:

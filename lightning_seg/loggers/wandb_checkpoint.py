@@ -6,7 +6,8 @@ from typing import Any
 
 from lightning_seg.errors import CheckpointError, describe
 from lightning_seg.files import DRAFT_SUFFIX
-from lightning_seg.loggers.wandb_run import RUN_ID_FILE, why_unreachable
+from lightning_seg.loggers.wandb_run import RUN_ID_FILE
+from lightning_seg.loggers.wandb_server import why_unreachable
 
 SCHEME = "wandb://"
 

@@ -1,14 +1,9 @@
 """Ties Weights & Biases to a run folder: each folder is one run of W&B, with or without a network."""
 
 import os
-import socket
 from collections.abc import Sequence
-from contextlib import redirect_stderr
-from io import StringIO
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import yaml
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
@@ -16,17 +11,15 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from lightning_seg.errors import describe
-from lightning_seg.lightning_internals import set_wandb_id, wandb_arguments
+from lightning_seg.lightning_internals import is_main_process, set_wandb_id, wandb_arguments
 from lightning_seg.loggers.guard import Guard, guarded
 from lightning_seg.loggers.tensorboard_run import place_events
-from lightning_seg.waiting import within
+from lightning_seg.loggers.wandb_server import why_unreachable
 
 RUN_ID_FILE = "wandb_id"
 """The file in a run folder that holds the run's id in W&B."""
 
 STEP = "trainer/global_step"
-
-_SECONDS_TO_CONNECT = 3.0
 
 
 class WandbRun(Guard):
@@ -218,7 +211,7 @@ def keep_run_id(folder: Path, trained_in: Path, loggers: Sequence[Logger]) -> st
         loggers: of the user.
     """
     mine = next((logger for logger in loggers if isinstance(logger, WandbLogger)), None)
-    if mine is None or getattr(rank_zero_only, "rank", 0) != 0:
+    if mine is None or not is_main_process():
         return None
     stored = trained_in / RUN_ID_FILE
     run_id = os.environ.get("WANDB_RUN_ID") or wandb_arguments(mine).get("id")
@@ -253,39 +246,6 @@ def _define_metrics(run: Any) -> None:
     run.define_metric("epoch", step_metric=STEP)
     for name, summary in (("val/mIoU", "max"), ("val/loss", "min")):
         run.define_metric(name, step_metric=STEP, summary=summary)
-
-
-def why_unreachable() -> str | None:
-    """Why W&B's server cannot be used, in words; None if it can. It never prompts for a key, and takes only seconds."""
-    import wandb
-
-    server = wandb.setup().settings.base_url
-    if not _reachable(server):
-        return f"{server} does not answer"
-    with redirect_stderr(StringIO()):  # it prints where the key is from, even if the run becomes offline
-        has_key = wandb.login(prompt=False, verify=False)
-    if not has_key:
-        return "no API key; wandb login stores one"
-    return None
-
-
-def _reachable(url: str) -> bool:
-    """Whether a server, or the proxy before it, takes a connection soon; the time to look up its name counts, too."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    proxy = None if proxy_bypass(host) else getproxies().get(parts.scheme)
-    if proxy:
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-
-    def connect() -> bool:
-        try:
-            socket.create_connection((parts.hostname or host, port), _SECONDS_TO_CONNECT).close()
-        except OSError:
-            return False
-        return True
-
-    return within(_SECONDS_TO_CONNECT, connect) == [True]
 
 
 def _number(value: Any) -> float | None:

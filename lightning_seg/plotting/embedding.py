@@ -10,13 +10,16 @@ OVERLAY_SIDE = 420
 
 
 def thumbnail(name: str, file: Path) -> str:
-    """A picture of a file as HTML, made small: ``name`` says what it shows."""
+    """A picture of a file as HTML, made small, or that it cannot be read: ``name`` says what it shows."""
     from PIL import Image
 
-    with Image.open(file) as picture:
-        picture.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=85)
+    buffer = io.BytesIO()
+    try:
+        with Image.open(file) as picture:
+            picture.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
+            picture.save(buffer, "JPEG", quality=85)
+    except Exception as error:  # a damaged file raises what it likes
+        return f"<small>{escape(file.name)} cannot be read ({type(error).__name__})</small>"
     return image(name, buffer.getvalue(), "jpeg")
 
 

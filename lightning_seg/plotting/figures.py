@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning_seg.plotting.comparison import Compared
+from lightning_seg.plotting.figures_file import shown
 from lightning_seg.plotting.runs import Run
 
 CURVES = ("train/loss", "val/loss", "val/mIoU", "val/pAcc", "lr/0", "lr/head", "train/grad_norm", "perf/images_per_s")
@@ -67,7 +68,7 @@ def draw_classes(runs: Sequence[Run]) -> Any:
             places,
             [value or 0.0 for value in values],
             height,
-            label=f"{run.name}: mIoU {run.metrics['mIoU'] or 0:.3f}{run.over_classes}",
+            label=f"{run.name}: mIoU {shown(run.metrics['mIoU'], 3)}{run.over_classes}",
             color=colour,
         )
         for place, value, name in zip(places, values, classes, strict=True):

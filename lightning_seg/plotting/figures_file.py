@@ -38,9 +38,7 @@ def read_figures(file: Path) -> dict[str, Any]:
         _object({**dict.fromkeys(AVERAGES, _figure), "split": _text, "IoU": _each(_figure), "num_images": _count})(
             figures, ""
         )
-        for name, check in _OPTIONAL.items():
-            if figures.get(name) is not None:
-                check(figures[name], name)
+        _those_there(_OPTIONAL)(figures, "")
         classes = len(figures["IoU"])
         _expect(classes > 0, figures["IoU"], "IoU", "an object of classes")
         _list(_list(_count, classes), classes)(figures["confusion_matrix"], "confusion_matrix")
@@ -49,6 +47,11 @@ def read_figures(file: Path) -> dict[str, Any]:
             f"{file} is not the metrics.json of a run: {error}; evaluate the run again with this version"
         ) from None
     return dict(figures)
+
+
+def shown(value: float | None, digits: int = 4) -> str:
+    """A figure as text; – where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _expect(right: bool, value: Any, where: str, expected: str) -> None:
@@ -84,6 +87,16 @@ def _object(checks: Mapping[str, _Check]) -> _Check:
     return check
 
 
+def _those_there(checks: Mapping[str, _Check]) -> _Check:
+    def check(value: Any, where: str) -> None:
+        _expect(isinstance(value, dict), value, where, "an object")
+        for name, of_one in checks.items():
+            if value.get(name) is not None:
+                of_one(value[name], f"{where}.{name}".lstrip("."))
+
+    return check
+
+
 def _each(of_one: _Check) -> _Check:
     def check(value: Any, where: str) -> None:
         _expect(isinstance(value, dict), value, where, "an object")
@@ -107,7 +120,7 @@ _PAIR = {"true": _text, "predicted": _text, "cost": _number}
 _BIN = {"count": _count, "confidence": _figure, "accuracy": _figure}
 _SLICE = {"mIoU": _figure, "pAcc": _figure, "fwIoU": _figure, "images": _count}
 _OPTIONAL: dict[str, _Check] = {
-    "weights": _object({}),
+    "weights": _those_there({"path": _text, "sha256": _text}),
     "absent_classes": _text,
     "errors": _object({**dict.fromkeys(PARTS, _number), "confused_pairs": _list(_object(_PAIR))}),
     "calibration": _object({"ECE": _figure, "bins": _list(_object(_BIN))}),

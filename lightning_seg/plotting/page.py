@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from lightning_seg.files import replacing
 from lightning_seg.plotting.comparison import Compared
 from lightning_seg.plotting.comparison_page import comparison_section
 from lightning_seg.plotting.embedding import image, thumbnail
 from lightning_seg.plotting.figures import colours_of
-from lightning_seg.plotting.figures_file import AVERAGES
+from lightning_seg.plotting.figures_file import AVERAGES, shown
 from lightning_seg.plotting.folds import Folds
 from lightning_seg.plotting.runs import Run, differing_settings
 from lightning_seg.plotting.seeds import Side
@@ -89,14 +90,16 @@ def write_page(
     ]
     for name, (heading, hint) in _TITLES.items():
         if name in figures:
-            shown = f"<div class='wide figure'>{image(heading, figures[name])}</div>"
-            body.append(f"<h2>{heading}</h2><p class=hint>{hint}</p>{shown}")
+            picture = f"<div class='wide figure'>{image(heading, figures[name])}</div>"
+            body.append(f"<h2>{heading}</h2><p class=hint>{hint}</p>{picture}")
     body += [_grids(runs, names), _overlays(runs, names)]
-    path.write_text(
+    text = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
         '<meta name=viewport content="width=device-width"><style>'
         f"{_STYLE}</style><h1>{escape(title)}</h1>{''.join(body)}\n"
     )
+    with replacing(path, synced=False) as file:
+        file.write(text.encode(errors="replace"))  # a file name may be no valid text
 
 
 def _results(runs: Sequence[Run], names: Mapping[str, str]) -> str:
@@ -117,13 +120,13 @@ def _results(runs: Sequence[Run], names: Mapping[str, str]) -> str:
         def figure(name: str, after: str = "", number: int = number) -> str:
             value = columns[name][number]
             top = " top" if len(runs) > 1 and value is not None and value == highest[name] else ""
-            return f'<td class="number{top}">{_shown(value)}{after}</td>'
+            return f'<td class="number{top}">{shown(value)}{after}</td>'
 
         steps = [f" <small>step {point[0]}</small>" if point else "" for point in (run.best, run.last)]
         averages = [
             figure(name, escape(run.over_classes) if name == "mIoU" and run.metrics else "") for name in AVERAGES
         ]
-        evaluated = f"{run.metrics['split']} <small>{escape(run.evaluated)}</small>" if run.metrics else "–"
+        evaluated = f"{escape(run.metrics['split'])} <small>{escape(run.evaluated)}</small>" if run.metrics else "–"
         rows.append(
             f"<tr><td class=run>{names[run.name]}</td>"
             f"{figure('best', steps[0]) + figure('last', steps[1]) if trained else ''}"
@@ -169,12 +172,12 @@ def _settings(runs: Sequence[Run], names: Mapping[str, str]) -> str:
 
 
 def _grids(runs: Sequence[Run], names: Mapping[str, str]) -> str:
-    shown = [
+    grids = [
         f"<h3>{names[run.name]}</h3>{image(f'predictions of {run.name}', run.grid.read_bytes())}"
         for run in runs
         if run.grid is not None
     ]
-    return f"<h2>Evaluated images</h2>{''.join(shown)}" if shown else ""
+    return f"<h2>Evaluated images</h2>{''.join(grids)}" if grids else ""
 
 
 def _overlays(runs: Sequence[Run], names: Mapping[str, str]) -> str:
@@ -199,7 +202,3 @@ def _overlays(runs: Sequence[Run], names: Mapping[str, str]) -> str:
 
 def _named(run: Run, colour: str) -> str:
     return f'<span class=chip style="background:{colour}"></span>{escape(run.name).replace("/", "/<wbr>")}'
-
-
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"

@@ -90,14 +90,18 @@ def read_run(folder: Path) -> Run:
         ConfigError: if it is no run folder, or one of its files is not that of a run.
     """
     table, figures, config = (folder / name for name in ("metrics.csv", "metrics.json", "config.yaml"))
-    run = Run(
-        "/".join(folder.resolve().parts[-2:]),
-        folder,
-        _read_curves(table) if table.is_file() else {},
-        read_figures(figures) if figures.is_file() else {},
-        _read_settings(config) if config.is_file() else None,
-    )
-    if not table.is_file() and not run.metrics and not run.overlays:
+    try:
+        run = Run(
+            _name(folder.resolve().parts[-2:]),
+            folder,
+            _read_curves(table) if table.is_file() else {},
+            read_figures(figures) if figures.is_file() else {},
+            _read_settings(config) if config.is_file() else None,
+        )
+        known = table.is_file() or run.metrics or run.overlays
+    except OSError as error:
+        raise ConfigError(f"{error.filename or folder} cannot be read ({error.strerror})") from None
+    if not known:
         raise ConfigError(f"{folder} is no run: neither metrics.csv nor metrics.json nor predictions/ is there")
     return run
 
@@ -112,7 +116,12 @@ def with_distinct_names(runs: Sequence[Run]) -> list[Run]:
             other[-lengths[number] :] == path[-lengths[number] :] for other in others
         ):
             lengths[number] += 1
-    return [replace(run, name="/".join(path[-length:])) for run, path, length in zip(runs, parts, lengths, strict=True)]
+    return [replace(run, name=_name(path[-length:])) for run, path, length in zip(runs, parts, lengths, strict=True)]
+
+
+def _name(parts: Sequence[str]) -> str:
+    """The name of a run that has these folders; what is no valid text in them could not be drawn."""
+    return "/".join(parts).encode(errors="replace").decode()
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
@@ -134,7 +143,7 @@ def _as_text(value: Any) -> str:
 def _read_settings(config: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(config.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{config} is not the config.yaml of a run ({type(error).__name__})") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{config} is not the config.yaml of a run: it holds no settings")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from lightning_seg.plotting.figures_file import shown
 from lightning_seg.plotting.runs import Run
 
 MOST = 30
@@ -45,15 +46,15 @@ def _table(column: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]], na
     """
     lowest: dict[str, float] = {}
     for values in found.values():
-        for value, figures in values.items():
-            lowest.setdefault(value, float("inf") if figures["mIoU"] is None else figures["mIoU"])
+        for value, of_value in values.items():
+            lowest.setdefault(value, float("inf") if of_value["mIoU"] is None else of_value["mIoU"])
     ranked = sorted(lowest, key=lambda value: lowest[value])
     several = len(found) > 1
-    shown = ("mIoU",) if several else ("mIoU", "pAcc", "fwIoU")
-    heads = [f"mIoU<br>{names[run]}" for run in found] if several else shown
+    figures = ("mIoU",) if several else ("mIoU", "pAcc", "fwIoU")
+    heads = [f"mIoU<br>{names[run]}" for run in found] if several else figures
     rows = ""
     for value in ranked[:MOST]:
-        cells = [_shown(values.get(value, {}).get(name)) for values in found.values() for name in shown]
+        cells = [shown(values.get(value, {}).get(name)) for values in found.values() for name in figures]
         counts = dict.fromkeys(str(values[value]["images"]) for values in found.values() if value in values)
         rows += f"<tr><td>{escape(value)}</td>"
         rows += "".join(f"<td class=number>{cell}</td>" for cell in (*cells, " / ".join(counts))) + "</tr>"
@@ -63,7 +64,3 @@ def _table(column: str, found: Mapping[str, Mapping[str, Mapping[str, Any]]], na
         f"<div class=wide><table><thead><tr><th>{escape(column)}</th>{head}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>{more}"
     )
-
-
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"

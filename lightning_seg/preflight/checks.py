@@ -131,8 +131,9 @@ class Preflight:
         """
         self._callbacks = callbacks
         self.problems += callback_problems(callbacks)
-        self.problems += averaging_problems(callbacks, self.settings.trainer.precision) + mode_problems(callbacks)
-        self.problems += name_problems(callbacks, validation_figures(model, self.settings))
+        self.problems += averaging_problems(callbacks, self.settings.trainer.precision)
+        figures = validation_figures(model, self.settings)
+        self.problems += mode_problems(callbacks, figures) + name_problems(callbacks, figures)
         accumulate = self.settings.trainer.accumulate_grad_batches
         factors = changing_accumulation(callbacks)
         if problem := accumulation_problem(factors, accumulate, scales=model.optimisation.scale_lr):
@@ -149,8 +150,8 @@ class Preflight:
 
     def check_training(
         self, model: SegmentationModule, data: SegmentationDataModule, folder: Path, resumed_step: int | None
-    ) -> None:
-        """Check what needs model and data; a dry run then prints its table.
+    ) -> Plan:
+        """Check what needs model and data, and say how large the training is; a dry run then prints its table.
 
         Raises:
             LaunchError: names all problems, also those of earlier checks.
@@ -180,6 +181,7 @@ class Preflight:
                     ]
                 )
         self.refuse()
+        return plan
 
     def _compare_training(self, model: SegmentationModule, data: SegmentationDataModule, plan: Plan) -> None:
         """Check that optimiser, schedule and, in a dry run, the order of the epoch fit the checkpoint."""

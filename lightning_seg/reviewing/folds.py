@@ -79,9 +79,8 @@ class Folds:
             ConfigError: if the training ends without a checkpoint.
         """
         note = self.folder / f"fold_{fold}.json"
-        if note.is_file():
-            checkpoint: str = json.loads(note.read_text(encoding="utf-8"))["checkpoint"]
-            return Path(self.folder, checkpoint)
+        if (done := self._noted(note)) is not None:
+            return done
         config = self.folder / f"fold_{fold}.yaml"
         with replacing(config, "w") as file:
             file.write(f"# {SETTLED}\n{yaml.safe_dump(self._settings(fold), sort_keys=False)}")
@@ -92,6 +91,14 @@ class Folds:
         with replacing(note, "w") as file:
             json.dump({"checkpoint": str(path.relative_to(self.folder))}, file)
         return path
+
+    def _noted(self, note: Path) -> Path | None:
+        """The checkpoint that a note names; None if there is none, or either is damaged or gone."""
+        try:
+            path = Path(self.folder, json.loads(note.read_bytes())["checkpoint"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return path if path.is_file() else None
 
     def _settings(self, fold: int) -> dict[str, Any]:
         """The configuration of a fold's training: that of the run, with other data, on one device."""

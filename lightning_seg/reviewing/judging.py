@@ -24,7 +24,7 @@ from lightning_seg.files import inside, replacing
 from lightning_seg.reviewing.record import PREDICTIONS, ReviewFolder
 from lightning_seg.reviewing.regions import find_regions, opinion_of
 from lightning_seg.structures import Sample
-from lightning_seg.trained.module_network import ModuleNetwork
+from lightning_seg.trained.module_network import ModuleNetwork, find_device
 
 _PATIENCE = timedelta(days=7)
 """How long processes wait for the slowest."""
@@ -43,6 +43,13 @@ class Processes:
         """As ``torchrun`` says."""
         rank, count, local = (int(os.environ.get(name, "0")) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
         return cls(rank, max(1, count), local)
+
+    def device(self, name: str) -> torch.device:
+        """The device of that name, as :func:`find_device`; several processes take the GPUs of a machine in turn."""
+        device = find_device(name)
+        if self.count > 1 and device == torch.device("cuda"):
+            return torch.device("cuda", self.local_rank % torch.cuda.device_count())
+        return device
 
     @contextmanager
     def joined(self) -> Iterator[None]:
@@ -84,8 +91,24 @@ class Judge:
     failures: list[str] = field(default_factory=list)
 
     def dataset(self) -> SegmentationDataset:
-        """The split as the network's own evaluation reads it, with its labels at the stored size."""
-        return dataset_of(self.network, self.listing)
+        """The split as the network's own evaluation reads it, with its labels at the stored size.
+
+        Raises:
+            DataError: if the split is empty.
+        """
+        if not self.listing.samples:
+            raise DataError("the split has no samples: there is nothing to review")
+        images = self.network.images
+        transforms = transforms_of("val", (), images.transforms, images.info.ignore_index)
+        return SegmentationDataset(
+            self.listing.samples,
+            self.listing.tables,
+            transforms.pipeline,
+            seed=images.seed,
+            keep_truth=True,
+            placements=transforms.placements,
+            rules=images.rules,
+        )
 
     def judge(self, positions: Sequence[int], workers: int) -> None:
         """Judge this process's share of some samples.
@@ -150,27 +173,6 @@ def begin_together(
     if done and processes.rank == 0:
         print(f"{len(done)} of {len(samples)} images are judged in {folder.path} already", file=sys.stderr)
     return done
-
-
-def dataset_of(network: ModuleNetwork, listing: Listing) -> SegmentationDataset:
-    """A split as a network's own evaluation reads it, with its labels at the stored size.
-
-    Raises:
-        DataError: if the split is empty.
-    """
-    if not listing.samples:
-        raise DataError("the split has no samples: there is nothing to review")
-    images = network.images
-    transforms = transforms_of("val", (), images.transforms, images.info.ignore_index)
-    return SegmentationDataset(
-        listing.samples,
-        listing.tables,
-        transforms.pipeline,
-        seed=images.seed,
-        keep_truth=True,
-        placements=transforms.placements,
-        rules=images.rules,
-    )
 
 
 class Progress:

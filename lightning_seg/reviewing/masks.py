@@ -1,12 +1,8 @@
 """Writes masks in which accepted regions are ignored, in the encoding of their source, never over the originals."""
 
-import json
 import shutil
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,50 +20,11 @@ from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.files import absolute, inside, replacing
 from lightning_seg.reviewing.annotation_files import AnnotationFile
 from lightning_seg.reviewing.class_files import IgnoredClass, with_ignored
+from lightning_seg.reviewing.decisions import Decisions
 from lightning_seg.reviewing.encoding import with_value
 from lightning_seg.reviewing.regions import decode
 from lightning_seg.sources import AnyFile, name_below
 from lightning_seg.structures import Annotations, Sample, summarise
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """What the page gave.
-
-    Attributes:
-        split: whose labels they are about.
-        data: the settings of its data, as a configuration has them.
-        accepted: run-length encodings of the accepted regions, by sample.
-    """
-
-    split: str
-    data: dict[str, Any]
-    accepted: dict[str, list[str]]
-
-
-def read_decisions(path: Path) -> Decisions:
-    """Read a file of decisions.
-
-    Raises:
-        ConfigError: if it is none, or accepts nothing.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        split, data, accepted = str(content["split"]), dict(content["data"]), defaultdict(list)
-        for one in content["decisions"]:
-            if one["decision"] not in ("accept", "reject"):
-                raise ValueError(one)
-            if one["decision"] == "accept":
-                accepted[str(one["image"])].append(str(one["counts"]))
-    except OSError as error:
-        raise ConfigError(f"--apply {path} cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ConfigError(
-            f"--apply {path} holds no decisions: give the decisions.json that review.html downloads"
-        ) from None
-    if not accepted:
-        raise ConfigError(f"{path} accepts no suspect: nothing is to be ignored")
-    return Decisions(split, data, dict(accepted))
 
 
 def write_ignored(decisions: Decisions, listing: Listing, folder: Path, root: Path | None) -> tuple[int, int]:

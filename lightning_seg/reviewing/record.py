@@ -52,7 +52,7 @@ class ReviewFolder:
             ConfigError: if it holds something else.
         """
         before = read_record(self.path)
-        if before is None and self.path.exists() and any(path.name != LOCK_NAME for path in self.path.iterdir()):
+        if before is None and self.path.exists() and self._holds_files():
             raise ConfigError(f"{self.path} holds files that no review wrote: give another --output")
         changed = [] if before is None else differences(before, self.made_with)
         if changed and not overwrite:
@@ -75,14 +75,17 @@ class ReviewFolder:
     def join(self, samples: Sequence[Sample]) -> None:
         """Join what all processes wrote, in the order of the samples, on one process while no other writes.
 
-        Images that have changed since, and whose masks have, are judged again.
+        Images that have changed since, and whose masks have, are judged again, and so are those whose prediction is
+        gone.
         """
         order = {sample.name: position for position, sample in enumerate(samples)}
         places: dict[int, tuple[Path, int, int]] = {}
         for path in [self.path / REGIONS, *sorted(self.path.glob("regions-*.jsonl"))]:
-            for name, files, start, length in _entries(path):
-                position = order.get(name)
-                if position is not None and files == files_of(samples[position]):
+            for content, start, length in _entries(path):
+                position = order.get(content["name"])
+                if position is None or content["files"] != files_of(samples[position]):
+                    continue
+                if not content["regions"] or self._has_prediction(content["name"]):
                     places[position] = path, start, length
         with replacing(self.path / REGIONS) as output:
             for _, (path, start, length) in sorted(places.items()):
@@ -91,6 +94,15 @@ class ReviewFolder:
                     output.write(file.read(length))
         for path in self.path.glob("regions-*.jsonl"):
             path.unlink()
+
+    def _holds_files(self) -> bool:
+        """Whether it is no folder, or one with files of somebody else."""
+        return not self.path.is_dir() or any(path.name != LOCK_NAME for path in self.path.iterdir())
+
+    def _has_prediction(self, name: str) -> bool:
+        """Whether an image's label map is there and not empty, as a power cut may leave it."""
+        path = self.path / PREDICTIONS / f"{name}.png"
+        return path.is_file() and path.stat().st_size > 0
 
     def judged(self) -> Iterator[Judged]:
         """Name and regions of each image that is judged."""
@@ -133,13 +145,13 @@ def _whole(line: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _entries(path: Path) -> Iterator[tuple[str, Any, int, int]]:
-    """Name, files, place and length of each whole line; the last one of a process that was killed may be cut off."""
+def _entries(path: Path) -> Iterator[tuple[dict[str, Any], int, int]]:
+    """Content, place and length of each whole line; the last one of a process that was killed may be cut off."""
     if not path.is_file():
         return
     start = 0
     with path.open("rb") as file:
         for line in file:
             if line.endswith(b"\n") and (content := _whole(line)) is not None:
-                yield content["name"], content["files"], start, len(line)
+                yield content, start, len(line)
             start += len(line)

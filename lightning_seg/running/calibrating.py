@@ -8,12 +8,13 @@ from typing import Any
 import pytorch_lightning as pl
 from jsonargparse import ActionYesNo
 from pytorch_lightning.cli import LightningArgumentParser
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_seg.checkpoints.calibrated import keep_temperature
 from lightning_seg.checkpoints.lock import LOCK_NAME, claim_folder
 from lightning_seg.errors import ConfigError
 from lightning_seg.evaluating import EvaluatingModule
+from lightning_seg.lightning_internals import is_main_process
 from lightning_seg.metrics.temperature import COLDEST, HOTTEST, TemperatureFit
 
 OPTION = "calibrate"
@@ -50,7 +51,7 @@ def prepare(settings: Any) -> None:
     path = Path(settings.ckpt_path).resolve()
     if not os.access(path.parent, os.W_OK):
         raise ConfigError(f"--calibrate keeps the temperature in {path}, but its folder cannot be written to")
-    if getattr(rank_zero_only, "rank", 0) == 0 and (path.parent.parent / LOCK_NAME).is_file():
+    if is_main_process() and (path.parent.parent / LOCK_NAME).is_file():
         claim_folder(path.parent.parent, otherwise="copy the checkpoint, and calibrate the copy")
     settings.model.calibration = True
 

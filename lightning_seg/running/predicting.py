@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 import yaml
 from jsonargparse import ActionYesNo
 from pytorch_lightning.cli import LightningArgumentParser
-from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_seg.checkpoints.choosing import RunChoice
 from lightning_seg.checkpoints.lock import claim_folder
@@ -18,7 +17,7 @@ from lightning_seg.checkpoints.resuming import flatten
 from lightning_seg.checkpoints.runs import RunFolder, newest_run
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.files import absolute, sha256
-from lightning_seg.lightning_internals import callbacks_of, take_as_it_is
+from lightning_seg.lightning_internals import callbacks_of, is_main_process, take_as_it_is
 from lightning_seg.predictions import FORMATS, PROBABILITIES, USUAL_FORMATS, formats_of
 from lightning_seg.predictions.folder import PredictionFolder
 from lightning_seg.predictions.record import read_record
@@ -87,7 +86,7 @@ def begin(
         model.open(Path(settings.ckpt_path), data, on_cpu=settings.trainer.accelerator == "cpu")
         for form in PROBABILITIES.intersection(formats):
             model.network.require_probabilities(f"--save {form}")
-    if getattr(rank_zero_only, "rank", 0) != 0:  # the first tells it where
+    if not is_main_process():  # the first tells it where
         run = choice.begin()
         return run, PredictionFolder(run.path, formats, {}, overwrite=anew)
     made_with = _describe(settings, dumped, data.info)

@@ -21,7 +21,11 @@ def silence_lightning() -> None:
     """Silence :data:`SILENCED`, and Lightning's advertisements, which a light bulb marks."""
     for message in SILENCED:
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_advertises_nothing)
+
+
+def _advertises_nothing(record: logging.LogRecord) -> bool:
+    return "💡" not in record.getMessage()
 
 
 def silence_evaluation() -> None:

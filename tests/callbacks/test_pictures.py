@@ -1,5 +1,7 @@
 """Colours, overlays and error maps, pixel by pixel."""
 
+import errno
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +25,7 @@ from lightning_seg.colours import IGNORE_COLOURS, Colour, default_palette
 from lightning_seg.data import VOC, SegmentationDataModule
 from lightning_seg.data.labels.colours import colourise
 from lightning_seg.data.reading import read_image
-from lightning_seg.errors import ConfigError
+from lightning_seg.errors import ConfigError, DiskFullError
 from lightning_seg.predictions import overlay
 from lightning_seg.structures import DatasetInfo, Item, Placement
 from tests.conftest import CLASSES
@@ -112,15 +114,11 @@ def test_the_ignore_colour_is_far_from_every_class() -> None:
     assert DatasetInfo(tuple(map(str, every)), 255, every).ignore_colour in IGNORE_COLOURS
 
 
-def test_the_legend_names_classes_and_ignored_pixels_by_different_colours(tmp_path: Path) -> None:
+def test_the_legend_names_classes_and_ignored_pixels_by_different_colours() -> None:
     info = DatasetInfo(tuple(f"class {index}" for index in range(60)), 255, ((0, 0, 0), *default_palette(59)))
     image = np.zeros((8, 8, 3), np.uint8)
     truth = np.full((8, 8), 255, np.uint8)
-    drawn: list[Figure] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", lambda figure, path: drawn.append(figure))
-        drawing.draw_grid([drawing.Example("a", image, truth, truth, 0.5)], info, tmp_path / "p.png")
-    [legend] = drawn[0].legends
+    [legend] = drawing.grid_of([drawing.Example("a", image, truth, truth, 0.5)], info).legends
     named = {
         text.get_text(): patch.get_facecolor() for text, patch in zip(legend.texts, legend.get_patches(), strict=True)
     }
@@ -131,3 +129,28 @@ def test_the_legend_names_classes_and_ignored_pixels_by_different_colours(tmp_pa
 def test_error_map_tells_right_wrong_and_ignored() -> None:
     found = error_map(np.array([[0, 1, 1]]), np.array([[0, 0, 255]]), INFO)
     assert found.tolist() == [[list(RIGHT), list(WRONG), [0, 0, 0]]]
+
+
+def test_a_grid_of_tall_images_fits_into_a_file(tmp_path: Path) -> None:
+    image, truth = np.zeros((4000, 40, 3), np.uint8), np.zeros((4000, 40), np.uint8)
+    drawing.draw_grid([drawing.Example("a", image, truth, truth, 0.5)] * 4, INFO, tmp_path / "p.png")
+    assert max(Image.open(tmp_path / "p.png").size) < 2**13
+
+
+def test_a_grid_shows_names_as_they_are_and_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matplotlib would read what stands between two dollars as a formula, and fail at one that is none."""
+    info = DatasetInfo((r"$\road$", "b"), 255, INFO.palette)
+    image, truth = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
+    path = tmp_path / "p.png"
+    names = (r"scan $\left$ 1", os.fsdecode(b"\xff"))  # the other is that of no text
+    drawing.draw_grid([drawing.Example(name, image, truth, truth, 0.5) for name in names], info, path)
+    assert Image.open(path).size[0] > 100
+    before = path.read_bytes()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(DiskFullError, match=r"p.png cannot be written"):
+        drawing.draw_grid([drawing.Example("a", image, truth, truth, 0.5)], info, path)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]

@@ -40,3 +40,14 @@ def test_what_errors_cost_is_said_below(wrong: int, said: str) -> None:
     report = dataclasses.replace(report_of("val", ["a", "b"], matrix), error_kinds=kinds)
     caption = result_table(report).caption
     assert str(caption).partition("fwIoU")[2].partition("\n")[1:] == (said[:1], said[1:])
+
+
+def test_names_of_classes_are_no_markup() -> None:
+    kinds = torch.zeros(6, 2, dtype=torch.int64)
+    report = report_of("val", ["low [green]", "end[/b]"], torch.tensor([[18, 2], [0, 20]]))
+    console = Console(width=120, record=True)
+    console.print(result_table(dataclasses.replace(report, error_kinds=kinds)))
+    text = console.export_text()
+    assert "low [green] taken for end[/b] costs" in text
+    assert sum(line.split()[1:3] == ["low", "[green]"] for line in text.splitlines()) == 1
+    assert "│ end[/b]" in text

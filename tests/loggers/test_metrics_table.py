@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lightning_seg.errors import ConfigError
 from lightning_seg.loggers.metrics_table import MetricsTable
 
 
@@ -61,3 +62,24 @@ def test_a_kill_while_a_column_is_added_loses_nothing(tmp_path: Path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         logger.save()
     assert steps(tmp_path / "n" / "version_0" / "metrics.csv") == [(0, "0.5", "")]
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"epoch,step\n0\n", b"epoch,step\n0,x\n", b"\xff\xfe\n\x00\n"])
+def test_a_damaged_table_is_named_before_the_run_goes_on(tmp_path: Path, content: bytes) -> None:
+    table = tmp_path / "n/version_0/metrics.csv"
+    table.parent.mkdir(parents=True)
+    table.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"metrics.csv is damaged \(.*move it away to begin a new one"):
+        assert MetricsTable(tmp_path, "n", "version_0", resumed_step=3).experiment
+    assert table.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", ["", "epoch,st"])
+def test_a_table_without_rows_is_begun_anew(tmp_path: Path, content: str) -> None:
+    table = tmp_path / "n/version_0/metrics.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text(content)
+    resumed = MetricsTable(tmp_path, "n", "version_0", resumed_step=3)
+    resumed.log_metrics({"train/loss": 9.0}, 3)
+    resumed.finalize("success")
+    assert steps(table) == [(3, "9.0", "")]

@@ -77,6 +77,11 @@ def test_a_fold_is_trained_as_the_run_on_one_device_and_only_once(tmp_path: Path
     assert settings["trainer"] == {
         "devices": 1, "num_nodes": 1, "strategy": "auto", "max_steps": 7, "default_root_dir": str(tmp_path / "folds"),
     }  # fmt: skip
-    (tmp_path / "folds/fold_1.json").write_text('{"checkpoint": "fold_1/x.ckpt"}')
+    for damaged in ("", "[]", '{"checkpoint": "fold_1/x.ckpt"}'):  # of which the file is gone
+        (tmp_path / "folds/fold_1.json").write_text(damaged)
+        with pytest.raises(ConfigError, match="left no checkpoint"):
+            one.checkpoint(1, train)
+    (tmp_path / "folds/fold_1").mkdir()
+    (tmp_path / "folds/fold_1/x.ckpt").touch()
     assert one.checkpoint(1, train) == tmp_path / "folds/fold_1/x.ckpt"
-    assert len(seen) == 1
+    assert len(seen) == 4

@@ -12,7 +12,8 @@ from lightning_seg.data import Folder
 from lightning_seg.data.listing.splits import Listing
 from lightning_seg.data.stored import read_whole
 from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.reviewing.masks import Decisions, read_decisions, write_ignored
+from lightning_seg.reviewing.decisions import Decisions, read_decisions
+from lightning_seg.reviewing.masks import write_ignored
 from lightning_seg.reviewing.regions import encode
 
 SIZE = (12, 15)

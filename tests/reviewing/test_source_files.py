@@ -13,7 +13,8 @@ from lightning_seg.data import Coco, Labelme, MaskPerClass
 from lightning_seg.data.readers.reader import Reader
 from lightning_seg.data.stored import read_whole
 from lightning_seg.errors import ConfigError, DataError
-from lightning_seg.reviewing.masks import Decisions, write_ignored
+from lightning_seg.reviewing.decisions import Decisions
+from lightning_seg.reviewing.masks import write_ignored
 from lightning_seg.reviewing.regions import encode
 from lightning_seg.structures import Annotations, Sample
 from tests.data import layouts
