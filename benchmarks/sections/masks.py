@@ -125,7 +125,7 @@ class _TransformersEoMT:
         )
         self.model.attn_mask_probs.fill_(1)
         self.model = self.model.to(batch[0]["image"].device).train()
-        self.pixels = segmentor._inputs(batch)[0]
+        self.pixels = segmentor.inputs(batch)
         self.classes = [sample["sem_seg"].long().unique() for sample in batch]
         self.masks = [
             (sample["sem_seg"][None] == ids[:, None, None]).float()
