@@ -70,6 +70,10 @@ class LaunchError(LightningSegError):
         super().__init__("\nerror: ".join(problems))
 
 
+FOREIGN = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""The errors that code of Detectron2, of timm and of users raises for what it cannot take."""
+
+
 def describe(error: BaseException) -> str:
     """The kind and the message of an error in foreign code, and the line that raised it.
 

@@ -175,7 +175,7 @@ class EvaluatingModule(pl.LightningModule):
         if self.evaluation.confidences is not None:
             shown = self.temperature_fit and sure.shown_to(self.temperature_fit, self.evaluation.ignore_index)
             watch = Watch(self.temperature, sure.keep, shown)
-        predictions, losses = self.inference.evaluate(self._ask, batch, watch)
+        predictions, losses = self._predict(batch, watch)
         for place, (sample, prediction, parts) in enumerate(zip(batch, predictions, losses, strict=True)):
             loss = total_loss(parts) if parts else None
             confidence = None if watch is None else torch.cat(sure.bands[place])
@@ -202,9 +202,9 @@ class EvaluatingModule(pl.LightningModule):
         for name, figure in self._figures.items():
             self.log(name, figure, prog_bar=name == f"{split}/mIoU")
 
-    def _predict(self, batch: Batch) -> tuple[list[Tensor], list[Losses]]:
+    def _predict(self, batch: Batch, watch: Watch | None = None) -> tuple[list[Tensor], list[Losses]]:
         """Label maps and losses of each image."""
-        return self.inference.evaluate(self._ask, batch)
+        return self.inference.evaluate(self._ask, batch, watch)
 
     def _ask(self, batch: Batch) -> Answer:
         """What the network says of images, which may come from elsewhere than the device."""

@@ -17,8 +17,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     use_utf8()
     given = parse(args)
-    from lightning_seg.exporting.exporter import Wish, export
+    from lightning_seg.exporting.exporter import export
     from lightning_seg.exporting.loading import load_trained
+    from lightning_seg.exporting.wish import Wish
 
     output = Path(given.output).expanduser()
     wish = Wish(

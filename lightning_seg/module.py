@@ -1,7 +1,7 @@
 """The LightningModule: trains a segmentor on batches and predicts label maps; ``evaluating.py`` counts these."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -133,10 +133,8 @@ class SegmentationModule(EvaluatingModule):
         rates = Rates(backbone_lr_factor, layer_decay, decay_norms)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "criterion", "inference"])
         import_user_code(imports or [], "model.imports")
-        if isinstance(criterion, Mapping):  # load_from_checkpoint gives a description
-            criterion = restore(criterion, Criterion, "criterion")
-        if isinstance(inference, Mapping):
-            inference = restore(inference, Inference, "inference")
+        criterion = restore(criterion, Criterion, "criterion")  # load_from_checkpoint gives descriptions
+        inference = restore(inference, Inference, "inference")
         self.hparams.update({"criterion": describe(criterion), "inference": describe(inference)})
         self.inference = inference or WHOLE
         self.recipe = load_recipe(config, overrides or {}, values)

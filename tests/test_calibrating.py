@@ -94,6 +94,12 @@ def test_fit_at_the_borders() -> None:
     assert fitted() == 1
 
 
+def test_pixels_that_are_no_numbers_say_nothing() -> None:
+    known, nothing = generated(0, 1.7), (torch.full((4, 3), torch.nan), torch.tensor([0, 1, 2]))
+    assert fitted(known, nothing) == fitted(known)
+    assert fitted(nothing) == 1
+
+
 def test_sample_is_of_pixels_that_count_and_the_same_again() -> None:
     truth = torch.zeros(100, 90, dtype=torch.uint8)
     truth[:50] = 255

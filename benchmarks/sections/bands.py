@@ -137,7 +137,7 @@ def _disagreement(samples: list[dict[str, Any]], device: str) -> str:
         return f"a sample is {first['image'].dtype}, not uint16"
     segmentor = NETWORK.build().to(device).segmentor
     given, network = first["image"].to(device), segmentor.network
-    found = segmentor._inputs([{"image": given}])[0][0, :, : given.shape[1], : given.shape[2]]
+    found = segmentor.inputs([{"image": given}])[0, :, : given.shape[1], : given.shape[2]]
     expected = (given.int().float() - network.pixel_mean) / network.pixel_std
     same = torch.allclose(found, expected, rtol=1e-6, atol=1e-6)
     return "" if same else "the network's input is not (x - mean) / std"

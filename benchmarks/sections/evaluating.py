@@ -82,7 +82,7 @@ def _forward_seconds(module: SegmentationModule, size: tuple[int, int], device: 
     """Of backbone and head for one image that is on the device already."""
     segmentor = module.to(device).eval().segmentor
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, device=device)
-    inputs, _ = segmentor._inputs([{"image": image}])
+    inputs = segmentor.inputs([{"image": image}])
 
     def forward() -> None:
         with torch.no_grad(), torch.autocast(device, torch.bfloat16):

@@ -40,7 +40,7 @@ class Peer:
         for module in self.model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval().requires_grad_(False)
-        self.pixels = segmentor._inputs(batch)[0]
+        self.pixels = segmentor.inputs(batch)
         self.classes = [sample["sem_seg"].long().unique() for sample in batch]
         self.masks = [
             (sample["sem_seg"][None] == ids[:, None, None]).float()

@@ -86,7 +86,7 @@ def _plain(segmentor: Segmentor, sample: dict[str, Any], way: SlidingWindow, cla
     places = [(rows, columns) for rows in below for columns in across]
     for start in range(0, len(places), way.batch_size):
         part = places[start : start + way.batch_size]
-        inputs, _ = segmentor._inputs([{"image": image[:, rows.pixels, columns.pixels]} for rows, columns in part])
+        inputs = segmentor.inputs([{"image": image[:, rows.pixels, columns.pixels]} for rows, columns in part])
         logits = segmentor.network.sem_seg_head.layers(segmentor.network.backbone(inputs))
         full = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False).softmax(1)
         for (rows, columns), scores in zip(part, full, strict=True):

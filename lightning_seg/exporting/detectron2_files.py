@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_seg.errors import ConfigError
+from lightning_seg.exporting.graph import mask_dtype
 from lightning_seg.exporting.writing import quiet
 from lightning_seg.files import replacing
 from lightning_seg.models.architectures import EOMT
@@ -110,10 +111,9 @@ def open_detectron2(path: Path) -> Any:
         predictor = DefaultPredictor(cfg)
 
     def run(image: Tensor) -> Tensor:
-        classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
         turned = image.flip(1) if image.shape[1] == 3 else image
         found = [predictor(one.permute(1, 2, 0).numpy())["sem_seg"].argmax(0) for one in turned]
-        return torch.stack(found).to(torch.uint8 if classes <= 256 else torch.int32)
+        return torch.stack(found).to(mask_dtype(cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES))
 
     return run
 

@@ -9,8 +9,10 @@ from torch.nn import functional as F
 from lightning_seg.inference.temperature import tempered
 from lightning_seg.models.segmentor import Segmentor
 
-UINT8_CLASSES = 256
-"""So many classes have ids that fit into uint8."""
+
+def mask_dtype(num_classes: int) -> torch.dtype:
+    """The type of an exported file's label maps: uint8 up to 256 classes, else int32."""
+    return torch.uint8 if num_classes <= 256 else torch.int32
 
 
 class Graph(nn.Module):
@@ -54,7 +56,7 @@ class Graph(nn.Module):
         """
         scores = self.upsampled(self.normalised(image))
         labels = scores.argmax(1)
-        mask = labels.to(torch.uint8 if scores.shape[1] <= UINT8_CLASSES else torch.int32)
+        mask = labels.to(mask_dtype(scores.shape[1]))
         if not self.probabilities:
             return (mask,)
         return mask, tempered(self.head.as_probabilities(scores), self.temperature, classes=1)

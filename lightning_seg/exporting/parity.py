@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_seg.errors import describe
+from lightning_seg.exporting.graph import mask_dtype
 from lightning_seg.exporting.metadata import Metadata
 from lightning_seg.files import replacing, sha256
 from lightning_seg.inference.whole import label_maps, plain_scores
@@ -179,7 +180,7 @@ def _compare(
         found = run(pixels)
     except Exception as error:  # the libraries' own, of many kinds
         return Trial(name, size, total, problem=f"it cannot be run: {describe(error).splitlines()[0]}")
-    kind = torch.uint8 if len(logits[0]) <= 256 else torch.int32
+    kind = mask_dtype(len(logits[0]))
     if found.shape != labels.shape or found.dtype != kind:
         given = f"{found.dtype} of shape {tuple(found.shape)}"
         return Trial(name, size, total, problem=f"the mask is {given}, but {kind} {tuple(labels.shape)} is needed")

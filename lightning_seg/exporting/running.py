@@ -144,7 +144,7 @@ def _metadata(path: Path, text: str | None) -> Metadata:
         raise CheckpointError(f"{path} was not exported by lightning_seg: it does not say which classes it knows")
     try:
         return Metadata.from_json(text)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} says of itself what cannot be read: {error}") from None
 
 

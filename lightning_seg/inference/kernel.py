@@ -4,7 +4,7 @@ Both forms multiply and add in the same order, and inductor keeps the compiler f
 So a process may change from one to the other at any time, and processes that do so at different times agree.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -61,8 +61,6 @@ def best_class(
 ) -> Tensor:
     """The class with the highest interpolated logit, the first of equals, (height, width).
 
-    Pieces are those of the plain form whatever computes them, since a sum over classes may round by their size.
-
     Args:
         logits: (K, rows, width) float32.
         indices: of rows, of each pixel of a column.
@@ -71,12 +69,9 @@ def best_class(
         confidences: is told those of the pixels.
         forms: in place of :func:`interpolate_rows` and :func:`first_best`.
     """
-    (num_classes, _, width), (placed, best) = logits.shape, forms or (interpolate_rows, first_best)
-    step = max(1, _PIECE[logits.device.type == "cuda"] // (num_classes * width))
+    placed, best = forms or (interpolate_rows, first_best)
     pieces = []
-    for start in range(0, len(indices[0]), step):
-        part = slice(start, start + step)
-        full = placed(logits, [index[part] for index in indices], [weight[part].clone() for weight in weights])
+    for full in _pieces(placed, logits, indices, weights):
         pieces.append(best(full, dtype))
         if confidences is not None:
             confidences.add_logits(full)
@@ -94,8 +89,6 @@ def best_class_of_masks(
 ) -> Tensor:
     """The class with the highest sum of interpolated masks, the first of equals, (height, width).
 
-    Pieces are those of the plain form whatever computes them, since a product of matrices may round by its size.
-
     Args:
         masks: (Q, rows, width) float32 logits.
         indices: of rows, of each pixel of a column.
@@ -105,23 +98,31 @@ def best_class_of_masks(
         confidences: is told those of the pixels.
         forms: in place of :func:`interpolated_shares` and :func:`first_best`.
     """
-    (num_masks, _, width), (shares, best) = masks.shape, forms or (interpolated_shares, first_best)
-    step = max(1, _PIECE[masks.device.type == "cuda"] // (num_masks * width))
-    labels = torch.empty(len(indices[0]), width, dtype=dtype, device=masks.device)
-    scores = masks.new_empty(
-        len(probabilities), min(step, len(labels)) * width
-    )  # once: new memory costs more than sums
-    for start in range(0, len(labels), step):
-        part = slice(start, start + step)
-        full = shares(masks, [index[part] for index in indices], [weight[part].clone() for weight in weights]).flatten(
-            1
-        )
-        scores = scores[:, : full.shape[1]].contiguous()
-        sums = torch.mm(probabilities, full, out=scores).view(len(scores), -1, width)
-        labels[part] = best(sums, dtype)
+    covered, best = forms or (interpolated_shares, first_best)
+    pieces: list[Tensor] = []
+    scores = masks.new_empty(0)
+    for full in _pieces(covered, masks, indices, weights):
+        shares = full.flatten(1)
+        if not pieces:
+            scores = masks.new_empty(len(probabilities), shares.shape[1])  # once: new memory costs more than sums
+        scores = scores[:, : shares.shape[1]].contiguous()
+        sums = torch.mm(probabilities, shares, out=scores).view(-1, *full.shape[1:])
+        pieces.append(best(sums, dtype))
         if confidences is not None:
             confidences.add_scores(sums)
-    return labels
+    return torch.cat(pieces)
+
+
+def _pieces(form: Function, maps: Tensor, indices: Sequence[Tensor], weights: Sequence[Tensor]) -> Iterator[Tensor]:
+    """What ``form`` makes of maps (…, rows, width), as many rows at once as are held, from the top.
+
+    Pieces are those of the plain form whatever computes them, since a sum over classes, or a product of matrices, may
+    round by its size.
+    """
+    step = max(1, _PIECE[maps.device.type == "cuda"] // (len(maps) * maps.shape[2]))
+    for start in range(0, len(indices[0]), step):
+        part = slice(start, start + step)
+        yield form(maps, [index[part] for index in indices], [weight[part].clone() for weight in weights])
 
 
 def interpolated_shares(masks: Tensor, indices: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:

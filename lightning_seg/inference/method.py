@@ -123,8 +123,7 @@ class Inference(Described, ABC):
 
     def bands_of_labels(self, ask: Ask, sample: Item, first: int) -> Bands:
         """The best classes of :meth:`bands`."""
-        for top, band in self.bands(ask, sample, first):
-            yield top, first_best(band, label_dtype(len(band)))
+        return _best_classes(self.bands(ask, sample, first))
 
     @torch.no_grad()
     def evaluate(self, ask: Ask, batch: Batch, watch: Watch | None = None) -> tuple[list[Tensor], list[Losses]]:
@@ -151,12 +150,10 @@ class Inference(Described, ABC):
         maps, losses = [], []
         for place, sample in enumerate(batch):
             recorder = _Recorder(ask)
-            bands = (
-                self.bands_of_labels(recorder, sample, 0)
-                if watch is None
-                else _watched(self.bands(recorder, sample, 0), place, watch)
-            )
-            maps.append(joined(bands, stored_size(sample)[0]))
+            bands = self.bands(recorder, sample, 0)
+            if watch is not None:
+                bands = _watched(bands, place, watch)
+            maps.append(joined(_best_classes(bands), stored_size(sample)[0]))
             losses.append(recorder.mean())
         return maps, losses
 
@@ -194,13 +191,18 @@ class Whole(Inference):
         return maps, list(answer.losses)
 
 
+def _best_classes(bands: Bands) -> Bands:
+    for top, band in bands:
+        yield top, first_best(band, label_dtype(len(band)))
+
+
 def _watched(bands: Bands, place: int, watch: Watch) -> Bands:
-    """The best classes of bands of probabilities of an image, of which ``watch`` is told."""
+    """The same bands of probabilities of an image, of which ``watch`` is told."""
     for top, band in bands:
         watch.confidence(place, top, confidence_of_probabilities(band, watch.temperature))
         if watch.probabilities is not None:
             watch.probabilities(place, top, band)
-        yield top, first_best(band, label_dtype(len(band)))
+        yield top, band
 
 
 WHOLE = Whole()

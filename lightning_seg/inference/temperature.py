@@ -6,7 +6,7 @@ The bits of torch's own softmax depend on the number of threads. Those of all he
 import torch
 from torch import Tensor
 
-_LEAST = torch.finfo(torch.float32).tiny
+LEAST = torch.finfo(torch.float32).tiny
 """A probability that has a logarithm."""
 
 
@@ -20,13 +20,19 @@ def tempered(probabilities: Tensor, temperature: float, classes: int = 0) -> Ten
     """
     if temperature == 1:
         return probabilities
-    return probabilities.clamp(min=_LEAST).log_().div_(temperature).softmax(classes)
+    return probabilities.clamp(min=LEAST).log_().div_(temperature).softmax(classes)
 
 
 def softmax_of(logits: Tensor) -> Tensor:
     """The softmax of (K, …) float32 on its own memory, which becomes that."""
     logits.sub_(logits.amax(0)).exp_()
     return logits.div_(logits.sum(0))
+
+
+def normalised(scores: Tensor) -> Tensor:
+    """Scores (K, …) float32 of at least 0 divided by their sum, on their own memory; all alike where that is 0."""
+    scores += LEAST
+    return scores.div_(scores.sum(0))
 
 
 def confidence_of_logits(logits: Tensor, temperature: float) -> Tensor:
@@ -56,9 +62,9 @@ def confidence_of_scores(scores: Tensor, temperature: float) -> Tensor:
         (…) float32 in (0, 1].
     """
     if temperature == 1:
-        scores = scores + _LEAST
+        scores = scores + LEAST
         return scores.amax(0).div_(scores.sum(0))
-    return confidence_of_logits(scores.clamp(min=_LEAST).log_(), temperature)
+    return confidence_of_logits(scores.clamp(min=LEAST).log_(), temperature)
 
 
 def confidence_of_probabilities(probabilities: Tensor, temperature: float) -> Tensor:

@@ -15,7 +15,7 @@ from lightning_seg.inference.kernel import (
     scores_of_masks,
 )
 from lightning_seg.inference.taps import Taps, bilinear_taps, reach
-from lightning_seg.inference.temperature import Confidences, softmax_of
+from lightning_seg.inference.temperature import Confidences, normalised, softmax_of
 from lightning_seg.structures import MaskScores, Placement, Scores
 
 Size = tuple[int, int]
@@ -160,7 +160,7 @@ def probability_bands(
         start, end = (height - bottom, height - top) if place.upside_down else (top, bottom)
         slab, columns, rows = _slab(scores, place, output_size, start, end)
         full = interpolate_rows(interpolate_columns(slab, *columns), *rows)
-        shown = softmax_of(full) if probabilities is None else _normalised(scores_of_masks(full, probabilities))
+        shown = softmax_of(full) if probabilities is None else normalised(scores_of_masks(full, probabilities))
         yield top, _mirrored(shown, place)
 
 
@@ -168,13 +168,6 @@ def plain_scores(scores: Scores) -> Tensor:
     """Logits, or scores of masks, at the size of the padded input, (K, H, W) float32: what bands are compared with."""
     full = F.interpolate(scores.maps[None].float(), scale_factor=scores.stride, mode="bilinear", align_corners=False)[0]
     return scores_of_masks(full, _by_class(scores)) if isinstance(scores, MaskScores) else full
-
-
-def _normalised(scores: Tensor) -> Tensor:
-    """Scores (K, rows, width) of at least 0, divided by their sum; all alike where that is 0."""
-    tiny = torch.finfo(scores.dtype).tiny
-    scores += tiny
-    return scores.div_(scores.sum(0))
 
 
 def upsampled_label_map(scores: Scores, size: Size, confidences: Confidences | None = None) -> Tensor:

@@ -21,7 +21,7 @@ def count_confidences(confidence: Tensor, prediction: Tensor, truth: Tensor, ign
     """Count the pixels of an image by how sure the network is of them.
 
     Args:
-        confidence: (H, W) float32 in [0, 1], the largest class probability.
+        confidence: (H, W) float32 in [0, 1], the largest class probability; NaN counts as 0.
         prediction: (H, W) class ids.
         truth: (H, W) class ids or ``ignore_index``.
         ignore_index: true value of pixels that do not count.
@@ -29,7 +29,8 @@ def count_confidences(confidence: Tensor, prediction: Tensor, truth: Tensor, ign
     Returns:
         (:data:`BINS`, 3) int64: of each bin the pixels, those that are right, and the sum of confidences times 2²⁴.
     """
-    units = (confidence * _UNIT).round_().int()  # times a power of 2 is exact, and 15 times that fits into 32 bits
+    # Times a power of 2 is exact, and 15 times that fits into 32 bits.
+    units = (confidence.nan_to_num(0.0) * _UNIT).round_().int()
     places = (units * BINS).bitwise_right_shift_(_BITS).clamp_(max=BINS - 1)
     places.masked_fill_(~is_counted(truth, ignore_index), BINS)  # a bin of what does not count
     sums = histogram(places.flatten(), BINS + 1, units.flatten())

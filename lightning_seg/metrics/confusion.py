@@ -15,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 class Counts(Metric):
     """Sums int64 counts over images and processes.
 
-    The sum is exact, and the same for any number of processes. ``compute`` returns it; figures are functions in
+    The sum is exact, and the same for any number of processes. :meth:`total` returns it; figures are functions in
     :mod:`lightning_seg.metrics.functional`.
 
     Args:
@@ -37,8 +37,12 @@ class Counts(Metric):
         self.matrix += counts
 
     def compute(self) -> Tensor:
-        """The (rows, columns) int64 sum over all processes."""
+        """The int64 sum over all processes; torchmetrics makes a scalar of a single number."""
         return self.matrix
+
+    def total(self) -> Tensor:
+        """What :meth:`compute` gives, always (rows, columns)."""
+        return self.compute().view_as(self.matrix)
 
 
 class ConfusionMatrix(Counts):

@@ -146,13 +146,13 @@ class Evaluation(nn.Module):
         return Report(
             split,
             self.class_names,
-            self.confusion.compute().cpu(),
+            self.confusion.total().cpu(),
             self._images(self.each_image.compute()),
             self.absent_classes,
-            {figure.name: figure.per_class(sums.compute().cpu()) for figure, sums in self._figures_of_maps()},
-            error_kinds=None if self.error_kinds is None else self.error_kinds.compute().cpu(),
+            {figure.name: figure.per_class(sums.total().cpu()) for figure, sums in self._figures_of_maps()},
+            error_kinds=None if self.error_kinds is None else self.error_kinds.total().cpu(),
             calibration=(
-                None if self.confidences is None else Calibration(self.confidences.compute().cpu(), temperature)
+                None if self.confidences is None else Calibration(self.confidences.total().cpu(), temperature)
             ),
         )
 

@@ -196,6 +196,16 @@ def frequency_weighted_iou(matrix: Tensor) -> Tensor:
     return torch.where(share > 0, share * iou_per_class(matrix), share).sum()
 
 
+def averages(matrix: Tensor, absent_classes: AbsentClasses = "detectron2") -> dict[str, Tensor]:
+    """``mIoU``, ``mAcc``, ``pAcc`` and ``fwIoU``, a scalar each."""
+    return {
+        "mIoU": mean_iou(matrix, absent_classes),
+        "mAcc": mean_accuracy(matrix),
+        "pAcc": pixel_accuracy(matrix),
+        "fwIoU": frequency_weighted_iou(matrix),
+    }
+
+
 def worst_mean(values: Tensor, share: float = 0.1) -> Tensor:
     """The mean of the lowest ``share`` of values, and of at least one, scalar; NaN without any value.
 

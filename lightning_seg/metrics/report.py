@@ -68,10 +68,7 @@ class Report:
     def averages(self) -> dict[str, float]:
         """The figures of the whole split; a name that begins with ``m`` is a mean over classes."""
         figures = {
-            "mIoU": functional.mean_iou(self.matrix, self.absent_classes),
-            "mAcc": functional.mean_accuracy(self.matrix),
-            "pAcc": functional.pixel_accuracy(self.matrix),
-            "fwIoU": functional.frequency_weighted_iou(self.matrix),
+            **functional.averages(self.matrix, self.absent_classes),
             **{f"m{figure}": values.nanmean() for figure, values in self._of_classes.items() if figure != "IoU"},
             "mIoU_per_image": functional.worst_mean(self.images.mean_iou, share=1.0),
             "mIoU_worst_tenth": functional.worst_mean(self.images.mean_iou, share=0.1),
@@ -110,8 +107,8 @@ class Report:
         """The report in plain values for ``metrics.json``; a figure that does not exist is null."""
         return {
             "split": self.split,
-            **_without_nan(self.averages),
-            **{figure: _without_nan(values) for figure, values in self.per_class.items()},
+            **without_nan(self.averages),
+            **{figure: without_nan(values) for figure, values in self.per_class.items()},
             "confusion_matrix": self.matrix.tolist(),
             "num_images": len(self.images),
             "num_valid_pixels": int(self.matrix.sum()),
@@ -122,5 +119,6 @@ class Report:
         }
 
 
-def _without_nan(figures: Mapping[str, float]) -> dict[str, float | None]:
+def without_nan(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Figures with None for those that do not exist, since JSON has no NaN."""
     return {name: None if math.isnan(value) else value for name, value in figures.items()}

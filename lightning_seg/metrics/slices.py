@@ -1,13 +1,13 @@
 """Figures of the images that have the same value in a column, exactly, from the counts of each image."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from lightning_seg.metrics import functional
+from lightning_seg.metrics.functional import averages
 from lightning_seg.metrics.images import ImageFigures
+from lightning_seg.metrics.report import without_nan
 
 MISSING = "(missing)"
 """The name of the images that have no value."""
@@ -37,15 +37,9 @@ def _by_value(images: ImageFigures, values: Sequence[str]) -> dict[str, dict[str
     for (value, place), part in zip(ids.items(), parts, strict=True):
         counts = torch.zeros(images.num_classes**2, dtype=torch.int64)
         matrix = counts.index_add(0, images.cells[part], images.counts[part]).view(images.num_classes, -1)
-        figures = {
-            "mIoU": functional.mean_iou(matrix, images.absent_classes),
-            "mAcc": functional.mean_accuracy(matrix),
-            "pAcc": functional.pixel_accuracy(matrix),
-            "fwIoU": functional.frequency_weighted_iou(matrix),
-        }
-        numbers = {name: figure.item() for name, figure in figures.items()}
+        figures = averages(matrix, images.absent_classes)
         found[value] = {
-            **{name: None if math.isnan(number) else number for name, number in numbers.items()},
+            **without_nan({name: figure.item() for name, figure in figures.items()}),
             "images": int((of_image == place).sum()),
             "pixels": int(matrix.sum()),
         }

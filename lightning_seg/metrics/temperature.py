@@ -46,13 +46,13 @@ class TemperatureFit(nn.Module):
         return drawn.view(truth.shape).to(truth.device) & is_counted(truth, ignore_index)
 
     def update(self, probabilities: Tensor, truth: Tensor) -> None:
-        """Count N pixels.
+        """Count N pixels; those whose probabilities are no numbers say nothing.
 
         Args:
             probabilities: (K, N) float32 at T = 1.
             truth: (N,) class ids.
         """
-        logs = probabilities.clamp(min=torch.finfo(torch.float32).tiny).log().double()
+        logs = probabilities.nan_to_num(1.0).clamp(min=torch.finfo(torch.float32).tiny).log().double()
         of_truth = logs.gather(0, truth.long()[None]).sum()
         below = logs - logs.amax(0)
         slopes = [_mean_log(logs, below, beta).sum() - of_truth for beta in _betas()]
@@ -67,7 +67,7 @@ class TemperatureFit(nn.Module):
             before: is kept.
         """
         self.before = before
-        slopes = self.sums.compute().flatten().tolist()
+        slopes = self.sums.total().flatten().tolist()
         if any(slopes):
             self.found = _root(slopes)
 

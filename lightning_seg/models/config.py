@@ -116,7 +116,10 @@ def recorded_values(cfg: "CfgNode") -> dict[str, Any]:
 
     So a network that has nothing to do with a user's file is restored without it, wherever it was trained.
     """
-    known, defaults = dict(leaves(_known_config())), dict(leaves(default_config()))
+    of_all = _known_config()
+    known = {key for key, _ in leaves(of_all)}
+    add_own_config(of_all)
+    defaults = dict(leaves(of_all))
     return {key: deepcopy(value) for key, value in leaves(cfg) if key in known or value != defaults[key]}
 
 

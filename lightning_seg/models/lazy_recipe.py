@@ -128,7 +128,7 @@ class LazyRecipe:
         from fvcore.common.param_scheduler import ConstantParamScheduler, ParamScheduler
 
         section = self._tree.get("lr_multiplier")
-        steps = OmegaConf.select(self._tree, "train.max_iter") if math.isinf(total_steps) else int(total_steps)
+        steps = OmegaConf.select(self._tree, "train.max_iter") if math.isinf(total_steps) else max(1, int(total_steps))
         if section is None:
             multiplier, steps = ConstantParamScheduler(1.0), steps or 1
         elif steps is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.errors import ConfigError, describe
+from lightning_seg.errors import FOREIGN, ConfigError, describe
 from lightning_seg.models.adapters import Found, adapt, pad_targets
 from lightning_seg.models.auxiliary import AuxiliaryHead
 from lightning_seg.models.batches import (
@@ -31,9 +31,6 @@ LossOfLogits = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
 
 _PROBE_SIZE = (129, 193)
 """Height and width of the input that a new network is tried on; one more than sizes that all strides divide."""
-
-_FOREIGN = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""The errors that code of Detectron2 and of users raises on an input that it cannot take."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class Segmentor(nn.Module):
 
     Raises:
         ConfigError: if the config describes another kind of model, one that Detectron2 refuses, or one whose logits
-            have a wrong size.
+            have a wrong size; or if the ignore index is the id of a class.
 
     Attributes:
         channels: of every image.
@@ -97,6 +94,11 @@ class Segmentor(nn.Module):
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        if 0 <= ignore_index < num_classes:
+            raise ConfigError(
+                f"ignore_index {ignore_index} is the id of one of {num_classes} classes, whose pixels would not count: "
+                f"choose a value outside 0 to {num_classes - 1}"
+            )
         self.notices = list(recipe.notices)
         self.network = recipe.build_network(num_classes, ignore_index)
         for name in ("pixel_mean", "pixel_std"):  # of whole numbers, Detectron2 makes integers
@@ -147,8 +149,7 @@ class Segmentor(nn.Module):
         """The network's training losses, as ``build_model(cfg)(batch)`` gives them; zero if no pixel counts."""
         for sample in batch:
             refuse_misshapen(sample, self.channels)
-        inputs, _ = self._inputs(batch)
-        targets = self._targets(batch)
+        inputs, targets = self.inputs(batch), self._targets(batch)
         losses = self.head.training_losses(self.network.backbone(inputs), targets, self._own_criterion())
         if self.auxiliary is not None:
             logits = self.auxiliary()
@@ -176,7 +177,7 @@ class Segmentor(nn.Module):
         for size in dict.fromkeys(sizes):
             places = [place for place, other in enumerate(sizes) if other == size]
             group = [batch[place] for place in places]
-            inputs, _ = self._inputs(group)
+            inputs = self.inputs(group)
             of_group = self.head.evaluate(self.network.backbone(inputs), (inputs.shape[-2], inputs.shape[-1]))
             found.update(zip(places, of_group, strict=True))
             if "sem_seg" in batch[0]:
@@ -195,8 +196,8 @@ class Segmentor(nn.Module):
         summed = F.cross_entropy(logits.float(), targets, ignore_index=self.ignore_index, reduction="sum")
         return {"loss_cross_entropy": summed / counted}
 
-    def _inputs(self, batch: Batch) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Normalised and padded images (N, C, H, W), as in ``SemanticSegmentor.forward``, and their sizes."""
+    def inputs(self, batch: Batch) -> Tensor:
+        """Normalised and padded images (N, C, H, W), as in ``SemanticSegmentor.forward``."""
         mean, std = self.network.pixel_mean, self.network.pixel_std
         memory_format = self.memory_format
         if not self.training and batch[0]["image"].device.type == "cpu":
@@ -206,8 +207,7 @@ class Segmentor(nn.Module):
         if self.bgr:
             stacks = [stack.flip(1) for stack in stacks]
         padded = self._padded([normalise(stack, mean, std) for stack in stacks], 0.0)
-        sizes = [(sample["image"].shape[1], sample["image"].shape[2]) for sample in batch]
-        return padded.contiguous(memory_format=memory_format), sizes
+        return padded.contiguous(memory_format=memory_format)
 
     def _targets(self, batch: Batch) -> Tensor:
         masks = self._padded([stack.long() for stack in stack([s["sem_seg"] for s in batch])], self.ignore_index)
@@ -235,12 +235,12 @@ class Segmentor(nn.Module):
         try:
             try:
                 _refuse_wrong_size(probe.eval(), [sample, sample])
-            except (*_FOREIGN, ConfigError):  # perhaps the coarsest stride must divide the input
+            except (*FOREIGN, ConfigError):  # perhaps the coarsest stride must divide the input
                 self.whole_levels = probe.whole_levels = True
                 _refuse_wrong_size(probe, [sample, sample])
             self.head.stride = probe.head.stride
             losses = probe.train().losses([sample, sample])
-        except _FOREIGN as error:
+        except FOREIGN as error:
             refuse_other_input(self.network, self.channels, keys)
             raise ConfigError(f"this backbone and head do not fit: {describe(error)}{self.head.hint}") from error
         self._settle_head(probe, [sample, sample])
@@ -260,7 +260,7 @@ class Segmentor(nn.Module):
 
     def _settle_head(self, probe: "Segmentor", batch: Batch) -> None:
         """Find out how to evaluate an unknown head, with random features."""
-        inputs, _ = probe._inputs(batch)
+        inputs = probe.inputs(batch)
 
         def features() -> dict[str, Tensor]:
             shapes = {name: feature.shape for name, feature in probe.eval().network.backbone(inputs).items()}
@@ -279,7 +279,7 @@ def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
 
 def _refuse_wrong_size(segmentor: Segmentor, batch: Batch) -> None:
     """Raise a ConfigError unless the scores cover exactly the padded input, up to whole strides."""
-    inputs, _ = segmentor._inputs(batch)
+    inputs = segmentor.inputs(batch)
     backbone = segmentor.network.backbone
     levels = [shape.stride for shape in backbone.output_shape().values()]
     with torch.no_grad():

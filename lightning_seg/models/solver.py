@@ -109,7 +109,7 @@ def stretch_schedule(cfg: "CfgNode", total_steps: float) -> "CfgNode":
     if math.isinf(total_steps):
         return cfg
     scale = total_steps / cfg.SOLVER.MAX_ITER
-    cfg.SOLVER.MAX_ITER = int(total_steps)
+    cfg.SOLVER.MAX_ITER = max(1, int(total_steps))  # also of a run without a step
     # In a very short run, milestones meet each other or the run's end; Detectron2 refuses that.
     milestones = {round(step * scale) for step in cfg.SOLVER.STEPS}
     cfg.SOLVER.STEPS = tuple(sorted(step for step in milestones if 0 < step < cfg.SOLVER.MAX_ITER))

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_seg.errors import ConfigError, describe
+from lightning_seg.errors import FOREIGN, ConfigError, describe
 from lightning_seg.models import solver
 from lightning_seg.models.architectures import EOMT, architecture_of
 from lightning_seg.models.backbones import register_backbones
@@ -138,6 +138,11 @@ def _keep_semantic_part(cfg: "CfgNode") -> str | None:
 
 
 def _refuse_unsupported(cfg: "CfgNode") -> None:
+    if cfg.SOLVER.MAX_ITER < 1:
+        raise ConfigError(
+            f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, but must be at least 1: the steps that the schedule is written "
+            "for, which is stretched to the run"
+        )
     if cfg.SOLVER.LR_SCHEDULER_NAME not in solver.SCHEDULES:
         raise ConfigError(
             f"SOLVER.LR_SCHEDULER_NAME is {cfg.SOLVER.LR_SCHEDULER_NAME!r}, but one of {', '.join(solver.SCHEDULES)} "
@@ -173,5 +178,5 @@ def _build(cfg: "CfgNode") -> Any:
         backbone = build_backbone(cfg)
         refuse_head(cfg, backbone.output_shape())
         return segmentor_of(cfg, backbone, build_sem_seg_head(cfg, backbone.output_shape()))
-    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except FOREIGN as error:
         raise ConfigError(f"Detectron2 refuses this model: {describe(error)}") from error

@@ -15,10 +15,8 @@ from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.exporting.metadata import Metadata
 from lightning_seg.exporting.running import ExportedNetwork, Output, require_export_extra
 from lightning_seg.inference import WHOLE, Inference, Losses
+from lightning_seg.inference.temperature import LEAST
 from lightning_seg.structures import Batch, DatasetInfo, DenseScores, Item, Placement
-
-_LEAST = torch.finfo(torch.float32).tiny
-"""A probability whose logarithm can be interpolated."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,7 @@ class FileNetwork:
         self._gives_probabilities = "probabilities" in metadata.outputs
         try:
             self.images = _images_of(metadata)
-            self.inference: Inference = WHOLE
-            if metadata.inference is not None:
-                self.inference = restore(metadata.inference, Inference, "inference")  # type: ignore[type-abstract]
+            self.inference: Inference = restore(metadata.inference, Inference, "inference") or WHOLE
         except (ConfigError, CheckpointError) as error:
             raise CheckpointError(f"exported file {path} cannot be used here: {error}") from error
         if self.inference is not WHOLE:
@@ -95,7 +91,7 @@ class FileNetwork:
         for item in batch:
             found = self._run(item).probabilities
             assert found is not None
-            scores.append(DenseScores(found[0].float().clamp(min=_LEAST).log() * temperature, 1))
+            scores.append(DenseScores(found[0].float().clamp(min=LEAST).log() * temperature, 1))
         sizes = [(item["image"].shape[1], item["image"].shape[2]) for item in batch]
         return _Answer(scores, sizes, [{} for _ in batch])
 

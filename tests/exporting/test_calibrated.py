@@ -12,9 +12,9 @@ import lightning_seg
 from lightning_seg.checkpoints.calibrated import keep_temperature
 from lightning_seg.cli import main
 from lightning_seg.exporting import exporter
-from lightning_seg.exporting.exporter import Wish
 from lightning_seg.exporting.loading import load_trained
 from lightning_seg.exporting.running import ExportedNetwork, read_metadata
+from lightning_seg.exporting.wish import Wish
 from lightning_seg.inference.temperature import tempered
 from tests.exporting.files import module_of, save
 

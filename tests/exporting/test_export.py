@@ -17,6 +17,7 @@ from lightning_seg.exporting import exporter, loading, running
 from lightning_seg.exporting.graph import Graph
 from lightning_seg.exporting.metadata import KEY
 from lightning_seg.exporting.running import ExportedNetwork, read_metadata
+from lightning_seg.exporting.wish import Wish
 from lightning_seg.inference.whole import label_maps
 from lightning_seg.module import SegmentationModule
 from tests.conftest import CLASSES, folder
@@ -153,7 +154,7 @@ def test_what_is_not_in_the_graph_is_told_and_noted_and_other_images_may_be_give
     inference = {"class_path": "lightning_seg.inference.SlidingWindow", "init_args": {"size": 64}}
     trained.module.hparams["inference"] = inference
     said: list[str] = []
-    wish = exporter.Wish(tmp_path / "a.pt2", images=str(scenes / "train" / "images"), most=2)
+    wish = Wish(tmp_path / "a.pt2", images=str(scenes / "train" / "images"), most=2)
     exporter.export(trained, wish, said.append)
     assert said[0].startswith("model.inference (lightning_seg.inference.SlidingWindow) is not in the graph")
     assert read_metadata(tmp_path / "a.pt2").inference == inference
@@ -278,6 +279,8 @@ def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
     torch.export.save(program, tmp_path / "b.pt2", extra_files={"lightning_seg.json": '{"step": 3}'})
     with pytest.raises(CheckpointError, match=r"says of itself what cannot be read: it lacks class_names, palette, .*"):
         read_metadata(tmp_path / "b.pt2")
+    with pytest.raises(CheckpointError, match=r"c says of itself what cannot be read: 'int' object is not iterable"):
+        running._metadata(Path("c"), metadata_of().to_json().replace('"palette": [', '"palette": 3, "other": ['))
 
 
 def test_onnx_runtime_does_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

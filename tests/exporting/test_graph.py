@@ -72,7 +72,7 @@ def test_channels_are_those_of_the_file_whatever_the_network_wants(image_format:
     assert segmentor.bgr == (image_format == "BGR")
     graph = Graph(free_copy(segmentor))
     image = torch.randint(0, 256, (2, 3, 33, 40), dtype=torch.uint8)
-    inputs, _ = segmentor._inputs([{"image": one} for one in image])
+    inputs = segmentor.inputs([{"image": one} for one in image])
     torch.testing.assert_close(inputs[..., :33, :40], graph.normalised(image), rtol=0, atol=0)
 
 

@@ -1,6 +1,7 @@
 """The expected calibration error equals independent computations, on any split of the images."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,13 @@ def test_borders_and_nothing() -> None:
     assert counts[-1].tolist() == [2, 1, 2 * 2**24]
     assert Calibration(counts).error == pytest.approx(1 / 3)
     assert Calibration(torch.zeros_like(counts)).as_json()["ECE"] is None
+
+
+def test_no_number_is_no_confidence() -> None:
+    sure = torch.tensor([[math.nan, math.nan, 1.0]])
+    counts = count_confidences(sure, torch.tensor([[1, 0, 1]]), torch.tensor([[1, 1, 1]]), 255)
+    assert counts[0].tolist() == [2, 1, 0]
+    assert counts[-1].tolist() == [1, 1, 2**24]
 
 
 def test_it_is_reported_where_it_is_asked_for() -> None:

@@ -48,6 +48,16 @@ def test_counts_each_image_once_and_begins_anew() -> None:
         assert list(report.averages) == ["mIoU", "mAcc", "pAcc", "fwIoU", *of_classes, *of_images]
 
 
+def test_one_class_alone_has_figures_too() -> None:
+    evaluation = Evaluation(["road"], 255, "detectron2", [boundary_iou(1)], error_budget=True, calibration=True)
+    evaluation.update(torch.zeros(1, 2, dtype=torch.uint8), torch.tensor([[0, 255]]), confidence=torch.ones(1, 2))
+    report = evaluation.report("val")
+    assert report.matrix.tolist() == [[1]]
+    assert report.averages["mIoU"] == report.averages["mBoundaryIoU"] == 1.0
+    assert report.error_budget is not None
+    assert report.error_budget.interaction == 0.0
+
+
 def test_a_boundary_has_room_for_so_many_classes() -> None:
     assert boundary_iou(254).columns == 254
     with pytest.raises(ConfigError, match=r"at most 254 classes, as in Detectron2, but data\.classes names 255"):

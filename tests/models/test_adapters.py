@@ -204,7 +204,7 @@ def check_own_forward(segmentor: Segmentor, sizes: list[tuple[int, int]]) -> Non
         output = segmentor.evaluate(batch)
         found = label_maps(output.scores, output.input_sizes, sizes)
         for sample, scores, prediction in zip(batch, output.scores, found, strict=True):
-            inputs, [(height, width)] = segmentor._inputs([sample])
+            inputs, (height, width) = segmentor.inputs([sample]), sample["image"].shape[-2:]
             features = segmentor.network.backbone(inputs)
             own = head(features) if isinstance(segmentor.head, Plain) else head(features, None)[0]
             if own.shape[-1] < width:  # loss and evaluation upsample it
@@ -253,7 +253,7 @@ def test_users_heads_are_trained_by_their_losses(head: type[nn.Module], build: A
     """What their forward returns; of one without losses, the cross-entropy of its upsampled logits."""
     segmentor, batch = build(head), make_batch([(64, 96), (64, 96)])
     twin = deepcopy(segmentor).train().network
-    inputs, targets = segmentor._inputs(batch)[0], torch.stack([sample["sem_seg"].long() for sample in batch])
+    inputs, targets = segmentor.inputs(batch), torch.stack([sample["sem_seg"].long() for sample in batch])
     torch.manual_seed(1)
     found = segmentor.train().losses(batch)
     torch.manual_seed(1)
@@ -274,7 +274,7 @@ def test_validation_loss_is_that_of_what_is_evaluated(head: type[nn.Module], bui
     segmentor, batch = build(head).eval(), make_batch([(50, 71)])
     with torch.no_grad():
         (found,) = segmentor.evaluate(batch).losses[0].values()
-        inputs, _ = segmentor._inputs(batch)
+        inputs = segmentor.inputs(batch)
         features, targets = segmentor.network.backbone(inputs), segmentor._targets(batch)
         if isinstance(segmentor.head, Layered) or USERS[head][1]:
             (own,) = segmentor.head.evaluate(features, inputs.shape[-2:])

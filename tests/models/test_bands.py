@@ -97,13 +97,13 @@ def test_the_type_of_the_pixels_does_not_change_what_the_network_sees(dtype: tor
 def test_the_network_computes_in_the_type_of_its_own_numbers(precision: torch.dtype, dtype: torch.dtype) -> None:
     segmentor = build_segmentor(TINY_OVERRIDES).to(precision)
     batch: Batch = [{"image": sample["image"].to(dtype)} for sample in make_batch(ODD[:1])]
-    assert segmentor._inputs(batch)[0].dtype == precision
+    assert segmentor.inputs(batch).dtype == precision
 
 
 def test_whole_numbers_are_a_mean_too() -> None:
     whole = {"MODEL.PIXEL_MEAN": [1, 2, 3, 4], "MODEL.PIXEL_STD": [2, 2, 2, 3]}
     segmentor = build_segmentor({**TINY_OVERRIDES, **whole})
-    inputs, _ = segmentor._inputs([{"image": torch.full((4, 32, 32), 8, dtype=torch.int16)}])
+    inputs = segmentor.inputs([{"image": torch.full((4, 32, 32), 8, dtype=torch.int16)}])
     torch.testing.assert_close(inputs[0, :, 0, 0], torch.tensor([3.5, 3.0, 2.5, 4 / 3]))
 
 

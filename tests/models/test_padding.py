@@ -58,7 +58,7 @@ def test_pads_to_a_square_where_the_backbone_asks_for_one() -> None:
 
 def test_a_batch_is_padded_as_its_largest_sides() -> None:
     segmentor = build_segmentor({**MASKS, DIVISIBILITY: 32})
-    inputs, _ = segmentor._inputs(make_batch([(33, 64), (64, 20)]))
+    inputs = segmentor.inputs(make_batch([(33, 64), (64, 20)]))
     assert inputs.shape[-2:] == (64, 64)
     assert segmentor._targets(make_batch([(33, 70)])).shape[-2:] == (64, 96)
 

@@ -11,8 +11,8 @@ from lightning_seg.errors import ConfigError
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.conftest import MODELS, TINY_OVERRIDES
-from tests.models.networks import BOTTLENECKS, HEADS, RES, build_segmentor, overrides_of, resnet
-from tests.models.samples import IGNORE
+from tests.models.networks import BOTTLENECKS, HEADS, RES, VIT, build_segmentor, detectron2, overrides_of, resnet
+from tests.models.samples import IGNORE, ZOO
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -21,6 +21,8 @@ V3, V3_PLUS, POINT_REND = MODELS["DeepLabV3"], MODELS["DeepLabV3Plus"], MODELS["
 
 SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"INPUT.FORMAT": "YUV-BT.601"}, "RGB or BGR is needed"),
+    ({"SOLVER.MAX_ITER": 0}, "MAX_ITER is 0, but must be at least 1"),
+    (detectron2("build_vit_pyramid_backbone", "VIT", **{**VIT, "PATCH_SIZE": 0}), "this model: ZeroDivisionError"),
     ({"MODEL.META_ARCHITECTURE": "PanopticDeepLab"}, "one of SemanticSegmentor, EoMT, GeneralizedRCNN.* is needed"),
     (
         {"MODEL.META_ARCHITECTURE": "GeneralizedRCNN", "MODEL.BACKBONE.NAME": "build_resnet_backbone"},
@@ -99,6 +101,12 @@ REFINED = [
 def test_refuses(overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_segmentor(overrides)
+
+
+@pytest.mark.parametrize(("classes", "ignore_index"), [(5, 0), (256, 255)])
+def test_a_class_is_never_ignored(classes: int, ignore_index: int) -> None:
+    with pytest.raises(ConfigError, match=f"ignore_index {ignore_index} is the id of .* outside 0 to {classes - 1}"):
+        Segmentor(load_recipe(ZOO, TINY_OVERRIDES), num_classes=classes, ignore_index=ignore_index)
 
 
 @pytest.mark.parametrize("config", ["mask_rcnn_R_50_FPN_3x_dconv_c3-c5", "panoptic_fpn_R_101_dconv_cascade_gn_3x"])

@@ -66,6 +66,12 @@ def test_the_last_rate_holds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
+def test_a_run_without_a_step_has_a_schedule(name: str) -> None:
+    cfg = load_config(ZOO, {"SOLVER.LR_SCHEDULER_NAME": name})
+    assert next(iter(rates(build_lr_scheduler(cfg, sgd(), 0))))[0] > 0
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_a_resumed_schedule_takes_the_new_number_of_steps(name: str) -> None:
     cfg = load_config(ZOO, {"SOLVER.LR_SCHEDULER_NAME": name})
     first = build_lr_scheduler(cfg, sgd(), 6)

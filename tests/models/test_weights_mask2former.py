@@ -247,7 +247,7 @@ def test_published_weights_give_the_published_network(
     assert not report.reshaped
     for size in SIZES:
         image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
-        inputs, _ = segmentor._inputs([{"image": image}])
+        inputs = segmentor.inputs([{"image": image}])
         with torch.no_grad():
             expected = model(inputs)
             features = segmentor.network.backbone(inputs)

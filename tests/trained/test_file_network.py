@@ -16,12 +16,13 @@ import lightning_seg
 from lightning_seg.cli import main
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError
-from lightning_seg.exporting.exporter import Wish, _metadata
+from lightning_seg.exporting.exporter import _metadata
 from lightning_seg.exporting.graph import Graph
 from lightning_seg.exporting.loading import Trained, load_trained
 from lightning_seg.exporting.metadata import Metadata
 from lightning_seg.exporting.running import Output
 from lightning_seg.exporting.tracing import free_copy, trace
+from lightning_seg.exporting.wish import Wish
 from lightning_seg.exporting.writing import write_onnx, write_pt2
 from lightning_seg.inference import WHOLE, SlidingWindow
 from lightning_seg.inference.temperature import tempered

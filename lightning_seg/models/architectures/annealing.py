@@ -49,7 +49,7 @@ class Annealing:
                     f"{_KEY}_START_STEPS has {start:g} and {_KEY}_END_STEPS {end:g} for the same layer, but an end "
                     "must come after its start"
                 )
-        if self.power <= 0:
+        if not self.power > 0:
             raise ConfigError(f"MODEL.EOMT.POLY_POWER is {self.power:g}, but must be above 0 (0.9 as published)")
 
     def shares(self, step: int, total_steps: float) -> list[float]:

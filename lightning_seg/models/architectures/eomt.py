@@ -15,11 +15,10 @@ from torch.nn import functional as F
 from lightning_seg.errors import ConfigError
 from lightning_seg.models.architectures.annealing import Annealing
 from lightning_seg.models.architectures.vits import (
-    KINDS,
     EoMTBackbone,
-    config_of,
     in_grid,
     in_line,
+    kind_of,
     parts_of,
     turns,
 )
@@ -113,8 +112,8 @@ class EoMT(SemanticSegmentor):  # type: ignore[misc]
         settings = {key.lower(): value for key, value in cfg.MODEL.EOMT.items()}
         power = settings.pop("poly_power")
         annealed = {key: settings.pop(f"attn_mask_annealing_{key}") for key in ("enabled", "start_steps", "end_steps")}
-        vit = settings.pop("vit")
-        parts = parts_of(vit)
+        kind = kind_of(settings.pop("vit"))
+        parts = parts_of(kind)
         _refuse_sizes(settings)
         if cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY > 1:
             raise ConfigError(
@@ -123,8 +122,8 @@ class EoMT(SemanticSegmentor):  # type: ignore[misc]
             )
         annealing = Annealing(settings["num_blocks"], **annealed, max_iter=cfg.SOLVER.MAX_ITER, power=power)
         settings |= {"num_channels": len(cfg.MODEL.PIXEL_MEAN), "num_labels": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}
-        config = config_of(vit, settings, parts)
-        backbone = KINDS[vit][-1](config, parts)
+        config = parts.Config(**kind.settings_of(settings), attn_implementation="sdpa")
+        backbone = kind(config, parts)
         return {
             "backbone": backbone,
             "sem_seg_head": EoMTHead(backbone, config, parts, losses_of_config(cfg), annealing),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from detectron2.layers import ShapeSpec
@@ -26,7 +26,28 @@ class EoMTBackbone(Backbone):  # type: ignore[misc]  # Detectron2 has no types
     Args:
         config: transformers' config.
         parts: transformers' layers, of :func:`parts_of`.
+
+    Attributes:
+        model: transformers' name of the model.
+        beginning: of the names of its classes.
+        part_names: the rest of the names of those that are used.
     """
+
+    model: ClassVar[str] = "eomt"
+    beginning: ClassVar[str] = "Eomt"
+    part_names: ClassVar[tuple[str, ...]] = ("Config", "Embeddings", "Layer", "ScaleBlock", "MaskHead")
+
+    @staticmethod
+    def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of transformers' config.
+
+        Args:
+            given: those of ``MODEL.EOMT``, whose keys stand here in small letters, and others.
+
+        Raises:
+            ConfigError: if a setting is none of this kind of ViT.
+        """
+        return {key: value for key, value in given.items() if key != "pos_embed_rescale"}
 
     def __init__(self, config: Any, parts: Any) -> None:
         super().__init__()
@@ -86,6 +107,29 @@ class EoMTBackbone(Backbone):  # type: ignore[misc]  # Detectron2 has no types
 class EoMTDinov3Backbone(EoMTBackbone):
     """A ViT with DINOv3's rotary positions, which know of no trained size. Training draws a scale of theirs."""
 
+    model = "eomt_dinov3"
+    beginning = "EomtDinov3"
+    part_names = (*EoMTBackbone.part_names, "RotaryEmbedding")
+
+    @staticmethod
+    def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
+        settings = dict(given)
+        if settings.pop("use_swiglu_ffn"):
+            raise ConfigError(
+                "MODEL.EOMT.USE_SWIGLU_FFN is True, but EoMT's ViTs of DINOv3 have none: leave the key out"
+            )
+        rescale = settings.pop("pos_embed_rescale")
+        if rescale < 1:
+            raise ConfigError(f"MODEL.EOMT.POS_EMBED_RESCALE is {rescale:g}, but must be at least 1 (none)")
+        hidden, least = settings["hidden_size"], 4 * settings["num_attention_heads"]
+        if hidden % least:
+            raise ConfigError(
+                f"MODEL.EOMT.HIDDEN_SIZE is {hidden}, but rotary positions need a multiple of 4 · NUM_ATTENTION_HEADS, "
+                f"{least}"
+            )
+        intermediate = hidden * settings.pop("mlp_ratio")
+        return {**settings, "intermediate_size": intermediate, "pos_embed_rescale": rescale if rescale > 1 else None}
+
     def make_positions(self, config: Any, parts: Any) -> None:
         nn.init.zeros_(self.embeddings.register_tokens)
         self.embeddings.register_parameter("mask_token", None)  # of pretraining
@@ -96,56 +140,29 @@ class EoMTDinov3Backbone(EoMTBackbone):
         return self.embeddings.patch_embeddings(images), {_COSINE: cosine, _SINE: sine}
 
 
-KINDS: dict[str, tuple[str, str, type[EoMTBackbone]]] = {
-    "DINOv2": ("eomt", "Eomt", EoMTBackbone),
-    "DINOv3": ("eomt_dinov3", "EomtDinov3", EoMTDinov3Backbone),
-}
-"""Values of ``MODEL.EOMT.VIT``: transformers' name of the model, how its classes begin, and the backbone."""
+KINDS: dict[str, type[EoMTBackbone]] = {"DINOv2": EoMTBackbone, "DINOv3": EoMTDinov3Backbone}
+"""Values of ``MODEL.EOMT.VIT``."""
 
 
-def parts_of(vit: str) -> Any:
-    """Transformers' classes for a kind of ViT, by their names without what they begin with.
+def kind_of(vit: str) -> type[EoMTBackbone]:
+    """The backbone of ``MODEL.EOMT.VIT``.
 
     Raises:
         ConfigError: if there is no such kind.
-        DependencyError: if transformers is missing.
     """
     if vit not in KINDS:
         raise ConfigError(f"MODEL.EOMT.VIT is {vit!r}, but one of {', '.join(KINDS)} is needed")
-    model, beginning, _ = KINDS[vit]
-    module = layers_of(model, "EoMT")
-    names = [
-        "Config",
-        "Embeddings",
-        "Layer",
-        "ScaleBlock",
-        "MaskHead",
-        *(["RotaryEmbedding"] if vit == "DINOv3" else []),
-    ]
-    return SimpleNamespace(**{name: getattr(module, beginning + name) for name in names})
+    return KINDS[vit]
 
 
-def config_of(vit: str, settings: Mapping[str, Any], parts: Any) -> Any:
-    """Transformers' config of ``MODEL.EOMT``, whose keys stand here in small letters, and of what else is given.
+def parts_of(kind: type[EoMTBackbone]) -> Any:
+    """Transformers' classes for a kind of ViT, by their names without what they begin with.
 
     Raises:
-        ConfigError: if a setting is none of this kind of ViT.
+        DependencyError: if transformers is missing.
     """
-    given = {**settings, "attn_implementation": "sdpa"}
-    rescale = given.pop("pos_embed_rescale")
-    if vit == "DINOv2":
-        return parts.Config(**given)
-    if given.pop("use_swiglu_ffn"):
-        raise ConfigError("MODEL.EOMT.USE_SWIGLU_FFN is True, but EoMT's ViTs of DINOv3 have none: leave the key out")
-    if rescale < 1:
-        raise ConfigError(f"MODEL.EOMT.POS_EMBED_RESCALE is {rescale:g}, but must be at least 1 (none)")
-    if given["hidden_size"] % (4 * given["num_attention_heads"]):
-        raise ConfigError(
-            f"MODEL.EOMT.HIDDEN_SIZE is {given['hidden_size']}, but rotary positions need a multiple of 4 · "
-            f"NUM_ATTENTION_HEADS, {4 * given['num_attention_heads']}"
-        )
-    hidden = given["hidden_size"] * given.pop("mlp_ratio")
-    return parts.Config(**given, intermediate_size=hidden, pos_embed_rescale=rescale if rescale > 1 else None)
+    module = layers_of(kind.model, "EoMT")
+    return SimpleNamespace(**{name: getattr(module, kind.beginning + name) for name in kind.part_names})
 
 
 def turns(features: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:

@@ -202,7 +202,7 @@ def _known(key: str, names: tuple[str, ...], levels: tuple[str, ...]) -> tuple[s
 
 
 def _require_divisible(group: str, where: str, channels: int, heads: int) -> None:
-    if channels % heads:
+    if heads < 1 or channels % heads:
         raise ConfigError(
             f"{group}.NUM_HEADS is {heads}{where}, which does not divide {channels} channels: "
             f"change {group}.NUM_HEADS or {group}.EMBED_DIM"

@@ -10,7 +10,7 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import Backbone
 from torch import Tensor
 
-from lightning_seg.errors import ConfigError
+from lightning_seg.errors import FOREIGN, ConfigError
 from lightning_seg.models.backbones.pyramid import build_fpn, build_simple_pyramid
 from lightning_seg.models.backbones.timm_names import require_known
 
@@ -137,7 +137,7 @@ def _create(name: str, arguments: dict[str, Any]) -> Any:
             if any(argument in str(error) for argument in any_size):
                 continue  # it was refused before anything was built
             raise _refusal(name, arguments, error) from error
-        except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, ValueError) as error:
+        except FOREIGN as error:
             raise _refusal(name, arguments, error) from error
         if not hasattr(network, "feature_info"):
             raise _refusal(name, arguments, "it has no feature_info")

@@ -74,7 +74,7 @@ def their_losses(model: Any, segmentor: Segmentor, batch: list[dict[str, Any]]) 
     ]
     own, layers = model.get_loss_dict, []
     model.get_loss_dict = lambda **layer: layers.append(layer) or {}
-    model.train()(pixel_values=segmentor._inputs(batch)[0], mask_labels=masks, class_labels=classes)
+    model.train()(pixel_values=segmentor.inputs(batch), mask_labels=masks, class_labels=classes)
     model.get_loss_dict = own
     found: dict[str, Tensor] = {}
     *others, last = layers
@@ -124,7 +124,7 @@ def test_logits_are_those_of_transformers_at_any_size(
     for side in (SIDE, 96):
         batch = full_batch(side=side)
         with torch.no_grad():
-            expected = theirs_of(segmentor, share, side).eval()(pixel_values=segmentor._inputs(batch)[0])
+            expected = theirs_of(segmentor, share, side).eval()(pixel_values=segmentor.inputs(batch))
             found = segmentor.scores(batch)  # type: ignore[arg-type]
         for place, scores in enumerate(found):
             assert isinstance(scores, MaskScores)
@@ -138,7 +138,7 @@ def test_rotary_positions_follow_any_size(size: tuple[int, int]) -> None:
     """Theirs only asks for squares where it shapes its masks."""
     segmentor = build_segmentor(EOMT_DINOV3).eval()
     model, batch = theirs_of(segmentor, 0.0).eval(), make_batch([size])
-    inputs, _ = segmentor._inputs(batch)
+    inputs = segmentor.inputs(batch)
     model.grid_size = (inputs.shape[-2] // 16, inputs.shape[-1] // 16)
     with torch.no_grad():
         expected = model(pixel_values=inputs)
@@ -203,7 +203,7 @@ def test_detectron2s_own_forward_gives_the_same() -> None:
     with torch.no_grad():
         found = segmentor.network(as_detectron2(batch, "BGR"))
         head, backbone = segmentor.network.sem_seg_head, segmentor.network.backbone
-        (prediction,) = head.predictions(backbone(segmentor._inputs(batch)[0]))  # type: ignore[arg-type]
+        (prediction,) = head.predictions(backbone(segmentor.inputs(batch)))  # type: ignore[arg-type]
         expected = semantic_scores(prediction, 4)
         for one, scores in zip(found, expected, strict=True):
             torch.testing.assert_close(one["sem_seg"], scores)
@@ -410,6 +410,7 @@ def test_a_vit_of_timm_needs_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({KEY + "NUM_QUERIES": 0}, "NUM_QUERIES is 0, but must be at least 1"),
         ({KEY + "NUM_REGISTER_TOKENS": -1}, "NUM_REGISTER_TOKENS is -1, but must be at least 0"),
         ({KEY + "POLY_POWER": 0.0}, "POLY_POWER is 0, but must be above 0"),
+        ({KEY + "POLY_POWER": float("nan")}, "POLY_POWER is nan, but must be above 0"),
         (
             {KEY + "ATTN_MASK_ANNEALING_START_STEPS": [1]},
             "START_STEPS has 1 steps and .*END_STEPS 0, but both need one for each of MODEL.EOMT.NUM_BLOCKS 2",

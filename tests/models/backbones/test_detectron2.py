@@ -93,6 +93,7 @@ def test_regnet_freezes_its_first_stages() -> None:
         (detectron2("build_swin_backbone", "SWIN", OUT_FEATURES=[]), "one or more of p0, p1, p2, p3"),
         (detectron2("build_vit_pyramid_backbone", "VIT", NUM_HEADS=7), "NUM_HEADS is 7, .* 768 channels"),
         (detectron2("build_vit_pyramid_backbone", "VIT", **{**VIT, "PATCH_SIZE": 14}), "stride that is a power of two"),
+        (detectron2("build_vit_pyramid_backbone", "VIT", NUM_HEADS=0), "NUM_HEADS is 0, .* 768 channels"),
         (detectron2("build_mvit_backbone", "MVIT", LAST_BLOCKS=[0, 1]), r"is \(0, 1\), but four rising numbers"),
         (detectron2("build_mvit_backbone", "MVIT", NUM_HEADS=5), "NUM_HEADS is 5, .* 96 channels"),
         (

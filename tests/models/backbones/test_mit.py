@@ -60,7 +60,7 @@ def test_published_weights_give_the_published_network(tmp_path: Path, size: tupl
     assert not report.missing
     assert not report.unexpected
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
-    inputs, _ = segmentor._inputs([{"image": image}])
+    inputs = segmentor.inputs([{"image": image}])
     with torch.no_grad():
         expected = model(inputs).logits
         found = segmentor.scores([{"image": image}])[0].maps

@@ -82,7 +82,7 @@ def their_losses(model: Any, segmentor: Segmentor, batch: list[dict[str, Any]]) 
         return torch.stack(list(losses.values())).sum()
 
     model.get_loss = keep
-    model.train()(pixel_values=segmentor._inputs(batch)[0], mask_labels=masks, class_labels=classes)
+    model.train()(pixel_values=segmentor.inputs(batch), mask_labels=masks, class_labels=classes)
     return {name.replace("cross_entropy", "ce"): loss for name, loss in found.items()}
 
 
@@ -101,7 +101,7 @@ def test_logits_losses_and_label_maps_are_those_of_transformers() -> None:
     for size in (SIZE, (65, 97), (33, 127)):
         batch = make_batch([size])
         with torch.no_grad():
-            expected = model.eval()(pixel_values=segmentor._inputs(batch)[0])
+            expected = model.eval()(pixel_values=segmentor.inputs(batch))
             evaluated = segmentor.eval().evaluate(batch)
         (found,) = evaluated.scores
         assert isinstance(found, MaskScores)
