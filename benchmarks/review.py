@@ -28,14 +28,15 @@ def collect(run: str, split: str, folder: Path, data: list[str]) -> tuple[int, i
 
     from lightning_seg.checkpoints.evaluated import checkpoint_in
     from lightning_seg.review import parse, reviewed_data
-    from lightning_seg.reviewing.judging import dataset_of
+    from lightning_seg.reviewing.judging import Judge, Processes
+    from lightning_seg.reviewing.record import ReviewFolder
     from lightning_seg.trained.module_network import load_checkpoint
 
     settings = parse(["--ckpt_path", run, "--split", split, *data])
     path = Path(run)
     network = load_checkpoint(checkpoint_in(path) if path.is_dir() else path, torch.device("cpu"))
     listing = reviewed_data(settings.data, split).listings.complete(split)
-    dataset = dataset_of(network, listing)
+    dataset = Judge(network, listing, ReviewFolder(folder / "review", {}), Processes()).dataset()
     for position in range(len(dataset)):
         item: Any = dataset[position]
         labels = item.pop("truth").numpy()

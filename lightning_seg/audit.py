@@ -229,6 +229,8 @@ def _print_labels(console: Console, result: Audit) -> None:
 
 
 def _print_defects(console: Console, defects: Sequence[Defect]) -> None:
+    if not defects:
+        _print(console, "\nNo defects were found", style="bold green")
     for kind, group in groupby(defects, key=lambda defect: defect.kind):
         members = list(group)
         _print(console, f"\n{kind} ({len(members)}): {MEANINGS[kind]}", style="bold red")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from lightning_seg.data.readers.labelled import CLASS_KEYS
 from lightning_seg.data.transforms import describe_foreign
-from lightning_seg.hints import did_you_mean
+from lightning_seg.hints import did_you_mean, option_meant
 from lightning_seg.lightning_internals import options_of
 
 _UNKNOWN_KEY = (
@@ -16,6 +16,7 @@ _UNKNOWN_KEY = (
     re.compile(r"Group '(?P<group>[^']+)' does not accept option '(?P<key>[^']+)'"),
     re.compile(r"Subcommand '[^']+' does not accept option '(?P<key>[^']+)'"),
 )
+_NO_MODEL = re.compile(r"required: (?:\w+\.)?model\.config\b")
 _WRONG_CLASS = re.compile(r"class_path '(?P<path>[^']+)':\s+(?P<reason>(?!Parser key)\S[^\n]*)")
 _FOREIGN_CLASS = re.compile(r"Import path (?P<path>\S+) does not correspond to a subclass of (?P<kind>\w+)")
 _KEY = re.compile(r"Parser key \"([^\"]+)\"")
@@ -39,10 +40,10 @@ def explain(message: str, parser: argparse.ArgumentParser) -> str:
         if match := pattern.search(message):
             key = ".".join(part for part in (match.groupdict().get("group"), match["key"]) if part)
             options = (option.lstrip("-") for action in options_of(parser) for option in action.option_strings)
-            return message + did_you_mean(key, options)
+            return message + option_meant(key, options)
     if (place := _KEY.search(message)) and (cause := _explain_class(message)):
         return f"{place[1]}: {cause}"
-    return _explain_union(message) or message
+    return _explain_union(message) or _NO_MODEL.sub(r"\g<0>, which the file of --config names", message)
 
 
 def _explain_class(message: str) -> str | None:

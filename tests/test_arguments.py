@@ -99,6 +99,25 @@ def test_a_misspelt_class_is_one_line_with_the_nearest(
     assert message in said[0]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: fit.model.config, which the file of --config names"),
+        (["street.yaml"], "unrecognized arguments: street.yaml: give --config street.yaml"),
+        (
+            ["-c", "a.yaml", "--lr", "1"],
+            "; the learning rate is SOLVER.BASE_LR of model.overrides, or lr of model.optimizer",
+        ),
+    ],
+)
+def test_what_a_newcomer_types_is_answered_by_what_was_meant(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", *arguments])
+    assert capsys.readouterr().err.splitlines()[-1].endswith(message)
+
+
 def test_defaults_that_are_no_texts_can_be_written_and_read(capsys: pytest.CaptureFixture[str]) -> None:
     callbacks = (
         "--trainer.callbacks+|Timer|--trainer.callbacks+|StochasticWeightAveraging|--trainer.callbacks.swa_lrs|0.1"

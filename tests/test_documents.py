@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import yaml
 
 from docs.website import build
+from docs.website.settings import COMMANDS
 from lightning_seg import callbacks
 from lightning_seg.audit import main as audit
 from lightning_seg.audit import parse
@@ -124,23 +125,25 @@ def test_the_navigation_of_the_site_has_every_document() -> None:
     assert len(named) == len(set(named))
 
 
-def test_own_images_as_the_readme_says(own_data: Path) -> None:
-    """All its commands on a small copy, without downloading weights."""
-    random = [
-        "--model.weights",
-        "",
-        "--trainer.accelerator",
-        "cpu",
-        "--data.num_workers",
-        "0",
-        "--data.batch_size",
-        "4",
-    ]
-    for parameters in lines("python train.py"):
-        if "street.yaml" in parameters.values[0]:
-            main([*shlex.split(parameters.values[0])[2:], *random])
-    assert (own_data / "runs/street/version_0/checkpoints/best.ckpt").exists()
-    assert len([*own_data.glob("runs/street/version_1/predictions/masks/*.png")]) == 8
+def test_own_images_as_the_readme_says(own_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All its commands on a small copy, without downloading weights, and the predictions of the file, too."""
+    mains = {f"lightning_seg.{name}": command for name, command in COMMANDS}
+    quick = ["--trainer.accelerator", "cpu", "--data.num_workers", "0"]
+    more = {"fit": ["--model.weights", "", "--data.batch_size", "4", *quick], "predict": quick}
+    (block,) = [block for block in blocks("bash", "README.md") if "street.yaml" in block]
+    for line in block.splitlines():
+        match shlex.split(line, comments=True):
+            case ["python", "-m", name, *arguments]:
+                assert not mains[name](arguments), line
+            case ["python", "train.py", command, *arguments]:
+                main([command, *arguments, *more[command]])
+    assert "Its report: python -m lightning_seg.plot runs/street/version_1\n" in capsys.readouterr().out
+    assert (own_data / "runs/street/version_1/plots/report.html").exists()
+    by_checkpoint, by_file = own_data / "runs/street/version_2/predictions/masks", own_data / "of_file/masks"
+    main(["predict", "--ckpt_path", "street.onnx", "--data.predict", "photos/new", "--output", "of_file"])
+    names = sorted(path.name for path in by_checkpoint.iterdir())
+    assert len(names) == 8
+    assert names == sorted(path.name for path in by_file.iterdir())
 
 
 @pytest.fixture

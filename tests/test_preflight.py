@@ -351,6 +351,14 @@ def test_missing_data_is_a_line(experiment: Experiment, capsys: pytest.CaptureFi
     assert "data.root nowhere does not exist" in errors[0]
 
 
+def test_what_two_checks_find_is_told_once(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    """The quick look and the count of samples."""
+    options = ["--data.train.init_args.mask_name", "{stem}_ids.png"]
+    code, _, errors = dry_run(capsys, "--config", str(experiment()), *options)
+    assert code == 1
+    assert [error for error in errors if "have no mask named '{stem}_ids.png'" in error] == errors[:1]
+
+
 READERS = """
 from lightning_seg.data import Folder
 

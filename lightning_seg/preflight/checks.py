@@ -239,10 +239,11 @@ class Preflight:
         return "cannot be listed" if count is None else f"{count} samples"
 
     def attempt(self, check: Callable[[], Result]) -> Result | None:
-        """What a check returns; if it raises, the message becomes a problem, and this is None."""
+        """What a check returns; None if it raises: then the message becomes a problem, unless it is told already."""
         try:
             return check()
         except LightningSegError as error:
-            if str(error) not in self.problems:
+            told = [line for problem in self.problems for line in problem.splitlines()]
+            if str(error).partition("\n")[0] not in told:
                 self.problems.append(str(error))
             return None

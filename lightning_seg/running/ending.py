@@ -1,5 +1,6 @@
 """Says at the end of a command where its results are, or what went wrong in terms of the settings."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,11 +25,13 @@ RESULTS = {
 
 @rank_zero_only
 def say_results(folder: Path, command: str) -> None:
-    """Print where the results of a command are."""
+    """Print where the results of a command are, and what draws those of a training."""
     print(f"Results in {folder}:")
     for name in RESULTS[command]:
         if (folder / name).exists():
             print(f"  {folder / name}")
+    if command == "fit":
+        print(f"Its report: python -m lightning_seg.plot {shlex.quote(str(folder))}")
 
 
 @rank_zero_only

@@ -107,8 +107,10 @@ def test_colours_by_palette() -> None:
     table = make_table(("a", "b"), palette=palette, label_map={"void": "ignore"})
     colours = np.array([[[255, 0, 0], [0, 0, 9], [1, 2, 3], [0, 0, 0]]], np.uint8)
     assert decode(table, StoredMask(colours=colours)) == [0, 1, 255, 255]
-    with pytest.raises(DataError, match=r"has the colour #010101 in 4 pixels, which data\.palette does not name"):
+    with pytest.raises(DataError, match=r"has the colour #010101 in 4 pixels, which data\.palette does not name: give"):
         decode(table, StoredMask(colours=np.ones((1, 4, 3), np.uint8)))
+    grown = make_table(("a", "b"), palette={**palette, "tree": (1, 1, 1)}, label_map={"void": "ignore", "tree": "a"})
+    assert decode(grown, StoredMask(colours=np.ones((1, 4, 3), np.uint8))) == [0] * 4
     with pytest.raises(DataError, match=r"masks/7\.png stores colours: say which class"):
         decode(make_table(), StoredMask(colours=colours))
 

@@ -197,7 +197,8 @@ def test_warns_where_frozen_layers_would_stay_random() -> None:
     regnet = {"MODEL.BACKBONE.NAME": "build_regnet_fpn_backbone"}
     warning = warn_of_frozen_random(load_config(ZOO, regnet))
     assert warning is not None
-    assert "FREEZE_AT 2 would keep them random: set MODEL.BACKBONE.FREEZE_AT 0 and MODEL.REGNET.NORM BN" in warning
+    assert "FREEZE_AT 2 would keep them random: write " in warning
+    assert "model.overrides: {MODEL.BACKBONE.FREEZE_AT: 0, MODEL.REGNET.NORM: BN}, or give model.weights" in warning
     assert warn_of_frozen_random(load_config(ZOO, {**regnet, "MODEL.BACKBONE.FREEZE_AT": 0})) is None
     assert warn_of_frozen_random(load_config(ZOO, {"MODEL.BACKBONE.NAME": "build_swin_fpn_backbone"})) is None
     assert warn_of_frozen_random(load_config(ZOO, NARROW)) is None

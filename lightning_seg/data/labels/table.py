@@ -229,7 +229,10 @@ class LabelTable:
             [f"{show_colour(v) if isinstance(v, tuple) else v} in {count} pixels" for v, count in foreign.items()]
         )
         if isinstance(next(iter(foreign)), tuple):
-            return f"{source} has the colour {listed}, which data.palette does not name: add it there, or as ignore"
+            return (
+                f"{source} has the colour {listed}, which data.palette does not name: give it a name there, that of a "
+                "class or one that data.label_map maps to a class; data.unknown: ignore ignores all such pixels"
+            )
         last = self.info.num_classes - 1
         return (
             f"{source} has class id {listed}, but data.classes names {last + 1} classes (0 to {last}) and the stored "

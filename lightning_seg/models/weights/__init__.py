@@ -152,7 +152,7 @@ def warn_of_frozen_random(cfg: "CfgNode") -> str | None:
         return None
     return (
         f"the backbone starts from random weights, but {' and '.join(frozen)} would keep them random: "
-        f"set MODEL.BACKBONE.FREEZE_AT 0 and {norm} BN, or give model.weights"
+        f"write model.overrides: {{MODEL.BACKBONE.FREEZE_AT: 0, {norm}: BN}}, or give model.weights"
     )
 
 

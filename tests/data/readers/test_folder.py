@@ -260,6 +260,7 @@ def test_refuses_scene_folders(tmp_path: Path, images: str, error: type[Exceptio
             ["i/img_1.png", "i/img_12.png", "m/mask_1.png", "m/mask_12.png"],
             r"\(image_name: 'img_\{stem\}' and mask_name: 'mask_\{stem\}\.png' would fit",
         ),
+        (["i/a.jpg", "i/b.jpg", "m/a.jpg", "m/b.jpg"], r"jpg' would fit, but JPEG changes label values: export "),
         (["i/a.jpg", "i/b.jpg", "m/x.png", "m/y.png"], r"or pair them in a text file, an image and a mask path a line"),
         (["i/a.jpg", "i/b.jpg", "m/a.png"], r"mend mask_name, or pair them in a text file, .*: list: pairs\.txt"),
     ],
