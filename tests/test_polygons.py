@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 
 from lightning_seg.polygons import main
 from tests.geo.rasters import UTM, regions, write
@@ -37,6 +38,14 @@ def test_outlines_move_as_far_as_is_asked_for(tmp_path: Path) -> None:
     assert sizes[1] < sizes[0] / 3
 
 
+@pytest.mark.parametrize("tag", ["water,land", "5", '{"0": "water"}'])
+def test_a_tag_of_another_program_names_no_class(tag: str, labels: Path, tmp_path: Path) -> None:
+    with rasterio.open(labels, "r+") as file:
+        file.update_tags(CLASS_NAMES=tag)
+    main([str(labels), str(tmp_path / "a.gpkg")])
+    assert {*pyogrio.raw.read(tmp_path / "a.gpkg", columns=["class"])[3][0]} == {"0", "1", "2"}
+
+
 @pytest.mark.parametrize(
     ("labels", "output", "message"),
     [
@@ -52,6 +61,14 @@ def test_outlines_move_as_far_as_is_asked_for(tmp_path: Path) -> None:
             "good.tif",
             "a.shp",
             r"^error: polygons cannot be written to \S*a\.shp: give a name that ends in \.gpkg or \.geojson",
+        ),
+        *(
+            (
+                "good.tif",
+                f"good.tif/a.{end}",
+                rf"^error: polygons cannot be written to \S*a\.{end} \([^)]+\): give another",
+            )
+            for end in ("gpkg", "geojson")
         ),
     ],
 )

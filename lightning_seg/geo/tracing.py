@@ -49,8 +49,16 @@ def polygons_of(labels: Path, path: Path, simplify: float = 0.0) -> int:
                 f"map has one of {', '.join(_LABEL_TYPES)}"
             )
         nodata = _NO_LABEL if file.nodata is None else int(file.nodata)
+        return write_polygons(path, label_polygons(_bands(file, labels), nodata), _class_names(file), place, simplify)
+
+
+def _class_names(file: Any) -> list[str]:
+    """Those that ``predict`` wrote; none where the tag is of another program, and holds something else."""
+    try:
         names = json.loads(file.tags().get(CLASS_NAMES, "[]"))
-        return write_polygons(path, label_polygons(_bands(file, labels), nodata), names, place, simplify)
+    except ValueError:
+        return []
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
 def _bands(file: Any, labels: Path) -> Iterator[NDArray[Any]]:
