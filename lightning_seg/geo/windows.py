@@ -182,7 +182,8 @@ class WindowedImage:
         header, rules = self._header, self._rules
         if rules.ranges is not None and header.is_deep:
             values = rules.as_bytes(values.transpose(1, 2, 0), self.path, header.described).transpose(2, 0, 1)
-        return np.require(values, rules.type_of(header.type), ["C", "W"])
+        with np.errstate(over="ignore"):  # infinite, and so absent
+            return np.require(values, rules.type_of(header.type), ["C", "W"])
 
     def _as_rgb(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """(3, H, W) bytes of stored (bands, H, W) values."""

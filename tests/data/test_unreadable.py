@@ -250,7 +250,7 @@ def test_the_audit_lists_boxes_that_are_left_out(tmp_path: Path) -> None:
     listing = list_splits(data.readers, data.root, data.labelling)["train"]
     (defect,) = listing.defects
     assert (defect.kind, defect.refused, defect.path) == ("unreadable", False, str(tmp_path / "coco.json"))
-    assert "5 annotations" in defect.detail
+    assert "6 annotations" in defect.detail
     assert listing.refusal is None
 
 
