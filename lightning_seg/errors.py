@@ -74,6 +74,15 @@ FOREIGN = (ArithmeticError, AssertionError, AttributeError, LookupError, Runtime
 """The errors that code of Detectron2, of timm and of users raises for what it cannot take."""
 
 
+def reason_of(error: BaseException) -> str:
+    """What a foreign error says, in one line: the system's words, else its message, else its kind.
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory", "a.png")), reason_of(ValueError())
+    ('No such file or directory', 'ValueError')
+    """
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
 def describe(error: BaseException) -> str:
     """The kind and the message of an error in foreign code, and the line that raised it.
 

@@ -92,8 +92,8 @@ def lacks_room(error: BaseException | None) -> int | None:
 
 
 def _describe_room(path: Path) -> str:
-    free, total = (getattr(shutil.disk_usage(path.parent), name) / 2**20 for name in ("free", "total"))
-    return f"{free:.0f} of {total:.0f} MiB are free"
+    usage = shutil.disk_usage(path.parent)
+    return f"{usage.free / 2**20:.0f} of {usage.total / 2**20:.0f} MiB are free"
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:

@@ -66,7 +66,7 @@ class Segment(NamedTuple):
     @property
     def has_region(self) -> bool:
         """Whether there is a shape at all; some annotations are only boxes."""
-        return bool(self.shape) and self.shape not in ([[]], [None])
+        return any(self.shape) if isinstance(self.shape, list) else bool(self.shape)
 
 
 @dataclass(frozen=True, slots=True)

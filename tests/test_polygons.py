@@ -1,14 +1,20 @@
 """The command that traces a label map."""
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
+from PIL import Image, TiffImagePlugin, TiffTags
 
 from lightning_seg.polygons import main
 from tests.geo.rasters import UTM, regions, write
+
+_GDAL_NODATA = 42113
+"""The tag of a TIFF that GDAL writes its nodata value to, as text."""
 
 
 @pytest.fixture
@@ -37,6 +43,26 @@ def test_outlines_move_as_far_as_is_asked_for(tmp_path: Path) -> None:
     assert sizes[1] < sizes[0] / 3
 
 
+@pytest.mark.parametrize(("values", "nodata"), [(np.int32([[-1, -5, 3]]), ""), (np.uint8([[0, 1, 0]]), "0.5")])
+def test_a_label_is_lost_by_no_nodata_that_it_is_not(values: np.ndarray, nodata: str, tmp_path: Path) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    if nodata:  # of a value that rasterio would not write
+        tags.tagtype[_GDAL_NODATA] = TiffTags.ASCII
+        tags[_GDAL_NODATA] = nodata
+    Image.fromarray(values).save(tmp_path / "labels.tif", tiffinfo=tags)
+    main([str(tmp_path / "labels.tif"), str(tmp_path / "a.geojson")])
+    features = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    assert sorted(feature["properties"]["class_id"] for feature in features) == sorted(values.ravel().tolist())
+
+
+@pytest.mark.parametrize("tag", ["water,land", "5", '{"0": "water"}'])
+def test_a_tag_of_another_program_names_no_class(tag: str, labels: Path, tmp_path: Path) -> None:
+    with rasterio.open(labels, "r+") as file:
+        file.update_tags(CLASS_NAMES=tag)
+    main([str(labels), str(tmp_path / "a.gpkg")])
+    assert {*pyogrio.raw.read(tmp_path / "a.gpkg", columns=["class"])[3][0]} == {"0", "1", "2"}
+
+
 @pytest.mark.parametrize(
     ("labels", "output", "message"),
     [
@@ -52,6 +78,14 @@ def test_outlines_move_as_far_as_is_asked_for(tmp_path: Path) -> None:
             "good.tif",
             "a.shp",
             r"^error: polygons cannot be written to \S*a\.shp: give a name that ends in \.gpkg or \.geojson",
+        ),
+        *(
+            (
+                "good.tif",
+                f"good.tif/a.{end}",
+                rf"^error: polygons cannot be written to \S*a\.{end} \([^)]+\): give another",
+            )
+            for end in ("gpkg", "geojson")
         ),
     ],
 )

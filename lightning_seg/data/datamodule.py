@@ -195,7 +195,7 @@ class SegmentationDataModule(ResumableDataModule):
             if transforms.pipeline.transforms and self.listings.has(part):
                 if self.rules.bands is not None and part != "predict":  # says more of them than a misfit
                     self.try_transforms(part)
-                refuse_misfits(self.listings.samples(part), *transforms[:3], rules=self.rules)
+                refuse_misfits(self.listings.samples(part), transforms, self.rules)
 
     def setup(self, stage: str) -> None:
         """List the samples of a stage.

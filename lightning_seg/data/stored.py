@@ -17,6 +17,7 @@ from lightning_seg.data.reading.masks import read_mask_part
 from lightning_seg.data.reading.storage import held
 from lightning_seg.data.transforms import coming_pixels, leading_crop
 from lightning_seg.errors import DataError
+from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Annotations, Sample
 
 Size = tuple[int, int]
@@ -145,8 +146,13 @@ def read_labels(
         return ids
     stored = read_mask(sample.mask, rules)
     if stored.size != size:
-        raise DataError(
-            f"mask {sample.mask} is {stored.size[1]}×{stored.size[0]} pixels, but its image {sample.image} is "
-            f"{size[1]}×{size[0]}: they must be of one size"
-        )
+        raise DataError(size_problem(sample.mask, stored.size, sample.image, size))
     return table.decode(stored, sample.mask)
+
+
+def size_problem(mask: AnyFile, mask_size: Size, image: AnyFile, image_size: Size) -> str:
+    """What to say of a mask of another size (height, width) than its image."""
+    return (
+        f"mask {mask} is {mask_size[1]}×{mask_size[0]} pixels, but its image {image} is "
+        f"{image_size[1]}×{image_size[0]}: they must be of one size"
+    )

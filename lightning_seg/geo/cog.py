@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from lightning_seg.data.reading.gdal import gdal
-from lightning_seg.geo.gdal import unwritten
 from lightning_seg.geo.georeference import Georeference
+from lightning_seg.geo.unwritten import unwritten
 from lightning_seg.structures import DatasetInfo
 
 TILE = 512

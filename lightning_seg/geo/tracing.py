@@ -19,8 +19,8 @@ from lightning_seg.geo.polygons import label_polygons
 from lightning_seg.geo.vectors import write_polygons
 
 _LABEL_TYPES = ("uint8", "uint16", "int16", "int32")
-_NO_LABEL = -1
-"""Where a file does not say which label is none."""
+_NO_LABEL = 2**31
+"""Where a file does not say which label is none: beyond all of their types."""
 
 
 def polygons_of(labels: Path, path: Path, simplify: float = 0.0) -> int:
@@ -48,9 +48,18 @@ def polygons_of(labels: Path, path: Path, simplify: float = 0.0) -> int:
                 f"{labels} has {file.count} {'band' if file.count == 1 else 'bands'} of {file.dtypes[0]}, and a label "
                 f"map has one of {', '.join(_LABEL_TYPES)}"
             )
-        nodata = _NO_LABEL if file.nodata is None else int(file.nodata)
+        whole = file.nodata is not None and float(file.nodata).is_integer()
+        nodata = int(file.nodata) if whole else _NO_LABEL
+        return write_polygons(path, label_polygons(_bands(file, labels), nodata), _class_names(file), place, simplify)
+
+
+def _class_names(file: Any) -> list[str]:
+    """Those that ``predict`` wrote; none where the tag is of another program, and holds something else."""
+    try:
         names = json.loads(file.tags().get(CLASS_NAMES, "[]"))
-        return write_polygons(path, label_polygons(_bands(file, labels), nodata), names, place, simplify)
+    except ValueError:
+        return []
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
 def _bands(file: Any, labels: Path) -> Iterator[NDArray[Any]]:

@@ -16,11 +16,11 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 from rasterio.crs import CRS
 from rasterio.warp import transform as reproject
 
-from lightning_seg.errors import ConfigError
-from lightning_seg.files import naming_full_disk, replacing
-from lightning_seg.geo.gdal import unwritten
+from lightning_seg.errors import ConfigError, reason_of
+from lightning_seg.files import replacing
 from lightning_seg.geo.georeference import Georeference
 from lightning_seg.geo.polygons import LabelPolygon
+from lightning_seg.geo.unwritten import unwritten
 
 FORMATS = (".gpkg", ".geojson")
 
@@ -55,7 +55,7 @@ def write_polygons(
         How many polygons there are.
 
     Raises:
-        ConfigError: if the name ends otherwise, or ``simplify`` is negative.
+        ConfigError: if the name ends otherwise, nothing can be written there, or ``simplify`` is negative.
         DiskFullError: if there is no room.
     """
     if path.suffix not in FORMATS:
@@ -64,7 +64,11 @@ def write_polygons(
         raise ConfigError(f"polygons cannot be simplified by {simplify:g} pixels: give 0 or more")
     rows = _Rows(names, place, simplify)
     batches = (rows.of(batch) for batch in _batched(polygons))
-    return (_write_geopackage if path.suffix == ".gpkg" else _write_geojson)(path, batches, place)
+    write = _write_geopackage if path.suffix == ".gpkg" else _write_geojson
+    try:
+        return write(path, batches, place)
+    except OSError as error:
+        raise ConfigError(f"polygons cannot be written to {path} ({reason_of(error)}): give another path") from None
 
 
 class _Rows:
@@ -128,7 +132,7 @@ def _write_geopackage(path: Path, batches: _Batches, place: Georeference) -> int
 
 def _write_geojson(path: Path, batches: _Batches, place: Georeference) -> int:
     count = 0
-    with naming_full_disk(path), replacing(path, "w") as file:
+    with replacing(path, "w") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for outlines, columns in batches:
             places = _on_the_globe(outlines, place)

@@ -33,16 +33,14 @@ _SAMPLE = 1024
 """Side of the part whose values are named where a file has more than 8 bits and nobody says which range counts."""
 _PHOTOMETRIC = 262
 _GREY, _PALETTE, _INKS = 1, 3, 5
-_BYTE_GREYS = {1: 255, 2: 85, 4: 17, 8: 1}
-"""By what greys of so many bits are multiplied, to end at 255 as in every decoder."""
 
 
 class WindowedImage:
     """An image in a TIFF that need not fit into memory. Close it, or use it in a ``with`` block.
 
     The pixels are those of ``lightning_seg.data.reading.read_image``, up to the rounding of colours where a TIFF is
-    compressed as JPEG. Memory holds the window, and rows of tiles or
-    strips as far as they fit into 512 MiB. ``data.max_pixels`` says nothing here: it protects memory.
+    compressed as JPEG. Memory holds the window, and rows of tiles or strips as far as they fit into 512 MiB.
+    ``data.max_pixels`` says nothing here: it protects memory.
 
     Attributes:
         path: of the file.
@@ -170,13 +168,13 @@ class WindowedImage:
 
     def _read(self, rows: slice, columns: slice) -> NDArray[Any]:
         with gdal(self._cache):
-            values: NDArray[Any] = self._file.read(self._bands, window=_window(rows, columns))
+            values: NDArray[Any] = self._file.read(self._bands, window=Window.from_slices(rows, columns))
         return values
 
     def _absent(self, values: NDArray[Any], rows: slice, columns: slice) -> NDArray[np.bool_] | None:
         """Where stored (bands, H, W) values are nothing."""
         with gdal(self._cache):
-            hidden = hidden_by_mask(self._file, self._bands, _window(rows, columns))
+            hidden = hidden_by_mask(self._file, self._bands, Window.from_slices(rows, columns))
         return either(absent_pixels([*values], [self._file.nodatavals[band - 1] for band in self._bands]), hidden)
 
     def _as_bands(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -184,7 +182,8 @@ class WindowedImage:
         header, rules = self._header, self._rules
         if rules.ranges is not None and header.is_deep:
             values = rules.as_bytes(values.transpose(1, 2, 0), self.path, header.described).transpose(2, 0, 1)
-        return np.require(values, rules.type_of(header.type), ["C", "W"])
+        with np.errstate(over="ignore"):  # infinite, and so absent
+            return np.require(values, rules.type_of(header.type), ["C", "W"])
 
     def _as_rgb(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """(3, H, W) bytes of stored (bands, H, W) values."""
@@ -200,7 +199,7 @@ class WindowedImage:
             for index, colour in self._file.colormap(1).items():
                 table[index] = colour[:3]
             return np.asarray(table[values[0]].transpose(2, 0, 1))
-        grey: NDArray[np.uint8] = values[0] * np.uint8(_BYTE_GREYS[header.bits])
+        grey: NDArray[np.uint8] = values[0] * np.uint8(header.grey_step)
         return np.broadcast_to(255 - grey if header.inverted else grey, (3, *grey.shape))
 
     def _refuse_what_has_no_windows(self) -> None:
@@ -212,7 +211,7 @@ class WindowedImage:
             kind = f"has {header.pages} pages"
         elif self._rules.bands is not None:
             return
-        elif not header.is_deep and (header.bits not in _BYTE_GREYS or (header.bits < 8 and header.bands > 1)):
+        elif not header.is_deep and (header.bits not in (1, 2, 4, 8) or (header.bits < 8 and header.bands > 1)):
             kind = f"has values of {header.bits} bits"
         elif self._kind == _INKS:
             kind = "is stored in inks, not in colours"
@@ -240,10 +239,6 @@ class WindowedImage:
         top, left = max(0, (height - _SAMPLE) // 2), max(0, (width - _SAMPLE) // 2)
         values = self._read(slice(top, min(height, top + _SAMPLE)), slice(left, min(width, left + _SAMPLE)))
         self._rules.as_bytes(values, self.path, f"{self._header.described}, in its middle")
-
-
-def _window(rows: slice, columns: slice) -> Window:
-    return Window.from_slices(rows, columns)
 
 
 def _colour_bands(file: Any, header: Header) -> list[int]:

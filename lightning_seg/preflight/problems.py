@@ -38,12 +38,12 @@ def training_problems(settings: Any, model: SegmentationModule, plan: Plan) -> l
     """What is wrong with steps and batches, with weights that the config names, and with the schedule."""
     problems = plan_problems(plan, settings.trainer)
     if settings.model.weights is None and settings.ckpt_path is None:
-        problems += [problem for problem in [weights_problem(model.weights)] if problem]
+        problems += filter(None, [weights_problem(model.weights)])
     if settings.trainer.fast_dev_run:
         return problems
     optimisation = model.optimisation
     if optimisation.make_lr_scheduler is None:
-        return problems + [problem for problem in [model.recipe.schedule_problem()] if problem]
+        return [*problems, *filter(None, [model.recipe.schedule_problem()])]
     try:
         optimizer = optimisation.build_optimizer(model.segmentor)
         scheduler = optimisation.build_lr_scheduler(optimizer, plan.total_steps or math.inf)

@@ -9,11 +9,14 @@ from PIL import Image
 
 from lightning_seg.cli import main
 from lightning_seg.data import Coco, Folder, Manifest
+from lightning_seg.data.labels.label_map import Labelling
+from lightning_seg.data.listing.once import Listings
 from lightning_seg.data.listing.prediction import images_to_predict
 from lightning_seg.data.readers import Reader
-from lightning_seg.data.reading import read_image
+from lightning_seg.data.reading import ReadingRules, read_image
 from lightning_seg.errors import DataError
 from lightning_seg.running.ending import refuse_failures
+from lightning_seg.structures import DatasetInfo
 from tests.predictions.videos import write_video
 
 
@@ -66,6 +69,17 @@ def test_masks_in_the_folder_are_left_out(tmp_path: Path, said: Callable[[], str
         DataError, match=r"holds no image .* but masks \(1\) and other files \(0\): name a folder of images"
     ):
         names(tmp_path / "val/masks", reader, root=tmp_path)
+
+
+def test_an_image_that_claims_too_many_pixels_is_left_to_its_reader(tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", "a.png", "b.png")
+    (tmp_path / "a.png").write_bytes(b"P6\n60000 60000\n255\n" + bytes(100))
+    reader = Folder("x", "y")
+    assert names(tmp_path, reader) == ["a.jpg", "a.png", "b"]
+    rules = ReadingRules(bands=(1, 2))
+    info = DatasetInfo(("road", "car"), 255, ((0, 0, 0), (9, 9, 9)))
+    listings = Listings({}, str(tmp_path / "a.png"), None, Labelling(info, {}, {}, "refuse"), rules)
+    assert listings.type_of_images(["predict"]) == "uint8"
 
 
 def test_masks_of_any_reader(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import pytest
 
 from lightning_seg.cli import main
 from lightning_seg.data import Folder, RandomScaleCrop, SegmentationDataModule
+from lightning_seg.data.reading import ReadingRules
 from lightning_seg.data.surveying.sizes import refuse_misfits
-from lightning_seg.data.transforms import Placements, Transform, build_pipeline
+from lightning_seg.data.transforms import Transform
+from lightning_seg.data.transforms.splits import transforms_of
 from lightning_seg.errors import DataError
 from lightning_seg.structures import Sample
 from tests.conftest import CLASSES, write_pair
@@ -29,7 +31,7 @@ def samples(tmp_path: Path) -> list[Sample]:
 
 
 def look(samples: list[Sample], transforms: list[Transform], **settings: Any) -> None:
-    refuse_misfits(samples, build_pipeline(transforms, 255), None, "data.train_transforms", **settings)
+    refuse_misfits(samples, transforms_of("train", transforms, [], 255), **settings)
 
 
 def test_all_misfits_are_named(samples: list[Sample]) -> None:
@@ -68,11 +70,16 @@ def test_time_is_limited(samples: list[Sample]) -> None:
 
 
 def test_transforms_of_evaluation_are_followed(samples: list[Sample]) -> None:
-    pipeline = build_pipeline([A.CenterCrop(50, 60, pad_if_needed=True)], 255)
-    refuse_misfits(samples, pipeline, Placements(pipeline.transforms), "data.eval_transforms")
-    pipeline = build_pipeline([A.CenterCrop(50, 50, pad_if_needed=True)], 255)
+    refuse_misfits(samples, transforms_of("val", [], [A.CenterCrop(50, 60, pad_if_needed=True)], 255))
     with pytest.raises(DataError, match=r"CenterCrop cuts off .*\nTransforms fail on 5 of 6 images"):
-        refuse_misfits(samples, pipeline, Placements(pipeline.transforms), "data.eval_transforms")
+        refuse_misfits(samples, transforms_of("val", [], [A.CenterCrop(50, 50, pad_if_needed=True)], 255))
+
+
+def test_an_image_of_too_many_pixels_is_left_to_its_reader(samples: list[Sample]) -> None:
+    """One such image does not end a prediction of others; and what data.max_pixels allows is looked at."""
+    look(samples, [A.HorizontalFlip()], rules=ReadingRules(max_pixels=2000))
+    with pytest.raises(DataError, match=r"Transforms fail on 1 of 2 images: .*5\.jpg \(60×20\)"):
+        look(samples, [A.RandomCrop(30, 30)], rules=ReadingRules(max_pixels=2000))
 
 
 def test_a_sample_that_does_not_fit_is_named_in_the_run(samples: list[Sample], tmp_path: Path) -> None:

@@ -216,14 +216,14 @@ def boxes(root: Path) -> Coco:
     return Coco(annotations="coco.json", images="images")
 
 
-EMPTY_SHAPES = [{"segmentation": shape} for shape in (None, [], [[]], {})]
+EMPTY_SHAPES = [{"segmentation": shape} for shape in (None, [], [[]], [[], []], {})]
 
 
 def test_boxes_without_a_region_are_refused_with_their_number(tmp_path: Path) -> None:
     data = SegmentationDataModule(train=boxes(tmp_path), root=str(tmp_path), num_workers=0, batch_size=3)
     with pytest.raises(
         DataError,
-        match=r"5 annotations of .*coco\.json have no region, such as annotation 7: give them a segmentation, or leave "
+        match=r"6 annotations of .*coco\.json have no region, such as annotation 7: give them a segmentation, or leave "
         r"them out with data\.unreadable: skip",
     ):
         data.setup("fit")
@@ -236,7 +236,7 @@ def test_boxes_without_a_region_are_left_out_and_counted_in_every_split(tmp_path
     )
     with pytest.warns(UserWarning, match="have no region") as told:
         data.setup("fit")
-    said = f"5 annotations of {tmp_path / 'coco.json'} have no region, such as annotation 7: they are left out"
+    said = f"6 annotations of {tmp_path / 'coco.json'} have no region, such as annotation 7: they are left out"
     assert [str(warning.message) for warning in told] == [f"data.train: {said}", f"data.val: {said}"]
     for split in ("train", "val"):
         samples = [data.datasets[split][index] for index in range(3)]
@@ -250,7 +250,7 @@ def test_the_audit_lists_boxes_that_are_left_out(tmp_path: Path) -> None:
     listing = list_splits(data.readers, data.root, data.labelling)["train"]
     (defect,) = listing.defects
     assert (defect.kind, defect.refused, defect.path) == ("unreadable", False, str(tmp_path / "coco.json"))
-    assert "5 annotations" in defect.detail
+    assert "6 annotations" in defect.detail
     assert listing.refusal is None
 
 

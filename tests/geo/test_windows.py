@@ -233,6 +233,16 @@ def test_bands_are_those_of_the_whole_image(tmp_path: Path, dtype: str) -> None:
     assert np.array_equal(absent, (pixels == 0).all(0)[window])
 
 
+def test_values_beyond_float32_are_absent(tmp_path: Path) -> None:
+    pixels = values(2, "float64")
+    pixels[1, 20, 30] = 1e300
+    path = write(tmp_path / "a.tif", pixels, **UTM)
+    with WindowedImage(path, ReadingRules(bands=(1, 2), fill=(1.5, 2.5))) as image:
+        part, absent = image.window(slice(10, 40), slice(10, 50)), image.nodata(slice(10, 40), slice(10, 50))
+    assert part[:, 10, 20].tolist() == [1.5, 2.5]
+    assert np.argwhere(absent).tolist() == [[10, 20]]
+
+
 def test_bands_of_a_value_range(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", values(4, "uint16"), **UTM)
     rules = ReadingRules(((0, 4000),), bands=(4, 1))

@@ -8,7 +8,7 @@ from functools import cache
 from lightning_seg.data.archives.kept import kept_tar_members
 from lightning_seg.data.archives.member import Member
 from lightning_seg.data.archives.zip import zip_members
-from lightning_seg.errors import DataError
+from lightning_seg.errors import DataError, reason_of
 
 
 class Index:
@@ -66,8 +66,7 @@ def index_of(archive: str, stamp: tuple[int, int]) -> Index:
     except DataError:
         raise
     except Exception as error:  # what the libraries raise of damaged archives is of many kinds
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"archive {archive} cannot be read ({reason}): make or fetch it anew") from None
+        raise DataError(f"archive {archive} cannot be read ({reason_of(error)}): make or fetch it anew") from None
 
 
 @contextmanager

@@ -44,11 +44,18 @@ def names_in(folder: str | Path) -> list[str]:
     """
     if (inside := within(folder)) is not None:
         return list(inside[0].folders.get(inside[1], ()))
-    if not os.path.isdir(folder):
-        return []
+    return [entry.name for entry in entries_of(folder)] if os.path.isdir(folder) else []
+
+
+def entries_of(folder: str | Path) -> list[os.DirEntry[str]]:
+    """The entries of one folder on disk, in any order.
+
+    Raises:
+        DataError: if it cannot be listed.
+    """
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in entries]
+            return list(entries)
     except OSError as error:
         raise DataError(f"folder {folder} cannot be listed ({error.strerror}): make it readable") from None
 

@@ -25,6 +25,7 @@ from lightning_seg.data.reading import (
 from lightning_seg.data.reading.bands import BandsFile
 from lightning_seg.data.reading.grid import grid_of, grid_problem
 from lightning_seg.data.reading.storage import exists
+from lightning_seg.data.stored import size_problem
 from lightning_seg.errors import DataError, LossyMaskError, UnfitImageError
 from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Annotations, Sample
@@ -202,11 +203,7 @@ def compare_sizes(path: AnyFile, size: tuple[int, int], header: Header, found: E
     """Report a mask of another size than its image, or the orientation if that explains it."""
     if size == header.upright:
         return
-    height, width = header.upright
-    detail = (
-        f"mask {path} is {size[1]}×{size[0]} pixels, but its image {found.image} is {width}×{height}: "
-        "they must be of one size"
-    )
+    detail = size_problem(path, size, found.image, header.upright)
     if size == header.stored:
         _blame_rotation(found, detail)
     else:

@@ -16,7 +16,7 @@ from lightning_seg.data.listing.splits import Listing, list_split
 from lightning_seg.data.readers import Reader
 from lightning_seg.data.readers.several import Readers
 from lightning_seg.data.reading import ReadingRules, type_of_image
-from lightning_seg.errors import ConfigError, DataError, UnreadableError
+from lightning_seg.errors import ConfigError, DataError, UnfitImageError, UnreadableError
 from lightning_seg.structures import Sample
 
 
@@ -111,7 +111,7 @@ class Listings:
         """
         for part in filter(self.has, parts):
             for sample in self.samples(part):
-                with suppress(UnreadableError):  # is told where it is read
+                with suppress(UnreadableError, UnfitImageError):  # is told where it is read
                     return type_of_image(sample.image, self.rules)
         return "uint8"
 

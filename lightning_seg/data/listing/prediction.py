@@ -19,7 +19,7 @@ from lightning_seg.data.readers.walking import files_below
 from lightning_seg.data.reading import read_header
 from lightning_seg.data.reading.class_masks import ClassMasks
 from lightning_seg.data.reading.video import frames_of, is_video
-from lightning_seg.errors import DataError, UnreadableError
+from lightning_seg.errors import DataError, UnfitImageError, UnreadableError
 from lightning_seg.files import absolute
 from lightning_seg.sources import AnyFile
 from lightning_seg.structures import Sample, summarise
@@ -199,7 +199,7 @@ def _named_as_masks(paths: Sequence[Path], reader: Folder) -> Iterator[Path]:
 def _size(path: Path) -> tuple[int, int] | None:
     try:
         return read_header(located(path), "image").upright
-    except UnreadableError:  # is told where it is read
+    except (UnreadableError, UnfitImageError):  # is told where it is read
         return None
 
 

@@ -18,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from lightning_seg.data.labels.table import Ids
 from lightning_seg.data.loading.ranks import gather, this_rank
 from lightning_seg.data.reading import USUAL, ReadingRules, read_header
+from lightning_seg.data.reading.rules import KEPT_TYPES
 from lightning_seg.errors import ConfigError, UnreadableError
 from lightning_seg.machine import usable_memory
 from lightning_seg.structures import Sample
@@ -26,8 +27,6 @@ GIB = 2**30
 _PART_OF_FREE = 0.9
 """The part of the free memory that the cache may take; the rest is for the processes themselves."""
 _READERS_OF_HEADERS = 16
-_TYPES = ("uint8", "uint16", "int16", "float32")
-"""Types of images; the file holds the place of one."""
 
 
 class SampleCache:
@@ -36,9 +35,10 @@ class SampleCache:
     It is a file without a name, in memory. Loading processes inherit it or are sent it, other ranks of the machine open
     it, and it is gone with the last of them. It takes memory only for the samples that are in it.
 
-    The file holds how many samples there are, the bytes of an id, the channels and the type of an image, where each
-    sample's pixels end, and its height and width, which are 0 until it is there; then image and ids of one sample after
-    the other. Two processes that decode a sample at the same time write the same bytes.
+    The file holds how many samples there are, the bytes of an id, the channels of an image, the place of its type among
+    :data:`~lightning_seg.data.reading.rules.KEPT_TYPES`, where each sample's pixels end, and its height and width,
+    which are 0 until it is there; then image and ids of one sample after the other. Two processes that decode a sample
+    at the same time write the same bytes.
 
     Args:
         file: descriptor, from :func:`create` or another process.
@@ -49,7 +49,7 @@ class SampleCache:
         self._map = mmap.mmap(file, os.fstat(file).st_size)
         count, id_bytes, self._channels, kind = np.frombuffer(self._map, np.int64, 4).tolist()
         self._ids_dtype = np.dtype(np.uint8 if id_bytes == 1 else np.int32)
-        self._dtype = np.dtype(_TYPES[kind])
+        self._dtype = np.dtype(KEPT_TYPES[kind])
         self._ends = np.frombuffer(self._map, np.int64, count + 1, 32)
         self._sizes = np.frombuffer(self._map, np.int64, 2 * count, 32 + self._ends.nbytes).reshape(count, 2)
 
@@ -72,7 +72,9 @@ class SampleCache:
             with tempfile.TemporaryFile() as unnamed:
                 file = os.dup(unnamed.fileno())
         os.ftruncate(file, int(ends[-1]))
-        os.pwrite(file, np.array([len(pixels), id_bytes, channels, _TYPES.index(dtype), *ends], np.int64).tobytes(), 0)
+        os.pwrite(
+            file, np.array([len(pixels), id_bytes, channels, KEPT_TYPES.index(dtype), *ends], np.int64).tobytes(), 0
+        )
         return cls(file)
 
     @property

@@ -106,8 +106,12 @@ class _Content:
             for entry in content.get("annotations", []):
                 self._add(entry, file)
         except (KeyError, TypeError, AttributeError) as error:
+            fault = (
+                f"something in it lacks {error}" if isinstance(error, KeyError) else "a part of it is of another kind"
+            )
             raise DataError(
-                f"{file} is no COCO file: {type(error).__name__} {error} (needs images, annotations, categories)"
+                f"{file} is no COCO file: {fault} (needs lists of images, annotations and categories, whose entries "
+                "are objects)"
             ) from None
         if not self.images:
             raise DataError(f"{file} lists no image")

@@ -137,7 +137,7 @@ def why_missing(path: str | Path, settings: str = "data.root") -> str:
     else:
         return f"{path} is no file: check {settings}"
     if (inside := within(path)) is not None:
-        there = summarise(sorted(inside[0].folders[""]))
+        there = summarise(sorted(inside[0].folders[""])) or "nothing"
         return f"{path} does not exist (its archive holds {there}): check {settings}"
     return f"{path} does not exist: check {settings}"
 

@@ -14,7 +14,7 @@ from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Sample, summarise
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
-_LOSSY_DETAIL = "JPEG changes label values: save it as {!r}"
+_LOSSY = "JPEG changes label values"
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -146,11 +146,7 @@ class Folder(Reader):
         if messages:
             jpegs = self.names.masks(mask_files, LOSSY_SUFFIXES) if images != masks or self.names.whole else {}
             orphans = [
-                Orphan(
-                    "lossy_mask",
-                    mask_files[min(jpegs[name])],
-                    f"JPEG changes label values: save it as {self.mask_name!r}",
-                )
+                Orphan("lossy_mask", mask_files[min(jpegs[name])], f"{_LOSSY}: save it as {self.mask_name!r}")
                 if name in jpegs
                 else Orphan("orphan_image", image_of[name], f"has no mask named {self.mask_name!r} in {masks}")
                 for name in without_mask

@@ -1,13 +1,12 @@
 """Reads one file of labelme: the path of its image, and its shapes as regions."""
 
 import base64
-import io
 import json
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,8 @@ from lightning_seg.data.readers.coco import stated_size
 from lightning_seg.data.readers.text import read_text
 from lightning_seg.data.reading import read_mask
 from lightning_seg.data.reading.class_masks import covered
+from lightning_seg.data.reading.storage import InMemory
 from lightning_seg.errors import DataError
-from lightning_seg.sources import ByteSource
 
 _FARTHEST = 1e9
 """No image has such a coordinate; below it, sizes are computed without an overflow."""
@@ -142,18 +141,6 @@ def _circle(points: NDArray[np.float64]) -> list[float]:
     return [float(value) for value in outline.ravel()]
 
 
-@dataclass(frozen=True, eq=False)
-class _Embedded(ByteSource):
-    name: str
-    data: bytes
-
-    def open(self) -> BinaryIO:
-        return io.BytesIO(self.data)
-
-    def __str__(self) -> str:
-        return self.name
-
-
 def _run_lengths(given: Any, points: NDArray[np.float64], size: tuple[int, int] | None, where: str) -> dict[str, Any]:
     """The run lengths of a mask that is embedded as PNG, and lies between two pixels, both of them in it.
 
@@ -166,7 +153,8 @@ def _run_lengths(given: Any, points: NDArray[np.float64], size: tuple[int, int] 
         data = base64.b64decode(given, validate=True)
     except (TypeError, ValueError):
         raise DataError(f"{where} has the mask {str(given)[:30]!r}: expected a PNG in base64") from None
-    inside = covered(read_mask(_Embedded(where, data)), _Embedded(where, data), None)
+    mask = InMemory(where, data)
+    inside = covered(read_mask(mask), mask, None)
     (left, top), (right, bottom) = points.astype(np.int64).tolist()
     if inside.shape != (bottom - top + 1, right - left + 1):
         raise DataError(

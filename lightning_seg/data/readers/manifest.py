@@ -5,6 +5,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from lightning_seg.data.readers.finding import Finder, resolve
@@ -21,6 +22,9 @@ Row = dict[str, str]
 
 OWN_COLUMNS = ("name", "mIoU", "pAcc", "pixels", "loss")
 """Those of ``images.csv``, beside ``IoU/<class>``."""
+
+_OTHER_SIGNS = ";\t|"
+"""What tables are separated by in place of commas, such as those of spreadsheets in many countries."""
 
 
 class Manifest(Reader):
@@ -152,6 +156,8 @@ def _csv_rows(file: Path, text: str) -> Iterator[tuple[str, Row]]:
                 continue
             if columns is None:
                 columns = [cell.strip() for cell in cells]
+                if len(columns) == 1 and (other := next((sign for sign in _OTHER_SIGNS if sign in cells[0]), None)):
+                    raise DataError(f"{where} separates its columns by {other!r}: save the table with commas")
                 if doubles := [name for name, count in Counter(columns).items() if name and count > 1]:
                     raise DataError(f"{file} has the column {summarise(doubles)} more than once: rename one")
                 continue
@@ -160,7 +166,7 @@ def _csv_rows(file: Path, text: str) -> Iterator[tuple[str, Row]]:
                     f"{where} has {len(cells)} cells, but there are {len(columns)} columns: write a cell that holds a "
                     'comma in double quotes, "a,b.jpg"'
                 )
-            yield where, dict(zip(columns, cells, strict=False))
+            yield where, dict(zip_longest(columns, cells, fillvalue=""))
     except csv.Error as error:
         raise DataError(f"{file}, line {reader.line_num} is no CSV: {error}") from None
     finally:

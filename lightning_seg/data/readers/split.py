@@ -91,12 +91,13 @@ class Split(Wrapper):
         try:
             samples = self.of.samples(root)
         except OrphanError as error:
-            raise OrphanError(str(error), self._chosen(error.samples, root), error.orphans) from None
-        groups = {self._group(sample, root) for sample in samples}
+            chosen = self._chosen(self._grouped(error.samples, root))
+            raise OrphanError(str(error), chosen, error.orphans) from None
+        groups = self._grouped(samples, root)
         there = f"{len(samples)} samples in {len(groups)} groups"
         if self.folds is not None and len(groups) < self.folds:
             raise DataError(f"Split(folds={self.folds}) is more than the {there}: choose fewer folds or smaller groups")
-        if chosen := self._chosen(samples, root):
+        if chosen := self._chosen(groups):
             return chosen
         if self.folds is not None:
             raise DataError(
@@ -108,15 +109,18 @@ class Split(Wrapper):
             "or smaller groups"
         )
 
-    def _chosen(self, samples: Sequence[Sample], root: Path | None) -> list[Sample]:
+    def _grouped(self, samples: Sequence[Sample], root: Path | None) -> dict[str, list[Sample]]:
         groups: dict[str, list[Sample]] = defaultdict(list)
         for sample in samples:
             groups[self._group(sample, root)].append(sample)
+        return groups
+
+    def _chosen(self, groups: Mapping[str, Sequence[Sample]]) -> list[Sample]:
         chosen: list[Sample] = []
-        taken = 0
+        taken, total = 0, sum(map(len, groups.values()))
         for group in sorted(groups, key=self._lot):
             # A group goes where its middle falls, so that no part is always favoured.
-            if self._has((2 * taken + len(groups[group])), 2 * len(samples)):
+            if self._has(2 * taken + len(groups[group]), 2 * total):
                 chosen += groups[group]
             taken += len(groups[group])
         return sorted(chosen, key=lambda sample: sample.name)

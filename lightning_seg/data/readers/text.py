@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightning_seg.data.archives.places import located
 from lightning_seg.data.reading.storage import read_bytes
-from lightning_seg.errors import DataError
+from lightning_seg.errors import DataError, reason_of
 
 _MARKS = (  # the longer first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -35,8 +35,7 @@ def read_text(file: Path, setting: str, *, raw_names: bool = False) -> str:
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{file} does not exist: check data.root and the reader's {setting}") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{file} cannot be read ({reason}): check the reader's {setting}") from None
+        raise DataError(f"{file} cannot be read ({reason_of(error)}): check the reader's {setting}") from None
     encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding, "surrogateescape" if raw_names and encoding == "utf-8" else "strict")

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lightning_seg.data.archives.places import archived_below
+from lightning_seg.data.archives.places import archived_below, entries_of
 from lightning_seg.errors import DataError
 
 
@@ -27,7 +27,7 @@ def entries_below(folder: Path) -> Iterator[Path]:
 
 
 def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    listed = _scan(folder)
+    listed = entries_of(folder)
     status = os.stat(folder)
     here = (status.st_dev, status.st_ino)
     if here in above:  # a link to a folder that it lies in
@@ -51,16 +51,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         if error.errno == errno.ELOOP:  # a link to itself
             return False
         raise DataError(f"{entry.path} cannot be opened ({error.strerror}): make it readable or remove it") from None
-
-
-def _scan(folder: str) -> list[os.DirEntry[str]]:
-    """The entries of one folder.
-
-    Raises:
-        DataError: if it cannot be listed.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise DataError(f"folder {folder} cannot be listed ({error.strerror}): make it readable") from None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def absent_pixels(planes: Sequence[NDArray[Any]], nodata: Sequence[float | None] = ()) -> NDArray[np.bool_] | None:
-    """Where a pixel holds nothing: where all its bands have the file's nodata value, or one is no finite number.
+    """Where a pixel holds nothing: where all its bands have the file's nodata value, or one is no finite float32.
 
     Args:
         planes: (H, W) of each band that is asked for, as stored.
@@ -23,7 +23,7 @@ def absent_pixels(planes: Sequence[NDArray[Any]], nodata: Sequence[float | None]
         equal = (plane == plane.dtype.type(value) for plane, value in zip(planes, nodata, strict=True))
         found = reduce(np.logical_and, equal)
     for plane in planes:
-        if plane.dtype.kind == "f" and not (finite := np.isfinite(plane)).all():
+        if plane.dtype.kind == "f" and not (finite := np.isfinite(_as_read(plane))).all():
             found = either(found, ~finite)
     return found if found is not None and found.any() else None
 
@@ -48,6 +48,12 @@ def fill_absent(pixels: NDArray[Any], absent: NDArray[np.bool_] | None, fill: Se
         bounds = np.iinfo(pixels.dtype)
         values = np.rint(values).clip(bounds.min, bounds.max)
     pixels[absent] = values.astype(pixels.dtype)
+
+
+def _as_read(plane: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    """Floats as networks get them: what is beyond float32 is infinite there."""
+    with np.errstate(over="ignore"):
+        return plane.astype(np.float32) if plane.dtype.itemsize > 4 else plane
 
 
 def _fits(value: float | None, dtype: np.dtype[Any]) -> bool:

@@ -20,8 +20,7 @@ from lightning_seg.errors import UnfitImageError
 from lightning_seg.sources import AnyFile
 
 MOST_FOR_OPENCV = 128
-"""Channels of an image that OpenCV 5 takes."""
-
+"""Channels of an image that OpenCV 5 takes; 4 takes 512."""
 
 _BY_WINDOWS = ("TIFF", "NPY")
 """Formats of which a part is read without the rest."""
@@ -94,8 +93,6 @@ class BandsFile:
                 pixels[...] = rules.as_bytes(np.stack(planes, 2), self.path, header.described)
             else:
                 _interleave(planes, pixels)
-            if absent is None and pixels.dtype.kind == "f":  # float64 may be beyond float32
-                absent = absent_pixels([*pixels.transpose(2, 0, 1)])
             fill_absent(pixels, absent, rules.fill)
         if header.orientation == 1:
             return Bands(pixels, absent)
@@ -119,8 +116,7 @@ class BandsFile:
             return (planes := [*stored.transpose(2, 0, 1)]), absent_pixels(planes)
         assert self._data is not None
         stored = decode_all(self._data, header)
-        if stored.shape[:2] != header.stored:
-            raise ValueError(f"it holds {stored.shape[1]}×{stored.shape[0]} pixels, and says otherwise")
+        header.refuse_other_size(*stored.shape[:2])
         _refuse_count(stored.shape[2], f"has {stored.shape[2]} bands of {stored.dtype}", self.path, bands)
         planes = [stored[..., band - 1] for band in bands]
         return planes, absent_pixels(planes)
@@ -139,8 +135,8 @@ def refuse_bands(header: Header, path: AnyFile, rules: ReadingRules) -> None:
     assert rules.bands is not None
     if not header.layers and header.pages > 1:
         raise UnfitImageError(
-            f"image {path} has {header.pages} {'pages' if header.format == 'TIFF' else 'frames'} that differ in size "
-            "or type, so that its bands cannot be counted: store those that are needed as a file of their own"
+            f"image {path} has {header.described_pages} that differ in size or type, so that its bands cannot be "
+            "counted: store those that are needed as a file of their own"
         )
     if header.samples is not None:
         _refuse_count(header.samples, header.described, path, rules.bands)

@@ -119,8 +119,8 @@ def decode_all(data: bytes, header: Header) -> NDArray[Any]:
         image = open_by_pillow(data, header)
         known = image.mode in ("1", "L", "P", "LA", "RGB", "RGBA")
         pixels = np.asarray(image if known else image.convert("RGB")).astype(np.uint8)
-        if image.mode == "L" and header.bits < 8:  # which Pillow stretches to 0…255
-            pixels //= np.uint8(255 // (2**header.bits - 1))
+        if image.mode == "L" and header.bits < 8:
+            pixels //= np.uint8(header.grey_step)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 

@@ -15,6 +15,7 @@ _DOUBLE = 12
 
 _MOST_BYTES = 2**24
 _MOST_DIRECTORIES = 2**16
+_FARTHEST = 2**63 - 1
 
 
 class Tag(NamedTuple):
@@ -32,7 +33,7 @@ class Tag(NamedTuple):
 
 
 def read_directories(file: BinaryIO, wanted: Collection[int]) -> Iterator[dict[int, Tag]]:
-    """The wanted tags of each directory, in the order of the chain.
+    """The wanted tags of each directory, at least one, in the order of the chain.
 
     Raises:
         ValueError: if the file is no TIFF or cut off, or the chain goes round.
@@ -46,13 +47,15 @@ def read_directories(file: BinaryIO, wanted: Collection[int]) -> Iterator[dict[i
         (_, _, place), counter, entry, inline = _read(file, f"{order}HHQ"), f"{order}Q", f"{order}HHQ", 8
     else:
         raise ValueError("no TIFF directory")
+    if not place:
+        raise ValueError("a TIFF without a directory")
     word = f"{order}{'I' if inline == 4 else 'Q'}"
     seen: set[int] = set()
     while place:
         if place in seen or len(seen) == _MOST_DIRECTORIES:
             raise ValueError("a chain of TIFF directories that has no end")
         seen.add(place)
-        file.seek(place)
+        _go(file, place)
         (count,) = _read(file, counter)
         length = struct.calcsize(entry) + inline
         first = file.tell()
@@ -68,10 +71,16 @@ def read_directories(file: BinaryIO, wanted: Collection[int]) -> Iterator[dict[i
                 where = first + start + length - inline
                 if size > inline:
                     (where,) = struct.unpack_from(word, entries, start + length - inline)
-                file.seek(where)
+                _go(file, where)
                 tags[number] = Tag(struct.unpack(f"{order}{values}{letter}", _exactly(file, size)), where, code)
         yield tags
         place = following
+
+
+def _go(file: BinaryIO, place: int) -> None:
+    if place > _FARTHEST:  # which a file cannot be asked for
+        raise ValueError("a TIFF directory that is cut off")
+    file.seek(place)
 
 
 def _read(file: BinaryIO, code: str) -> tuple[int, ...]:

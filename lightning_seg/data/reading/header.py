@@ -55,8 +55,23 @@ class Header:
         return self.type != "uint8"
 
     @property
+    def grey_step(self) -> int:
+        """By what decoders multiply greys of 1, 2, 4 or 8 bits, so that white is 255."""
+        return 255 // ((1 << self.bits) - 1)
+
+    @property
+    def described_pages(self) -> str:
+        """Number of pages or frames, for messages."""
+        return f"{self.pages} {'pages' if self.format == 'TIFF' else 'frames'}"
+
+    @property
     def described(self) -> str:
         """Bands and type of the values, for messages."""
         bands = "1 band" if self.bands == 1 else f"{self.bands} bands"
         packed = f" ({self.bits} bits)" if self.type == "uint16" and self.bits < 16 else ""
         return f"has {bands} of {self.type}{packed}"
+
+    def refuse_other_size(self, height: int, width: int) -> None:
+        """Raise a ValueError if pixels have another size than is stated."""
+        if (height, width) != self.stored:
+            raise ValueError(f"it holds {width}×{height} pixels, and says otherwise")

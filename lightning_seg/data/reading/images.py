@@ -63,8 +63,7 @@ class ImageFile:
                     pixels = 255 - pixels
             else:
                 pixels = decode_rgb(self._data, header)
-            if pixels.shape[:2] != header.stored:
-                raise ValueError(f"it holds {pixels.shape[1]}×{pixels.shape[0]} pixels, and says otherwise")
+            header.refuse_other_size(*pixels.shape[:2])
         return turn_upright(pixels, header.orientation)
 
     def part(self, rows: slice, columns: slice) -> RGBImage:
@@ -158,6 +157,5 @@ def refuse_parts(header: Header, path: AnyFile) -> None:
         )
     if header.pages > 1:
         raise UnfitImageError(
-            f"image {path} has {header.pages} {'pages' if header.format == 'TIFF' else 'frames'}, and one is "
-            "expected: store each as a file of its own"
+            f"image {path} has {header.described_pages}, and one is expected: store each as a file of its own"
         )

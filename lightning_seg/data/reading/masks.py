@@ -63,8 +63,7 @@ def read_mask(path: AnyFile, rules: ReadingRules = USUAL) -> StoredMask:
         rules.check_size(header.stored, path, "mask")
         _refuse_kind(path, header)
         stored = _decode(path, data, header)
-        if stored.size != header.stored:
-            raise ValueError(f"it holds {stored.size[1]}×{stored.size[0]} pixels, and says otherwise")
+        header.refuse_other_size(*stored.size)
     _refuse_change(path, header)
     return stored if header.orientation == 1 else _turned(stored, header.orientation)
 
@@ -115,8 +114,7 @@ def _refuse_change(path: AnyFile, header: Header) -> None:
 
 def _refuse_kind(path: AnyFile, header: Header) -> None:
     if header.pages > 1:
-        kind = "pages" if header.format == "TIFF" else "frames"
-        raise UnreadableError(f"mask {path} has {header.pages} {kind}: expected a single image")
+        raise UnreadableError(f"mask {path} has {header.described_pages}: expected a single image")
     is_translucent = header.format == "PNG" and header.variant == GREY_ALPHA
     if is_translucent or header.bands not in (1, 3) or header.type.startswith("float"):
         raise UnreadableError(
@@ -163,8 +161,7 @@ def _by_mode(path: AnyFile, data: bytes, header: Header) -> StoredMask:
         return StoredMask(values=np.asarray(image).astype(np.uint8))
     if image.mode == "L":
         values = np.asarray(image)
-        # Pillow stretches 2 and 4 bits to 0…255.
-        return StoredMask(values=values // np.uint8(255 // (2**header.bits - 1)) if header.bits < 8 else values)
+        return StoredMask(values=values // np.uint8(header.grey_step) if header.bits < 8 else values)
     if image.mode == "P":
         if header.format == "GIF":  # its writers renumber the values
             return StoredMask(colours=np.asarray(image.convert("RGB")))

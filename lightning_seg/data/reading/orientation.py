@@ -43,7 +43,7 @@ def orientation_of(exif: bytes | None, xmp: bytes | None) -> int:
     if exif is not None:
         try:
             tag = next(read_directories(BytesIO(exif.removeprefix(_EXIF_PREFIX)), {ORIENTATION})).get(ORIENTATION)
-        except (ValueError, StopIteration):
+        except ValueError:
             tag = None
         if tag is not None:
             return tag.values[0] if tag.values[0] in range(1, 9) else 1

@@ -16,8 +16,7 @@ MAX_PIXELS = 1_000_000_000
 
 Image.MAX_IMAGE_PIXELS = None  # one limit, not two: Pillow's own would refuse what data.max_pixels allows
 
-
-_AS_STORED = ("uint8", "uint16", "int16", "float32")
+KEPT_TYPES = ("uint8", "uint16", "int16", "float32")
 """Types that an image keeps; every other is given as float32, which is what networks compute in."""
 
 
@@ -85,7 +84,7 @@ class ReadingRules:
         """NumPy's name of the type that stored values of a type are given as."""
         if self.bands is None or self.ranges is not None:
             return "uint8"
-        return stored if stored in _AS_STORED else "float32"
+        return stored if stored in KEPT_TYPES else "float32"
 
     def check_size(self, size: tuple[int, int], path: AnyFile, what: str) -> None:
         """Refuse more pixels than are allowed.
@@ -110,10 +109,11 @@ class ReadingRules:
         if self.ranges is None:
             seen = values[np.isfinite(values)] if values.dtype.kind == "f" else values
             low, high = (f"{end:.6g}" if seen.size else "nothing" for end in _extremes(seen))
+            example = f", such as [{low}, {high}]," if low != high else ""
             raise UnfitImageError(
                 f"image {path} {described} with values from {low} to {high}, and networks take 0 to 255: set "
-                f"data.value_range, such as [{low}, {high}], to the values that become 0 and 255, the same for all "
-                "images, or convert the images"
+                f"data.value_range{example} to the values that become 0 and 255, the same for all images, or convert "
+                "the images"
             )
         ends = np.array(self.ranges, np.float64)
         planes = np.empty((*values.shape[:2], self.channels), np.uint8)

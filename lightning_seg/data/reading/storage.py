@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from lightning_seg.errors import LightningSegError, UnreadableError
+from lightning_seg.errors import LightningSegError, UnreadableError, reason_of
 from lightning_seg.sources import AnyFile, ByteSource
 
 
@@ -78,5 +78,4 @@ def named(path: AnyFile, what: str) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError):  # a file may stand where a folder is meant
         raise UnreadableError(f"{what} {path} does not exist") from None
     except Exception as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableError(f"{what} {path} cannot be read ({reason}): replace or remove it") from None
+        raise UnreadableError(f"{what} {path} cannot be read ({reason_of(error)}): replace or remove it") from None

@@ -76,7 +76,7 @@ def read_tiff(file: BinaryIO) -> Header:
 def is_georeferenced(file: BinaryIO) -> bool:
     """Whether a file is a TIFF that says where it lies on the earth: a GeoTIFF."""
     file.seek(0)
-    return file.read(4) in MAGICS and bool(next(read_directories(file, (_GEO_KEYS,)), None))
+    return file.read(4) in MAGICS and bool(next(read_directories(file, (_GEO_KEYS,))))
 
 
 def without_orientation(data: bytes) -> bytes:

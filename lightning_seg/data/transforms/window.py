@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.data.reading import REDUCTIONS
+from lightning_seg.data.reading.bands import MOST_FOR_OPENCV
 
 Array = NDArray[Any]
 
@@ -18,9 +19,6 @@ _EXACT_POSITIONS = int(cv2.__version__.split(".", maxsplit=1)[0]) >= 5
 
 _RESIZE_COST = 0.45
 """Time that ``cv2.resize`` takes for a pixel, in those that :func:`_sample` takes (OpenCV 5)."""
-
-_MOST_CHANNELS = 128
-"""More are no image to OpenCV 5; 4 takes 512."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ class Window:
         """
         if image.ndim == 3 and image.shape[2] == 1:  # cv2 drops the axis
             return self._of_few(image[..., 0], interpolation)[..., None]
-        most = 4 if interpolation == cv2.INTER_AREA else _MOST_CHANNELS
+        most = 4 if interpolation == cv2.INTER_AREA else MOST_FOR_OPENCV
         if image.ndim == 3 and image.shape[2] > most:
             groups = [np.ascontiguousarray(image[..., at : at + most]) for at in range(0, image.shape[2], most)]
             return np.concatenate([self._of_few(group, interpolation) for group in groups], axis=2)

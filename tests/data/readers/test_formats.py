@@ -88,8 +88,8 @@ IMAGE = {"id": 1, "file_name": "a.jpg", "height": 4, "width": 4}
     ("content", "message"),
     [
         ("{", r"all\.json cannot be read as JSON"),
-        ("[]", r"all\.json is no COCO file"),
-        ({"images": [IMAGE]}, "is no COCO file.*categories"),
+        ("[]", r"all\.json is no COCO file: a part of it is of another kind"),
+        ({"images": [IMAGE]}, "is no COCO file: something in it lacks 'categories'"),
         ({"images": [], "categories": [CATEGORY]}, "lists no image"),
         (
             {"images": [{**IMAGE, "file_name": "b.jpg"}], "categories": [CATEGORY]},

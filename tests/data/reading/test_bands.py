@@ -252,6 +252,17 @@ class TestAbsentPixels:
         assert found.absent is not None
         assert found.absent[3, 4]
 
+    def test_float64_beyond_float32_beside_pixels_of_nodata(self, tmp_path: Path) -> None:
+        """One band of a pixel has the nodata value, which no float32 holds; elsewhere, all bands have it."""
+        pixels, nodata = values(2, "float64"), -1.7976931348623157e308
+        pixels[0, 0], pixels[3, 4, 1] = nodata, nodata
+        geotiff(tmp_path / "i.tif", pixels, nodata=nodata)
+        found = self.read(tmp_path / "i.tif", [1, 2], (1.5, 2.5))
+        assert found.absent is not None
+        assert np.argwhere(found.absent).tolist() == [[0, 0], [3, 4]]
+        assert found.pixels[3, 4].tolist() == [1.5, 2.5]
+        assert np.isfinite(found.pixels).all()
+
     @pytest.mark.parametrize("nodata", [-3.4028234663852886e38, -9999])
     def test_nodata_of_floats(self, tmp_path: Path, nodata: float) -> None:
         pixels = values(1, "float32")

@@ -150,6 +150,19 @@ def test_a_chain_of_pages_without_end_is_refused(tmp_path: Path) -> None:
         read_header(tmp_path / "i.tif", "image")
 
 
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"II*\0\0\0\0\0", "a TIFF without a directory"),
+        (b"II+\0\x08\0\0\0" + b"\xff" * 8, "a TIFF directory that is cut off"),
+    ],
+)
+def test_a_tiff_without_pages_is_refused(start: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "i.tif").write_bytes(start)
+    with pytest.raises(UnreadableError, match=rf"i\.tif cannot be read \({message}\)"):
+        read_header(tmp_path / "i.tif", "image")
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM"])
 def test_one_limit_for_header_and_decoder(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "i"
