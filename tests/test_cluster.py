@@ -18,8 +18,8 @@ from tests.conftest import REPOSITORY
 Experiment = Callable[..., Path]
 SBATCH = REPOSITORY / "cluster" / "slurm.sbatch"
 
-LONG = 24
-"""Optimiser steps of a run that is interrupted; a step takes some tenths of a second."""
+LONG = 12
+"""Optimiser steps of a run that is interrupted; with the validation and the checkpoint after it, a step takes a second."""
 
 
 def stub(folder: Path, name: str, script: str) -> None:
