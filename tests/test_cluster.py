@@ -19,7 +19,7 @@ Experiment = Callable[..., Path]
 SBATCH = REPOSITORY / "cluster" / "slurm.sbatch"
 
 LONG = 12
-"""Optimiser steps of a run that is interrupted; with the validation and the checkpoint after it, a step takes a second."""
+"""Optimiser steps of a run that is interrupted. A step takes a second, with the validation and the checkpoint behind it."""
 
 
 def stub(folder: Path, name: str, script: str) -> None:
