@@ -19,7 +19,7 @@ Experiment = Callable[..., Path]
 SBATCH = REPOSITORY / "cluster" / "slurm.sbatch"
 
 LONG = 12
-"""Optimiser steps of a run that is interrupted. A step takes a second, with the validation and the checkpoint behind it."""
+"""Optimiser steps of a run that is interrupted; each takes about a second, with its validation and checkpoint."""
 
 
 def stub(folder: Path, name: str, script: str) -> None:
