@@ -149,7 +149,7 @@ def test_refuses_settings_out_of_range(build: Callable[[], Criterion], message: 
         BoundaryWeighted(radius=1, boundary_weight=0.0),
         WeightedSum([Dice(), CrossEntropy()], [0.0, 1.0]),
     ],
-    ids=lambda criterion: criterion.name,
+    ids=lambda criterion: type(criterion).__name__,
 )
 def test_settings_at_the_ends_of_their_ranges_are_taken(criterion: Criterion) -> None:
     logits, target = make_batch((2, 5, 6, 7))
