@@ -16,6 +16,7 @@ from lightning_seg.data.loading.sampler import (
     TrainSampler,
     choose_locality,
     make_train_sampler,
+    rare_class_probabilities,
 )
 from lightning_seg.errors import ConfigError
 
@@ -121,6 +122,10 @@ def test_the_order_of_a_seed_stays_from_version_to_version(
     sampler = make(12, **ALONE)
     sampler.set_epoch(1)
     assert sampler.order() == expected
+
+
+def test_the_lowest_temperature_draws_the_rarest_class_alone() -> None:
+    assert rare_class_probabilities(np.array([600, 400, 0]), 1e-5).tolist() == [0, 1, 0]
 
 
 def test_locality_of_one_is_the_plain_shuffle() -> None:
