@@ -1,5 +1,6 @@
 """Small data, a small model and ways to call the command line, for all tests."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -204,6 +205,16 @@ def folder(part: str) -> dict[str, Any]:
         "class_path": "lightning_seg.data.Folder",
         "init_args": {"images": f"{part}/images", "masks": f"{part}/masks"},
     }
+
+
+def benchmark(name: str) -> Any:
+    """A module of ``benchmarks/``, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / f"benchmarks/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def train_py(*arguments: str, timeout: int = 300) -> subprocess.CompletedProcess[str]:

@@ -18,8 +18,8 @@ from tests.conftest import REPOSITORY
 Experiment = Callable[..., Path]
 SBATCH = REPOSITORY / "cluster" / "slurm.sbatch"
 
-LONG = 24
-"""Optimiser steps of a run that is interrupted; a step takes some tenths of a second."""
+LONG = 12
+"""Optimiser steps of a run that is interrupted; each takes about a second, with its validation and checkpoint."""
 
 
 def stub(folder: Path, name: str, script: str) -> None:

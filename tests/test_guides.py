@@ -15,13 +15,9 @@ from lightning_seg.cli import main
 from lightning_seg.data import Synthetic
 from lightning_seg.module import SegmentationModule
 from tests.conftest import REPOSITORY
+from tests.documents import blocks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def blocks(language: str, document: str) -> list[str]:
-    text = (REPOSITORY / "docs" / document).read_text()
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.runs
@@ -37,7 +33,7 @@ def test_python_for_those_who_come_from_segmentation_models(
     monkeypatch.setattr(pl, "Trainer", partial(pl.Trainer, **quiet, logger=False, limit_train_batches=1))
     monkeypatch.setattr("lightning_seg.data.loading.resumable.usable_cpus", lambda processes: 0)
     monkeypatch.setattr(SegmentationModule, "load_pretrained", lambda module: setattr(module, "_has_weights", True))
-    (code,) = blocks("python", "from-segmentation-models.md")
+    (code,) = blocks("python", "docs/from-segmentation-models.md")
     for shown, little in (
         ("512, 512", "64, 64"),
         ("max_epochs=50", "max_epochs=1"),

@@ -1,6 +1,5 @@
 """Interrupted runs: the kill test in short, and what the command line sets up for it."""
 
-import importlib.util
 import json
 import os
 import resource
@@ -30,7 +29,7 @@ from lightning_seg.data.loading.loader import build_loader
 from lightning_seg.errors import CheckpointError
 from lightning_seg.module import SegmentationModule
 from lightning_seg.running.equipment import own_plugins
-from tests.conftest import REPOSITORY, train_py
+from tests.conftest import REPOSITORY, benchmark, train_py
 from tests.models.networks import EOMT, MASK2FORMER
 from tests.ranks import SignalIn
 
@@ -63,15 +62,6 @@ EPOCHS = ("--trainer.val_check_interval", "1.0")
 STEPS = ("--trainer.max_epochs", "-1", "--trainer.max_steps", "12")
 
 
-def load_kill() -> Any:
-    spec = importlib.util.spec_from_file_location("kill", REPOSITORY / "benchmarks/kill.py")
-    assert spec is not None
-    assert spec.loader is not None
-    kill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(kill)
-    return kill
-
-
 @pytest.mark.parametrize(
     ("settings", "during", "stops", "num_rows"),
     [
@@ -99,7 +89,7 @@ def test_stopping_after_any_step_changes_nothing(
 
     The signal comes in the step, or in the validation that follows it.
     """
-    kill = load_kill()
+    kill = benchmark("kill")
     config = kill.write_config(tmp_path / "config", tmp_path, kill.LENGTHS[0])
     arguments = ["fit", "--config", str(config), "--ckpt_path", "last", *settings]
     for name in ("alone", "stopped"):
@@ -133,7 +123,7 @@ def test_a_killed_run_of_masks_ends_with_the_same_bits(
 
     EoMT anneals the first layer from step 2 to 4, and the second from 8 to 10, by random numbers.
     """
-    kill = load_kill()
+    kill = benchmark("kill")
     config = kill.write_config(tmp_path / "config", tmp_path, kill.LENGTHS[0])
     arguments = ["fit", "--config", str(config), "--ckpt_path", "last", *flags(overrides)]
     for name in ("alone", "killed"):

@@ -13,6 +13,7 @@ YAML_REPLACED = {
     "SOLVER.CHECKPOINT_PERIOD": "every_n_steps of lightning_seg.callbacks.LastCheckpoint in trainer.callbacks",
     "SOLVER.AMP": "trainer.precision",
     "TEST.EVAL_PERIOD": "trainer.check_val_every_n_epoch or trainer.val_check_interval",
+    "TEST.AUG": "model.inference",
     "TEST": "",
     "INPUT.FORMAT": None,
     "INPUT": "data.train_transforms and data.eval_transforms",

@@ -16,6 +16,7 @@ from lightning_seg.data.loading.sampler import (
     TrainSampler,
     choose_locality,
     make_train_sampler,
+    rare_class_probabilities,
 )
 from lightning_seg.errors import ConfigError
 
@@ -104,6 +105,27 @@ def test_locality_keeps_reads_near_and_is_no_fixed_order() -> None:
     assert (first_of_block > 0).sum() > 55  # 300 draws of 64: 63.4 expected
     assert len({tuple(order) for order in orders}) == 300
     assert nearby(640, locality=64, **ALONE).order() == orders[0] != nearby(640, 6, 64, **ALONE).order()
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (shuffled, [2, 9, 5, 0, 6, 3, 11, 8, 7, 1, 4, 10]),
+        (nearby, [6, 7, 4, 0, 2, 5, 1, 3, 9, 10, 11, 8]),
+        (by_rarity, [8, 7, 3, 11, 7, 6, 8, 8, 3, 5, 6, 6]),
+    ],
+)
+def test_the_order_of_a_seed_stays_from_version_to_version(
+    make: Callable[..., TrainSampler], expected: list[int]
+) -> None:
+    """A run that another version began goes on inside an epoch: in another order, samples would come twice."""
+    sampler = make(12, **ALONE)
+    sampler.set_epoch(1)
+    assert sampler.order() == expected
+
+
+def test_the_lowest_temperature_draws_the_rarest_class_alone() -> None:
+    assert rare_class_probabilities(np.array([600, 400, 0]), 1e-5).tolist() == [0, 1, 0]
 
 
 def test_locality_of_one_is_the_plain_shuffle() -> None:

@@ -3,7 +3,6 @@
 Jupyter itself is not asked: it would be some 60 packages more in the locked environment, for cells that hold no magics.
 """
 
-import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -41,5 +40,4 @@ def test_every_cell(repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_it_is_committed_without_outputs() -> None:
     cells = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
     assert not [cell for cell in cells if cell["outputs"] or cell["execution_count"] is not None]
-    assert all(ast.parse(cell) for cell in CODE)
     assert len({cell["id"] for cell in NOTEBOOK["cells"]}) == len(NOTEBOOK["cells"])

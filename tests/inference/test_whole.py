@@ -54,10 +54,9 @@ def test_equals_detectron2_at_any_size_and_in_bands(monkeypatch: pytest.MonkeyPa
         labels = label_maps(DenseScores.of(logits, stride), [size], [original])[0]
         assert_best(labels, detectron2_logits(logits[0], stride, size, original))
         if original == size:
-            assert_best(
-                upsampled_label_map(DenseScores(logits[0], stride), size),
-                detectron2_logits(logits[0], stride, size, size),
-            )
+            at_once = upsampled_label_map(DenseScores(logits[0], stride), size)
+            assert at_once.dtype == torch.uint8
+            assert_best(at_once, detectron2_logits(logits[0], stride, size, size))
 
 
 def test_a_placement_is_cut_out_before_it_is_resized(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The classes: what they pass on to the functions, resizing, class weights, errors, and configurations."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -108,7 +109,7 @@ def test_refuses_another_number_of_class_weights(criterion: type[Criterion]) -> 
     ("build", "message"),
     [
         (lambda: CrossEntropy([1.0, -2.0]), r"CrossEntropy\.class_weights is \[1\.0, -2\.0\], but must be finite"),
-        (lambda: Focal(class_weights=[1.0, float("nan")]), r"Focal\.class_weights is \[1\.0, nan\]"),
+        (lambda: Focal(class_weights=[1.0, math.nan]), r"Focal\.class_weights is \[1\.0, nan\]"),
         (lambda: CrossEntropy(label_smoothing=1.0), r"CrossEntropy\.label_smoothing is 1\.0, but must be in \[0, 1\)"),
         (lambda: CrossEntropy(label_smoothing=-0.1), r"label_smoothing is -0\.1"),
         (lambda: OHEM(threshold=0.0), r"OHEM\.threshold is 0\.0, but must be in \(0, 1\]"),
@@ -117,7 +118,7 @@ def test_refuses_another_number_of_class_weights(criterion: type[Criterion]) -> 
         (lambda: HardPixelMining(0.0), r"HardPixelMining\.top_k_percent is 0\.0, but must be in \(0, 1\]"),
         (lambda: HardPixelMining(20.0), r"HardPixelMining\.top_k_percent is 20\.0, but .* 0\.2 keeps a fifth"),
         (lambda: Focal(gamma=-1.0), r"Focal\.gamma is -1\.0, but must be finite, at least 0"),
-        (lambda: Focal(gamma=float("nan")), r"Focal\.gamma is nan"),
+        (lambda: Focal(gamma=math.nan), r"Focal\.gamma is nan"),
         (lambda: Dice(smooth=-1.0), r"Dice\.smooth is -1\.0"),
         (lambda: BoundaryWeighted(radius=0, boundary_weight=1.0), r"BoundaryWeighted\.radius is 0, but must be at lea"),
         (lambda: BoundaryWeighted(radius=1, boundary_weight=-1.0), r"BoundaryWeighted\.boundary_weight is -1\.0"),
@@ -125,11 +126,34 @@ def test_refuses_another_number_of_class_weights(criterion: type[Criterion]) -> 
         (lambda: WeightedSum([Dice()], [1.0, 2.0]), r"WeightedSum\.weights is 2 numbers for 1 criteria, but must be o"),
         (lambda: WeightedSum([Dice()], []), r"WeightedSum\.weights is 0 numbers for 1 criteria"),
         (lambda: WeightedSum([Dice()], [-1.0]), r"WeightedSum\.weights is \[-1\.0\], but must be finite, at least 0"),
+        (lambda: WeightedSum([Dice()], [math.inf]), r"WeightedSum\.weights is \[inf\]"),
+        (lambda: CrossEntropy([1.0, math.inf]), r"CrossEntropy\.class_weights is \[1\.0, inf\]"),
+        (lambda: Focal(gamma=math.inf), r"Focal\.gamma is inf"),
+        (lambda: Dice(smooth=math.inf), r"Dice\.smooth is inf"),
+        (lambda: BoundaryWeighted(radius=1, boundary_weight=math.inf), r"BoundaryWeighted\.boundary_weight is inf"),
     ],
 )
 def test_refuses_settings_out_of_range(build: Callable[[], Criterion], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build()
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        CrossEntropy([0.0, 1.0, 1.0, 1.0, 1.0], label_smoothing=0.0),
+        OHEM(threshold=1.0, min_kept=1),
+        HardPixelMining(top_k_percent=1.0),
+        Focal(gamma=0.0),
+        Dice(smooth=0.0),
+        BoundaryWeighted(radius=1, boundary_weight=0.0),
+        WeightedSum([Dice(), CrossEntropy()], [0.0, 1.0]),
+    ],
+    ids=lambda criterion: type(criterion).__name__,
+)
+def test_settings_at_the_ends_of_their_ranges_are_taken(criterion: Criterion) -> None:
+    logits, target = make_batch((2, 5, 6, 7))
+    assert sum(criterion(logits, target, IGNORE).values()).isfinite()  # type: ignore[union-attr]
 
 
 def test_weighted_sum_multiplies_and_names_its_parts() -> None:

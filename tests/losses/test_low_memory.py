@@ -27,6 +27,7 @@ KINDS: dict[str, Callable[..., Criterion]] = {
     "ohem": lambda **given: OHEM(threshold=0.3, min_kept=20, **given),
     "ohem_few": lambda **given: OHEM(threshold=0.01, min_kept=7, **given),
     "hard_pixel": HardPixelMining,
+    "hard_pixel_one": lambda **given: HardPixelMining(top_k_percent=1e-6, **given),
     "hard_pixel_all": lambda **given: HardPixelMining(top_k_percent=1.0, **given),
 }
 each_kind = pytest.mark.parametrize("kind", KINDS)

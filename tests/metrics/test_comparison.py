@@ -1,6 +1,5 @@
 """Intervals of differences: against loops and tables, and by how often they name a winner."""
 
-import importlib.util
 from types import ModuleType
 
 import numpy as np
@@ -10,17 +9,12 @@ import torch
 from lightning_seg.metrics import comparison
 from lightning_seg.metrics import functional as figures
 from lightning_seg.metrics.comparison import Totals, compare, drawn_differences, expanded_tail, figures_of_totals
-from tests.conftest import REPOSITORY
+from tests.conftest import benchmark
 
 
 @pytest.fixture(scope="module")
 def simulation() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("comparison_benchmark", REPOSITORY / "benchmarks/comparison.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("comparison")
 
 
 def matrices(seed: int, units: int = 8) -> torch.Tensor:

@@ -25,6 +25,22 @@ def make_batch(sizes: list[tuple[int, int]], num_classes: int = 5, seed: int = 0
     return batch
 
 
+def full_batch(size: tuple[int, int], seed: int = 0) -> list[dict[str, Any]]:
+    """Two samples without ignored pixels, which transformers takes for background."""
+    batch = make_batch([size, size], seed=seed)
+    for sample in batch:
+        sample["sem_seg"][sample["sem_seg"] == IGNORE] = 3
+    batch[1]["sem_seg"][:] = batch[1]["sem_seg"].clamp(max=2)  # another number of masks
+    return batch
+
+
+def transformers_labels(batch: list[dict[str, Any]]) -> dict[str, Any]:
+    """The classes of each sample and their masks, as models of transformers that classify masks take them."""
+    classes = [sample["sem_seg"].long().unique() for sample in batch]
+    masks = [(sample["sem_seg"] == ids[:, None, None]).float() for sample, ids in zip(batch, classes, strict=True)]
+    return {"mask_labels": masks, "class_labels": classes}
+
+
 def as_detectron2(batch: list[dict[str, Any]], image_format: str) -> list[dict[str, Any]]:
     flip = image_format == "BGR"
     return [

@@ -35,7 +35,8 @@ def make(overrides: dict[str, Any], config: str = ZOO, **settings: Any) -> Segme
         ("OUTPUT_DIR", "out", "set trainer.default_root_dir instead"),
         ("SEED", 3, "set seed_everything instead"),
         ("DATASETS.TRAIN", ["a"], "set data.train, data.val and data.test instead"),
-        ("TEST.AUG.ENABLED", True, "leave it out"),
+        ("TEST.AUG.ENABLED", True, "set model.inference instead"),
+        ("TEST.PRECISE_BN.ENABLED", True, "leave it out"),
         ("MODEL.DEVICE", "cpu", "set trainer.accelerator and trainer.devices instead"),
     ],
 )

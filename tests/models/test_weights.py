@@ -1,6 +1,5 @@
 """Weights: what loads, what is reported, and what is refused."""
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from lightning_seg.models.config import load_config
 from lightning_seg.models.weights import NETWORK_PREFIX, Reshaped, load_weights, warn_of_frozen_random
 from lightning_seg.module import SegmentationModule
 from tests.conftest import TINY_OVERRIDES
-from tests.models.weight_files import NARROW, ZOO, State, backbone, network, save_pth, save_safetensors
+from tests.models.weight_files import NARROW, ZOO, State, backbone, network, save_pkl, save_pth, save_safetensors
 
 
 def save_plain(state: State, path: Path) -> str:
@@ -31,14 +30,6 @@ def save_ckpt(state: State, path: Path) -> str:
 def save_pyth(state: State, path: Path) -> str:
     torch.save({"model_state": state, "epoch": 3}, path.with_suffix(".pyth"))
     return str(path.with_suffix(".pyth"))
-
-
-def save_pkl(state: State, path: Path) -> str:
-    """As Detectron2's model zoo has them: NumPy arrays."""
-    arrays = {name: value.numpy() for name, value in state.items()}
-    data = {"model": arrays, "__author__": "test", "matching_heuristics": True}
-    path.with_suffix(".pkl").write_bytes(pickle.dumps(data))
-    return str(path.with_suffix(".pkl"))
 
 
 FORMATS = [save_pth, save_plain, save_ckpt, save_pyth, save_safetensors, save_pkl]

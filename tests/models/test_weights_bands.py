@@ -1,6 +1,5 @@
 """Weights for RGB in networks for other bands: timm's rule, and what it is not for."""
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from lightning_seg.models.image_layers import image_layers
 from lightning_seg.models.weights import NETWORK_PREFIX, load_weights
 from lightning_seg.models.weights.bands import of_other_bands
 from tests.models.networks import build_segmentor, overrides_of
-from tests.models.weight_files import State, backbone, network, save_pth, save_safetensors
+from tests.models.weight_files import State, backbone, network, save_pkl, save_pth, save_safetensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,13 +40,6 @@ INPUTS = {
 
 def pixels(channels: int) -> dict[str, Any]:
     return {"MODEL.PIXEL_MEAN": [100.0] * channels, "MODEL.PIXEL_STD": [50.0] * channels}
-
-
-def save_zoo(state: State, path: Path) -> str:
-    arrays = {name: value.numpy() for name, value in state.items()}
-    data = {"model": arrays, "__author__": "test", "matching_heuristics": True}
-    path.with_suffix(".pkl").write_bytes(pickle.dumps(data))
-    return str(path.with_suffix(".pkl"))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 6, 12, 13])
@@ -76,7 +68,7 @@ def test_every_backbone_takes_weights_for_rgb(tmp_path: Path, name: str) -> None
         assert torch.equal(value, expected), tensor
 
 
-@pytest.mark.parametrize("save", [save_pth, save_safetensors, save_zoo])
+@pytest.mark.parametrize("save", [save_pth, save_safetensors, save_pkl])
 @pytest.mark.parametrize("bgr", [False, True])
 def test_a_bare_backbone_of_any_format_and_order(tmp_path: Path, save: Callable[[State, Path], str], bgr: bool) -> None:
     source = backbone(network(0).state_dict())

@@ -1,5 +1,6 @@
 """Files of weights, and networks to read them into."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +44,11 @@ def save_safetensors(state: State, path: Path) -> str:
 
     save_file(state, path.with_suffix(".safetensors"))
     return str(path.with_suffix(".safetensors"))
+
+
+def save_pkl(state: State, path: Path) -> str:
+    """As Detectron2's model zoo has them: NumPy arrays."""
+    arrays = {name: value.numpy() for name, value in state.items()}
+    data = {"model": arrays, "__author__": "test", "matching_heuristics": True}
+    path.with_suffix(".pkl").write_bytes(pickle.dumps(data))
+    return str(path.with_suffix(".pkl"))

@@ -56,10 +56,6 @@ def labels_of(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return (image.astype(int).sum(2) // 256).astype(np.uint8)
 
 
-def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
 def encoded(image: NDArray[Any], form: str = "PNG", **settings: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, form, **settings)

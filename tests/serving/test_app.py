@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from lightning_seg.serving.service import Limits
-from tests.serving import NAMES, Thresholds, ask, encoded, labels_of, noise, predict, served
+from tests.predictors import noise
+from tests.serving import NAMES, Thresholds, ask, encoded, labels_of, predict, served
 
 IMAGE = noise(20, 30)
 LIMITS = Limits(max_bytes=200_000, max_pixels=10_000, max_requests=128)

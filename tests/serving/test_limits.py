@@ -11,7 +11,8 @@ import pytest
 from lightning_seg.data.reading import ImageFile
 from lightning_seg.serving import requests
 from lightning_seg.serving.service import Limits
-from tests.serving import Thresholds, ask, bomb, encoded, labels_of, noise, predict, served
+from tests.predictors import noise
+from tests.serving import Thresholds, ask, bomb, encoded, labels_of, predict, served
 
 IMAGE = noise(20, 30)
 

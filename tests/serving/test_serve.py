@@ -15,16 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 
 import lightning_seg
-from lightning_seg import Predictor, SegmentationDataModule, SegmentationModule
-from lightning_seg.data import Folder
+from lightning_seg import Predictor
 from lightning_seg.serve import main, parse
 from lightning_seg.serving.service import Limits
-from tests.conftest import CLASSES, REPOSITORY, TINY_OVERRIDES
+from tests.conftest import REPOSITORY
 from tests.helpers.python import python
-from tests.serving import Answer, Thresholds, ask, bomb, encoded, noise, predict, served
+from tests.predictors import noise, trained_by_hand
+from tests.serving import Answer, Thresholds, ask, bomb, encoded, predict, served
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,18 +32,7 @@ DOCUMENT = (REPOSITORY / "docs/serve.md").read_text()
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
-    reader = Folder(images=str(scenes / "val/images"), masks=str(scenes / "val/masks"))
-    data = SegmentationDataModule(CLASSES, reader, reader, batch_size=2, num_workers=0)
-    overrides: dict[str, Any] = TINY_OVERRIDES
-    module = SegmentationModule("Misc/semantic_R_50_FPN_1x.yaml", CLASSES, weights="", overrides=overrides)
-    trainer = pl.Trainer(
-        max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
-    )  # fmt: skip
-    trainer.fit(module, data)
-    path = tmp_path_factory.mktemp("served") / "tiny.ckpt"
-    trainer.save_checkpoint(path, weights_only=True)
-    return path
+    return trained_by_hand(tmp_path_factory.mktemp("served"), scenes)
 
 
 @pytest.fixture
@@ -59,7 +47,7 @@ def start(checkpoint: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str
         processes.append(process)
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line.startswith("Serving tiny.ckpt at http://127.0.0.1:"), process.communicate()
+        assert line.startswith("Serving m.ckpt at http://127.0.0.1:"), process.communicate()
         return process, int(line.split(":")[2].split()[0])
 
     yield started

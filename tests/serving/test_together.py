@@ -12,7 +12,8 @@ import torch
 from lightning_seg.errors import DataError
 from lightning_seg.serving.service import Limits
 from lightning_seg.structures import Batch
-from tests.serving import Thresholds, ask, encoded, labels_of, noise, predict, served, wait_until
+from tests.predictors import noise
+from tests.serving import Thresholds, ask, encoded, labels_of, predict, served, wait_until
 
 IMAGE = noise(20, 30)
 

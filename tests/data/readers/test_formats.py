@@ -10,13 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from lightning_seg.data import ADE20K, VOC, CamVid, Catalog, Cityscapes, Coco, CocoStuff, Manifest
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Annotations
-from tests.data.readers.files import CATEGORY, write_coco
-
-
-def touch(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"")
+from tests.data.readers.files import CATEGORY, touch, write_coco
 
 
 def test_labels_are_the_published_ones(tmp_path: Path) -> None:

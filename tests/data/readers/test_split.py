@@ -60,7 +60,6 @@ def test_groups_are_those_below_the_root(tmp_path: Path) -> None:
 
 
 def test_the_seed_decides() -> None:
-    assert names("val") == names("val")
     assert names("val") != names("val", seed=1)
     assert names("val", scenes=1, fractions=[0.5, 0.5]) == [f"scene_0/tile_{t}" for t in (1, 11, 14, 15, 2, 4, 6, 8)]
 
@@ -116,7 +115,7 @@ def test_every_sample_is_in_exactly_one_fold(seed: int, scenes: int, folds: int,
 
 
 def test_folds_depend_on_the_seed_alone_and_hardly_on_new_samples() -> None:
-    assert fold_names("val", 1, 5) == fold_names("val", 1, 5)
+    assert fold_names("val", 1, 5, scenes=1) == [f"scene_0/tile_{tile}" for tile in (10, 3, 7)]
     assert fold_names("val", 1, 5) != fold_names("val", 1, 5, seed=1)
     before, after = (
         {name: fold for fold in range(5) for name in fold_names("val", fold, 5, scenes=scenes)} for scenes in (20, 21)

@@ -23,7 +23,7 @@ from lightning_seg.models.weights import load_weights
 from lightning_seg.models.weights.eomt import eomt_name
 from lightning_seg.structures import MaskScores
 from tests.models.networks import EOMT, EOMT_DINOV3, NUM_CLASSES, SMALLEST, ZOO, build_segmentor
-from tests.models.samples import IGNORE, as_detectron2, make_batch
+from tests.models.samples import IGNORE, as_detectron2, full_batch, make_batch, transformers_labels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -57,24 +57,11 @@ def theirs_of(segmentor: Segmentor, share: float, image_size: int = SIDE) -> Any
     return model
 
 
-def full_batch(seed: int = 0, side: int = SIDE) -> list[dict[str, Any]]:
-    """Without ignored pixels, which transformers takes for background."""
-    batch = make_batch([(side, side)] * 2, seed=seed)
-    for sample in batch:
-        sample["sem_seg"][sample["sem_seg"] == IGNORE] = 3
-    batch[1]["sem_seg"][:] = batch[1]["sem_seg"].clamp(max=2)  # another number of masks
-    return batch
-
-
 def their_losses(model: Any, segmentor: Segmentor, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
     """Of the last layer first, as here, since points are drawn in that order."""
-    classes = [sample["sem_seg"].long().unique() for sample in batch]
-    masks = [
-        (sample["sem_seg"][None] == ids[:, None, None]).float() for sample, ids in zip(batch, classes, strict=True)
-    ]
     own, layers = model.get_loss_dict, []
     model.get_loss_dict = lambda **layer: layers.append(layer) or {}
-    model.train()(pixel_values=segmentor.inputs(batch), mask_labels=masks, class_labels=classes)
+    model.train()(pixel_values=segmentor.inputs(batch), **transformers_labels(batch))
     model.get_loss_dict = own
     found: dict[str, Tensor] = {}
     *others, last = layers
@@ -104,7 +91,7 @@ class _Constant:
 @pytest.mark.parametrize("share", [1.0, 0.4, 0.0])
 def test_losses_are_those_of_transformers(vit: dict[str, Any], share: float) -> None:
     segmentor = build_segmentor(vit)
-    model, batch = theirs_of(segmentor, share), full_batch()
+    model, batch = theirs_of(segmentor, share), full_batch((SIDE, SIDE))
     torch.manual_seed(7)
     ours = our_losses(segmentor, batch, share)
     torch.manual_seed(7)
@@ -122,7 +109,7 @@ def test_logits_are_those_of_transformers_at_any_size(
 ) -> None:
     segmentor = build_segmentor({**vit, **settings}).eval()
     for side in (SIDE, 96):
-        batch = full_batch(side=side)
+        batch = full_batch((side, side))
         with torch.no_grad():
             expected = theirs_of(segmentor, share, side).eval()(pixel_values=segmentor.inputs(batch))
             found = segmentor.scores(batch)  # type: ignore[arg-type]
@@ -159,7 +146,7 @@ def test_training_scales_rotary_positions_unless_the_key_is_one() -> None:
 
 
 def test_masks_change_what_is_said() -> None:
-    batch = full_batch()
+    batch = full_batch((SIDE, SIDE))
     scores = [build_segmentor(settings).eval().scores(batch)[0] for settings in (EOMT, {**EOMT, **MASKED})]  # type: ignore[arg-type]
     assert (scores[0].maps - scores[1].maps).abs().max() > 1e-3
 
@@ -171,7 +158,7 @@ def test_ten_steps_give_the_weights_of_transformers(vit: dict[str, Any]) -> None
     start = {name: tensor.clone() for name, tensor in segmentor.network.state_dict().items()}
     optimisers = [torch.optim.AdamW(one.parameters(), lr=1e-4) for one in (segmentor, model)]
     for step in range(10):
-        batch, share = full_batch(step), 1 - step / 10
+        batch, share = full_batch((SIDE, SIDE), step), 1 - step / 10
         model.attn_mask_probs.fill_(share)
         torch.manual_seed(step)
         ours = torch.stack(list(our_losses(segmentor, batch, share).values())).sum()
@@ -199,7 +186,7 @@ def test_position_embeddings_of_the_trained_size_are_as_interpolated(monkeypatch
 
 
 def test_detectron2s_own_forward_gives_the_same() -> None:
-    segmentor, batch = build_segmentor(EOMT).eval(), full_batch()
+    segmentor, batch = build_segmentor(EOMT).eval(), full_batch((SIDE, SIDE))
     with torch.no_grad():
         found = segmentor.network(as_detectron2(batch, "BGR"))
         head, backbone = segmentor.network.sem_seg_head, segmentor.network.backbone
@@ -267,7 +254,7 @@ def test_activation_checkpointing_gives_the_same_gradients(vit: dict[str, Any]) 
             load_recipe(ZOO, vit), num_classes=NUM_CLASSES, ignore_index=IGNORE, activation_checkpointing=recomputed
         )
         torch.manual_seed(1)
-        torch.stack(list(segmentor.train().losses(full_batch()).values())).sum().backward()  # type: ignore
+        torch.stack(list(segmentor.train().losses(full_batch((SIDE, SIDE))).values())).sum().backward()  # type: ignore
         gradients.append([parameter.grad for parameter in segmentor.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))  # type: ignore[arg-type]
 
@@ -482,7 +469,7 @@ def test_own_architectures_work_where_they_derive_from_detectron2s(monkeypatch: 
     overrides = {**SMALLEST, "MODEL.META_ARCHITECTURE": "_Own"}
     segmentor = build_segmentor(overrides)
     assert type(segmentor.network) is _Own
-    batch = full_batch()
+    batch = full_batch((SIDE, SIDE))
     assert set(segmentor.train().losses(batch)) == {"loss_sem_seg"}  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="_OwnForward has a forward of its own, which would not be called"):
         build_segmentor({**overrides, "MODEL.META_ARCHITECTURE": "_OwnForward"})

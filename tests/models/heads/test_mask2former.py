@@ -16,7 +16,7 @@ from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from lightning_seg.structures import MaskScores
 from tests.models.networks import NUM_CLASSES, ZOO, build_segmentor, overrides_of
-from tests.models.samples import IGNORE, make_batch
+from tests.models.samples import IGNORE, full_batch, make_batch, transformers_labels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -61,20 +61,7 @@ def theirs_of(segmentor: Segmentor) -> Any:
     return model
 
 
-def full_batch(seed: int = 0) -> list[dict[str, Any]]:
-    """Without ignored pixels, which transformers takes for background."""
-    batch = make_batch([SIZE, SIZE], seed=seed)
-    for sample in batch:
-        sample["sem_seg"][sample["sem_seg"] == IGNORE] = 3
-    batch[1]["sem_seg"][:] = batch[1]["sem_seg"].clamp(max=2)  # another number of masks
-    return batch
-
-
 def their_losses(model: Any, segmentor: Segmentor, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-    classes = [sample["sem_seg"].long().unique() for sample in batch]
-    masks = [
-        (sample["sem_seg"][None] == ids[:, None, None]).float() for sample, ids in zip(batch, classes, strict=True)
-    ]
     found: dict[str, Tensor] = {}
 
     def keep(losses: dict[str, Tensor]) -> Any:
@@ -82,13 +69,13 @@ def their_losses(model: Any, segmentor: Segmentor, batch: list[dict[str, Any]]) 
         return torch.stack(list(losses.values())).sum()
 
     model.get_loss = keep
-    model.train()(pixel_values=segmentor.inputs(batch), mask_labels=masks, class_labels=classes)
+    model.train()(pixel_values=segmentor.inputs(batch), **transformers_labels(batch))
     return {name.replace("cross_entropy", "ce"): loss for name, loss in found.items()}
 
 
 def test_logits_losses_and_label_maps_are_those_of_transformers() -> None:
     segmentor = build_segmentor(OWN)
-    model, batch = theirs_of(segmentor), full_batch()
+    model, batch = theirs_of(segmentor), full_batch(SIZE)
     torch.manual_seed(7)
     ours = segmentor.train().losses(batch)
     torch.manual_seed(7)
@@ -123,7 +110,7 @@ def test_ten_steps_give_the_weights_of_transformers() -> None:
     model = theirs_of(segmentor)
     optimisers = [torch.optim.AdamW(one.parameters(), lr=1e-4) for one in (segmentor, model)]
     for step in range(10):
-        batch = full_batch(step)
+        batch = full_batch(SIZE, step)
         torch.manual_seed(step)
         ours = torch.stack(list(segmentor.train().losses(batch).values())).sum()
         torch.manual_seed(step)
@@ -167,7 +154,7 @@ def test_first_weights_are_those_of_the_original_project() -> None:
 def test_fewer_layers_and_no_deep_supervision() -> None:
     segmentor = build_segmentor({**OWN, MASKS + "DEEP_SUPERVISION": False, MASKS + "DEC_LAYERS": 2})
     assert len(segmentor.network.sem_seg_head.transformer_module.decoder.layers) == 1
-    assert list(segmentor.train().losses(full_batch())) == ["loss_ce", "loss_mask", "loss_dice"]
+    assert list(segmentor.train().losses(full_batch(SIZE))) == ["loss_ce", "loss_mask", "loss_dice"]
     assert ["frozen: network.sem_seg_head.transformer_module" in notice for notice in segmentor.notices] == [True]
 
 
@@ -175,7 +162,7 @@ def test_dropout_never_skips_a_layer() -> None:
     """transformers takes it for the share of layers that training leaves out, too."""
     segmentor = build_segmentor({**OWN, MASKS + "DROPOUT": 0.9})
     torch.manual_seed(0)
-    batch = full_batch()
+    batch = full_batch(SIZE)
     assert [len(segmentor.train().losses(batch)) for _ in range(5)] == [12] * 5
     assert segmentor.train().losses(batch)["loss_ce"] != segmentor.train().losses(batch)["loss_ce"]
 
@@ -243,7 +230,7 @@ def test_pointrend_cannot_refine_it() -> None:
 
 def test_an_evaluation_does_not_spoil_the_training_after_it() -> None:
     """transformers keeps the last position embedding, which inference mode would make useless for gradients."""
-    segmentor, batch = build_segmentor(OWN), full_batch()
+    segmentor, batch = build_segmentor(OWN), full_batch(SIZE)
     with torch.inference_mode():
         segmentor.eval().evaluate(batch)
     torch.stack(list(segmentor.train().losses(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
