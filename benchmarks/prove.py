@@ -1,7 +1,7 @@
 """Trains CamVid's recipe, and fails where it does not reach the figure that README.md claims: ``make prove``.
 
 Run: python benchmarks/prove.py [--camvid FOLDER] [--weights FILE] [--seeds 1 2 3] [--runs FOLDER]
-A seed takes about 40 minutes on two CPU cores with nothing else to do. A command that was stopped goes on where it
+A seed takes less than an hour on two CPU cores. A command that was stopped goes on where it
 stopped. Each seed is trained by configs/camvid_semantic_fpn_efficientnet_lite0_trainval.yaml on train and val together.
 Its last weights are tested on the 233 images of test, so that nothing is chosen by these. ``--runs``, by default
 runs/prove, gets trainings and tests (runs/), and the learning curves and a report of them (plots/). Exit status 1 where
