@@ -181,13 +181,12 @@ def _traceable_parts() -> Iterator[None]:
     from detectron2.modeling.backbone import swin
     from detectron2.projects.point_rend import semantic_seg
 
-    grids: Any = importlib.import_module("timm.layers.pos_embed_sincos") if find_spec("timm") else None
     replacements: list[tuple[Any, str, Any]] = [
         (semantic_seg, "get_uncertain_point_coords_on_grid", _uncertain_points),
         (swin.BasicLayer, "forward", _swin_stage),
         (swin, "window_reverse", _joined_windows),
         *attention.replacements(),
-        *([] if grids is None else [(grids, "float", torch.sym_float)]),  # of DINOv3's rotary embedding
+        *(_parts_of_timm() if find_spec("timm") else []),
     ]
     before = [getattr(owner, name, None) for owner, name, _ in replacements]
     for owner, name, function in replacements:
@@ -200,6 +199,19 @@ def _traceable_parts() -> Iterator[None]:
                 delattr(owner, name)
             else:
                 setattr(owner, name, function)
+
+
+def _parts_of_timm() -> list[tuple[Any, str, Any]]:
+    rotary, padding = (importlib.import_module(f"timm.layers.{name}") for name in ("pos_embed_sincos", "padding"))
+    return [(rotary, "float", torch.sym_float), (padding, "get_same_padding", _same_padding)]
+
+
+def _same_padding(size: Any, kernel: int, stride: int, dilation: int) -> Any:
+    """Pixels that TensorFlow's padding adds to a side, in whole numbers alone.
+
+    timm's own rounds a quotient up. Where sizes are free, five of these in a row take minutes to trace, not seconds.
+    """
+    return max((kernel - 1) * dilation - (size - 1) % stride, 0)
 
 
 def _swin_stage(self: Any, x: Tensor, height: Any, width: Any) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """The graph around a network, beside the segmentor: padding at every size, pooling, types, channel order."""
 
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,15 @@ from lightning_seg.errors import DependencyError
 from lightning_seg.exporting.exporter import EXACT
 from lightning_seg.exporting.graph import Graph
 from lightning_seg.exporting.parity import Images, certify
-from lightning_seg.exporting.tracing import _GridPool, _joined_windows, _uncertain_points, _WindowPool, free_copy, trace
+from lightning_seg.exporting.tracing import (
+    _GridPool,
+    _joined_windows,
+    _same_padding,
+    _uncertain_points,
+    _WindowPool,
+    free_copy,
+    trace,
+)
 from lightning_seg.models.recipe import load_recipe
 from lightning_seg.models.segmentor import Segmentor
 from tests.exporting.files import shaken
@@ -52,6 +61,12 @@ def test_windows_are_joined_for_any_number_of_images() -> None:
     for number in (1, 2, 5):
         features = torch.randn(number, 28, 35, 8, generator=torch.Generator().manual_seed(number))
         assert torch.equal(program.module()(features), features)
+
+
+def test_pads_as_tensorflow_does_for_any_size() -> None:
+    theirs = pytest.importorskip("timm.layers.padding").get_same_padding
+    for kernel, stride, dilation, size in product(range(1, 8), range(1, 5), (1, 2), range(1, 40)):
+        assert _same_padding(size, kernel, stride, dilation) == theirs(size, kernel, stride, dilation)
 
 
 def test_finds_the_points_that_pointrend_finds() -> None:
