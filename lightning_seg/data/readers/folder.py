@@ -170,7 +170,7 @@ class Folder(Reader):
             return ", or pair them in a text file, an image and a mask path a line: list: pairs.txt"
         image_name, mask_name = fitting
         if mask_name.lower().endswith(LOSSY_SUFFIXES):
-            return f" ({mask_name!r} would fit, but JPEG changes label values: export the masks as PNG)"
+            return f" ({mask_name!r} would fit, but {_LOSSY}: export the masks as PNG)"
         settings = [f"image_name: {image_name!r}"] if image_name != self.image_name else []
         return f" ({' and '.join([*settings, f'mask_name: {mask_name!r}'])} would fit; or list: pairs.txt)"
 
