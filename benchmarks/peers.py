@@ -8,10 +8,11 @@ time counts, both sides must compute the same: parameters and FLOPs (torch's cou
 that are said to differ; logits and label maps of one size; a loss that is the mean cross-entropy of those logits.
 
 Weights are random, data lies in memory, and all is float32 on the CPU with the settings that each side has by default;
-SGD, batch, size and threads are the same. Each measurement is a process of its own; sides take turns, and the median
-of the ratios of neighbours is what counts. Training takes the whole batch; inference takes one image at a time, from
-pixels to class ids. Memory is what the process grows by at its peak, from its imports on. Exit status 1 where the sides
-do not compute the same.
+SGD, batch, size and threads are the same. Each measurement is a process of its own; sides take turns, and the median of
+the ratios of neighbours is what counts. Training takes the whole batch; inference takes one image at a time, from
+pixels to class ids. Memory is what the process holds at its peak beyond what it held after its imports: the peak of all
+of a training, or of inference once it has begun, so that a checkpoint is read by then. Exit status 1 where the sides do
+not compute the same.
 """
 
 import argparse

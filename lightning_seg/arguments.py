@@ -16,7 +16,7 @@ import yaml
 from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
 from pytorch_lightning.cli import LightningArgumentParser
 
-from lightning_seg.config_paths import with_paths_from
+from lightning_seg.config_paths import expanded, with_paths_from
 from lightning_seg.data.readers.labelled import spelled_out
 from lightning_seg.imports import IMPORTS, beside, import_files_of, import_files_of_flags
 from lightning_seg.lightning_internals import options_of, variable_of
@@ -166,7 +166,7 @@ class Parser(LightningArgumentParser):
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
         """Parse a file; its paths that begin with ``./`` or ``../`` are relative to its folder."""
-        file = Path(str(path)).expanduser().absolute()
+        file = Path(expanded(str(path))).absolute()
         self._read = partial(with_paths_from, file.parent, working=Path.cwd())
         try:
             return super().parse_path(path, *args, **kwargs)

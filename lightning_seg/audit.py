@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lightning_seg.arguments import MergingConfigFile, Parser
-from lightning_seg.checkpoints.runs import DEFAULT_ROOT, new_run
+from lightning_seg.checkpoints.runs import new_run, root_of_runs
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.auditing.audit import Audit, audit
 from lightning_seg.data.auditing.examine import Examination
@@ -72,9 +72,9 @@ def parse(args: Sequence[str] | None = None) -> Namespace:
 
 def _run(config: Namespace) -> int:
     console = Console()
-    root = Path(config.trainer.default_root_dir or DEFAULT_ROOT)
     source = str(config.config[0]) if config.config else "data"
     name = config.name or (Path(source).stem if config.config else "default")
+    root = root_of_runs(config.trainer.default_root_dir, name)
     if problem := folder_problem(root / name):  # before all is read for nothing
         raise ConfigError(problem)
     data, listings, known = _open_data(config.data, source)

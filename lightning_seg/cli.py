@@ -19,14 +19,14 @@ from lightning_seg.checkpoints.choosing import RunChoice
 from lightning_seg.checkpoints.evaluated import config_of_checkpoint
 from lightning_seg.checkpoints.lock import release_folders
 from lightning_seg.checkpoints.resuming import flatten
-from lightning_seg.checkpoints.runs import DEFAULT_ROOT, RunFolder, prepare_folder
+from lightning_seg.checkpoints.runs import RunFolder, prepare_folder, root_of_runs
 from lightning_seg.config_paths import SETTLED
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import ConfigError, DataError, LaunchError, LightningSegError
 from lightning_seg.files import naming_full_disk, use_utf8
 from lightning_seg.launching.plan import Plan, resolve_processes
 from lightning_seg.launching.starters import late_rank
-from lightning_seg.lightning_internals import is_main_process, kill_started_processes
+from lightning_seg.lightning_internals import describe_options, is_main_process, kill_started_processes
 from lightning_seg.loggers import downloaded, without_missing
 from lightning_seg.preflight.checks import Preflight
 from lightning_seg.running import calibrating, exported, predicting
@@ -81,6 +81,7 @@ class SegmentationCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        describe_options(parser)
         if subcommand == "fit":
             parser.add_argument(
                 "--dry_run",
@@ -144,7 +145,7 @@ class SegmentationCLI(LightningCLI):
     @property
     def root(self) -> Path:
         """The folder of all runs."""
-        return Path(os.path.expandvars(self.settings.trainer.default_root_dir or DEFAULT_ROOT)).expanduser()
+        return root_of_runs(self.settings.trainer.default_root_dir, self.settings.name)
 
     def _resolve_checkpoint(self) -> None:
         """Turn ``ckpt_path`` into a file that can be loaded; with ``last``, ``fit`` resumes its run."""

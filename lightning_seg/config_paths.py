@@ -1,4 +1,4 @@
-"""Resolves paths in a YAML that begin with ``./`` or ``../``: they are relative to the folder of that YAML."""
+"""Resolves paths of settings: ``~``, ``$VARS``, and ``./`` in a YAML, which is the folder of that YAML."""
 
 import json
 import os
@@ -15,6 +15,14 @@ SETTLED = "paths that begin with ./ are relative to the working directory"
 
 _GROUPS = ("model", "data", "trainer")
 """Groups of settings. If one is a path, jsonargparse reads the group from that file, relative to the YAML."""
+
+
+def expanded(path: str) -> str:
+    """``~`` and ``$VARS`` as a shell reads them; a name that no user or variable has stays."""
+    try:
+        return os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 (Path's raises for an unknown user)
+    except ValueError:  # it holds what no user's name can
+        return path
 
 
 def with_paths_from(folder: Path, text: str, working: Path) -> str:

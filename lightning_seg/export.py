@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning_seg.config_paths import expanded
 from lightning_seg.errors import LightningSegError
 from lightning_seg.files import use_utf8
 
@@ -21,7 +22,7 @@ def main(args: Sequence[str] | None = None) -> int:
     from lightning_seg.exporting.loading import load_trained
     from lightning_seg.exporting.wish import Wish
 
-    output = Path(given.output).expanduser()
+    output = Path(expanded(given.output))
     wish = Wish(
         output=output,
         images=given.images,

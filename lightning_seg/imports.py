@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from lightning_seg.config_paths import with_paths_from
+from lightning_seg.config_paths import expanded, with_paths_from
 from lightning_seg.errors import ConfigError, describe
 
 IMPORTS = ("data.imports", "model.imports")
@@ -32,7 +32,7 @@ def import_user_code(sources: Sequence[str], setting: str) -> None:
         ConfigError: if one does not exist or raises; names the file and the line.
     """
     for source in sources:
-        path = Path(source).expanduser().resolve() if source.endswith(".py") else None
+        path = Path(expanded(source)).resolve() if source.endswith(".py") else None
         if path is not None and not path.is_file():
             raise ConfigError(f"{setting} {source} does not exist (looked for {path})")
         try:
@@ -70,7 +70,7 @@ def import_files_of_flags(arguments: Sequence[str]) -> None:
 def beside(source: str, config: str) -> str:
     """The path of a user's file: as it is given or, if there is no such file, relative to the config's folder."""
     there = Path(config).parent / source
-    return str(there) if not Path(source).expanduser().is_file() and there.is_file() else source
+    return str(there) if not Path(expanded(source)).is_file() and there.is_file() else source
 
 
 def _imports_in(content: Any) -> Iterator[tuple[str, list[str]]]:

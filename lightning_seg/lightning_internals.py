@@ -31,6 +31,13 @@ WANDB_STATE = {
 
 _RUN = pl.Trainer._run.__code__
 
+_MEANS_HERE = {
+    "ckpt_path": "A checkpoint, a run folder, wandb://…, or last or best of the newest run of this name. fit with last "
+    "goes on in that run; predict takes an exported .onnx or .pt2, too.",
+    "weights_only": "Has no effect: no checkpoint may run code.",
+}
+"""Options of Lightning's of which its own texts are not true here."""
+
 
 def checkpoint_is_coming() -> bool:
     """Whether the trainer that calls ``setup`` will load a checkpoint afterwards.
@@ -48,6 +55,12 @@ def options_of(parser: Any) -> list[Action]:
     """The options of a parser, which argparse lists nowhere else."""
     options: list[Action] = parser._actions
     return options
+
+
+def describe_options(parser: Any) -> None:
+    """Let ``--help`` say what Lightning's own options mean here."""
+    for option in options_of(parser):
+        option.help = _MEANS_HERE.get(option.dest, option.help)
 
 
 def take_as_it_is(parser: Any, name: str) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lightning_seg.checkpoints.evaluated import EXPORTED, checkpoint_in
 from lightning_seg.checkpoints.runs import DEFAULT_ROOT
 from lightning_seg.colours import Colour
+from lightning_seg.config_paths import expanded
 from lightning_seg.data.readers.names import common_folder, unique_names
 from lightning_seg.data.reading.given import path_of, read_given, refuse_given
 from lightning_seg.data.reading.rules import ReadingRules
@@ -49,7 +50,7 @@ def load(source: str | os.PathLike[str], device: str = "auto", batch_size: int |
     if batch_size is not None and batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}, but must be at least 1")
     where = find_device(device)
-    path = Path(downloaded(os.fspath(source), Path(DEFAULT_ROOT))).expanduser()
+    path = Path(expanded(downloaded(os.fspath(source), Path(DEFAULT_ROOT))))
     if path.suffix in EXPORTED:
         from lightning_seg.trained.file_network import FileNetwork, without_gpu
 

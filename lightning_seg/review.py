@@ -13,6 +13,7 @@ from jsonargparse import SUPPRESS, ActionYesNo, ArgumentError, Namespace
 from lightning_seg.arguments import MergingConfigFile, Parser
 from lightning_seg.checkpoints.evaluated import checkpoint_in, chooses_model, config_of_checkpoint
 from lightning_seg.checkpoints.lock import claim_folder, release_folders
+from lightning_seg.config_paths import expanded
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import CheckpointError, ConfigError, DataError, LightningSegError
 from lightning_seg.files import sha256, use_utf8
@@ -199,7 +200,7 @@ def _review_folds(settings: Namespace) -> None:
 
 
 def _checkpoint_of(settings: Namespace) -> Path:
-    path = Path(settings.ckpt_path).expanduser()
+    path = Path(expanded(settings.ckpt_path))
     return checkpoint_in(path) if path.is_dir() else path
 
 
@@ -224,7 +225,7 @@ def _refuse_failures(failures: Sequence[str], samples: Sequence[Sample]) -> None
 
 def _output_of(settings: Namespace, checkpoint: Path) -> Path:
     if settings.output is not None:
-        return Path(settings.output).expanduser()
+        return Path(expanded(settings.output))
     run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
     return run / (f"review_{settings.split}" if settings.folds is None else f"review_{settings.split}_folds")
 
@@ -237,7 +238,7 @@ def _write_results(settings: Namespace, judge: Judge) -> None:
 
 
 def _apply(settings: Namespace) -> None:
-    decisions = read_decisions(Path(settings.apply).expanduser())
+    decisions = read_decisions(Path(expanded(settings.apply)))
     if settings.config is None:
         parser = Parser(exit_on_error=False)
         parser.add_class_arguments(SegmentationDataModule, "data", sub_configs=True)
@@ -250,7 +251,7 @@ def _apply(settings: Namespace) -> None:
     data = reviewed_data(data_settings, decisions.split)
     listing = data.listings.complete(decisions.split)
     data.listings.release()
-    written, changed = write_ignored(decisions, listing, Path(settings.write_ignored).expanduser(), data.root)
+    written, changed = write_ignored(decisions, listing, Path(expanded(settings.write_ignored)), data.root)
     print(f"{written} files in {settings.write_ignored}; {changed} images have newly ignored regions")
 
 

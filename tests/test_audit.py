@@ -285,6 +285,17 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_read(
     assert "runs is a file): set trainer.default_root_dir" in said.err
 
 
+def test_the_folder_of_runs_is_that_of_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "scratch"))
+    config = write_config(planted.build(tmp_path / "set"))
+    assert main(["--config", config, "--trainer.default_root_dir", "$SCRATCH/runs", "--name", "street/small"]) == 0
+    assert (tmp_path / "scratch/runs/street/small/version_0/audit.json").is_file()
+    assert main(["--config", config, "--name", "../street"]) == 1
+    assert capsys.readouterr().err.startswith("error: the run's name '../street' leads out of runs")
+
+
 def test_what_was_found_is_printed_though_no_file_can_be_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

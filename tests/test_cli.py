@@ -365,6 +365,14 @@ def test_environment_variables(
         (["--ckpt_path", "nowhere.ckpt"], 1, "checkpoint nowhere.ckpt does not exist"),
         (["--model.weights", "nowhere.pth"], 1, "weights nowhere.pth do not exist"),
         (["--data.root", "nowhere"], 1, "data.root nowhere does not exist"),
+        (["--model.config", "~nosuch/a.yaml"], 1, "error: model.config '~nosuch/a.yaml' is neither a file"),
+        (["--ckpt_path", "~nosuch/a.ckpt"], 1, "error: checkpoint ~nosuch/a.ckpt does not exist"),
+        (["--model.weights", "~nosuch/w.pth"], 1, "error: weights ~nosuch/w.pth do not exist"),
+        (["--data.root", "~nosuch"], 1, "error: data.root ~nosuch does not exist"),
+        (["--model.imports", "[~nosuch/head.py]"], 1, "error: model.imports ~nosuch/head.py does not exist"),
+        (["--config", "~nosuch/a.yaml"], 2, "~nosuch/a.yaml"),
+        (["--name", "../street"], 1, "error: the run's name '../street' leads out of runs"),
+        (["--name", "/street"], 1, "error: the run's name '/street' leads out of runs"),
     ],
 )
 def test_refuses_flags(
@@ -564,6 +572,16 @@ def test_missing_detectron2_in_one_message(experiment: Experiment) -> None:
     assert "error: Detectron2 is not installed" in done.stderr
     assert "make install" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_help_says_what_options_of_lightning_mean_here(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("fit", "validate", "test", "predict"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        said = " ".join(capsys.readouterr().out.split())
+        assert "A checkpoint, a run folder, wandb://…, or last or best of the newest run" in said
+        assert "Has no effect: no checkpoint may run code." in said
+        assert "hpc" not in said
 
 
 @pytest.mark.runs

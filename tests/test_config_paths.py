@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lightning_seg.cli import main
-from lightning_seg.config_paths import with_paths_from
+from lightning_seg.config_paths import expanded, with_paths_from
 
 TEXT = """# ./ in a comment
 model:
@@ -19,6 +19,15 @@ data:
   train: {class_path: lightning_seg.data.Folder, init_args: {images: ./i, masks: masks}}
   predict: *root
 """
+
+
+def test_what_no_user_or_variable_has_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    assert expanded("~/a") == "/home/me/a"
+    assert expanded("$SCRATCH/${SCRATCH}") == "/scratch//scratch"
+    for path in ("~nosuch/a", "$NONE/a", "~\0/a", "a//b/./~"):
+        assert expanded(path) == path
 
 
 def test_only_such_paths_change() -> None:

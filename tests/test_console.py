@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lightning_seg.cli import main
-from lightning_seg.running.silence import silence_lightning
+from lightning_seg.running.silence import UNLOGGED, silence_lightning
 from tests.conftest import CLASSES, folder, write_pair
 from tests.loggers.offline import offline_runs
 
@@ -78,6 +78,14 @@ def test_other_warnings_stay(message: str) -> None:
         silence_lightning()
         warnings.warn(message, UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in said] == [message]
+
+
+def test_of_a_logger_only_the_silenced_messages_are_lost(caplog: pytest.LogCaptureFixture) -> None:
+    silence_lightning()
+    for name, (text, _) in UNLOGGED.items():
+        logging.getLogger(name).warning(f"{text}, and more")
+        logging.getLogger(name).warning(name)
+    assert caplog.messages == [*UNLOGGED]
 
 
 def test_a_second_command_of_a_process_filters_no_more() -> None:

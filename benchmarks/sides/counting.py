@@ -1,10 +1,12 @@
 """What both sides are measured with: parameters, FLOPs and speed."""
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from sections.memory import forget_peak
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -69,9 +71,11 @@ def leaves(part: nn.Module) -> list[nn.Module]:
 
 
 def images_per_second(predict: Callable[[], object], images: int, warm_up: int, times: int) -> float:
-    """Of a call that predicts some images."""
+    """Of a call that predicts some images; from its warm-up on, the peak of the memory begins anew."""
     for _ in range(warm_up):
         predict()
+    gc.collect()
+    forget_peak()
     start = time.perf_counter()
     for _ in range(times):
         predict()

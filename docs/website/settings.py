@@ -45,13 +45,6 @@ KINDS = {
 }
 """Base classes by the anchors of what can be chosen of them."""
 
-HERE = {
-    "ckpt_path": "checkpoint: a file, `wandb://…`, or `last` or `best` of the newest run of this name. `fit` goes on "
-    "with its training; the others evaluate it, and take a run folder, too.",
-    "weights_only": "has no effect: no checkpoint may run code.",
-}
-"""What Lightning's own options mean here, where that is less than Lightning says."""
-
 _OF_A_GROUP = "Path to a configuration file."
 """What jsonargparse says of an option that stands for all of a group."""
 
@@ -60,8 +53,6 @@ def settings_page() -> str:
     """The page as Markdown."""
     commands = parsers_of_train()
     fit = options_of(commands["fit"])
-    for each in fit:
-        each.help = HERE.get(each.dest, each.help)
     parts = [
         "# Which settings are there, and what is the default of each? { #settings }",
         "Made of the docstrings. A setting is a key of a YAML, or a flag: `data: {batch_size: 4}` or "

@@ -13,6 +13,7 @@ import yaml
 from pytorch_lightning.loggers import WandbLogger
 
 from lightning_seg.callbacks.access import data_of, wandb_loggers
+from lightning_seg.config_paths import expanded
 from lightning_seg.data.listing.files import FileLists
 from lightning_seg.errors import Forgiving
 from lightning_seg.files import inside, replacing
@@ -154,7 +155,7 @@ def _source_files(settings: dict[str, Any]) -> dict[str, Path]:
     named += [*(settings["data"].get("imports") or ()), *(settings["model"].get("imports") or ())]
     for name in named:
         module_file = getattr(sys.modules.get(name), "__file__", None)
-        path = Path(module_file or os.path.expandvars(name)).expanduser().resolve()
+        path = Path(module_file or expanded(name)).resolve()
         if path.suffix in _SOURCE_SUFFIXES and path.is_file() and not path.is_relative_to(_PACKAGE):
             start = Path.cwd() if path.is_relative_to(Path.cwd()) else path.anchor
             files[str(path.relative_to(start))] = path

@@ -2,19 +2,21 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
-from lightning_seg.errors import CheckpointError
+from lightning_seg.config_paths import expanded
+from lightning_seg.errors import CheckpointError, ConfigError
 from lightning_seg.files import remove_drafts, replacing
 from lightning_seg.lightning_internals import is_main_process
 from lightning_seg.models.weights import read_checkpoint
 
 DEFAULT_ROOT = "runs"
+"""The folder of all runs, unless ``trainer.default_root_dir`` names another."""
 
 _FOLDER_VARIABLE = "LIGHTNING_SEG_RUN_VERSION"
 """The environment variable in which the first process names its version to the processes that it starts."""
@@ -35,6 +37,26 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is a training, not an evaluation; it may have no checkpoint yet."""
+        return self.checkpoints.is_dir()
+
+
+def root_of_runs(given: str | None, name: str) -> Path:
+    """The folder of all runs that ``trainer.default_root_dir`` means.
+
+    Raises:
+        ConfigError: if the run's name leads out of it.
+    """
+    root = Path(expanded(given or DEFAULT_ROOT))
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ConfigError(
+            f"the run's name {name!r} leads out of {root}: give --name a name such as 'street' or 'street/small', and "
+            "trainer.default_root_dir another folder for all runs"
+        )
+    return root
 
 
 def new_run(root: Path, name: str) -> RunFolder:
@@ -79,19 +101,17 @@ def prepare_folder(run: RunFolder, config: str, *, trains: bool) -> None:
 
 def next_version(root: Path, name: str) -> int:
     """The version number that a new run gets, unless another job is faster."""
-    return max((number for number, _ in _versions(root, name)), default=-1) + 1
+    return max(_versions(root, name), default=-1) + 1
 
 
 def newest_training(root: Path, name: str) -> RunFolder | None:
     """The newest training of a name, with or without a checkpoint."""
-    trainings = [pair for pair in _versions(root, name) if pair[1].checkpoints.is_dir()]
-    return max(trainings, key=lambda pair: pair[0])[1] if trainings else None
+    return newest_run(root, name, lambda run: run.trains)
 
 
 def newest_run(root: Path, name: str, fits: Callable[[RunFolder], bool]) -> RunFolder | None:
     """The newest run of that name that fits."""
-    runs = (run for _, run in sorted(_versions(root, name), reverse=True, key=lambda pair: pair[0]))
-    return next(filter(fits, runs), None)
+    return next(filter(fits, _newest_first(root, name)), None)
 
 
 def newest_checkpoint(root: Path, name: str, which: str, *, to_train: bool = False) -> tuple[RunFolder, Path] | None:
@@ -107,9 +127,7 @@ def newest_checkpoint(root: Path, name: str, which: str, *, to_train: bool = Fal
             ``val/mIoU``.
         to_train: whether to skip checkpoints that hold only weights.
     """
-    for _, run in sorted(_versions(root, name), reverse=True, key=lambda pair: pair[0]):
-        if not run.checkpoints.is_dir():  # an evaluation
-            continue
+    for run in filter(lambda run: run.trains, _newest_first(root, name)):
         if (file := choose_checkpoint(run.checkpoints, which, to_train=to_train)) is not None:
             return run, file
         if to_train and which == "last":
@@ -180,8 +198,14 @@ def _read(path: Path, *, to_train: bool) -> dict[str, Any]:
     return checkpoint
 
 
-def _versions(root: Path, name: str) -> list[tuple[int, RunFolder]]:
+def _newest_first(root: Path, name: str) -> Iterator[RunFolder]:
+    versions = _versions(root, name)
+    return (RunFolder(root, name, versions[number]) for number in sorted(versions, reverse=True))
+
+
+def _versions(root: Path, name: str) -> dict[int, str]:
+    """The folders of a name by their number."""
     folder = root / name
     paths = folder.iterdir() if folder.is_dir() else ()
     matches = [match for path in paths if (match := re.fullmatch(r"version_(\d+)", path.name))]
-    return [(int(match[1]), RunFolder(root, name, match[0])) for match in matches]
+    return {int(match[1]): match[0] for match in matches}

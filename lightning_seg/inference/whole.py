@@ -184,9 +184,8 @@ def upsampled_label_map(scores: Scores, size: Size, confidences: Confidences | N
     dtype = label_dtype(scores.num_classes)
     labels = torch.empty(size, dtype=dtype, device=maps.device)
     probabilities = _by_class(scores) if isinstance(scores, MaskScores) else None
-    band = max(
-        1, _rows_within(_BAND_BYTES, maps, width) // stride - 2
-    )  # rows of logits, beside one more above and below
+    # Rows of logits, beside one more above and below.
+    band = max(1, _rows_within(_BAND_BYTES, maps, width) // stride - 2)
     for top in range(0, -(-height // stride), band):
         above, below = max(0, top - 1), min(top + band + 1, maps.shape[1])
         slab = maps[None, :, above:below].float()

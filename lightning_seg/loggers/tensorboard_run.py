@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from lightning_seg.config_paths import expanded
 from lightning_seg.lightning_internals import place_tensorboard, tensorboard_place
 
 _LIGHTNINGS_NAME = "lightning_logs"
@@ -22,7 +23,7 @@ def place_events(logger: TensorBoardLogger, folder: Path, name: str) -> None:
     if of_user != _LIGHTNINGS_NAME or version is not None:
         return
     runs = folder.resolve().parents[len(Path(name).parts) - 1]
-    if given in ("", ".") or Path(given).expanduser().resolve() == runs:
+    if given in ("", ".") or Path(expanded(given)).resolve() == runs:
         place_tensorboard(logger, str(folder), "tensorboard", "")
     else:
         place_tensorboard(logger, given, str(Path(name).parent), Path(name).name)

@@ -2,13 +2,13 @@
 
 import importlib.resources
 import importlib.util
-import os
 from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from lightning_seg.config_paths import expanded
 from lightning_seg.errors import ConfigError, DependencyError
 from lightning_seg.hints import did_you_mean
 from lightning_seg.models.architectures import EOMT, add_architectures_config
@@ -162,7 +162,7 @@ def find_config(config: str) -> Path:
     Raises:
         ConfigError: if there is none.
     """
-    path = Path(os.path.expandvars(config)).expanduser()
+    path = Path(expanded(config))
     if path.is_file():
         return path
     zoo = _zoo()

@@ -14,8 +14,8 @@ from lightning_seg.structures import DatasetInfo
 
 _JPEG_QUALITY = 90
 
-_JPEG_SIDE = 65500
-"""Pixels that libjpeg writes at the most."""
+JPEG_SIDE = 65_500
+"""Pixels of a side that libjpeg writes at the most."""
 
 
 def overlay(
@@ -47,10 +47,10 @@ def overlays(prediction: Prediction, file: IO[bytes]) -> None:
         UnfitImageError: if a side is longer than a JPEG's can be.
     """
     height, width = prediction.labels.shape
-    if max(height, width) > _JPEG_SIDE:
+    if max(height, width) > JPEG_SIDE:
         raise UnfitImageError(
             f"the overlay of {prediction.name} would be {width}×{height} pixels, and a JPEG's sides have at most "
-            f"{_JPEG_SIDE}: leave overlays out of --save, or take Result.overlay()"
+            f"{JPEG_SIDE}: leave overlays out of --save, or take Result.overlay()"
         )
     picture = overlay(prediction.image(), prediction.labels, prediction.info)
     Image.fromarray(picture).save(file, "JPEG", quality=_JPEG_QUALITY)

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_seg.checkpoints.matching import place_of
 from lightning_seg.checkpoints.resuming import length_problems
+from lightning_seg.config_paths import expanded
 from lightning_seg.errors import ConfigError
 from lightning_seg.launching.monitors import plateau_problem
 from lightning_seg.launching.plan import Plan, plan_problems
@@ -93,7 +94,7 @@ def weights_problem(weights: str | None) -> str | None:
     """Whether a file of weights is missing; addresses such as ``https://`` are not checked."""
     if not weights or "://" in weights:
         return None
-    if Path(os.path.expandvars(split_query(weights)[0])).expanduser().is_file():
+    if Path(expanded(split_query(weights)[0])).is_file():
         return None
     return f"weights {weights} do not exist: give model.weights another path, or '' for random weights"
 

@@ -1,7 +1,6 @@
 """What ``predict`` is asked for beside its images, and the folder that it writes to or goes on in."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lightning_seg.checkpoints.choosing import RunChoice
 from lightning_seg.checkpoints.lock import claim_folder
 from lightning_seg.checkpoints.resuming import flatten
 from lightning_seg.checkpoints.runs import RunFolder, newest_run
+from lightning_seg.config_paths import expanded
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.files import absolute, sha256
 from lightning_seg.lightning_internals import callbacks_of, is_main_process, take_as_it_is
@@ -91,7 +91,7 @@ def begin(
         return run, PredictionFolder(run.path, formats, {}, overwrite=anew)
     made_with = _describe(settings, dumped, data.info)
     if settings.output is not None:
-        path = Path(os.path.expandvars(settings.output)).expanduser()
+        path = Path(expanded(settings.output))
         predictions = PredictionFolder(path, formats, made_with, overwrite=anew)
         predictions.refuse_others()
         predictions.claim()

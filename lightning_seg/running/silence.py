@@ -1,4 +1,4 @@
-"""Silences messages of Lightning and Detectron2 that no user can act on, each for a reason that stands beside it."""
+"""Silences messages of Lightning, Detectron2 and torch that no user can act on, each for a reason beside it."""
 
 import logging
 import warnings
@@ -13,19 +13,27 @@ SILENCED = {
 }
 """Regular expressions for the beginnings of warnings, and why each is silenced."""
 
+UNLOGGED = {
+    "pytorch_lightning.utilities.rank_zero": ("💡", "an advertisement"),
+    "torch.utils.cpp_extension": ("No CUDA runtime is found", "a kernel for the CPU is compiled beside a CUDA toolkit"),
+}
+"""Loggers, a text in their messages, and why messages with it are silenced."""
+
 MISSING_CALLBACKS = "Be aware that when using `ckpt_path`, callbacks used to create"
 """A warning that is silenced in evaluations: a checkpoint names the training's callbacks, which they do not need."""
 
 
 def silence_lightning() -> None:
-    """Silence :data:`SILENCED`, and Lightning's advertisements, which a light bulb marks."""
+    """Silence :data:`SILENCED` and :data:`UNLOGGED`."""
     for message in SILENCED:
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_advertises_nothing)
+    for logger in UNLOGGED:
+        logging.getLogger(logger).addFilter(_is_told)
 
 
-def _advertises_nothing(record: logging.LogRecord) -> bool:
-    return "💡" not in record.getMessage()
+def _is_told(record: logging.LogRecord) -> bool:
+    text, _ = UNLOGGED[record.name]
+    return text not in record.getMessage()
 
 
 def silence_evaluation() -> None:

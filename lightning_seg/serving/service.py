@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from lightning_seg.data.reading import as_shown, open_image
 from lightning_seg.errors import DataError, UnreadableError
 from lightning_seg.machine import usable_cpus
+from lightning_seg.predictions.pictures import JPEG_SIDE
 from lightning_seg.predictor import Predictor
 from lightning_seg.serving.answers import jpeg
 from lightning_seg.serving.batching import Batcher
@@ -25,9 +26,6 @@ from lightning_seg.sources import ByteSource
 from lightning_seg.trained.result import Result
 
 Answer = TypeVar("Answer")
-
-MAX_SIDE = 65_500
-"""Pixels of a side. A JPEG has no more, and a network that pads would make a plane of a line of pixels."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +134,8 @@ class Service:
         """The image as ``predict`` reads it; its size is looked at before a pixel is decoded."""
         file = open_image(_Body(data), self._rules)
         height, width = file.header.stored
-        if height * width > self.max_pixels or max(height, width) > MAX_SIDE:
-            most = self.max_pixels if height * width > self.max_pixels else f"{MAX_SIDE} a side"
+        if height * width > self.max_pixels or max(height, width) > JPEG_SIDE:
+            most = self.max_pixels if height * width > self.max_pixels else f"{JPEG_SIDE} a side"
             raise HTTPException(
                 413, f"the image is {width}×{height} pixels, and this server takes at most {most}: shrink or cut it"
             )

@@ -29,21 +29,23 @@ import pytest
 
 from tests.gates.mutations import mutations_of
 
+QUICK = ["-m", "not slow and not runs"]
+
 ROOMS = {
-    "metrics": (["lightning_seg/metrics/*.py"], ["tests/metrics", "tests/test_calibrating.py"]),
-    "losses": (["lightning_seg/losses/*.py"], ["tests/losses"]),
-    "inference": (["lightning_seg/inference/*.py"], ["tests/inference"]),
+    "metrics": (["lightning_seg/metrics/*.py"], ["tests/metrics", "tests/test_calibrating.py", *QUICK]),
+    "losses": (["lightning_seg/losses/*.py"], ["tests/losses", *QUICK]),
+    "inference": (["lightning_seg/inference/*.py"], ["tests/inference", "-m", "not slow"]),  # some compile a kernel
     "samplers": (
         ["lightning_seg/data/loading/sampler.py", "lightning_seg/data/loading/position.py"],
-        ["tests/data/test_sampler.py", "tests/test_position.py"],
+        ["tests/data/test_sampler.py", "tests/test_position.py", *QUICK],
     ),
 }
-"""Patterns of the files that are changed, and the tests that are to notice."""
+"""Patterns of the files that are changed, and what pytest runs to notice, beside the doctests of these files."""
 
 SHARE = 0.9
 """Of the mutants, so many must be noticed."""
 
-QUIET = ["-q", "-p", "no:cacheprovider", "-o", "addopts=", "-m", "not slow and not runs", "--hypothesis-seed=0"]
+QUIET = ["-q", "-p", "no:cacheprovider", "-o", "addopts=", "--doctest-modules", "--hypothesis-seed=0"]
 SECONDS, FACTOR = 20, 5
 """Of CPU that a mutant may take beyond so many times what its tests took before."""
 
@@ -163,9 +165,10 @@ def survives(mutant: Mutant, tests: list[str], seconds: float) -> bool | None:
 
 def try_room(room: str, sample: int, seed: int, reasons: dict[str, str]) -> bool:
     """Try mutants of a room, say what was found, and whether enough were noticed."""
-    patterns, tests = ROOMS[room]
+    patterns, arguments = ROOMS[room]
     paths = sorted(path.resolve() for pattern in patterns for path in Path().glob(pattern))
     files = [str(path) for path in paths]
+    tests = [*files, *arguments]
     if pytest.main([*QUIET, "--collect-only", "-qq", *tests]) != 0:
         return False
     gc.freeze()

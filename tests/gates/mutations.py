@@ -34,6 +34,9 @@ _LEFT_ALONE = {"annotation", "returns", "decorator_list", "args"}
 _CONVERSIONS = {"item", "numpy", "tolist"}
 """Calls that are not left out: nearly all that takes their result takes a tensor, too."""
 
+_GUARDS = {"strict"}
+"""Arguments that are not left out: they only notice other faults."""
+
 Found = tuple[str, tuple[str, int], range, str]
 
 
@@ -137,7 +140,7 @@ def _other_values(node: ast.AST, modules: set[str]) -> Iterator[Any]:
             if isinstance(function, ast.Attribute) and not _is_kept(function, modules):
                 yield function.value
             for place, keyword in enumerate(keywords):
-                if keyword.arg:
+                if keyword.arg and keyword.arg not in _GUARDS:
                     yield ast.Call(function, arguments, keywords[:place] + keywords[place + 1 :])
 
 

@@ -1,12 +1,15 @@
 """Functions that stand for a network, and images, for tests of how an image is evaluated."""
 
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_seg.inference.kernel import JustInTime
 from lightning_seg.structures import Batch, DenseScores
 
 
@@ -81,3 +84,21 @@ class Windowed:
 def picture(height: int, width: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+
+
+@cache
+def has_compiler() -> bool:
+    """Whether torch can compile a sum."""
+    try:
+        torch.compile(lambda values: values + values, dynamic=True)(torch.ones(2))
+    except Exception:  # whatever a machine without a compiler raises
+        return False
+    return True
+
+
+def assert_compiled(form: JustInTime) -> None:
+    """Skip the rest of the test where nothing can be compiled."""
+    if not has_compiler():
+        pytest.skip("there is no working C++ compiler")
+    assert form._compiled
+    assert not form.failed

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from lightning_seg.errors import ConfigError
 from lightning_seg.inference import WHOLE, Augmented, SlidingWindow
 from lightning_seg.inference.augmented import View, view_of
+from lightning_seg.inference.method import Watch
+from lightning_seg.inference.temperature import tempered
 from lightning_seg.structures import Placement
 from tests.inference.networks import Network, Windowed, picture
 
@@ -74,22 +76,61 @@ def test_a_mirrored_image_and_a_mirrored_network_agree() -> None:
 @pytest.mark.parametrize(
     "way", [WHOLE, SlidingWindow((9, 12), 0.5), Augmented([1.0, 0.7]), Augmented([1.0, 1.2], of=SlidingWindow((9, 12)))]
 )
-def test_bands_from_a_row_are_those_of_the_whole_to_the_bit(way: Any) -> None:
+def test_bands_from_a_row_are_those_of_the_whole_to_the_bit(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_seg.inference.whole._PROBABILITY_BYTES", (1, 1))  # the shallowest bands
     network, image = Network(4), picture(40, 36)
     samples: list[Any] = [
         {"image": image},
         {"image": image, "height": 97, "width": 20},
         {"image": image, "height": 15, "width": 25, "placement": Placement(3, 5, 30, 20, mirrored=True)},
         {"image": image, "height": 40, "width": 25, "placement": Placement(0, 5, 40, 20, upside_down=True)},
+        {"image": image, "height": 28, "width": 20, "placement": Placement(3, 5, 28, 20)},  # a band begins below it
     ]
     for sample in samples:
-        whole = torch.cat([band for _, band in way.probability_bands(network, sample)], 1)
-        for first in (0, 1, 7, 14):
+        all_bands = list(way.probability_bands(network, sample))
+        whole = torch.cat([band for _, band in all_bands], 1)
+        for first in {1, 7, 14, *(top for top, _ in all_bands)}:
             bands = list(way.probability_bands(network, sample, first))
             assert bands[0][0] == first
+            assert all(band.shape[1] > 0 for _, band in bands)
             assert torch.equal(torch.cat([band for _, band in bands], 1), whole[:, first:])
             labels = torch.cat([band for _, band in way.label_bands(network, sample, first)])
             assert torch.equal(labels.long(), whole[:, first:].argmax(0))
+
+
+@pytest.mark.parametrize("way", [WHOLE, SlidingWindow((9, 12), 0.5), Augmented([1.0, 0.7])])
+def test_a_watch_is_told_of_every_pixel(way: Any) -> None:
+    network = Network(4)
+    batch: Any = [{"image": picture(40, 36), "sem_seg": torch.ones(40, 36)}, {"image": picture(21, 13, seed=1)}]
+    batch[1]["sem_seg"] = torch.zeros(21, 13)
+    told: dict[str, list[list[Tensor]]] = {"sure": [[], []], "shown": [[], []]}
+
+    def keep(name: str) -> Any:
+        def of_band(place: int, top: int, band: Tensor) -> None:
+            assert top == sum(part.shape[-2] for part in told[name][place])
+            told[name][place].append(band)
+
+        return of_band
+
+    maps, losses = way.evaluate(network, batch, Watch(1.5, keep("sure"), keep("shown")))
+    expected_maps, expected_losses = way.evaluate(network, batch)
+    assert losses == expected_losses
+    for place, expected in enumerate(way.probabilities(network, batch)):
+        assert torch.equal(maps[place], expected_maps[place])
+        torch.testing.assert_close(torch.cat(told["shown"][place], 1), expected, rtol=0, atol=1e-6)
+        sure = tempered(expected, 1.5).amax(0)
+        torch.testing.assert_close(torch.cat(told["sure"][place]), sure, rtol=0, atol=1e-6)
+
+
+def test_probabilities_ask_for_no_loss() -> None:
+    batch: Any = [{"image": picture(40, 36), "sem_seg": torch.ones(40, 36)}]
+
+    def ask(given: Any) -> Any:
+        assert all("sem_seg" not in sample for sample in given)
+        return Network()(given)
+
+    for way in (WHOLE, SlidingWindow((9, 12), 0.5), Augmented([1.0, 0.7])):
+        assert way.probabilities(ask, batch)[0].shape == (5, 40, 36)
 
 
 def test_nothing_is_asked_of_windows_above() -> None:

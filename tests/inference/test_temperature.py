@@ -8,9 +8,16 @@ from torch import Tensor
 
 from lightning_seg.inference import kernel
 from lightning_seg.inference.kernel import JustInTime
-from lightning_seg.inference.temperature import Confidences, confidence_of_probabilities, softmax_of, tempered
+from lightning_seg.inference.temperature import (
+    Confidences,
+    confidence_of_probabilities,
+    normalised,
+    softmax_of,
+    tempered,
+)
 from lightning_seg.inference.whole import label_maps, probability_bands, sure_label_map, upsampled_label_map
 from lightning_seg.structures import DenseScores, MaskScores, Placement, Scores
+from tests.inference.networks import assert_compiled
 from tests.inference.test_masks import scores_of, whole
 from tests.inference.test_whole import detectron2_logits
 
@@ -66,7 +73,7 @@ def test_a_pixel_that_no_mask_covers_is_sure_of_nothing() -> None:
 
 
 @pytest.mark.runs
-def test_compiled_or_not_and_on_any_number_of_threads_to_the_bit() -> None:
+def test_compiled_or_not_and_on_any_number_of_threads_to_the_bit(caplog: pytest.LogCaptureFixture) -> None:
     """Processes may begin to use the compiled form at different images, and have different numbers of threads."""
     compiled, plain = JustInTime(threshold=0), JustInTime()
     before = torch.get_num_threads()
@@ -89,26 +96,35 @@ def test_compiled_or_not_and_on_any_number_of_threads_to_the_bit() -> None:
             if isinstance(scores, DenseScores):
                 assert torch.equal(probabilities[0], probabilities[1])
                 assert torch.equal(probabilities[0], probabilities[2])
-    if compiled.failed:
-        pytest.skip("there is no working C++ compiler")
+    assert_compiled(compiled)
+    assert sum("Compiling the kernel" in message for message in caplog.messages) == 1
 
 
-def test_a_compiler_that_fails_leaves_no_confidence_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("band_bytes", [1, 2**23])
+def test_a_compiler_that_fails_leaves_no_confidence_twice(monkeypatch: pytest.MonkeyPatch, band_bytes: int) -> None:
+    monkeypatch.setattr("lightning_seg.inference.whole._BAND_BYTES", (band_bytes, band_bytes))
     form, calls = JustInTime(threshold=0), []
 
     def fails_later(*given: object) -> Tensor:
         calls.append(given)
-        if len(calls) > 1:  # in the second piece
+        if len(calls) > 1:  # in the second piece of the only band, or in the second band
             raise RuntimeError("no working C++ compiler")
         return kernel.interpolate_rows(*given)  # type: ignore[arg-type]
 
     plain = {kernel.interpolate_rows: fails_later}
     monkeypatch.setattr(form, "_fast", lambda function: plain.get(function, function))
-    scores = logits_of(19, 64, 96, 4)
+    scores = logits_of(19, 64, 128, 4)
     with pytest.warns(UserWarning, match="without a compiled kernel"):
-        labels, found = sure_label_map(scores, (256, 384), (256, 384), kernel=form)
-    assert found.shape == labels.shape == (256, 384)
-    assert torch.equal(found, sure_label_map(scores, (256, 384), (256, 384))[1])
+        labels, found = sure_label_map(scores, (256, 512), (256, 512), kernel=form)
+    assert found.shape == labels.shape == (256, 512)
+    assert torch.equal(found, sure_label_map(scores, (256, 512), (256, 512))[1])
+
+
+def test_scores_that_are_normalised_are_probabilities() -> None:
+    scores = torch.tensor([[0.0, 0.0, 3.0], [0.0, 2.0, 1.0]])
+    found = normalised(scores.clone())
+    torch.testing.assert_close(found, torch.tensor([[0.5, 0.0, 0.75], [0.5, 1.0, 0.25]]), rtol=0, atol=1e-7)
+    assert bool((found >= 0).all())
 
 
 def test_softmax_in_place_is_torchs() -> None:

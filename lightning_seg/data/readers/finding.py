@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from pytorch_lightning.utilities import rank_zero_info
 
+from lightning_seg.config_paths import expanded
 from lightning_seg.data.archives.places import exists, is_file, is_folder, names_in, within
 from lightning_seg.data.readers.walking import entries_below
 from lightning_seg.errors import ConfigError, DataError
@@ -23,20 +24,12 @@ def resolve(path: str | Path, root: Path | None) -> Path:
     is found, too, and so is one that stores ä as two characters.
     """
     given = os.fspath(path)
-    places = [name if root is None else os.path.join(root, name) for name in (expand(given), given)]
+    places = [name if root is None else os.path.join(root, name) for name in (expanded(given), given)]
     finder = Finder()
     for place in places:
         if (found := finder.existing(place)) is not None:
             return Path(found)
     return Path(places[0])
-
-
-def expand(name: str) -> str:
-    """``~`` and ``$VARS`` as a shell reads them; a name that no user or variable has stays."""
-    try:
-        return os.path.expanduser(os.path.expandvars(name))
-    except ValueError:  # it holds what no user's name can
-        return name
 
 
 def spellings(name: str) -> Iterator[str]:
@@ -46,8 +39,8 @@ def spellings(name: str) -> Iterator[str]:
         yield name.replace("\\", "/")
     if name != name.strip():
         yield name.strip()
-    if (expanded := expand(name)) != name:
-        yield expanded
+    if (other := expanded(name)) != name:
+        yield other
 
 
 class Finder:
@@ -160,7 +153,7 @@ def matching_folders(setting: str, given: str, root: Path | None) -> dict[str, P
     folder = resolve(given, root)
     if is_folder(folder):
         return {"": folder}
-    parts = PurePath(expand(given)).parts
+    parts = PurePath(expanded(given)).parts
     first = next((place for place, part in enumerate(parts) if has_magic(part)), None)
     if first is None:
         raise DataError(f"folder of {setting} " + why_missing(folder, f"data.root and the reader's {setting}"))

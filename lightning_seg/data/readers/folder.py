@@ -5,16 +5,17 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from lightning_seg.data.archives.places import located
-from lightning_seg.data.readers.finding import examples, files_of, matching_folders, resolve, why_missing
+from lightning_seg.data.readers.finding import examples, files_of, matching_folders, resolve
 from lightning_seg.data.readers.listed import listed_samples
+from lightning_seg.data.readers.mismatches import Mismatches
 from lightning_seg.data.readers.patterns import NamePair
-from lightning_seg.data.readers.reader import Orphan, OrphanError, Reader
+from lightning_seg.data.readers.reader import Orphan, Reader
 from lightning_seg.data.readers.templates import fitting_templates
 from lightning_seg.errors import ConfigError, DataError
 from lightning_seg.structures import Sample, summarise
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
-_LOSSY = "JPEG changes label values"
+LOSSY = "JPEG changes label values"
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -128,32 +129,24 @@ class Folder(Reader):
         ]
         without_mask = sorted(image_of.keys() - mask_of.keys())
         without_image = sorted(mask_of.keys() - image_of.keys())
-        messages = []
+        mismatches = Mismatches(images, masks)
         if without_mask:
-            messages.append(
+            jpegs = self.names.masks(mask_files, LOSSY_SUFFIXES) if images != masks or self.names.whole else {}
+            mismatches.add(
                 f"{len(without_mask)} of {len(image_of)} images in {images} have no mask named {self.mask_name!r} "
                 f"in {masks}: {summarise(without_mask)}; add the masks, remove the images, or mend mask_name"
-                + self._advice(images_of[without_mask[0]], image_files, mask_files, any_mask=bool(mask_of))
+                + self._advice(images_of[without_mask[0]], image_files, mask_files, any_mask=bool(mask_of)),
+                [
+                    Orphan("lossy_mask", mask_files[min(jpegs[name])], f"{LOSSY}: save it as {self.mask_name!r}")
+                    if name in jpegs
+                    else Orphan("orphan_image", image_of[name], f"has no mask named {self.mask_name!r} in {masks}")
+                    for name in without_mask
+                ],
             )
-        if without_image:
-            messages.append(
-                f"{len(without_image)} masks in {masks} have no image in {images}: "
-                f"{summarise([_shown(masks_of[name], self.names.whole) for name in without_image])}; add the images or "
-                "remove the masks"
-            )
-        if lost:
-            messages.append(f"{len(lost)} files cannot be opened, the first of them: {why_missing(lost[0])}")
-        if messages:
-            jpegs = self.names.masks(mask_files, LOSSY_SUFFIXES) if images != masks or self.names.whole else {}
-            orphans = [
-                Orphan("lossy_mask", mask_files[min(jpegs[name])], f"{_LOSSY}: save it as {self.mask_name!r}")
-                if name in jpegs
-                else Orphan("orphan_image", image_of[name], f"has no mask named {self.mask_name!r} in {masks}")
-                for name in without_mask
-            ]
-            orphans += [Orphan("orphan_mask", mask_of[name], f"has no image in {images}") for name in without_image]
-            orphans += [Orphan("unreadable", path, why_missing(path)) for path in lost]
-            raise OrphanError("; ".join(messages), samples, orphans)
+        shown = [_shown(masks_of[name], self.names.whole) for name in without_image]
+        mismatches.add_masks_alone(shown, [mask_of[name] for name in without_image])
+        mismatches.add_lost(lost)
+        mismatches.refuse(samples)
         if self.names.whole:
             known = taken.union(image_of.values())
             self.names.tell_others(images, [file for file, path in image_files.items() if path not in known])
@@ -170,7 +163,7 @@ class Folder(Reader):
             return ", or pair them in a text file, an image and a mask path a line: list: pairs.txt"
         image_name, mask_name = fitting
         if mask_name.lower().endswith(LOSSY_SUFFIXES):
-            return f" ({mask_name!r} would fit, but {_LOSSY}: export the masks as PNG)"
+            return f" ({mask_name!r} would fit, but {LOSSY}: export the masks as PNG)"
         settings = [f"image_name: {image_name!r}"] if image_name != self.image_name else []
         return f" ({' and '.join([*settings, f'mask_name: {mask_name!r}'])} would fit; or list: pairs.txt)"
 

@@ -7,10 +7,11 @@ from typing import Literal
 
 from lightning_seg.data.archives.places import located
 from lightning_seg.data.readers.class_files import CLASS, ClassFiles, class_files, lacking_classes
-from lightning_seg.data.readers.finding import files_of, resolve, tell_once, why_missing
-from lightning_seg.data.readers.folder import IMAGE_SUFFIXES, LOSSY_SUFFIXES
+from lightning_seg.data.readers.finding import files_of, resolve, tell_once
+from lightning_seg.data.readers.folder import IMAGE_SUFFIXES, LOSSY, LOSSY_SUFFIXES
+from lightning_seg.data.readers.mismatches import Mismatches
 from lightning_seg.data.readers.patterns import NamePair
-from lightning_seg.data.readers.reader import Orphan, OrphanError, Reader
+from lightning_seg.data.readers.reader import Orphan, Reader
 from lightning_seg.data.reading.class_masks import ClassMasks
 from lightning_seg.errors import ConfigError
 from lightning_seg.hints import did_you_mean
@@ -134,42 +135,31 @@ class MaskPerClass(Reader):
         images: Path,
         masks: Path,
     ) -> None:
-        messages, orphans = [], []
-        if lacking:
-            named = [f"{name} ({', '.join(classes)})" for name, classes in lacking.items()]
-            messages.append(
-                f"{len(lacking)} of {len(found.images)} images in {images} have no mask of some class in {masks}: "
-                f"{summarise(named)}; add the masks, or write missing: absent if such images show none of the class"
-            )
-            orphans += [
+        mismatches = Mismatches(images, masks)
+        named = [f"{name} ({', '.join(classes)})" for name, classes in lacking.items()]
+        mismatches.add(
+            f"{len(lacking)} of {len(found.images)} images in {images} have no mask of some class in {masks}: "
+            f"{summarise(named)}; add the masks, or write missing: absent if such images show none of the class",
+            [
                 Orphan("orphan_image", found.image_of(name), f"has no mask of {', '.join(classes)} in {masks}")
                 for name, classes in lacking.items()
-            ]
-        if found.alone:
-            messages.append(
-                f"{len(found.alone)} masks in {masks} have no image in {images}: {summarise(found.alone)}; add the "
-                "images or remove the masks"
-            )
-            orphans += [
-                Orphan("orphan_mask", found.mask_files[file], f"has no image in {images}") for file in found.alone
-            ]
-        if found.others:
-            end = self.names.mask_suffix
-            messages.append(
-                f"{len(found.others)} files in {masks} are named as masks but for their suffix, which is not {end!r}: "
-                f"{summarise(found.others)}; save them so, mend mask_name, or name them in skip"
-            )
-            for file in found.others:
-                lossy = file.lower().endswith(LOSSY_SUFFIXES)
-                detail = f"JPEG changes values: save it as {end}" if lossy else f"is named as a mask, but is no {end}"
-                orphans.append(Orphan("lossy_mask" if lossy else "orphan_mask", found.mask_files[file], detail))
+            ],
+        )
+        mismatches.add_masks_alone(found.alone, [found.mask_files[file] for file in found.alone])
+        end = self.names.mask_suffix
+        mismatches.add(
+            f"{len(found.others)} files in {masks} are named as masks but for their suffix, which is not {end!r}: "
+            f"{summarise(found.others)}; save them so, mend mask_name, or name them in skip",
+            [
+                Orphan("lossy_mask", found.mask_files[file], f"{LOSSY}: save it as {end}")
+                if file.lower().endswith(LOSSY_SUFFIXES)
+                else Orphan("orphan_mask", found.mask_files[file], f"is named as a mask, but is no {end}")
+                for file in found.others
+            ],
+        )
         lost = {file for sample in samples for file in _files_of(sample) if not os.path.isfile(file)}
-        if lost:
-            messages.append(f"{len(lost)} files cannot be opened, the first of them: {why_missing(min(lost))}")
-            orphans += [Orphan("unreadable", path, why_missing(path)) for path in sorted(lost)]
-        if messages:
-            whole = [sample for sample in samples if not lost.intersection(_files_of(sample))]
-            raise OrphanError("; ".join(messages), whole, orphans)
+        mismatches.add_lost(sorted(lost))
+        mismatches.refuse([sample for sample in samples if not lost.intersection(_files_of(sample))])
 
 
 def _files_of(sample: Sample) -> list[Path]:

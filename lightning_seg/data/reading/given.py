@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from lightning_seg.config_paths import expanded
 from lightning_seg.data.archives.places import located
 from lightning_seg.data.reading.absent import absent_pixels, fill_absent
 from lightning_seg.data.reading.headers import read_header
@@ -41,7 +42,7 @@ _HINTS = {
 
 def path_of(given: Any) -> Path | None:
     """Where an image is; None for one in memory."""
-    return Path(given).expanduser() if isinstance(given, str | os.PathLike) else None
+    return Path(expanded(os.fspath(given))) if isinstance(given, str | os.PathLike) else None
 
 
 def refuse_given(given: Any, rules: ReadingRules = USUAL) -> None:

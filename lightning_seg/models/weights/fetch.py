@@ -1,13 +1,13 @@
 """Finds or downloads the file of a source of weights, and checks its hash."""
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from lightning_seg.config_paths import expanded
 from lightning_seg.errors import CheckpointError
 from lightning_seg.hints import did_you_mean
 from lightning_seg.models.backbones.timm_names import require_timm
@@ -49,7 +49,7 @@ def fetch_weights(source: str) -> Path:
     """
     scheme, separator, rest = source.partition("://")
     if not separator:
-        path = Path(os.path.expandvars(source)).expanduser()
+        path = Path(expanded(source))
         if not path.is_file():
             seen = "" if str(path) == source else f" ({path})"
             raise CheckpointError(f"weights {source} do not exist{seen}")
