@@ -94,7 +94,7 @@ $(STAMP): pyproject.toml requirements-build.txt requirements-locked.txt requirem
 	  echo "$(VENV): the newest versions that pyproject.toml admits"; \
 	  $(INSTALL) --upgrade --upgrade-strategy eager -e '.[dev]'; \
 	elif test -e $(OWN); then \
-	  echo "$(VENV): the versions of requirements-locked.txt"; \
+	  echo "$(VENV): the versions of requirements-locked.txt, $$(grep -c == requirements-locked.txt) packages: some minutes"; \
 	  $(INSTALL) --require-hashes --no-deps -r requirements-build.txt && \
 	  $(INSTALL) --require-hashes --no-deps --no-build-isolation -r requirements-locked.txt && \
 	  $(INSTALL) --no-deps --no-build-isolation -e .; \

@@ -169,7 +169,7 @@ def _weights_to_paste(result: Audit) -> str:
 
 
 def _print_figures(console: Console, result: Audit, weights: str) -> None:
-    table = Table("class", *(f"{split}, %" for split in result.splits), "weight", title="Pixels of each class")
+    table = Table("class", *(f"{split}, %" for split in result.splits), "weight", title="Counted pixels of each class")
     for column in table.columns[1:]:
         column.justify = "right"
     for index, name in enumerate(result.info.names):
@@ -218,7 +218,7 @@ def _print_labels(console: Console, result: Audit) -> None:
             rows.setdefault((label.stored, label.meaning), {})[split] = 100 * label.pixels / totals[split]
     if not rows:
         return
-    table = Table("stored", "stands for", *(f"{split}, %" for split in totals), title="Values seen in the masks")
+    table = Table("stored", "stands for", *(f"{split}, %" for split in totals), title="All values in the masks")
     for column in table.columns[2:]:
         column.justify = "right"
     for (stored, meaning), shares in list(rows.items())[:SHOWN_LABELS]:

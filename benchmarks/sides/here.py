@@ -1,6 +1,8 @@
 """This project: ``SegmentationModule`` under Lightning's Trainer with what watches every run, and ``load``."""
 
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +24,26 @@ def build(pair: Pair) -> SegmentationModule:
     return SegmentationModule(pair.config, names, weights="", overrides={**ALWAYS, **pair.overrides})
 
 
-def load(module: SegmentationModule) -> lightning_seg.Predictor:
-    """As users do, from a checkpoint."""
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, default_root_dir=folder)
+def save(module: SegmentationModule, path: Path) -> None:
+    """Write a checkpoint, as a training does."""
+    with quiet():
+        trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, default_root_dir=path.parent)
         trainer.strategy.connect(module)
-        path = Path(folder) / "model.ckpt"
         trainer.save_checkpoint(path)
-        return lightning_seg.load(path, device="cpu")
+
+
+def save_new(pair: Pair, path: Path) -> None:
+    """Write one of random weights."""
+    save(build(pair), path)
 
 
 def check(pair: Pair, batch: Batch) -> dict[str, Any]:
     """Parameters, FLOPs, shapes and loss."""
     module = build(pair)
     truth = torch.stack([sample["sem_seg"] for sample in batch]).long()
-    labels = load(module)(batch[0]["image"]).mask
+    with tempfile.TemporaryDirectory() as folder:
+        save(module, path := Path(folder) / "model.ckpt")
+        labels = lightning_seg.load(path, device="cpu")(batch[0]["image"]).mask
     module.eval()
 
     def forward() -> torch.Tensor:
@@ -56,6 +63,10 @@ def train(pair: Pair, batch: Batch, steps: int, warm_up: int) -> float:
 
 def infer(pair: Pair, batch: Batch, steps: int, warm_up: int) -> float:
     """Images per second, one at a time, from pixels to class ids."""
-    predictor = load(build(pair))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.ckpt"
+        with ProcessPoolExecutor(1, get_context("spawn")) as other:  # this process loads a network, and trained none
+            other.submit(save_new, pair, path).result()
+        predictor = lightning_seg.load(path, device="cpu")
     images = [sample["image"].permute(1, 2, 0).numpy() for sample in batch]
     return images_per_second(lambda: [predictor(image).mask for image in images], len(images), warm_up, steps)

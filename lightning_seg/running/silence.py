@@ -8,6 +8,7 @@ SILENCED = {
     r"`torch\.jit\.script(_method)?` is (deprecated|not supported)": "a deprecation within Detectron2",
     r"It is recommended to use `self\.log\(.*sync_dist=True\)`": "figures are the same on all processes already",
     "You're resuming from a checkpoint that ended before the epoch ended": "the data goes on inside an epoch here",
+    "No seed found, seed set to 0": "Seed set to 0 follows",
     r"(?s).*a tuple is serialized as list": "YAML has no tuples, and parsing turns the list back",
     r".*treespec, LeafSpec.* is deprecated": "a deprecation within Lightning",
 }

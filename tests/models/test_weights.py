@@ -55,6 +55,7 @@ def test_a_bare_backbone_loads_by_the_ends_of_names(tmp_path: Path, save: Callab
     assert report.unexpected == ("fc.weight",)
     assert "backbone.fpn_lateral2.weight" in report.missing
     assert "in the file, not used: fc.weight" in str(report)
+    assert "the backbone is whole; new beside it, and so left random: backbone.fpn_lateral2.weight" in str(report)
     for name, value in target.state_dict().items():
         expected = source.state_dict() if name.startswith("backbone.bottom_up.") else before
         assert torch.equal(value, expected[name]), name
@@ -86,6 +87,7 @@ def test_a_head_for_other_classes_needs_fresh_head(tmp_path: Path) -> None:
     report = load_weights(target, path, fresh_head=True)
     assert report.reshaped[1] == Reshaped("sem_seg_head.predictor.bias", (7,), (5,))
     assert "of another shape, left random: sem_seg_head.predictor.weight is (7, 16, 1, 1)" in str(report)
+    assert "the backbone is whole" not in str(report)
     assert torch.equal(target.state_dict()["sem_seg_head.predictor.bias"], before["sem_seg_head.predictor.bias"])
     assert not torch.equal(target.state_dict()["sem_seg_head.p2.0.weight"], before["sem_seg_head.p2.0.weight"])
 
@@ -143,7 +145,7 @@ def test_a_bare_backbone_must_have_all_of_it(tmp_path: Path, change: str) -> Non
     path = save_pth(stored, tmp_path / "w")
     with pytest.raises(CheckpointError, match=r"a bare backbone.*res4\.1\.conv2\.weight.*backbone\.bottom_up\.res4"):
         load_weights(network(1), path, fresh_head=True)
-    load_weights(network(1), path, allow_missing=["backbone.bottom_up.res4"])
+    assert "is whole" not in str(load_weights(network(1), path, allow_missing=["backbone.bottom_up.res4"]))
 
 
 def test_what_a_feature_pyramid_adds_is_in_no_backbone(tmp_path: Path) -> None:

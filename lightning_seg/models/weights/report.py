@@ -61,12 +61,20 @@ class WeightsReport:
         if self.reshaped:
             lines.append(f"of another shape, left random: {summarise(self.reshaped, 3)}")
         if self.missing:
-            lines.append(f"not in the file, left random: {summarise(self.missing, 3)}")
+            why = "the backbone is whole; new beside it, and so" if self._is_whole_backbone else "not in the file,"
+            lines.append(f"{why} left random: {summarise(self.missing, 3)}")
         if self.unexpected:
             lines.append(f"in the file, not used: {summarise(self.unexpected, 3)}")
         if self.licence:
             lines.append(f"their licence: {self.licence}")
         return "\n  ".join([*lines, *map(str, self.adapted), *self.beside])
+
+    @property
+    def _is_whole_backbone(self) -> bool:
+        """Whether the file is a backbone alone, and lacks nothing that one can have."""
+        lacking = [*self.missing, *(one.name for one in self.reshaped)]
+        alone = all(name.startswith(BACKBONE) for name in self.matched)
+        return alone and all(_is_new(name) for name in lacking if name.startswith(BACKBONE))
 
 
 def refuse_misfit(
