@@ -18,9 +18,9 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from lightning_seg.config_paths import expanded, with_paths_from
 from lightning_seg.data.readers.labelled import spelled_out
-from lightning_seg.imports import IMPORTS, beside, import_files_of, import_files_of_flags
+from lightning_seg.imports import IMPORTS, beside, groups_of, import_files_of, import_files_of_flags
 from lightning_seg.lightning_internals import options_of, variable_of
-from lightning_seg.usage import explain
+from lightning_seg.usage import explain, unknown_key
 
 OVERRIDES = "model.overrides"
 
@@ -85,6 +85,8 @@ class MergingConfigFile(ActionConfigFile):
 
     reading: ClassVar[str | None] = None
     """The file that is being read, for errors."""
+    files: ClassVar[list[str]] = []
+    """Those that this command has read."""
 
     @staticmethod
     def apply_config(parser: Any, cfg: Namespace, dest: str, value: Any) -> None:
@@ -93,6 +95,7 @@ class MergingConfigFile(ActionConfigFile):
         with _adding_up(cfg):
             ActionConfigFile.apply_config(parser, cfg, dest, value)
         MergingConfigFile.reading = None
+        MergingConfigFile.files.append(str(value))
         for key in IMPORTS:
             if isinstance(sources := cfg.get(key), list):
                 cfg[key] = [beside(str(source), str(value)) for source in sources]
@@ -128,6 +131,22 @@ def _add_up(action: argparse.Action) -> None:
     action.__class__ = Adding
 
 
+def _file_with(key: str | None) -> str | None:
+    """The last of the command's files that has a key; None if a flag has it."""
+    for file in reversed(MergingConfigFile.files) if key else ():
+        if any(_has(group, str(key).split(".")) for group in groups_of(file)):
+            return file
+    return None
+
+
+def _has(group: Any, names: Sequence[str]) -> bool:
+    for name in names:
+        if not isinstance(group, dict) or name not in group:
+            return False
+        group = group[name]
+    return True
+
+
 class UsageError(SystemExit):
     """Ends a command whose arguments cannot be read, with status 2; a caller in Python can catch it.
 
@@ -157,7 +176,7 @@ class Parser(LightningArgumentParser):
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Namespace | None = None, *rest: Any, **kwargs: Any
     ) -> Namespace:
-        MergingConfigFile.reading = None  # what an earlier command of this process could not read
+        MergingConfigFile.reading, MergingConfigFile.files = None, []  # of an earlier command of this process
         import_files_of_flags(args or ())
         arguments = args if args is None else escape_overrides(args)
         config = super().parse_args(arguments, namespace, *rest, **kwargs)
@@ -195,7 +214,8 @@ class Parser(LightningArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
-        where = f"{MergingConfigFile.reading}: " if MergingConfigFile.reading else ""
+        file = MergingConfigFile.reading or _file_with(unknown_key(message))
+        where = f"{file}: " if file else ""
         problem = f"{where}{explain(message.replace(_DOT, '.'), parser)}"
         print(f"error: {problem}", file=sys.stderr)
         raise UsageError(problem)

@@ -49,13 +49,18 @@ def import_files_of(config: str) -> None:
 
     A config that cannot be read is ignored here; the parser will report it.
     """
-    try:
-        folder, text = Path(config).absolute().parent, Path(config).read_text(encoding="utf-8")
-        content = yaml.safe_load(with_paths_from(folder, text, Path.cwd()))
-    except (OSError, ValueError, yaml.YAMLError):
-        return
-    for key, sources in _imports_in(content):
+    for key, sources in _imports_in(groups_of(config)):
         import_user_code([beside(source, config) for source in sources], key)
+
+
+def groups_of(config: str) -> list[Any]:
+    """What a config holds, and each of its groups, since a command's name may be around all; empty if unreadable."""
+    path = Path(expanded(config)).absolute()
+    try:
+        content = yaml.safe_load(with_paths_from(path.parent, path.read_text(encoding="utf-8"), Path.cwd()))
+    except (OSError, ValueError, yaml.YAMLError):
+        return []
+    return [content, *content.values()] if isinstance(content, dict) else []
 
 
 def import_files_of_flags(arguments: Sequence[str]) -> None:
@@ -69,12 +74,11 @@ def import_files_of_flags(arguments: Sequence[str]) -> None:
 
 def beside(source: str, config: str) -> str:
     """The path of a user's file: as it is given or, if there is no such file, relative to the config's folder."""
-    there = Path(config).parent / source
+    there = Path(expanded(config)).parent / source
     return str(there) if not Path(expanded(source)).is_file() and there.is_file() else source
 
 
-def _imports_in(content: Any) -> Iterator[tuple[str, list[str]]]:
-    groups = [content, *content.values()] if isinstance(content, dict) else []  # a command's name may be around them
+def _imports_in(groups: Sequence[Any]) -> Iterator[tuple[str, list[str]]]:
     for group in groups:
         for key in IMPORTS:
             part, name = key.split(".")

@@ -36,14 +36,20 @@ def explain(message: str, parser: argparse.ArgumentParser) -> str:
             f"{place[1]} is a list: here, --{place[1]}.NAME changes its last entry, --{place[1]}+ adds one, and "
             f"--{place[1]} '[…]' replaces all; change others in the config"
         )
-    for pattern in _UNKNOWN_KEY:
-        if match := pattern.search(message):
-            key = ".".join(part for part in (match.groupdict().get("group"), match["key"]) if part)
-            options = (option.lstrip("-") for action in options_of(parser) for option in action.option_strings)
-            return message + option_meant(key, options)
+    if key := unknown_key(message):
+        options = (option.lstrip("-") for action in options_of(parser) for option in action.option_strings)
+        return message + option_meant(key, options)
     if (place := _KEY.search(message)) and (cause := _explain_class(message)):
         return f"{place[1]}: {cause}"
     return _explain_union(message) or _NO_MODEL.sub(r"\g<0>, which the file of --config names", message)
+
+
+def unknown_key(message: str) -> str | None:
+    """The dotted key that a message of jsonargparse says is unknown."""
+    for pattern in _UNKNOWN_KEY:
+        if match := pattern.search(message):
+            return ".".join(part for part in (match.groupdict().get("group"), match["key"]) if part)
+    return None
 
 
 def _explain_class(message: str) -> str | None:

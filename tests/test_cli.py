@@ -386,10 +386,11 @@ def test_refuses_flags(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("trainer: {max_epoch: 3}", "did you mean trainer.max_epochs"),
+        ("trainer: {max_epoch: 3}", "later.yaml: Subcommand 'fit' does not accept option 'trainer.max_epoch'; did you"),
+        ("fit: {trainer: {max_epoch: 3}}", "later.yaml: Subcommand 'fit' does not accept option 'fit.trainer"),
         ("data: {train: {class_path: lightning_seg.data.Folder, init_args: {image: a}}}", "did you mean images"),
         ("data: {train: {class_path: lightning_seg.data.Foldr}}", "did you mean Folder"),
-        ("modle: {weights: null}", "did you mean model.weights"),
+        ("modle: {weights: null}", "later.yaml: Subcommand 'fit' does not accept option 'modle.weights'; did you mean"),
         (
             "data: {train_transforms: [{class_path: detectron2.data.transforms.ResizeShortestEdge}]}",
             "data.train_transforms: detectron2.data.transforms.ResizeShortestEdge is not of albumentations, whose "

@@ -104,9 +104,11 @@ def test_a_users_file_beside_its_config_wins(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "sub/a.yaml").write_text(
         "data: {imports: [./chosen_here.py], train_transforms: [{class_path: chosen_here.Mine}]}\nmodel: {config: a}"
     )
-    found = parsed(capsys, "fit", "--config", "sub/a.yaml")
-    assert found["data"]["imports"] == [str(tmp_path / "sub/chosen_here.py")]
-    assert found["data"]["train_transforms"][0]["class_path"] == "chosen_here.Mine"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for config in ("sub/a.yaml", "~/sub/a.yaml"):
+        found = parsed(capsys, "fit", "--config", config)
+        assert found["data"]["imports"] == [str(tmp_path / "sub/chosen_here.py")]
+        assert found["data"]["train_transforms"][0]["class_path"] == "chosen_here.Mine"
 
 
 def test_a_users_file_of_a_flag_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

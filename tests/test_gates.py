@@ -82,6 +82,7 @@ def test_mutations_change_one_place_and_put_it_back() -> None:
 def test_a_mutant_that_no_test_notices_is_listed(tmp_path: Path) -> None:
     """Of a function, a property and code that no test runs; a loop without end is noticed."""
     (tmp_path / "toy").mkdir()
+    (tmp_path / "toy/__init__.py").touch()
     (tmp_path / "toy/code.py").write_text(
         "def above(x: int) -> bool:\n    return x > 3\n\n\n"
         "class Steps:\n    @property\n    def count(self) -> int:\n        n = 0\n"

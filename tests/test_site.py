@@ -149,7 +149,7 @@ def test_every_setting_has_its_default_and_meaning() -> None:
     assert rows["--max_requests"].startswith("int; `128` | ")
     assert rows["RUN"].startswith("Path; required | run folder, runs/&lt;name>")
     assert rows["MODEL.TIMM.OUTPUT_STRIDE"] == "`32` | 8 and 16 dilate instead, in most CNNs"
-    assert "| `--ckpt_path` | str or Path; `null` | checkpoint: a file, " in page
+    assert "| `--ckpt_path` | str or Path; `null` | A checkpoint, a run folder, " in page
     assert rows["height"] == "int; required | of the crop."
     assert rows["update_every_n_steps"].startswith("int; `1` | optimiser steps from one update to the next")
     assert rows["MODEL.FPN.FUSE_TYPE"] == "`sum` | how a level and the coarser one are joined: `sum` or `avg`"
