@@ -131,10 +131,10 @@ def _add_up(action: argparse.Action) -> None:
     action.__class__ = Adding
 
 
-def _file_with(key: str | None) -> str | None:
+def _file_with(key: str) -> str | None:
     """The last of the command's files that has a key; None if a flag has it."""
-    for file in reversed(MergingConfigFile.files) if key else ():
-        if any(_has(group, str(key).split(".")) for group in groups_of(file)):
+    for file in reversed(MergingConfigFile.files):
+        if any(_has(group, key.split(".")) for group in groups_of(file)):
             return file
     return None
 
@@ -214,7 +214,9 @@ class Parser(LightningArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
-        file = MergingConfigFile.reading or _file_with(unknown_key(message))
+        file = MergingConfigFile.reading
+        if file is None and (key := unknown_key(message)):
+            file = _file_with(key)
         where = f"{file}: " if file else ""
         problem = f"{where}{explain(message.replace(_DOT, '.'), parser)}"
         print(f"error: {problem}", file=sys.stderr)

@@ -32,8 +32,8 @@ WANDB_STATE = {
 _RUN = pl.Trainer._run.__code__
 
 _MEANS_HERE = {
-    "ckpt_path": "A checkpoint, a run folder, wandb://…, or last or best of the newest run of this name. fit with last "
-    "goes on in that run; predict takes an exported .onnx or .pt2, too.",
+    "ckpt_path": "A checkpoint, a run folder, wandb://…, or last or best of the newest run of this name. fit takes no "
+    "folder, and with last goes on in that run; predict takes an exported .onnx or .pt2, too.",
     "weights_only": "Has no effect: no checkpoint may run code.",
 }
 """Options of Lightning's of which its own texts are not true here."""

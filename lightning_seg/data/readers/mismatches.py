@@ -43,10 +43,9 @@ class Mismatches:
 
     def add_lost(self, files: Sequence[Path]) -> None:
         """Add files that cannot be opened, such as links that lead nowhere."""
-        self.add(
-            f"{len(files)} files cannot be opened, the first of them: {why_missing(files[0]) if files else ''}",
-            [Orphan("unreadable", file, why_missing(file)) for file in files],
-        )
+        orphans = [Orphan("unreadable", file, why_missing(file)) for file in files]
+        if orphans:
+            self.add(f"{len(files)} files cannot be opened, the first of them: {orphans[0].detail}", orphans)
 
     def refuse(self, samples: Sequence[Sample]) -> None:
         """Do nothing if nothing was added.

@@ -61,7 +61,8 @@ class WeightsReport:
         if self.reshaped:
             lines.append(f"of another shape, left random: {summarise(self.reshaped, 3)}")
         if self.missing:
-            why = "the backbone is whole; new beside it, and so" if self._is_whole_backbone else "not in the file,"
+            whole = self.is_bare_backbone and not self.reshaped and not any(map(_is_in_backbones, self.missing))
+            why = "the backbone is whole; new beside it, and so" if whole else "not in the file,"
             lines.append(f"{why} left random: {summarise(self.missing, 3)}")
         if self.unexpected:
             lines.append(f"in the file, not used: {summarise(self.unexpected, 3)}")
@@ -70,11 +71,10 @@ class WeightsReport:
         return "\n  ".join([*lines, *map(str, self.adapted), *self.beside])
 
     @property
-    def _is_whole_backbone(self) -> bool:
-        """Whether the file is a backbone alone, and lacks nothing that one can have."""
-        lacking = [*self.missing, *(one.name for one in self.reshaped)]
-        alone = all(name.startswith(BACKBONE) for name in self.matched)
-        return alone and all(_is_new(name) for name in lacking if name.startswith(BACKBONE))
+    def is_bare_backbone(self) -> bool:
+        """Whether nothing in the file belongs to another part of this network."""
+        present = (*self.matched, *(one.name for one in self.reshaped))
+        return all(name.startswith(BACKBONE) for name in present)
 
 
 def refuse_misfit(
@@ -104,13 +104,8 @@ def refuse_misfit(
     reshaped = [one for one in report.reshaped if not one.name.startswith(allowed)]
     head = class_head(reshaped, network)
     others = [one for one in reshaped if one not in head]
-    present = (*report.matched, *(one.name for one in report.reshaped))
-    whole = any(not name.startswith(BACKBONE) for name in present)
-    missing = [
-        name
-        for name in report.missing
-        if not name.startswith(allowed) and (whole or (name.startswith(BACKBONE) and not _is_new(name)))
-    ]
+    whole = not report.is_bare_backbone
+    missing = [name for name in report.missing if not name.startswith(allowed) and (whole or _is_in_backbones(name))]
     if missing or others:
         _refuse(report.source, missing, others, "a whole model" if whole else "a bare backbone", keys)
     if head and not fresh_head:
@@ -169,5 +164,6 @@ def _depth(names: Sequence[str]) -> int:
     return next((depth for depth, count in counts.items() if count <= 4), 1)
 
 
-def _is_new(name: str) -> bool:
-    return any(part.startswith(_NEW_IN_BACKBONE) for part in name.split("."))
+def _is_in_backbones(name: str) -> bool:
+    """Whether weights of a backbone alone have a tensor of this name."""
+    return name.startswith(BACKBONE) and not any(part.startswith(_NEW_IN_BACKBONE) for part in name.split("."))
